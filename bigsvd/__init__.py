@@ -1,0 +1,40 @@
+"""bigsvd: the truncated SVD of a matrix larger than memory, certified. Zarr in, Zarr out, on Dask.
+
+The heavy names load their libraries when first used: ``import bigsvd`` imports neither Dask nor CuPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bigsvd import errors
+
+if TYPE_CHECKING:
+    from bigsvd.certificate import Certificate
+    from bigsvd.factors import Factors
+    from bigsvd.factors import open_factors as open  # noqa: A004 - the contract's name
+    from bigsvd.planning import Plan
+    from bigsvd.request import Request
+    from bigsvd.solve import plan, svd
+
+__version__ = "0.1.0"
+__all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan", "svd"]
+
+_PLACES = {
+    "Certificate": ("bigsvd.certificate", "Certificate"),
+    "Factors": ("bigsvd.factors", "Factors"),
+    "Plan": ("bigsvd.planning", "Plan"),
+    "Request": ("bigsvd.request", "Request"),
+    "open": ("bigsvd.factors", "open_factors"),
+    "plan": ("bigsvd.solve", "plan"),
+    "svd": ("bigsvd.solve", "svd"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        message = f"module 'bigsvd' has no attribute {name!r}"
+        raise AttributeError(message)
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

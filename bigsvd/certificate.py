@@ -1,0 +1,212 @@
+"""What is known about the error of U·diag(s)·Vᵀ, and how.
+
+Notation as in the planner: B is the streamed M×N matrix (A or Aᵀ), θ = σ². The certificate of a Krylov run is
+read off quantities that its passes computed anyway; `TwoSided` is a pass of its own, used for factors that came
+another way and by ``bigsvd verify``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bigsvd.device import Array, Device
+from bigsvd.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An independent look at what the factors miss, by Gaussian probes that never entered the basis.
+
+    Attributes:
+        probes: their number.
+        missing_energy: estimate of ‖A−U·s·Vᵀ‖²_F / ‖A‖²_F (Halko, Martinsson & Tropp 2011, §4.3, in Frobenius
+            form); expected: the exact value it estimates.
+        spectral_error: bound on ‖A−U·s·Vᵀ‖₂, wrong with probability 10^-probes (ibid., Lemma 4.1).
+        unseen_sigma: a lower bound on the largest singular value outside the basis (largest value of the pencil
+            of H² and H on the probes, H the matrix AᵀA restricted to the complement).
+        flagged: the basis missed a direction stronger than σ_k, or the estimate contradicts the exact value.
+    """
+
+    probes: int
+    missing_energy: float
+    expected: float
+    spectral_error: float
+    unseen_sigma: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The error of one result.
+
+    Attributes:
+        relative_error: ‖A−U·s·Vᵀ‖_F/‖A‖_F, 0 for the zero matrix; exact up to `relative_error_floor`, below which
+            the difference of squares that gives it is rounding.
+        frobenius_norm: ‖A‖_F of the matrix as decomposed.
+        residuals: ρ_i, the larger of ‖A·v−σu‖/σ and ‖Aᵀ·u−σv‖/σ of each triplet; max_residual is the worst.
+        sigma_bounds: relative distance from each σ_i within which a singular value of A lies: ρ/(1+√(1−ρ)), about
+            ρ/2, plus the rounding of the products (Parlett 1998, thm 4.5.1, applied to AᵀA).
+        angle_bounds: bound on the sine of the angle between v_i and its singular vector: ρ_iσ_i² over the gap to
+            the other computed values (ibid., thm 11.7.1); 1 where there is no gap.
+        identifiable: whether that bound is below 1/2; vectors of clustered values are only determined together.
+        numerical_rank: k, or less where further values lie below `noise_floor` and were dropped.
+        tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the relative
+            error above the best possible for this k; None if unknown.
+        basis: how residuals were obtained: "ritz" (from the passes) or "two-sided" (a pass of its own).
+    """
+
+    relative_error: float
+    relative_error_floor: float
+    frobenius_norm: float
+    max_residual: float
+    residuals: tuple[float, ...]
+    sigma_bounds: tuple[float, ...]
+    angle_bounds: tuple[float, ...]
+    identifiable: tuple[bool, ...]
+    numerical_rank: int
+    noise_floor: float
+    tol: float
+    stop: str
+    converged: bool
+    excess_error: float | None
+    basis: str
+    audit: Audit | None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Certificate:
+        """The inverse of `to_dict`."""
+        lists = ("residuals", "sigma_bounds", "angle_bounds", "identifiable", "warnings")
+        audit = Audit(**values["audit"]) if values["audit"] else None
+        return cls(**{**values, **{name: tuple(values[name]) for name in lists}, "audit": audit})
+
+    def __str__(self) -> str:
+        state = "converged" if self.converged else "NOT converged"
+        lines = [
+            f"{state}: worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop})",
+            f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e}), "
+            f"every singular value within {max(self.sigma_bounds, default=0.0):.1e} of itself",
+        ]
+        unsure = sum(not sure for sure in self.identifiable)
+        if unsure:
+            lines.append(f"{unsure} of {len(self.identifiable)} vectors are determined only together with neighbours")
+        if self.audit is not None:
+            a = self.audit
+            lines.append(
+                f"audit by {a.probes} probes: missing energy {a.missing_energy:.4g} (exact {a.expected:.4g}), "
+                f"{'FLAGGED' if a.flagged else 'nothing unseen above sigma_k'}"
+            )
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+
+def sigma_bounds(residuals: np.ndarray, sigma: np.ndarray, eps: float) -> np.ndarray:
+    """Relative bound on the distance from σ to a singular value of A, (k,).
+
+    An eigenvalue of AᵀA lies within ρθ of θ, so a singular value within σ·ρ/(1+√(1−ρ)) of σ; rounding of the
+    products adds about eps·σ₁/σ, more for the part of ρ that cannot be seen.
+    """
+    inner = 1 + np.sqrt(np.maximum(0.0, 1 - residuals))
+    return residuals / inner + 8 * eps * _ratio(sigma)
+
+
+def _ratio(sigma: np.ndarray) -> np.ndarray:
+    """σ₁/σ, 1 for the zero matrix."""
+    if sigma.size == 0 or sigma[0] == 0:
+        return np.ones_like(sigma)
+    return sigma[0] / np.maximum(sigma, np.finfo(float).tiny)
+
+
+def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """ρθ over the gap in θ to the other computed values, less their own uncertainty; (k,), at most 1.
+
+    `beyond` are further values of σ below the k-th (Ritz values); the missing rest is taken as below them.
+    """
+    if sigma.size == 0 or sigma[0] == 0:
+        return np.ones_like(sigma)
+    theta = (np.concatenate([sigma, beyond]) / sigma[0]) ** 2
+    error = np.concatenate([residuals, np.zeros(beyond.size)]) * theta
+    k = sigma.size
+    bounds = np.ones(k)
+    for i in range(k):
+        others = np.arange(theta.size) != i
+        gap = np.min(np.abs(theta[others] - theta[i]) - error[others], initial=theta[i] if theta.size == 1 else np.inf)
+        bounds[i] = min(1.0, error[i] / gap) if gap > 0 else 1.0
+    return bounds
+
+
+def relative_error(sigma: np.ndarray, norm: float, eps: float) -> tuple[float, float]:
+    """(√(1 − Σσ²/‖A‖²), its cancellation floor): the rounding eps of the two sums, under the root."""
+    if norm == 0:
+        return 0.0, 0.0
+    share = float(np.sum((sigma / norm) ** 2))
+    floor = float(np.sqrt(64 * eps))
+    return float(np.sqrt(max(0.0, 1.0 - share))), floor
+
+
+@dataclass(frozen=True)
+class TwoSidedKernel:
+    """One pass for given factors of B: R = ‖B·V−U·S‖ by column, T = Bᵀ·U, C = Uᵀ·B·V, ‖B‖²_F comes with moments.
+
+    `short` names V (N, k), `values` s (k,) and `long` U (M, k), or (k, M) if `transposed`, in scratch.
+    """
+
+    short: str
+    long: str
+    values: str
+    transposed: bool
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> TwoSided:
+        """The operator of one lane."""
+        return TwoSided(scratch, device, dtype, self)
+
+
+class TwoSided:
+    """`TwoSidedKernel` at work in one lane."""
+
+    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: TwoSidedKernel) -> None:
+        self._device = device
+        self._xp = device.xp
+        self._dtype = getattr(device.xp, dtype)
+        short = scratch.read(kernel.short)
+        self._short = device.to_device(short.astype(dtype))
+        self._values = scratch.read(kernel.values)
+        self._long = scratch.open(kernel.long)
+        self._transposed = kernel.transposed
+        k = short.shape[1]
+        self._left = np.zeros(k)
+        self._core = np.zeros((k, k))
+        self._norms = np.zeros((k, k))
+        self._back = np.zeros(short.shape)
+
+    def _rows(self, rows: slice) -> np.ndarray:
+        return np.asarray(self._long[:, rows]).T if self._transposed else np.asarray(self._long[rows])
+
+    def forward(self, slab: Array, cols: slice) -> Array:
+        """B·V of a slab."""
+        return slab @ self._short[cols, :]
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Bᵀ·U of a slab."""
+        del y
+        u = self._xp.astype(self._device.to_device(self._rows(rows)), self._dtype, copy=False)
+        self._back[cols] += self._device.to_host(slab.T @ u)
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """The residual B·V − U·S and UᵀBV of a panel, in float64."""
+        u = self._rows(rows).astype(np.float64)
+        wide = y.astype(np.float64)
+        residue = wide - u * self._values
+        self._left += np.einsum("ij,ij->j", residue, residue)
+        self._core += u.T @ wide
+        self._norms += u.T @ u
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Squared column norms (k,), UᵀBV (k, k), UᵀU (k, k), BᵀU (N, k)."""
+        return {"left": self._left, "core": self._core, "gram": self._norms, "back": self._back}

@@ -1,0 +1,450 @@
+"""The factor store: write, publish in one atomic step, open, truncate, project.
+
+A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every chunk.
+The group's attributes hold request, plan, certificate, provenance and the manifest; they are written last, and
+a group without them is not a factor store.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from bigsvd import rank, reconstruct
+from bigsvd.certificate import Certificate, angle_bounds, relative_error
+from bigsvd.errors import FactorStoreError, OutputBusyError, OutputExistsError, RankError, RequestError
+from bigsvd.scratch import Scratch, storage_errors
+from bigsvd.source import GuardStore
+
+FORMAT_VERSION = 1
+FOLDER = "factors"
+_ATTRIBUTE = "bigsvd"
+_CHUNK_BYTES = 2**20
+_RECONSTRUCTION_CHUNK_BYTES = 2**22
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def chunk_lines(k: int, length: int, dtype: str) -> int:
+    """Rows of U (columns of Vt) in one chunk: about a megabyte, so that a region touches few chunks."""
+    return max(1, min(length, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize)))
+
+
+class Leading:
+    """The leading k lines of an array along one axis, as an array; nothing is copied."""
+
+    def __init__(self, base: Any, k: int, axis: int) -> None:
+        self._base = base
+        self._axis = axis
+        self.shape = tuple(k if i == axis else length for i, length in enumerate(base.shape))
+        self.dtype = base.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        lead = slice(0, self.shape[self._axis])
+        keys = key if isinstance(key, tuple) else (key,)
+        other = keys[1 - self._axis] if len(keys) > 1 - self._axis and Ellipsis not in keys else slice(None)
+        if self._axis == 0:
+            other = keys[1] if len(keys) > 1 else slice(None)
+            return self._base[lead, other][keys[0]]
+        rows = keys[0] if keys[0] is not Ellipsis else slice(None)
+        block = self._base[rows, lead]
+        return block[..., keys[1]] if len(keys) > 1 else block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy
+        return np.asarray(self[:], dtype=dtype)
+
+
+class Factors:
+    """A published truncated SVD, A ≈ (U·diag(s)·Vt)·scale + mean, read lazily.
+
+    Attributes:
+        U, Vt: (m, k) and (k, n), array-likes on disk; slicing reads only the chunks it needs.
+        s: (k,) float64, descending. mean, scale: (n,) float64 or None.
+        certificate: what is known of the error. provenance: request, plan, source, versions, costs.
+    """
+
+    def __init__(self, U: Any, s: np.ndarray, Vt: Any, mean: Any, scale: Any, attributes: dict[str, Any], path: Path) -> None:
+        self.U, self.s, self.Vt, self.mean, self.scale = U, s, Vt, mean, scale
+        self.path = path
+        self.certificate = Certificate.from_dict(attributes["certificate"])
+        self.provenance: dict[str, Any] = {name: attributes[name] for name in attributes if name != "certificate"}
+
+    @property
+    def k(self) -> int:
+        """Number of triplets."""
+        return int(self.s.size)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return int(self.U.shape[0]), int(self.Vt.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of U, Vt and of what is reconstructed."""
+        return np.dtype(self.U.dtype)
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"<bigsvd.Factors {m}x{n} k={self.k} {self.dtype} at {self.path}>"
+
+    def __getitem__(self, key: Any) -> Any:
+        """A region of the reconstruction in the input's own units, as NumPy; see `reconstruct.getitem`."""
+        with _damage(self.path):
+            return reconstruct.getitem(self.low_rank(), key)
+
+    def low_rank(self) -> reconstruct.LowRank:
+        """The factors as the value that `reconstruct` works on."""
+        m, n = self.shape
+        side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
+        chunks = (min(m, side), min(n, side))
+        return reconstruct.LowRank(self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype)
+
+    def reconstruct(self) -> Any:
+        """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
+        return reconstruct.to_dask(self.low_rank())
+
+    def as_zarr(self) -> zarr.Array[Any]:
+        """The reconstruction as a read-only Zarr array (m, n), computed when read."""
+        return reconstruct.to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k})
+
+    def truncate(self, k: int) -> Factors:
+        """The best approximation of rank k ≤ self.k contained in these factors; reads nothing.
+
+        Raises:
+            RankError: k is not in 1..self.k.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.k:
+            raise RankError(f"k={k!r} is not in the allowed range 1..{self.k}", "give a smaller k")
+        k = int(k)
+        c, sigma = self.certificate, self.s[:k]
+        norm = c.frobenius_norm
+        residuals = np.asarray(c.residuals[:k])
+        bounds = angle_bounds(residuals, sigma, self.s[k:])
+        certificate = replace(
+            c,
+            relative_error=relative_error(sigma, norm, np.finfo(float).eps)[0],
+            max_residual=float(residuals.max(initial=0.0)),
+            residuals=c.residuals[:k],
+            sigma_bounds=c.sigma_bounds[:k],
+            angle_bounds=tuple(map(float, bounds)),
+            identifiable=tuple(bool(bound < 0.5) for bound in bounds),
+            numerical_rank=min(c.numerical_rank, k),
+            audit=None,
+            excess_error=None,
+        )
+        attributes = self.provenance | {"certificate": certificate.to_dict()}
+        return Factors(Leading(self.U, k, 1), sigma, Leading(self.Vt, k, 0), self.mean, self.scale, attributes, self.path)
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Coordinates (r, k) of new rows (r, n), or (k,) of one row: ((x − mean)/scale)·V, as rows of U·diag(s).
+
+        Raises:
+            RequestError: another number of columns.
+        """
+        values = np.asarray(rows, dtype=np.float64)
+        n = self.shape[1]
+        if values.ndim not in (1, 2) or values.shape[-1] != n:
+            raise RequestError(f"rows of shape {values.shape} do not have {n} columns", "give (r, n) or (n,)")
+        if self.mean is not None:
+            values = values - np.asarray(self.mean[:])
+        if self.scale is not None:
+            values = values / np.asarray(self.scale[:])
+        step = chunk_lines(self.k, n, self.dtype.name) * 16
+        total = np.zeros((*values.shape[:-1], self.k))
+        with _damage(self.path):
+            for start in range(0, n, step):
+                total += values[..., start : start + step] @ np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
+        return total
+
+    def spectrum(self) -> rank.Spectrum:
+        """What the rank rules need to know."""
+        m, n = self.shape
+        itemsize = np.dtype(self.provenance["source"]["dtype"]).itemsize
+        return rank.Spectrum(
+            s=self.s,
+            frobenius=self.certificate.frobenius_norm,
+            shape=self.shape,
+            matrix_bytes=m * n * itemsize,
+            factor_itemsize=self.dtype.itemsize,
+            residuals=np.asarray(self.certificate.residuals),
+        )
+
+    def rank_table(self) -> tuple[rank.RankRow, ...]:
+        """One row for each k: σ, energy, relative error, bytes, compression ratio, residual."""
+        return rank.rank_table(self.spectrum())
+
+    def info(self) -> dict[str, Any]:
+        """The facts that ``bigsvd info --json`` prints."""
+        costs, c = self.provenance["costs"], self.certificate
+        return {
+            "path": str(self.path),
+            "shape": list(self.shape),
+            "k": self.k,
+            "dtype": self.dtype.name,
+            "s": [float(value) for value in self.s],
+            "centered": self.provenance["request"]["center"],
+            "scaled": self.provenance["request"]["scale"],
+            **costs,
+            "source": self.provenance["source"],
+            "versions": self.provenance["versions"],
+            "certificate": c.to_dict(),
+        }
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what a checksum codec raises into `FactorStoreError`."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise FactorStoreError(f"{path} is damaged ({error})", "restore it or compute it again") from error
+
+
+def open_factors(path: str | Path) -> Factors:
+    """The factors published at `path`.
+
+    Raises:
+        FactorStoreError: nothing there, no manifest, or not a store of this format.
+    """
+    folder = Path(path)
+    replaced = scratch_path(folder) / "replaced"
+    if not folder.exists() and replaced.exists():
+        folder = replaced  # a run was killed between the two renames of a system without atomic exchange
+    if not (folder / "zarr.json").exists():
+        raise FactorStoreError(f"{path} holds no factors", "check the path; an unfinished run has only .scratch")
+    store = GuardStore(LocalStore(folder.resolve(), read_only=True), FactorStoreError)
+    try:
+        group = zarr.open_group(store, mode="r")
+        attributes = group.attrs.asdict().get(_ATTRIBUTE)
+        if not isinstance(attributes, dict) or attributes.get("format_version") != FORMAT_VERSION:
+            raise FactorStoreError(f"{path} has no bigsvd manifest of format {FORMAT_VERSION}", "compute it again")
+        arrays = {name: zarr.open_array(store, path=name, mode="r") for name in attributes["manifest"]}
+        _check_shapes(arrays, attributes["manifest"])
+        lines = [np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale")]
+        return Factors(arrays["U"], np.asarray(arrays["s"][:]), arrays["Vt"], *lines, attributes, Path(path))
+    except FactorStoreError:
+        raise
+    except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
+        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FactorStoreError(f"{path} is damaged ({detail})", "restore it or compute it again") from error
+
+
+def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        expected = manifest[name]
+        if list(array.shape) != expected["shape"] or array.dtype.name != expected["dtype"]:
+            raise FactorStoreError(
+                f"{name} is {array.shape} {array.dtype}, its manifest says {expected['shape']} {expected['dtype']}",
+                "restore it or compute it again",
+            )
+
+
+def digest(array: Any) -> int:
+    """crc32c of the decoded entries, chunk by chunk in row-major order."""
+    crc = 0
+    grid = [range(0, length, chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+    for corner in product(*grid):
+        key = tuple(slice(start, start + chunk) for start, chunk in zip(corner, array.chunks, strict=True))
+        crc = google_crc32c.extend(crc, np.ascontiguousarray(array[key]))
+    return crc
+
+
+def orthonormality(array: Any, *, rows: bool) -> float:
+    """max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
+    k = array.shape[0] if rows else array.shape[1]
+    length = array.shape[1] if rows else array.shape[0]
+    step = max(1, 2**22 // max(1, k))
+    gram = np.zeros((k, k))
+    for start in range(0, length, step):
+        span = slice(start, start + step)
+        block = np.asarray(array[:, span] if rows else array[span], dtype=np.float64)
+        gram += block @ block.T if rows else block.T @ block
+    return float(np.max(np.abs(gram - np.eye(k)), initial=0.0))
+
+
+def check_store(factors: Factors) -> list[str]:
+    """What is wrong with a store, judged by itself: digests, order, orthonormality, agreement with its norm."""
+    findings = []
+    manifest = factors.provenance["manifest"]
+    arrays = {"U": factors.U, "Vt": factors.Vt}
+    with _damage(factors.path):
+        for name, array in arrays.items():
+            if digest(array) != manifest[name]["crc32c"]:
+                findings.append(f"{name} is not what was published (checksum of its entries differs)")
+        if google_crc32c.value(np.ascontiguousarray(factors.s)) != manifest["s"]["crc32c"]:
+            findings.append("s is not what was published (checksum of its entries differs)")
+        tolerance = 1e-5 if factors.dtype == np.float32 else 1e-10
+        for name, array, rows in (("U", factors.U, False), ("Vt", factors.Vt, True)):
+            worst = orthonormality(array, rows=rows)
+            if not worst <= tolerance:
+                findings.append(f"{name} is not orthonormal: {worst:.1e} where {tolerance:g} is allowed")
+    s = factors.s
+    if not np.all(np.isfinite(s)) or np.any(s < 0) or np.any(np.diff(s) > 0):
+        findings.append("s is not finite, non-negative and descending")
+    c = factors.certificate
+    error, floor = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
+    if not abs(error - c.relative_error) <= max(1e-9, floor):
+        findings.append(f"s gives relative error {error:.9g}, the certificate says {c.relative_error:.9g}")
+    return findings
+
+
+def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
+    """Write the manifest of the factors in scratch: they become a factor store."""
+    with storage_errors(f"writing {scratch.path}/{FOLDER}"):
+        names = [name for name in ("U", "s", "Vt", "mean", "scale") if scratch.has(f"{FOLDER}/{name}")]
+        arrays = {name: scratch.open(f"{FOLDER}/{name}") for name in names}
+        manifest = {
+            name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
+            for name, array in arrays.items()
+        }
+        body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
+        group = zarr.open_group(LocalStore(scratch.path / FOLDER), mode="a")
+        group.attrs.put({_ATTRIBUTE: body})
+
+
+def versions() -> dict[str, str]:
+    """What computed the result."""
+    names = ("bigsvd", "numpy", "zarr", "dask", "distributed")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def scratch_path(out: Path) -> Path:
+    """Where the scratch of an output lies."""
+    return out.with_name(out.name + ".scratch")
+
+
+class Output:
+    """The place of one result, held exclusively while a run works on it.
+
+    A context manager: `OutputBusyError` if another run holds it. Without a path a temporary folder is used, which
+    lives as long as the factors opened from it.
+    """
+
+    def __init__(self, path: str | Path | None, *, overwrite: bool) -> None:
+        self._temporary = Path(tempfile.mkdtemp(prefix="bigsvd-")) if path is None else None
+        self.path = Path(path).absolute() if path is not None else Path(f"{self._temporary}/factors")
+        self._overwrite = overwrite
+        self._lock = -1
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch folder."""
+        return scratch_path(self.path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".lock")
+
+    def __enter__(self) -> Output:
+        with storage_errors(f"creating {self.path.parent}"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._acquire()
+        try:
+            self._recover()
+            self._check_free()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _acquire(self) -> int:
+        while True:
+            lock = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock).st_ino == self._lock_path.stat().st_ino:
+                    return lock
+            except FileNotFoundError:
+                pass  # the holder finished and removed the file between our open and our lock: try again
+            except BlockingIOError:
+                os.close(lock)
+                raise OutputBusyError(
+                    f"another run is writing {self.path}", "wait for it or choose another output"
+                ) from None
+            os.close(lock)
+
+    def _release(self) -> None:
+        if self._lock >= 0:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def _recover(self) -> None:
+        replaced = self.scratch / "replaced"
+        if replaced.exists() and not self.path.exists():
+            replaced.rename(self.path)
+
+    def _check_free(self) -> None:
+        if self.path.exists() and not self._overwrite:
+            raise OutputExistsError(f"{self.path} already exists", "use overwrite, or choose another output")
+        if self.path.exists() and not (self.path / "zarr.json").exists() and any(self.path.iterdir()):
+            raise OutputExistsError(f"{self.path} is not a factor store", "choose another output")
+
+    def publish(self) -> Factors:
+        """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""
+        new = self.scratch / FOLDER
+        with storage_errors(f"publishing {self.path}"):
+            for file in sorted(new.rglob("*")):
+                if file.is_file():
+                    _sync(file)
+            if self.path.exists():
+                _exchange(new, self.path, self.scratch / "replaced")
+            else:
+                new.rename(self.path)
+            _sync(self.path.parent)
+        factors = open_factors(self.path)
+        if self._temporary is not None:
+            weakref.finalize(factors, shutil.rmtree, self._temporary, ignore_errors=True)
+        return factors
+
+    def sweep(self) -> None:
+        """Remove the scratch folder."""
+        with storage_errors(f"deleting {self.scratch}"):
+            if self.scratch.exists():
+                shutil.rmtree(self.scratch)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _exchange(new: Path, old: Path, aside: Path) -> None:
+    """Swap two folders atomically where the system can (Linux renameat2), else by two renames via `aside`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        done = libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
+        if done == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise OSError(code, os.strerror(code), str(old))
+    old.rename(aside)
+    new.rename(old)

@@ -1,0 +1,143 @@
+"""Forms the long factor from the rows of Y in scratch, without the data.
+
+U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as Dask tasks: `gram` gives UᵀU, `triangle` the R of a tall-skinny
+QR (Demmel et al. 2012, sequential TSQR in each task, one more QR over tasks), `write` stores the rows. Order is
+that of the plan's lanes, so the bits do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bigsvd.methods.krylov import Part
+from bigsvd.passes import Context, await_workers, one_blas_thread
+from bigsvd.scratch import Scratch
+
+_BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """One task: rows (start, stop) of the long factor, handled `step` at a time."""
+
+    scratch: Scratch
+    parts: tuple[tuple[str, str, str], ...]
+    start: int
+    stop: int
+    step: int
+
+    def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows and values (r, c) float64 of Σ (Y − 1·offset)·C."""
+        opened = [
+            (self.scratch.open(y), self.scratch.read(offset), self.scratch.read(coefficients))
+            for y, offset, coefficients in self.parts
+        ]
+        for start in range(self.start, self.stop, self.step):
+            rows = slice(start, min(self.stop, start + self.step))
+            total = sum(
+                (np.asarray(y[rows], dtype=np.float64) - offset) @ coefficients for y, offset, coefficients in opened
+            )
+            yield rows, np.asarray(total)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the long factor goes: a scratch array (M, k), or (k, M) if `transposed`."""
+
+    name: str
+    transposed: bool
+
+
+class LongFactor:
+    """The long factor as a combination of stored Y blocks."""
+
+    def __init__(self, context: Context, parts: list[Part], combine: np.ndarray, chunk_rows: int, tag: str) -> None:
+        scratch = context.scratch
+        names = []
+        for index, part in enumerate(parts):
+            offset, coefficients = f"form-{tag}/offset-{index}", f"form-{tag}/coefficients-{index}"
+            scratch.write(offset, part.offset)
+            scratch.write(coefficients, part.coefficients @ combine)
+            names.append((part.name, offset, coefficients))
+        columns = sum(part.offset.size for part in parts) + combine.shape[1]
+        step = max(1, _BLOCK_BYTES // (8 * columns) // chunk_rows) * chunk_rows
+        self._context = context
+        self._blocks = [
+            RowBlock(scratch, tuple(names), start, stop, step) for start, stop in _aligned_lanes(context, chunk_rows)
+        ]
+
+    def _map(self, function: Callable[..., Any], *more: Any) -> list[Any]:
+        await_workers(self._context.client)
+        futures = self._context.client.map(function, self._blocks, *([value] * len(self._blocks) for value in more), pure=False)
+        return list(self._context.client.gather(futures))
+
+    def gram(self) -> np.ndarray:
+        """UᵀU (c, c)."""
+        return np.sum(self._map(gram_rows), axis=0)
+
+    def triangle(self) -> np.ndarray:
+        """R (c, c) of the QR factorisation of the long factor."""
+        return np.linalg.qr(np.concatenate(self._map(triangle_rows)), mode="r")
+
+    def signs(self) -> np.ndarray:
+        """Sign of the entry of largest magnitude in each column, (c,)."""
+        extremes = np.stack(self._map(extreme_rows))
+        largest = np.argmax(np.abs(extremes), axis=0)
+        return np.where(extremes[largest, np.arange(extremes.shape[1])] < 0, -1.0, 1.0)
+
+    def write(self, target: Target) -> None:
+        """Store the rows."""
+        self._map(write_rows, target)
+
+
+def _aligned_lanes(context: Context, chunk_rows: int) -> list[tuple[int, int]]:
+    """The plan's lanes as row ranges moved to chunk borders, so that no two tasks write one chunk."""
+    plan = context.plan
+    edges = [min(plan.rows, -(-first * plan.panel_rows // chunk_rows) * chunk_rows) for first, _ in plan.lanes]
+    edges = [*edges, plan.rows]
+    return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+
+
+def gram_rows(block: RowBlock) -> np.ndarray:
+    """UᵀU of one task's rows."""
+    with one_blas_thread:
+        total = None
+        for _, values in block.pieces():
+            part = values.T @ values
+            total = part if total is None else total + part
+        return np.asarray(total)
+
+
+def triangle_rows(block: RowBlock) -> np.ndarray:
+    """R of one task's rows."""
+    with one_blas_thread:
+        R = None
+        for _, values in block.pieces():
+            R = np.linalg.qr(values if R is None else np.concatenate([R, values]), mode="r")
+        return np.asarray(R)
+
+
+def extreme_rows(block: RowBlock) -> np.ndarray:
+    """The entry of largest magnitude in each column of one task's rows, with its sign."""
+    with one_blas_thread:
+        best: np.ndarray | None = None
+        for _, values in block.pieces():
+            largest = np.argmax(np.abs(values), axis=0)
+            found = values[largest, np.arange(values.shape[1])]
+            best = found if best is None else np.where(np.abs(found) > np.abs(best), found, best)
+        return np.asarray(best)
+
+
+def write_rows(block: RowBlock, target: Target) -> None:
+    """Store one task's rows."""
+    with one_blas_thread:
+        array = block.scratch.open(target.name)
+        for rows, values in block.pieces():
+            if target.transposed:
+                array[:, rows] = values.T.astype(array.dtype)
+            else:
+                array[rows] = values.astype(array.dtype)

@@ -1,0 +1,141 @@
+"""What a run knows of the matrix as decomposed: prescaling, means, divisors, norm.
+
+All of it is exact after the first pass. Where means or divisors are along columns of B, that pass worked with
+estimates, and `Correction` says how its products relate to those of the exact matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bigsvd.errors import NonFiniteError
+from bigsvd.passes import Context, Kernel, PassResult, PassSpec
+from bigsvd.transform import Lines, LineSums, Moments, Transform
+
+_SAFE_EXPONENT = {"float32": 33, "float64": 200}
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The pass multiplied B0 = (A − 1μ0ᵀ)D0⁻¹; the matrix is B = (B0 − 1·δᵀ)·Γ.
+
+    Attributes:
+        delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
+        benign: whether products of B can be had from those of B0 without loss of accuracy.
+    """
+
+    delta: np.ndarray
+    ratio: np.ndarray
+    benign: bool
+
+
+class Matrix:
+    """The matrix as decomposed, for one run.
+
+    Attributes:
+        transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
+        norm_squared: ‖B‖²_F. known: whether all this is exact.
+    """
+
+    def __init__(self, context: Context, transform: Transform, dtype: str) -> None:
+        self.context = context
+        self.transform = transform
+        self.dtype = dtype
+        self.lines: Lines | None = None
+        self.row_lines: str | None = None
+        self.norm_squared = 0.0
+        self.known = False
+        self.moments = Moments()
+        self.costs: list[PassResult] = []
+
+    @property
+    def passes(self) -> int:
+        """Passes made so far."""
+        return len(self.costs)
+
+    @property
+    def eps(self) -> float:
+        """Unit roundoff of the products."""
+        return float(np.finfo(self.dtype).eps)
+
+    def prepare(self, name: str) -> None:
+        """Write what lanes of pass `name` need besides the kernel's operands."""
+        scratch, plan = self.context.scratch, self.context.plan
+        if self.lines is not None:
+            scratch.write(f"{name}/lines", self.lines.stacked())
+        if plan.transposed and self.transform.by_line and not self.known:
+            scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
+
+    def spec(self, name: str, kernel: Kernel) -> PassSpec:
+        """Pass `name` of `kernel` over the matrix as known now."""
+        return PassSpec(
+            name=name,
+            kernel=kernel,
+            transform=self.transform,
+            lines_name=f"{name}/lines" if self.lines is not None else None,
+            first=not self.known,
+            dtype=self.dtype,
+            checksums="checksums" if self.known else None,
+        )
+
+    def prescale(self, peak: float) -> bool:
+        """Choose 2^e so that squares neither overflow nor vanish; whether it changed."""
+        if peak <= 0 or abs(np.log2(peak)) <= _SAFE_EXPONENT[self.dtype]:
+            return False
+        before = self.transform.exponent
+        after = int(np.clip(before - int(np.round(np.log2(peak))), -1022, 1022))
+        self.transform = replace(self.transform, exponent=after)
+        if self.lines is not None:
+            self.lines = Lines(*(np.ldexp(part, after - before) for part in self.lines.stacked()))
+        return after != before
+
+    def learn(self, name: str, result: PassResult) -> Correction | None:
+        """Take in the first pass; None if it must be repeated on the prescaled matrix.
+
+        Raises:
+            NonFiniteError: the data has NaN or infinite entries.
+        """
+        moments, scratch = result.moments, self.context.scratch
+        self._refuse_nonfinite(moments)
+        if scratch.recorded("checksums") is None:
+            scratch.record("checksums", {"checksums": result.checksums})
+        if self.prescale(moments.peak):
+            return None
+        self.known = True
+        self.moments = moments
+        N = self.context.plan.cols
+        if scratch.has(f"{name}/row-lines"):
+            self.row_lines = f"{name}/row-lines"
+        if "line-sums" in result.sums:
+            return self._exact_lines(result.sums["line-sums"])
+        self.norm_squared = moments.squares
+        return Correction(np.zeros(N), np.ones(N), benign=True)
+
+    def _exact_lines(self, raw_sums: np.ndarray) -> Correction:
+        t, M = self.transform, self.context.plan.rows
+        used = self.lines or Lines.neutral(self.context.plan.cols)
+        sums = LineSums(used.high, M)
+        sums.observed, sums.sum, sums.squares = raw_sums
+        exact = sums.lines()
+        squares = sums.centered_squares if t.center else sums.centered_squares + M * exact.mean**2
+        self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
+        ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
+        delta = exact.low - used.low if t.center else np.zeros_like(used.high)
+        delta = delta / used.divisor if t.scale else delta
+        self.lines = exact
+        mean_energy = M * float(np.sum((delta * ratio) ** 2))
+        spread = 30.0 if self.dtype == "float32" else 1e3
+        benign = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
+        return Correction(delta, ratio, bool(benign))
+
+    def _refuse_nonfinite(self, moments: Moments) -> None:
+        nans, plus, minus = moments.nonfinite
+        if moments.first is not None:
+            row, column = moments.first
+            raise NonFiniteError(
+                f"{self.context.source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
+                f"the first at row {row}, column {column}",
+                "replace them, or use missing='mean' or missing='zero' if NaN means missing",
+            )

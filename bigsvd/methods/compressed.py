@@ -1,0 +1,31 @@
+"""Dask's randomized SVD (`dask.array.linalg.svd_compressed`; Halko, Martinsson & Tropp 2011, Alg. 4.3–4.4, 5.1)."""
+
+from __future__ import annotations
+
+import dask.array as da
+
+from bigsvd.matrix import Matrix
+from bigsvd.methods.result import Triplets
+from bigsvd.methods.statistics import prepared_array, statistics_pass
+from bigsvd.methods.tall_skinny import store, zero_triplets
+from bigsvd.request import Request
+
+
+def compressed(matrix: Matrix, k: int, request: Request) -> Triplets:
+    """The k leading triplets by `svd_compressed` with its own parameters, certified by a two-sided pass."""
+    statistics_pass(matrix)
+    if matrix.norm_squared == 0:
+        return zero_triplets(matrix, k)
+    context = matrix.context
+    with context.client.as_current():
+        U, s, Vt = da.linalg.svd_compressed(
+            prepared_array(matrix),
+            k,
+            iterator=request.iterator or "QR",
+            n_power_iter=request.power_iterations or 0,
+            n_oversamples=10 if request.oversampling is None else request.oversampling,
+            seed=da.random.RandomState(request.seed),
+            compute=request.compute is not False,
+            coerce_signs=False,
+        )
+        return store(matrix, U, s, Vt)

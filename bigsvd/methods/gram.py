@@ -1,0 +1,69 @@
+"""First block from the Gram matrix BᵀB: one pass, exact up to its squared condition.
+
+The Krylov iteration that follows makes the one further pass that gives U and the certificate, and more where
+rounding of the squared spectrum left the tolerance unmet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bigsvd.device import Array, Device
+from bigsvd.matrix import Matrix
+from bigsvd.passes import run_pass
+from bigsvd.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class GramKernel:
+    """G = BᵀB (N, N)."""
+
+    cols: int
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Gram:
+        """The operator of one lane."""
+        del scratch, dtype
+        return Gram(device, self.cols)
+
+
+class Gram:
+    """`GramKernel` at work in one lane."""
+
+    def __init__(self, device: Device, cols: int) -> None:
+        self._device = device
+        self._total = device.to_device(np.zeros((cols, cols)))
+
+    def forward(self, slab: Array, cols: slice) -> None:
+        """Nothing: there is no Y."""
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Add slabᵀ·slab, in float64; slabs are whole rows."""
+        del y, rows, cols
+        self._total += slab.T @ slab
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """Never called: `forward` gives nothing."""
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """G."""
+        return {"gram": self._device.to_host(self._total)}
+
+
+def gram_block(matrix: Matrix) -> np.ndarray:
+    """The leading eigenvectors of BᵀB (N, l).
+
+    Means and divisors enter afterwards: for B = (B0 − 1δᵀ)Γ, BᵀB = Γ(G0 − M·δδᵀ)Γ.
+    """
+    context = matrix.context
+    correction = None
+    while correction is None:  # a second time only where the first had to find the prescaling
+        name = f"pass-{matrix.passes:03d}"
+        matrix.prepare(name)
+        result = run_pass(context, matrix.spec(name, GramKernel(context.plan.cols)))
+        matrix.costs.append(result)
+        correction = matrix.learn(name, result)
+    G = result.sums["gram"] - context.plan.rows * np.outer(correction.delta, correction.delta)
+    G *= correction.ratio[:, None] * correction.ratio[None, :]
+    return np.linalg.eigh(G)[1][:, ::-1][:, : context.plan.width]

@@ -1,0 +1,275 @@
+"""Block Krylov SVD that has a complete, certified answer after every pass.
+
+State after pass j: orthonormal K = [Q0 … Qj] (N×L), Z = BᵀB·K (N×L), and Y = B·K (M×L) in scratch. One pass
+reads each panel once and does both products. After it, without the data, G = KᵀZ = E·Λ·Eᵀ gives Ritz pairs
+θ = Λ, v = K·e, and their exact residuals ‖Z·e − θ·v‖ (Musco & Musco 2015, Alg. 2; Saad 2011, §6.1 for the
+residual; Stewart's thick restart where K outgrows its budget).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bigsvd.certificate import Audit
+from bigsvd.device import Array, Device
+from bigsvd.matrix import Correction, Matrix
+from bigsvd.passes import run_pass
+from bigsvd.planning import PROBES
+from bigsvd.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class ProductKernel:
+    """Y = B·P and Z = BᵀY for the block `block` (N×c) of scratch; the first `keep` columns of Y are stored."""
+
+    block: str
+    y: str
+    keep: int
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Product:
+        """The operator of one lane."""
+        return Product(scratch, device, dtype, self)
+
+
+class Product:
+    """`ProductKernel` at work in one lane."""
+
+    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: ProductKernel) -> None:
+        self._device = device
+        block = scratch.read(kernel.block)
+        self._block = device.to_device(block.astype(dtype))
+        self._total = device.to_device(np.zeros(block.shape))
+        self._y = scratch.open(kernel.y)
+        self._keep = kernel.keep
+
+    def forward(self, slab: Array, cols: slice) -> Array:
+        """B·P of a slab."""
+        return slab @ self._block[cols, :]
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Add Bᵀ·Y of a slab, in float64."""
+        del rows
+        self._total[cols, :] += slab.T @ y
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """Store the kept columns of Y."""
+        self._y[rows] = y[:, : self._keep]
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Z (N, c)."""
+        return {"z": self._device.to_host(self._total)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, L)."""
+
+    name: str
+    offset: np.ndarray
+    coefficients: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ritz:
+    """Ritz values θ (L,) descending, coordinates E (L, L), and relative residuals ρ of the first `count`."""
+
+    theta: np.ndarray
+    coordinates: np.ndarray
+    residuals: np.ndarray
+
+
+@dataclass
+class Subspace:
+    """K and Z = BᵀB·K, both (N, L) float64, and where B·K lies."""
+
+    K: np.ndarray
+    Z: np.ndarray
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """L."""
+        return self.K.shape[1]
+
+    def append(self, Q: np.ndarray, Z: np.ndarray, name: str, offset: np.ndarray, mixing: np.ndarray) -> None:
+        """Add an orthonormal block with Z = BᵀB·Q; B·Q = (Y − 1·offset)·mixing."""
+        old, new = self.width, Q.shape[1]
+        self.parts = [Part(p.name, p.offset, np.pad(p.coefficients, ((0, 0), (0, new)))) for p in self.parts]
+        self.parts.append(Part(name, offset, np.pad(mixing, ((0, 0), (old, 0)))))
+        self.K = np.concatenate([self.K, Q], axis=1)
+        self.Z = np.concatenate([self.Z, Z], axis=1)
+
+    def ritz(self, count: int) -> Ritz:
+        """Rayleigh-Ritz of BᵀB on span K, with residuals of the first `count` pairs."""
+        gram = self.K.T @ self.Z
+        theta, E = np.linalg.eigh((gram + gram.T) / 2)
+        theta, E = np.maximum(theta[::-1], 0.0), E[:, ::-1]
+        count = min(count, self.width)
+        R = self.Z @ E[:, :count] - (self.K @ E[:, :count]) * theta[:count]
+        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            residuals = np.where(norms == 0, 0.0, norms / theta[:count])
+        return Ritz(theta, E, residuals)
+
+    def rotate(self, E: np.ndarray) -> None:
+        """Keep only the span of K·E (thick restart)."""
+        self.K = self.K @ E
+        self.Z = self.Z @ E
+        self.parts = [Part(p.name, p.offset, p.coefficients @ E) for p in self.parts]
+
+
+def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float) -> np.ndarray:
+    """An orthonormal basis of the strongest `width` directions of W outside span K (N, ≤width).
+
+    Orthogonalised against K twice (Giraud et al. 2005: twice is enough); directions below rounding are dropped.
+    """
+    scale = np.linalg.norm(W)
+    if scale == 0 or not np.isfinite(scale):
+        return W[:, :0]
+    for _ in range(2):
+        W = W - K @ (K.T @ W)
+    Q, R = np.linalg.qr(W)
+    left, values, _ = np.linalg.svd(R)
+    keep = int(np.sum(values[:width] > 10 * eps * scale))
+    if keep == 0:
+        return W[:, :0]
+    Q = Q @ left[:, :keep]
+    for _ in range(2):
+        Q = Q - K @ (K.T @ Q)
+        Q, _ = np.linalg.qr(Q)
+    return np.asarray(Q)
+
+
+def gaussian(seed: int, tag: int, shape: tuple[int, int]) -> np.ndarray:
+    """Standard normal entries that depend only on the seed and the use."""
+    return np.random.default_rng([seed, tag]).standard_normal(shape)
+
+
+class KrylovRun:
+    """The anytime iteration: `advance` makes one pass, `subspace.ritz` is the answer so far.
+
+    The matrix is exact only after its first pass. Where that pass's products cannot be corrected to the exact
+    matrix they serve as a power step and are dropped.
+    """
+
+    def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
+        self.matrix = matrix
+        self.context = matrix.context
+        self.block = block
+        self.seed = seed
+        self.subspace = self._empty()
+        self.exhausted = False
+        self.probes: tuple[np.ndarray, np.ndarray] | None = None
+
+    def _empty(self) -> Subspace:
+        N = self.context.plan.cols
+        return Subspace(np.zeros((N, 0)), np.zeros((N, 0)))
+
+    def advance(self) -> None:
+        """One pass over the data, and the next block from it. `NonFiniteError` in the first."""
+        matrix, scratch, plan = self.matrix, self.context.scratch, self.context.plan
+        name, keep = f"pass-{matrix.passes:03d}", self.block.shape[1]
+        if not scratch.has(f"{name}/block"):
+            matrix.prepare(name)
+            scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
+            scratch.write(f"{name}/block", self._columns())
+        columns = scratch.read(f"{name}/block")
+        first = not matrix.known
+        result = run_pass(self.context, matrix.spec(name, ProductKernel(f"{name}/block", f"{name}/y", keep)))
+        matrix.costs.append(result)
+        if not first:
+            self._absorb(f"{name}/y", columns, result.sums["z"], keep)
+            return
+        correction = matrix.learn(name, result)
+        if correction is not None:
+            self._absorb_corrected(f"{name}/y", columns, result.sums["z"], keep, correction)
+
+    def _columns(self) -> np.ndarray:
+        """The block, and beside it the probes until they have been through a pass."""
+        if self.probes is not None:
+            return self.block
+        probes = gaussian(self.seed, 3 + self.matrix.passes, (self.context.plan.cols, PROBES))
+        return np.concatenate([self.block, probes], axis=1)
+
+    def _absorb(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int) -> None:
+        """Append a block that was multiplied by the exact matrix."""
+        if self.probes is None:
+            self.probes = columns[:, keep:], Z[:, keep:]
+        self.subspace.append(columns[:, :keep], Z[:, :keep], name, np.zeros(keep), np.eye(keep))
+        self._next_block(Z[:, :keep])
+
+    def _absorb_corrected(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction) -> None:
+        """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
+        along = by.delta @ columns
+        Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
+        if not by.benign:
+            block = orthonormal_complement(Z[:, :keep], self.subspace.K, self.context.plan.width, self.matrix.eps)
+            self.block = block if block.shape[1] else self.block
+            return
+        columns = columns / by.ratio[:, None]
+        if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass
+            self.probes = columns[:, keep:], Z[:, keep:]
+        Q, R = np.linalg.qr(columns[:, :keep])
+        mixing = np.linalg.inv(R)
+        Z = Z[:, :keep] @ mixing
+        self.subspace.append(Q, Z, name, along[:keep], mixing)
+        self._next_block(Z)
+
+    def _next_block(self, Z: np.ndarray) -> None:
+        """Q of the next pass; restart when K would outgrow the plan."""
+        plan, space = self.context.plan, self.subspace
+        room = min(plan.width, plan.cols - space.width)
+        Q = orthonormal_complement(Z, space.K, room, self.matrix.eps)
+        self.exhausted = Q.shape[1] == 0
+        if not self.exhausted and space.width + Q.shape[1] > plan.max_width:
+            space.rotate(space.ritz(0).coordinates[:, : plan.max_width - plan.width])
+        self.block = Q
+
+    def restart_in_float64(self) -> None:
+        """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
+        best = self.subspace.ritz(0).coordinates[:, : self.context.plan.width]
+        self.block = np.linalg.qr(self.subspace.K @ best)[0]
+        self.subspace = self._empty()
+        self.matrix.dtype = "float64"
+        self.exhausted = False
+
+    def audit(self, ritz: Ritz, k: int) -> Audit | None:
+        """See `Audit`; None before the probes went through a pass."""
+        if self.probes is None or self.matrix.norm_squared == 0:
+            return None
+        W, ZW = self.probes
+        space = self.subspace
+        V = space.K @ ritz.coordinates[:, :k]
+        ZV = space.Z @ ritz.coordinates[:, :k]
+        inside = V.T @ W
+        X, HX = W - V @ inside, ZW - ZV @ inside
+        energies = np.maximum(np.einsum("ij,ij->j", X, HX), 0.0)
+        missing, expected = float(np.mean(energies)), max(0.0, self.matrix.norm_squared - float(np.sum(ritz.theta[:k])))
+        spread = float(np.std(energies)) / np.sqrt(PROBES)
+        floor = 1e3 * self.matrix.eps * self.matrix.norm_squared
+        unseen = self._unseen(W, ZW)
+        flagged = unseen**2 > ritz.theta[k - 1] * 1.01 + floor or abs(missing - expected) > 8 * spread + floor
+        return Audit(
+            PROBES,
+            missing / self.matrix.norm_squared,
+            expected / self.matrix.norm_squared,
+            float(10 * np.sqrt(2 / np.pi) * np.sqrt(energies.max())),
+            unseen,
+            bool(flagged),
+        )
+
+    def _unseen(self, W: np.ndarray, ZW: np.ndarray) -> float:
+        """√ of the largest value of the pencil (XᵀH²X, XᵀHX), X the probes outside span K."""
+        K, Z = self.subspace.K, self.subspace.Z
+        inside = K.T @ W
+        X, HX = W - K @ inside, ZW - Z @ inside
+        HX = HX - K @ (K.T @ HX)
+        first, second = X.T @ HX, HX.T @ HX
+        values, vectors = np.linalg.eigh((first + first.T) / 2)
+        solid = values > 1e3 * self.matrix.eps * max(self.matrix.norm_squared, 0.0)
+        if not solid.any():
+            return 0.0
+        half = vectors[:, solid] / np.sqrt(values[solid])
+        return float(np.sqrt(max(0.0, np.linalg.eigvalsh(half.T @ second @ half)[-1])))

@@ -1,0 +1,87 @@
+"""What Dask's two methods need: exact means, divisors and norm by a pass, and B as a Dask array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+
+from bigsvd.device import Array, Device
+from bigsvd.matrix import Matrix
+from bigsvd.passes import run_pass
+from bigsvd.planning import Plan
+from bigsvd.scratch import Scratch
+from bigsvd.source import Source
+from bigsvd.transform import Lines, LineSums, Transform
+
+
+@dataclass(frozen=True)
+class NullKernel:
+    """A pass that only looks: moments, line sums, checksums."""
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Null:
+        """The operator of one lane."""
+        del scratch, device, dtype
+        return Null()
+
+
+class Null:
+    """`NullKernel` at work in one lane."""
+
+    def forward(self, slab: Array, cols: slice) -> None:
+        """Nothing."""
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Nothing."""
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """Never called."""
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """None."""
+        return {}
+
+
+def statistics_pass(matrix: Matrix) -> None:
+    """Make the matrix known, and its entries known to be finite, before a foreign method sees them."""
+    while not matrix.known:
+        name = f"pass-{matrix.passes:03d}"
+        matrix.prepare(name)
+        result = run_pass(matrix.context, matrix.spec(name, NullKernel()))
+        matrix.costs.append(result)
+        matrix.learn(name, result)
+
+
+def prepared_array(matrix: Matrix) -> Any:
+    """B as a Dask array, a panel a chunk, centred and scaled."""
+    context = matrix.context
+    plan, dtype = context.plan, matrix.dtype
+    read = partial(
+        read_panel, plan, context.source, context.device, matrix.transform, matrix.lines, dtype
+    )
+    panels = [plan.panel(index) for index in range(plan.panels)]
+    blocks = [
+        da.from_delayed(delayed(read, pure=True)(start, stop), shape=(stop - start, plan.cols), dtype=dtype)
+        for start, stop in panels
+    ]
+    return da.concatenate(blocks, axis=0)
+
+
+def read_panel(
+    plan: Plan, source: Source, device: Device, transform: Transform, lines: Lines | None, dtype: str, start: int, stop: int
+) -> Array:
+    """One panel of B on the device, in a worker."""
+    rows = slice(start, stop)
+    raw = source.read(slice(0, plan.cols), rows).T if plan.transposed else source.read(rows, slice(0, plan.cols))
+    values, mask = transform.widen(device, raw)
+    if transform.by_line:
+        if plan.transposed:
+            sums = LineSums(np.asarray(device.to_host(device.xp.mean(values, axis=1)), dtype=np.float64), plan.cols)
+            sums.add(device, values, mask, rows=True, at=slice(None))
+            lines = sums.lines()
+        values = transform.apply(device, values, mask, lines or Lines.neutral(plan.cols), rows=plan.transposed)
+    return device.xp.astype(values, getattr(device.xp, dtype), copy=False)

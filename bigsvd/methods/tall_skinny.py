@@ -1,0 +1,76 @@
+"""Dask's direct tall-and-skinny SVD (`dask.array.linalg.svd`, TSQR of Benson, Gleich & Demmel 2013).
+
+Full precision, one read, but Dask holds the Q of every panel until R is known: the matrix must fit in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from bigsvd.matrix import Matrix
+from bigsvd.methods.result import Triplets, certify_two_sided, long_target
+from bigsvd.methods.statistics import prepared_array, statistics_pass
+
+
+def tall_skinny(matrix: Matrix, k: int) -> Triplets:
+    """The k leading triplets by `dask.array.linalg.svd`, certified by a two-sided pass."""
+    statistics_pass(matrix)
+    if matrix.norm_squared == 0:
+        return zero_triplets(matrix, k)
+    U, s, Vt = da.linalg.svd(prepared_array(matrix), coerce_signs=False)
+    return store(matrix, U[:, :k], s[:k], Vt[:k])
+
+
+def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
+    """Compute Dask factors of B, the long one straight into scratch, with the contract's signs; certify them."""
+    context = matrix.context
+    k = int(U.shape[1])
+    s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client)
+    short = np.asarray(Vt, dtype=np.float64).T
+    if not context.plan.transposed:
+        extremes = short[np.argmax(np.abs(short), axis=0), np.arange(k)]
+    signs = np.where(extremes < 0, -1.0, 1.0)
+    target, chunk_rows = long_target(context, k, matrix.dtype)
+    U = (U * signs).astype(matrix.dtype).rechunk({0: chunk_rows, 1: k})
+    da.store(
+        U.T if target.transposed else U,
+        context.scratch.open(target.name),
+        lock=False,
+        compute=True,
+        scheduler=context.client,
+    )
+    found = Triplets(np.asarray(s, dtype=np.float64), short * signs, np.zeros(0), np.zeros(k), "two-sided", None, 0)
+    return certify_two_sided(matrix, found, target)
+
+
+def _extremes(U: Any) -> Any:
+    """The entry of largest magnitude in each column of a Dask array."""
+    largest, smallest = U.max(axis=0), U.min(axis=0)
+    return da.where(abs(largest) >= abs(smallest), largest, smallest)
+
+
+def zero_triplets(matrix: Matrix, k: int) -> Triplets:
+    """Factors of the zero matrix: s = 0 and unit vectors."""
+    context = matrix.context
+    plan = context.plan
+    target, _ = long_target(context, k, matrix.dtype)
+    array = context.scratch.open(target.name)
+    for start, stop in (plan.panel(index) for index in range(plan.panels)):
+        rows = np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop] if plan.rows <= k else _unit_rows(start, stop, k)
+        if target.transposed:
+            array[:, start:stop] = rows.T
+        else:
+            array[start:stop] = rows
+    return Triplets(np.zeros(k), np.eye(plan.cols, k), np.zeros(0), np.zeros(k), "ritz", 0.0, 0)
+
+
+def _unit_rows(start: int, stop: int, k: int) -> np.ndarray:
+    """Rows start..stop of an (M, k) identity."""
+    rows = np.zeros((stop - start, k))
+    for i in range(start, min(stop, k)):
+        rows[i - start, i] = 1.0
+    return rows

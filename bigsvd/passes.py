@@ -1,0 +1,424 @@
+"""Runs one pass: every panel of the streamed matrix B through one kernel, as Dask lanes.
+
+A lane is one task over several panels. It reads the next rectangle while the present one is multiplied, writes
+its rows of the result and its partial sums to scratch, and then a record. Lanes with a record are skipped, and
+partial sums are combined in lane order, so the same plan gives the same bits on any number of workers, resumed
+or not.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import google_crc32c
+import numpy as np
+from distributed import Client, LocalCluster, as_completed, get_worker
+from threadpoolctl import threadpool_limits
+
+from bigsvd.device import Array, Device
+from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.planning import Plan, slab_rows
+from bigsvd.scratch import Scratch
+from bigsvd.source import Source
+from bigsvd.transform import Lines, LineSums, Moments, Transform, inspect
+
+_WORKER_WAIT_SECONDS = 60
+_EVENT_SECONDS = 0.2
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Operator(Protocol):
+    """A kernel at work in one lane: products of slabs, sums over panels.
+
+    Law: the outcome does not depend on how a panel is cut into slabs, up to rounding.
+    """
+
+    def forward(self, slab: Array, cols: slice) -> Array | None:
+        """The part of Y that these columns of a slab (r, c) add; None if the kernel has none."""
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Add this slab's part of the sums; `rows` and `cols` are its place in B."""
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """Store the rows of Y of a whole panel; not called where `forward` gives None."""
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """The lane's partial sums, on the host, float64."""
+
+
+class Kernel(Protocol):
+    """What a pass computes; a small value that travels to workers and opens its operands there."""
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
+        """The operator of one lane."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a run happens: everything that passes need besides what they compute."""
+
+    client: Client
+    plan: Plan
+    source: Source
+    scratch: Scratch
+    device: Device
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class PassSpec:
+    """One pass as a value.
+
+    Attributes:
+        name: where its results lie in scratch.
+        kernel: what it computes.
+        transform: the matrix as multiplied; its `lines` lie in scratch under `lines_name`.
+        lines_name: scratch array (3, N) of means and divisors, or None.
+        first: whether moments and line sums are collected and non-finite entries refused.
+        dtype: precision of the products.
+        checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
+    """
+
+    name: str
+    kernel: Kernel
+    transform: Transform
+    lines_name: str | None
+    first: bool
+    dtype: str
+    checksums: str | None
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part."""
+
+    sums: dict[str, np.ndarray]
+    moments: Moments
+    checksums: list[int]
+    bytes_read: int
+    encoded_bytes: int
+    filled_chunks: int
+    retries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Lane:
+    index: int
+    spec: PassSpec
+    plan: Plan
+    source: Source
+    scratch: Scratch
+    device: Device
+    checksums: tuple[int, ...] | None
+    topic: str
+
+
+class BlasLimit:
+    """Holds BLAS to one thread while any lane or driver of this process needs that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._stack.enter_context(threadpool_limits(limits=1))
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._stack.close()
+
+
+one_blas_thread = BlasLimit()
+
+
+@contextmanager
+def local_client(threads: int) -> Iterator[Client]:
+    """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None, memory_limit=0
+    )
+    try:
+        with Client(cluster) as client:
+            yield client
+    finally:
+        cluster.close()
+
+
+def run_pass(context: Context, spec: PassSpec) -> PassResult:
+    """Stream B once through `spec.kernel`; a pass that scratch records as done is only read back.
+
+    Raises: what a lane raises, such as `ChunkCorruptError`; `SourceChangedError`; `NoWorkersError`.
+    """
+    scratch = context.scratch
+    done = scratch.recorded(f"{spec.name}/done")
+    if done is not None:
+        sums = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
+        return PassResult(sums, Moments.from_dict(done["moments"]), **done["costs"])
+    start = time.perf_counter()
+    reports = _run_lanes(context, spec)
+    sums: dict[str, np.ndarray] = {}
+    moments = Moments()
+    for index, report in enumerate(reports):
+        moments.add(Moments.from_dict(report["moments"]))
+        for name in report["sums"]:
+            part = scratch.read(f"{spec.name}/lane-{index:05d}/{name}")
+            sums[name] = part if name not in sums else _add(sums[name], part)
+    costs = {
+        "checksums": [crc for report in reports for crc in report["checksums"]],
+        "bytes_read": sum(report["bytes_read"] for report in reports),
+        "encoded_bytes": sum(report["encoded_bytes"] for report in reports),
+        "filled_chunks": sum(report["filled_chunks"] for report in reports),
+        "retries": sum(report["retries"] for report in reports),
+        "seconds": time.perf_counter() - start,
+    }
+    for name, values in sums.items():
+        scratch.write(f"{spec.name}/{name}", values)
+    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), "moments": moments.to_dict(), "costs": costs})
+    for index in range(len(reports)):
+        scratch.remove(f"{spec.name}/lane-{index:05d}")
+    return PassResult(sums, moments, **costs)
+
+
+def _add(total: np.ndarray, part: np.ndarray) -> np.ndarray:
+    total += part
+    return total
+
+
+def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
+    client, plan, scratch, progress = context.client, context.plan, context.scratch, context.progress
+    known = scratch.recorded(spec.checksums) if spec.checksums else None
+    reports: dict[int, dict[str, Any]] = {}
+    waiting: list[_Lane] = []
+    topic = f"bigsvd-{uuid.uuid4()}"
+    for index, (first, last) in enumerate(plan.lanes):
+        report = scratch.recorded(f"{spec.name}/lane-{index:05d}/done")
+        if report is not None:
+            reports[index] = report
+            continue
+        crcs = tuple(known["checksums"][first:last]) if known else None
+        waiting.append(_Lane(index, spec, plan, context.source, scratch, context.device, crcs, topic))
+    total = plan.bytes_per_pass
+    progress({"event": "pass", "name": spec.name, "total_bytes": total, "resumed_lanes": len(reports)})
+    for report in reports.values():
+        progress({"event": "read", "bytes": report["bytes_read"]})
+    await_workers(client)
+    client.subscribe_topic(topic, lambda event: progress(event[1]))
+    try:
+        futures = client.map(run_lane, waiting, key=[f"{topic}-{lane.index:05d}" for lane in waiting], pure=False)
+        for future, report in as_completed(futures, with_results=True):
+            reports[int(future.key.rsplit("-", 1)[1])] = report
+    finally:
+        client.unsubscribe_topic(topic)
+    progress({"event": "pass-end", "name": spec.name, "total_bytes": total})
+    return [reports[index] for index in range(len(plan.lanes))]
+
+
+def await_workers(client: Client) -> None:
+    """Wait for a first worker; `NoWorkersError` after a minute."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_WAIT_SECONDS)
+    except TimeoutError as error:
+        raise NoWorkersError(
+            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed", "start workers and run again"
+        ) from error
+
+
+def run_lane(lane: _Lane) -> dict[str, Any]:
+    """One lane, in a Dask worker: stream its panels, leave sums and a record in scratch, return the record."""
+    with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _LaneRun(lane).run()
+
+
+class _LaneRun:
+    """The state of one lane while it streams."""
+
+    def __init__(self, lane: _Lane) -> None:
+        self.lane = lane
+        self.plan = lane.plan
+        self.spec = lane.spec
+        self.device = lane.device
+        self.lines = self._load_lines()
+        self.operator = lane.spec.kernel.start(lane.scratch, lane.device, lane.spec.dtype)
+        self.moments = Moments()
+        self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
+        self.bytes_read = 0
+        self._events = 0.0
+        self._unsent = 0
+
+    def _collects_columns(self) -> bool:
+        return self.spec.first and self.spec.transform.by_line and not self.plan.transposed
+
+    def _load_lines(self) -> Lines:
+        if self.spec.lines_name is None:
+            return Lines.neutral(self.plan.cols)
+        return Lines(*self.lane.scratch.read(self.spec.lines_name))
+
+    def run(self) -> dict[str, Any]:
+        lane, plan = self.lane, self.plan
+        before = (lane.source.counters.encoded_bytes, lane.source.counters.filled_chunks, lane.source.counters.retries)
+        panels = range(*plan.lanes[lane.index])
+        checksums = []
+        with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader:
+            blocks = self._read_ahead(reader, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()])
+            for position, panel in enumerate(panels):
+                crc = self._panel(panel, blocks)
+                checksums.append(crc)
+                if lane.checksums is not None and crc != lane.checksums[position]:
+                    rows = plan.panel(panel)
+                    raise SourceChangedError(
+                        f"{lane.source.facts.name} changed between passes: {'columns' if plan.transposed else 'rows'} "
+                        f"{rows[0]}..{rows[1] - 1} had checksum {lane.checksums[position]}, now {crc}",
+                        "run again on data that nobody writes",
+                    )
+        counters = lane.source.counters
+        folder = f"{self.spec.name}/lane-{lane.index:05d}"
+        sums = self.operator.sums()
+        if self.line_sums is not None:
+            s = self.line_sums
+            sums["line-sums"] = np.stack([s.observed, s.sum, s.squares])
+        for name, values in sums.items():
+            lane.scratch.write(f"{folder}/{name}", values)
+        report = {
+            "sums": sorted(sums),
+            "moments": self.moments.to_dict(),
+            "checksums": checksums,
+            "bytes_read": self.bytes_read,
+            "encoded_bytes": counters.encoded_bytes - before[0],
+            "filled_chunks": counters.filled_chunks - before[1],
+            "retries": counters.retries - before[2],
+        }
+        lane.scratch.record(f"{folder}/done", report)
+        self._tell(0, final=True)
+        return report
+
+    def _sweeps(self) -> tuple[str, ...]:
+        """How often a panel's tiles are read: once if the panel fits."""
+        if len(self.plan.tiles()) == 1:
+            return ("all",)
+        rows = self.plan.transposed and self.spec.transform.by_line
+        return ("lines", "forward", "backward") if rows else ("forward", "backward")
+
+    def _read_ahead(
+        self, reader: ThreadPoolExecutor, wanted: list[tuple[int, tuple[int, int]]]
+    ) -> Iterator[np.ndarray]:
+        """Each rectangle of B in turn, the next one being read meanwhile."""
+        pending = reader.submit(self._read, *wanted[0])
+        for following in [*wanted[1:], None]:
+            block = pending.result()
+            if following is not None:
+                pending = reader.submit(self._read, *following)
+            yield block
+
+    def _read(self, panel: int, tile: tuple[int, int]) -> np.ndarray:
+        rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
+        source = self.lane.source
+        return source.read(cols, rows) if self.plan.transposed else source.read(rows, cols)
+
+    def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
+        """All sweeps over one panel; its checksum."""
+        start, stop = self.plan.panel(panel)
+        steps = slab_rows(self.plan.tile_cols, self.spec.dtype)
+        pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
+        y: dict[int, Array] = {}
+        line_sums: dict[int, LineSums] = {}
+        crc = -1
+        for number, sweep in enumerate(self._sweeps()):
+            sweep_crc = 0
+            for tile in self.plan.tiles():
+                block = next(blocks)
+                sweep_crc = google_crc32c.extend(sweep_crc, np.ascontiguousarray(block))
+                self.bytes_read += block.nbytes
+                matrix = block.T if self.plan.transposed else block
+                for piece in pieces:
+                    raw = matrix[piece.start - start : piece.stop - start]
+                    self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=self.spec.first and number == 0)
+                self._tell(block.nbytes)
+                del block, matrix, raw
+            if crc not in (-1, sweep_crc):
+                raise SourceChangedError(
+                    f"rows {start}..{stop - 1} of {self.lane.source.facts.name} changed while they were read twice",
+                    "run again on data that nobody writes",
+                )
+            crc = sweep_crc
+        parts = [self.device.to_host(y.pop(piece.start)) for piece in pieces if piece.start in y]
+        if parts:
+            self.operator.finish_panel(np.concatenate(parts), slice(start, stop))
+        return crc
+
+    def _slab(
+        self,
+        raw: np.ndarray,
+        rows: slice,
+        cols: slice,
+        sweep: str,
+        y: dict[int, Array],
+        line_sums: dict[int, LineSums],
+        *,
+        inspecting: bool,
+    ) -> None:
+        device, transform, xp = self.device, self.spec.transform, self.device.xp
+        values, mask = transform.widen(device, raw)
+        if inspecting:
+            count = int(xp.sum(xp.astype(mask, xp.int64))) if mask is not None else 0
+            origin = (rows.start, cols.start)
+            self.moments.add(inspect(device, raw, values, count, origin, transposed=self.plan.transposed))
+        if transform.by_line:
+            values = self._by_line(values, mask, rows, cols, sweep, line_sums)
+            if values is None:
+                return
+        if self.spec.first and sweep in ("all", "forward"):
+            wide = xp.astype(values, xp.float64, copy=False)
+            self.moments.squares += float(xp.sum(xp.vecdot(wide, wide)))
+        slab = xp.astype(values, getattr(xp, self.spec.dtype), copy=False)
+        if sweep in ("all", "forward"):
+            part = self.operator.forward(slab, cols)
+            if part is not None:
+                y[rows.start] = part if rows.start not in y else y[rows.start] + part
+        if sweep in ("all", "backward"):
+            self.operator.backward(slab, y.get(rows.start), rows, cols)
+
+    def _by_line(
+        self, values: Array, mask: Array | None, rows: slice, cols: slice, sweep: str, line_sums: dict[int, LineSums]
+    ) -> Array | None:
+        """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
+        device, transform = self.device, self.spec.transform
+        if not self.plan.transposed:
+            if self.line_sums is not None and sweep in ("all", "forward"):
+                self.line_sums.add(device, values, mask, rows=False, at=cols)
+            part = Lines(self.lines.high[cols], self.lines.low[cols], self.lines.divisor[cols])
+            return transform.apply(device, values, mask, part, rows=False)
+        if sweep in ("all", "lines"):
+            if rows.start not in line_sums:
+                guess = device.to_host(device.xp.mean(values, axis=1))
+                line_sums[rows.start] = LineSums(np.asarray(guess, dtype=np.float64), self.plan.cols)
+            line_sums[rows.start].add(device, values, mask, rows=True, at=slice(None))
+        if sweep == "lines":
+            return None
+        lines = line_sums[rows.start].lines()
+        if self.spec.first:
+            store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
+            store[:, rows] = lines.stacked()
+        return transform.apply(device, values, mask, lines, rows=True)
+
+    def _tell(self, count: int, *, final: bool = False) -> None:
+        """Report bytes read, a few times a second."""
+        self._unsent += count
+        now = time.monotonic()
+        if self._unsent and (final or now - self._events > _EVENT_SECONDS):
+            get_worker().log_event(self.lane.topic, {"event": "read", "bytes": self._unsent})
+            self._events, self._unsent = now, 0

@@ -1,0 +1,569 @@
+"""Choosing k: what each number of singular values keeps of A, what it costs, and which k a rule asks for.
+
+Everything here is arithmetic on the leading singular values and ||A||_F; nothing reads data. Shares are
+computed from s / ||A||_F, never from squares of raw values, so A and 1e300 * A give the same choices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Vector = npt.NDArray[np.float64]
+
+_EPS = float(np.finfo(np.float64).eps)
+# What 1 - sum(s**2) / ||A||_F**2 can be off by when s and ||A||_F are correctly rounded float64.
+_ROUNDING = 8 * _EPS
+_SLACK = 1e-12  # relative; a target met up to rounding counts as met
+_EXCESS = 1e-2  # share by which s may exceed ||A||_F before the two cannot be of one matrix
+_SMALL_MARKERS_FROM = 60  # values; this and the next three lines are about the plot
+_NARROW, _WIDE = 5.0, 200.0  # largest over smallest value on a log axis
+_ZOOM_FROM_PERCENT = 90.0
+_LONG_LABEL = 72  # characters of which two do not fit side by side
+_DOUBLE_BYTES = 8
+_STANDARD_SHARES = (0.90, 0.95, 0.99)
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What is known of A: sigma_1 >= ... >= sigma_k >= 0 for some k <= min(m, n), ||A||_F and the sizes.
+
+    Attributes:
+        s: (k,) float64, descending, in the unit of A; kept as a read-only copy.
+        frobenius: ||A||_F of the matrix as decomposed (centered and scaled if it was), same unit.
+        shape: (m, n).
+        matrix_bytes: uncompressed bytes of A as it is stored.
+        factor_itemsize: bytes per entry of U and Vt; s always takes 8.
+        residuals: (k,) relative residuals rho of the triplets, or None where they were not computed.
+
+    Refuses with ValueError: values that are not finite, not descending or negative, none or more than
+    min(m, n) of them, and values that exceed ||A||_F by more than float16 rounding explains.
+
+    """
+
+    s: Vector
+    frobenius: float
+    shape: tuple[int, int]
+    matrix_bytes: int
+    factor_itemsize: int
+    residuals: Vector | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "s", _frozen(self.s))
+        object.__setattr__(self, "frobenius", float(self.frobenius))
+        if self.residuals is not None:
+            object.__setattr__(self, "residuals", _frozen(self.residuals))
+        wrong = _wrong_sizes(self) or _wrong_values(self)
+        if wrong:
+            raise ValueError(wrong)
+
+    @property
+    def known(self) -> int:
+        """Number of singular values known."""
+        return self.s.size
+
+    @property
+    def most(self) -> int:
+        """min(m, n), the number of singular values A has."""
+        return min(self.shape)
+
+    def factor_bytes(self, k: int) -> int:
+        """Bytes of U (m,k), s (k,) and Vt (k,n): k * (m + n) * itemsize + 8 * k."""
+        return k * (sum(self.shape) * self.factor_itemsize + _DOUBLE_BYTES)
+
+
+@dataclass(frozen=True)
+class RankRow:
+    """What the k leading triplets keep of A and cost.
+
+    Attributes:
+        k: number of triplets.
+        sigma: sigma_k, in the unit of A.
+        energy: sum_{i<=k} sigma_i**2 / ||A||_F**2, in [0, 1].
+        relative_error: ||A - U_k S_k Vt_k||_F / ||A||_F = sqrt(1 - energy), see `rank_table`.
+        next_sigma: sigma_{k+1} = ||A - U_k S_k Vt_k||_2 in the unit of A; None where it is not known.
+        bytes: uncompressed bytes of the factors.
+        compression_ratio: bytes of A / bytes of the factors.
+        residual: relative residual rho of triplet k; None where it is not known or not finite.
+
+    """
+
+    k: int
+    sigma: float
+    energy: float
+    relative_error: float
+    next_sigma: float | None
+    bytes: int
+    compression_ratio: float
+    residual: float | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The row as JSON-ready values under its field names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The k a rule asks for; None where the known singular values are too few to tell, 0 where none fits."""
+
+    rule: str
+    k: int | None
+    note: str
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """The choice as JSON-ready values under its field names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """Noise of standard deviation `level` per entry explains all but `rank` values, those above `threshold`.
+
+    `level` and `threshold` are in the unit of A. `resolved` is False where what the `rank` values leave of
+    ||A||_F**2 is within rounding; `level` is then an upper bound.
+    """
+
+    rank: int
+    level: float
+    threshold: float
+    resolved: bool
+
+
+def rank_table(spectrum: Spectrum) -> tuple[RankRow, ...]:
+    """A row for each k = 1..known, by ||A - A_k||_F**2 = ||A||_F**2 - sum_{i<=k} sigma_i**2.
+
+    (Eckart & Young 1936.) The relative error is summed from the small end, so that it keeps its digits where
+    1 - energy has none left. Where values are still unknown it never claims less than sqrt(8 eps) = 4e-8, the
+    cancellation floor of that difference.
+    """
+    energy, tail = _energy(spectrum), _tail(spectrum)
+    return tuple(
+        _row(spectrum, k, float(energy[k - 1]), float(tail[k])) for k in range(1, spectrum.known + 1)
+    )
+
+
+def by_energy(spectrum: Spectrum, share: float) -> Choice:
+    """Smallest k >= 1 with sum_{i<=k} sigma_i**2 >= share * ||A||_F**2; share in (0, 1], else ValueError."""
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"the share of energy is {share!r} but must be above 0 and at most 1, such as 0.9 for 90 %"
+        )
+    k = _first(_energy(spectrum) >= share * (1 - _SLACK))
+    rule = f"energy {100 * share:.12g} %"
+    return Choice(rule, k, _kept(spectrum, k) if k else _too_few(spectrum))
+
+
+def by_error(spectrum: Spectrum, relative_error: float) -> Choice:
+    """Smallest k >= 1 with ||A - A_k||_F <= relative_error * ||A||_F; in [0, 1), else ValueError."""
+    if not 0 <= relative_error < 1:
+        raise ValueError(
+            f"the relative error is {relative_error!r} but must be at least 0 and below 1, such as 0.1"
+        )
+    k = _first(np.sqrt(_tail(spectrum)[1:]) <= relative_error * (1 + _SLACK))
+    return Choice(f"error {relative_error:g}", k, _kept(spectrum, k) if k else _too_few(spectrum))
+
+
+def by_bytes(spectrum: Spectrum, max_bytes: int) -> Choice:
+    """Largest k <= min(m, n) with k * (m + n) * itemsize + 8 * k <= max_bytes; may exceed the known values.
+
+    k = 0 where not even one triplet fits. ValueError for a negative `max_bytes`.
+    """
+    if max_bytes < 0:
+        raise ValueError(f"max_bytes is {max_bytes} but must not be negative")
+    one = spectrum.factor_bytes(1)
+    k = min(max_bytes // one, spectrum.most)
+    rule = f"size {_human_bytes(max_bytes)}"
+    if k == 0:
+        return Choice(rule, 0, f"k = 0: one triplet alone takes {_human_bytes(one)}")
+    note = f"the factors take {_human_bytes(spectrum.factor_bytes(k))}"
+    if k > spectrum.known:
+        note = f"k = {k} fits, but only {spectrum.known} values are known"
+    return Choice(rule, k, note)
+
+
+def by_noise(spectrum: Spectrum) -> Choice:
+    """Number of singular values above lambda*(beta) * sqrt(max(m, n)) * noise level (Gavish & Donoho 2014).
+
+    The threshold for a known noise level, with the level of `fit_noise`. k is None where every known value
+    lies above it and A has more; k = 0 where A looks like noise.
+    """
+    fit = fit_noise(spectrum)
+    threshold = f"threshold {fit.threshold:.3g}"
+    if fit.rank == spectrum.known < spectrum.most and fit.resolved:
+        return Choice("noise", None, f"{_too_few(spectrum)}, all of them are above the {threshold}")
+    if fit.rank == 0:
+        return Choice("noise", 0, f"k = 0: no singular value is above the {threshold}")
+    level = f"noise {'of' if fit.resolved else 'below rounding, at most'} {fit.level:.3g} per entry"
+    return Choice("noise", fit.rank, f"{level}, {threshold}")
+
+
+def noise_threshold(beta: float) -> float:
+    """lambda*(beta) = sqrt(2(beta+1) + 8 beta / (beta+1 + sqrt(beta**2 + 14 beta + 1))).
+
+    beta = min(m, n) / max(m, n). The singular value, in units of sqrt(max(m, n)) * noise level, whose
+    triplet adds as much squared error when kept as when dropped, for large matrices (Gavish & Donoho 2014,
+    the optimal hard threshold for a known noise level); 4/sqrt(3) for a square matrix. ValueError for beta
+    outside (0, 1].
+    """
+    if not 0 < beta <= 1:
+        raise ValueError(
+            f"beta is {beta!r} but must be above 0 and at most 1: the shorter side over the longer"
+        )
+    return math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
+
+
+def fit_noise(spectrum: Spectrum) -> NoiseFit:
+    """Least fixed point of r = #{i: sigma_i > tau(r)}, iterated from r = 0, and the noise level there.
+
+    tau(r) = lambda*(beta) sqrt(max(m, n)) level(r), with the threshold of `noise_threshold`, and
+    level(r)**2 = (||A||_F**2 - sum_{i<=r} sigma_i**2) / ((m-r)(n-r)), because the full spectrum, whose median
+    Gavish & Donoho 2014 use, is not known.
+
+    Degrees of freedom: what r strong triplets take up of the noise is its part in the tangent space of the
+    rank-r matrices, r(m+n) - r**2 of mn dimensions; (m-r)(n-r) remain. So sigma_i**2 exceeds the signal's by
+    about (m+n) level**2 (as in Benaych-Georges & Nadakuditi 2012, section 3.1).
+
+    Convergence: r never falls, because a value above tau(r) exceeds lambda***2 max(m, n) >= m+n times
+    level(r)**2 and takes fewer than m+n dimensions with it, so level and tau only decrease; after at most
+    known + 1 steps it stands. r < min(m, n), because that many values above tau would hold more than is left.
+
+    Limit: more than min(m, n) / lambda***2 nearly equal values (a fifth of all in a square matrix) look
+    like noise; and a tail that is no noise but decays slowly is taken for noise.
+    """
+    m, n = spectrum.shape
+    squared = noise_threshold(min(m, n) / max(m, n)) ** 2 * max(m, n)
+    shares, floor = _shares(spectrum), _noise_floor(spectrum)
+    tail = _sums_from_the_end(shares, max(_unknown_share(spectrum), floor))
+    rank, previous, variance = 0, -1, 0.0
+    while rank != previous:
+        variance = float(tail[rank]) / ((m - rank) * (n - rank))
+        previous, rank = rank, int(np.count_nonzero(shares > squared * variance))
+    level = math.sqrt(variance) * spectrum.frobenius
+    return NoiseFit(rank, level, math.sqrt(squared) * level, bool(tail[rank] > 2 * floor))
+
+
+def break_even(spectrum: Spectrum) -> int:
+    """Smallest k whose factors take more bytes than A; above min(m, n) where none does."""
+    return spectrum.matrix_bytes // spectrum.factor_bytes(1) + 1
+
+
+def choices(
+    spectrum: Spectrum,
+    *,
+    energy: float | None = None,
+    error: float | None = None,
+    max_bytes: int | None = None,
+) -> tuple[Choice, ...]:
+    """What the rules choose: 90, 95, 99 % of the energy and the noise always, the others where asked."""
+    shares = sorted({*_STANDARD_SHARES, *(() if energy is None else (energy,))})
+    chosen = [*(by_energy(spectrum, share) for share in shares), by_noise(spectrum)]
+    if error is not None:
+        chosen.append(by_error(spectrum, error))
+    if max_bytes is not None:
+        chosen.append(by_bytes(spectrum, max_bytes))
+    return tuple(chosen)
+
+
+def format_table(spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int = 30) -> str:
+    """The rank table as aligned text, every chosen k marked, with what no row can say in lines below it.
+
+    More than `max_rows` rows are thinned to the first, the last, every marked one and others in geometric
+    progression. Energies are rounded down, so that a row never seems to reach a share that it misses.
+    """
+    marks = _marks(choices, spectrum.known)
+    rows = rank_table(spectrum)
+    kept = _thinned(spectrum.known, frozenset(marks), max_rows)
+    header = ("k", "sigma", "energy", "rel. error", "next sigma", "factors", "ratio", "residual")
+    columns = list(zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True))
+    aligned = [_right_aligned(column) for column in columns if any(column[1:])]
+    notes = ["chosen by", *(", ".join(marks.get(k, ())) for k in kept)]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, notes, strict=True)]
+    elsewhere = [f"{c.rule}: {c.note}" for c in choices if not _has_row(c, spectrum.known)]
+    return "\n".join([*lines, "", _break_even_line(spectrum), *elsewhere])
+
+
+def plot(
+    spectrum: Spectrum,
+    choices: Sequence[Choice],
+    path: str | os.PathLike[str],
+    *,
+    true_s: Vector | None = None,
+    title: str | None = None,
+) -> None:
+    """Write a PNG to `path`: sigma_i on a log axis and the cumulative energy in per cent, chosen k marked.
+
+    `true_s` (any number of values, descending, unit of A) is overlaid as open circles where it is given.
+    Rules that choose none of the known k are named in the legend. Draws with Agg: needs no display, leaves
+    pyplot alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    elsewhere = [f"{c.rule}: {c.note}" for c in choices if not _has_row(c, spectrum.known)]
+    figure = Figure(figsize=(10, 5 + 0.1 * len(choices)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    scree, energy = figure.subplots(1, 2)
+    _draw_scree(scree, spectrum, true_s)
+    _draw_energy(energy, spectrum)
+    marks = _marks(choices, spectrum.known)
+    for axes in (scree, energy):
+        _draw_marks(axes, marks)
+        _finish_axes(axes, spectrum.known)
+    _draw_legend(figure, scree, elsewhere)
+    if title is not None:
+        figure.suptitle(title)
+    figure.savefig(path, format="png")
+
+
+def _frozen(values: npt.ArrayLike) -> Vector:
+    array = np.array(values, dtype=np.float64)
+    array.flags.writeable = False
+    return array
+
+
+def _wrong_sizes(spectrum: Spectrum) -> str | None:
+    m, n = spectrum.shape
+    if m < 1 or n < 1:
+        return f"the shape is {m} x {n} but both sides must be at least 1"
+    if spectrum.s.ndim != 1 or not 1 <= spectrum.s.size <= min(m, n):
+        return f"s has shape {spectrum.s.shape} but must be a vector of 1 to min(m, n) = {min(m, n)} values"
+    if spectrum.residuals is not None and spectrum.residuals.shape != spectrum.s.shape:
+        return f"residuals have shape {spectrum.residuals.shape} but s has {spectrum.s.shape}"
+    if spectrum.matrix_bytes < 1 or spectrum.factor_itemsize < 1:
+        sizes = f"matrix_bytes is {spectrum.matrix_bytes} and factor_itemsize {spectrum.factor_itemsize}"
+        return f"{sizes} but both must be at least 1"
+    return None
+
+
+def _wrong_values(spectrum: Spectrum) -> str | None:
+    s, frobenius = spectrum.s, spectrum.frobenius
+    strange = int(np.count_nonzero(~np.isfinite(s)))
+    if strange or not math.isfinite(frobenius):
+        return (
+            f"s has {strange} values that are not finite and ||A||_F is {frobenius}, but all must be finite"
+        )
+    rises = int(np.count_nonzero(np.diff(s) > 0))
+    if s[-1] < 0 or rises:
+        return f"s must descend and not be negative but rises {rises} times and ends with {s[-1]:g}"
+    if s[0] > frobenius * (1 + _EXCESS) or _shares(spectrum).sum() > 1 + _EXCESS:
+        return (
+            f"||A||_F is {frobenius:g} but s, from {s[0]:g} on, holds more; they are not of the same matrix"
+        )
+    return None
+
+
+def _shares(spectrum: Spectrum) -> Vector:
+    """(known,) sigma_i**2 / ||A||_F**2; zeros for A = 0."""
+    if spectrum.frobenius == 0:
+        return np.zeros(spectrum.known)
+    relative: Vector = spectrum.s / spectrum.frobenius
+    return relative * relative
+
+
+def _energy(spectrum: Spectrum) -> Vector:
+    """(known,) cumulative shares in [0, 1]; ones for A = 0, of which nothing is missing."""
+    if spectrum.frobenius == 0:
+        return np.ones(spectrum.known)
+    return np.minimum(np.cumsum(_shares(spectrum)), 1.0)
+
+
+def _unknown_share(spectrum: Spectrum) -> float:
+    """Share of ||A||_F**2 beyond the known values, at least what rounding could hide if there are any."""
+    missing = 1.0 - math.fsum(_shares(spectrum))
+    if missing > _ROUNDING and spectrum.frobenius > 0:
+        return missing
+    return _ROUNDING if spectrum.known < spectrum.most and spectrum.frobenius > 0 else 0.0
+
+
+def _tail(spectrum: Spectrum) -> Vector:
+    """(known + 1,) share of ||A||_F**2 that the k leading values leave, k = 0..known; never rises."""
+    return _sums_from_the_end(_shares(spectrum), _unknown_share(spectrum))
+
+
+def _sums_from_the_end(shares: Vector, last: float) -> Vector:
+    """(known + 1,) shares[k:].sum() + last; at most 1."""
+    sums: Vector = np.cumsum(np.append(shares, last)[::-1])[::-1]
+    return sums.clip(max=1.0)
+
+
+def _noise_floor(spectrum: Spectrum) -> float:
+    """Share of ||A||_F**2 that rounding in the arithmetic of the factors can hide or feign.
+
+    Without it the rounding errors of a matrix of exactly low rank would count as signal above no noise.
+    """
+    return _ROUNDING if spectrum.factor_itemsize >= _DOUBLE_BYTES else float(np.finfo(np.float32).eps)
+
+
+def _row(spectrum: Spectrum, k: int, energy: float, tail: float) -> RankRow:
+    size = spectrum.factor_bytes(k)
+    residual = None if spectrum.residuals is None else float(spectrum.residuals[k - 1])
+    return RankRow(
+        k=k,
+        sigma=float(spectrum.s[k - 1]),
+        energy=energy,
+        relative_error=math.sqrt(tail),
+        next_sigma=float(spectrum.s[k]) if k < spectrum.known else (0.0 if k == spectrum.most else None),
+        bytes=size,
+        compression_ratio=spectrum.matrix_bytes / size,
+        residual=residual if residual is not None and math.isfinite(residual) else None,
+    )
+
+
+def _first(reached: npt.NDArray[np.bool_]) -> int | None:
+    """1-based position of the first True, None without one."""
+    return int(np.argmax(reached)) + 1 if reached.any() else None
+
+
+def _kept(spectrum: Spectrum, k: int) -> str:
+    energy, error = float(_energy(spectrum)[k - 1]), math.sqrt(_tail(spectrum)[k])
+    return f"keeps {_percent(energy)}, relative error {error:.2e}"
+
+
+def _too_few(spectrum: Spectrum) -> str:
+    if spectrum.known == spectrum.most:
+        return f"not reached by all {spectrum.known} values"
+    return f"needs more than the {spectrum.known} values known"
+
+
+def _percent(share: float) -> str:
+    return f"{math.floor(share * 1e4 + 1e-8) / 100:.2f} %"
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:#.4g}".removesuffix(".")
+
+
+def _human_bytes(count: int) -> str:
+    power = min(max(count.bit_length() - 1, 0) // 10, len(_BYTE_UNITS) - 1)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {_BYTE_UNITS[power]}"
+
+
+def _has_row(choice: Choice, known: int) -> bool:
+    return choice.k is not None and 1 <= choice.k <= known
+
+
+def _marks(choices: Sequence[Choice], known: int) -> dict[int, list[str]]:
+    """Rules by the k they choose, ascending, of those that choose one of the known."""
+    marked = sorted((c for c in choices if _has_row(c, known)), key=lambda c: c.k or 0)
+    return {k or 0: [c.rule for c in same] for k, same in itertools.groupby(marked, key=lambda c: c.k)}
+
+
+def _thinned(known: int, marked: frozenset[int], max_rows: int) -> list[int]:
+    """Ascending k to show: 1, `known` and `marked` always, filled up geometrically to at most `max_rows`."""
+    if known <= max_rows:
+        return list(range(1, known + 1))
+    always = marked | {1, known}
+    for count in range(3 * max_rows, 0, -1):
+        shown = always | {round(k) for k in np.geomspace(1, known, count)}
+        if len(shown) <= max_rows:
+            return sorted(shown)
+    return sorted(always)
+
+
+def _right_aligned(column: Sequence[str]) -> list[str]:
+    width = max(map(len, column))
+    return [cell.rjust(width) for cell in column]
+
+
+def _cells(row: RankRow) -> tuple[str, ...]:
+    return (
+        str(row.k),
+        _four_digits(row.sigma),
+        _percent(row.energy),
+        f"{row.relative_error:.2e}",
+        "" if row.next_sigma is None else _four_digits(row.next_sigma),
+        _human_bytes(row.bytes),
+        f"{row.compression_ratio:.2f}x",
+        "" if row.residual is None else f"{row.residual:.1e}",
+    )
+
+
+def _break_even_line(spectrum: Spectrum) -> str:
+    k, size = break_even(spectrum), _human_bytes(spectrum.matrix_bytes)
+    if k > spectrum.most:
+        return f"The factors never take more bytes than the matrix ({size}), up to k = {spectrum.most}."
+    return f"From k = {k} on the factors take more bytes than the matrix ({size})."
+
+
+def _draw_scree(axes: Axes, spectrum: Spectrum, true_s: Vector | None) -> None:
+    index = np.arange(1, spectrum.known + 1)
+    size = 5.0 if spectrum.known < _SMALL_MARKERS_FROM else 2.5
+    axes.plot(index, spectrum.s, ".-", color="0.15", linewidth=0.8, markersize=size, label="computed")
+    if true_s is not None:
+        true = np.asarray(true_s, dtype=np.float64)[: spectrum.known]
+        (rings,) = axes.plot(index[: true.size], true, "o", color="tab:blue", label="true")
+        rings.set(fillstyle="none", markersize=1.4 * size, markeredgewidth=0.8)
+    if spectrum.s[0] > 0:
+        axes.set_yscale("log", nonpositive="mask")
+        _set_log_ticks(axes)
+    axes.set_ylabel(r"singular value $\sigma_k$ (unit of A)")
+    axes.set_title("Singular values", fontsize="medium")
+
+
+def _set_log_ticks(axes: Axes) -> None:
+    """Labels that stay few and plain where the values span less than two decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator  # noqa: PLC0415
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if high / low < _NARROW:
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif high / low < _WIDE:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        return
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def _draw_energy(axes: Axes, spectrum: Spectrum) -> None:
+    kept = 100 * np.concatenate(([0.0], _energy(spectrum)))
+    axes.plot(np.arange(spectrum.known + 1), kept, "-", color="0.15", linewidth=1.2)
+    missing = 100.0 if kept[1] < _ZOOM_FROM_PERCENT else max(1.1 * (100 - kept[1]), 1e-3)
+    axes.set_ylim(100 - missing, 100 + 0.03 * missing)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.set_ylabel(r"cumulative energy (% of $\|A\|_F^2$)")
+    axes.set_title("Energy kept by the k leading triplets", fontsize="medium")
+
+
+def _draw_marks(axes: Axes, marks: Mapping[int, Sequence[str]]) -> None:
+    colours = ("tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+    styles = itertools.cycle(itertools.product(("--", ":", "-."), colours))
+    for (k, rules), (line, colour) in zip(marks.items(), styles, strict=False):
+        axes.axvline(
+            k, linestyle=line, color=colour, linewidth=1.4, zorder=1, label=f"k = {k}: {', '.join(rules)}"
+        )
+
+
+def _finish_axes(axes: Axes, known: int) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    margin = max(0.5, 0.02 * known)
+    axes.set_xlim(-margin, known + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("number of triplets k")
+    axes.grid(True, color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw_legend(figure: Figure, scree: Axes, elsewhere: Sequence[str]) -> None:
+    """One legend under both panels, where it covers no data; rules without a mark get a text alone."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    handles, labels = scree.get_legend_handles_labels()
+    handles += [Line2D([], [], linestyle="none") for _ in elsewhere]
+    labels += elsewhere
+    columns = 2 if max(map(len, labels)) < _LONG_LABEL else 1
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)

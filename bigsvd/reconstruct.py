@@ -1,0 +1,508 @@
+"""Any part of A ≈ U·diag(s)·Vt (times scale, plus mean), computed when it is read and never stored.
+
+One value, `LowRank`, and three ways to read it: `region` gives a NumPy block, `to_dask` a Dask array, and
+`to_zarr` a read-only Zarr array that other programs open as if it lay on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.codecs import BytesCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import MemoryStore
+
+if TYPE_CHECKING:
+    import dask.array
+
+Block: TypeAlias = npt.NDArray[np.floating[Any]]
+Selection: TypeAlias = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.integer[Any] | np.bool_]
+_Positions: TypeAlias = range | npt.NDArray[np.intp]
+
+ARRAY_NAME = "reconstruction"
+DIMENSION_NAMES = ("row", "column")
+_NDIM = 2
+_PIECE_BYTES = 64 * 2**20
+_METADATA_KEY = "zarr.json"
+_ARRAY_METADATA_KEY = f"{ARRAY_NAME}/{_METADATA_KEY}"
+_CHUNK_PREFIX = f"{ARRAY_NAME}/c/"
+_CHUNK_KEY = re.compile(rf"{_CHUNK_PREFIX}(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")
+
+
+class ArrayLike(Protocol):
+    """An array that is read by ``[...]``, and by ``.oindex[...]`` where it has one: NumPy or Zarr."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """The entries at `key`."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """A ≈ (U·diag(s)·Vt)·diag(scale) + 1·mean, an (m, n) matrix held as its factors.
+
+    Shapes that do not fit each other, negative or NaN singular values, chunks below 1 and other dtypes are
+    refused with ValueError.
+
+    Attributes:
+        U: (m, ≥k); only its first k columns are read.
+        s: (k,) float64, not negative. Fewer values than `U` has columns make the truncation to k.
+        Vt: (≥k, n); only its first k rows are read.
+        mean: (n,) in the units of A, or None where nothing was subtracted.
+        scale: (n,) in the units of A, or None where nothing was divided.
+        chunks: rows and columns of the blocks that a reader of the whole matrix should ask for.
+        dtype: float32 or float64, of what is computed and of the arithmetic.
+    """
+
+    U: ArrayLike
+    s: npt.NDArray[np.float64] = field(repr=False)
+    Vt: ArrayLike
+    mean: ArrayLike | None = field(repr=False)
+    scale: ArrayLike | None = field(repr=False)
+    chunks: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __post_init__(self) -> None:
+        k, n = len(self.s), self.Vt.shape[-1]
+        shapes = self.U.shape, self.Vt.shape
+        if any(len(shape) != _NDIM for shape in shapes) or min(self.U.shape[1], self.Vt.shape[0]) < k:
+            raise ValueError(
+                f"U {self.U.shape} and Vt {self.Vt.shape} do not hold the vectors of {k} singular values"
+            )
+        if not (self.s >= 0).all():
+            raise ValueError("s has a negative or undefined singular value")
+        for name, row in (("mean", self.mean), ("scale", self.scale)):
+            if row is not None and row.shape != (n,):
+                raise ValueError(f"{name} has shape {row.shape} but the matrix has {n} columns")
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise ValueError(f"dtype is {self.dtype} but a reconstruction is float32 or float64")
+        if len(self.chunks) != _NDIM or min(self.chunks) < 1:
+            raise ValueError(f"chunks are {self.chunks} but must be two positive lengths")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.U.shape[0], self.Vt.shape[1]
+
+    @property
+    def ndim(self) -> int:
+        """2, which is how Dask knows an array."""
+        return _NDIM
+
+    def __getitem__(self, key: Any) -> Any:
+        """The entries at `key`, as `getitem`."""
+        return getitem(self, key)
+
+    def __eq__(self, other: object) -> bool:
+        """Same factors: NumPy arrays by their entries, Zarr arrays by where they lie."""
+        if not isinstance(other, LowRank):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.chunks, self.dtype))
+
+
+def region(low_rank: LowRank, rows: Selection, cols: Selection) -> Block:
+    """Entries ``A[rows, cols]`` of A ≈ (U·diag(s)·Vt)·diag(scale) + mean, each axis selected on its own.
+
+    `rows` and `cols` are each an int (drops the axis), a slice, a 1-D integer array or list (any order,
+    repeats allowed), or a boolean mask of the axis' length; negative integers count from the end. Two arrays
+    select their outer product, as Zarr's `oindex` and ``A[np.ix_(rows, cols)]`` do. The result is
+    (rows, cols), in `low_rank.dtype`; with two ints it is 0-dimensional.
+
+    Each chunk of U and Vt that holds a selected row or column is read once, no other is read, and beside the
+    result and the shorter factor about 64 MiB are held. An index outside the axis, a mask of another length
+    or anything else is refused with IndexError before anything is read.
+    """
+    m, n = low_rank.shape
+    row_axis, col_axis = _Axis.parse(rows, m, 0), _Axis.parse(cols, n, 1)
+    block = _product(low_rank, row_axis.positions, col_axis.positions)
+    arranged: Block = block[row_axis.arrange][..., col_axis.arrange]
+    return arranged
+
+
+def getitem(low_rank: LowRank, key: Any) -> Any:
+    """`region` by one subscript: ``A[i]``, ``A[i, j]``, ``A[a:b, c:d]``, ``A[...]``, ``A[..., j]``.
+
+    Returns an array in `low_rank.dtype`, or a NumPy scalar where both axes are given an int. More than two
+    indices, more than one ellipsis and new axes are refused with IndexError.
+    """
+    rows, cols = _pair(key)
+    return region(low_rank, rows, cols)[()]
+
+
+def to_dask(low_rank: LowRank) -> dask.array.Array:
+    """The (m, n) Dask array of the reconstruction, in blocks of `low_rank.chunks`.
+
+    Each block, or the part of it that is asked for, is computed from its own rows of U and columns of Vt. The
+    graph holds the factors once and by reference where they are Zarr arrays, so it can be sent to a cluster
+    that reaches their store.
+    """
+    import dask.array  # noqa: PLC0415 - importing bigsvd must not import Dask
+
+    return dask.array.from_array(
+        low_rank, chunks=_chunk_shape(low_rank), asarray=False, meta=np.empty((0, 0), low_rank.dtype)
+    )
+
+
+def to_zarr(low_rank: LowRank, attributes: dict[str, Any] | None = None) -> zarr.Array[Any]:
+    """The (m, n) read-only Zarr array of the reconstruction; each chunk is computed when it is read.
+
+    `attributes` (JSON values) become the array's. Its `.store` is a Zarr group with this one array, named
+    "reconstruction", so ``xarray.open_zarr(array.store)`` and ``dask.array.from_zarr(array)`` work on it.
+    Writing is refused with ValueError.
+    """
+    store = ReconstructionStore(low_rank, _documents(low_rank, attributes or {}))
+    return zarr.open_array(store, path=ARRAY_NAME, mode="r")
+
+
+class ReconstructionStore(Store):
+    """A read-only Zarr store with the group "/" and the array "/reconstruction", whose chunks are computed.
+
+    Laws: the value of ``reconstruction/c/i/j`` is the little-endian bytes of chunk (i, j) of A, padded with
+    zeros to the full chunk shape; a pickled copy is equal and gives the same bytes; no key can be written.
+
+    Every chunk in the grid exists, so an error while computing one is raised and never read as fill value.
+    """
+
+    def __init__(self, low_rank: LowRank, documents: Mapping[str, bytes]) -> None:
+        super().__init__(read_only=True)
+        self._low_rank = low_rank
+        self._documents = dict(documents)
+        self._chunks = _chunk_shape(low_rank)
+        (m, n), (height, width) = low_rank.shape, self._chunks
+        self._grid = -(-m // height), -(-n // width)
+
+    def __eq__(self, other: object) -> bool:
+        """Same metadata and same factors."""
+        if not isinstance(other, ReconstructionStore):
+            return NotImplemented
+        return self._documents == other._documents and self._low_rank == other._low_rank
+
+    def __hash__(self) -> int:
+        return hash(self._low_rank)
+
+    def __repr__(self) -> str:
+        return f"ReconstructionStore(shape={self._low_rank.shape}, k={len(self._low_rank.s)})"
+
+    def with_read_only(self, read_only: bool = False) -> ReconstructionStore:
+        """Another store on the same factors; ValueError if asked for a writable one."""
+        if not read_only:
+            raise _refusal("through the store")
+        return type(self)(self._low_rank, self._documents)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of a metadata document or of a computed chunk; None for any other key."""
+        value = await self._value(key)
+        if value is None:
+            return None
+        return prototype.buffer.from_bytes(value[_extent(byte_range, len(value))])
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """`get` of each key and range."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def getsize(self, key: str) -> int:
+        """Bytes of the value of `key`, without computing it; FileNotFoundError if there is none."""
+        if key in self._documents:
+            return len(self._documents[key])
+        if self._position(key) is None:
+            raise FileNotFoundError(key)
+        return self._chunks[0] * self._chunks[1] * self._low_rank.dtype.itemsize
+
+    async def exists(self, key: str) -> bool:
+        """Whether `key` is a metadata document or a chunk of the grid."""
+        return key in self._documents or self._position(key) is not None
+
+    @property
+    def supports_writes(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def supports_deletes(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def supports_listing(self) -> bool:
+        """Yes, lazily: a grid can have more chunks than memory has names for."""
+        return True
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """ValueError, as every read-only store of Zarr raises."""
+        raise _refusal(f"{len(value)} bytes to {key!r}")
+
+    async def delete(self, key: str) -> None:
+        """ValueError, as every read-only store of Zarr raises."""
+        raise _refusal(f"{key!r}")
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """The names directly below `prefix`."""
+        for name in self._names(prefix.rstrip("/")):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`."""
+        for key in self._keys(prefix):
+            yield key
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key."""
+        for key in self._keys(""):
+            yield key
+
+    async def _value(self, key: str) -> bytes | memoryview | None:
+        position = self._position(key)
+        if position is None:
+            return self._documents.get(key)
+        # A thread of its own, not asyncio.to_thread: computing a chunk waits for Zarr's event loop to read U
+        # and Vt, and decoding those takes threads from the loop's pool; were that full of waiting chunks,
+        # neither would end. As many chunks are in flight as the reader asks for (Zarr's `async.concurrency`).
+        pool = ThreadPoolExecutor(1, "bigsvd-reconstruct")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, self._chunk, position)
+        finally:
+            pool.shutdown(wait=False)
+
+    def _chunk(self, position: tuple[int, int]) -> memoryview:
+        rows, cols = (
+            slice(i * length, (i + 1) * length) for i, length in zip(position, self._chunks, strict=True)
+        )
+        block = region(self._low_rank, rows, cols)
+        padding = [(0, full - part) for full, part in zip(self._chunks, block.shape, strict=True)]
+        whole = np.pad(block, padding) if block.shape != self._chunks else block
+        little_endian = whole.astype(whole.dtype.newbyteorder("<"), copy=False)
+        return little_endian.reshape(-1).view(np.uint8).data
+
+    def _position(self, key: str) -> tuple[int, int] | None:
+        match = _CHUNK_KEY.fullmatch(key)
+        if match is None:
+            return None
+        i, j = int(match[1]), int(match[2])
+        return (i, j) if i < self._grid[0] and j < self._grid[1] else None
+
+    def _names(self, prefix: str) -> Iterator[str]:
+        match prefix.split("/"):
+            case [""]:
+                yield from (_METADATA_KEY, ARRAY_NAME)
+            case [name] if name == ARRAY_NAME:
+                yield from (_METADATA_KEY, "c")
+            case [name, "c"] if name == ARRAY_NAME:
+                yield from map(str, range(self._grid[0]))
+            case [*_, _] if self._position(f"{prefix}/0") is not None:
+                yield from map(str, range(self._grid[1]))
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        yield from (key for key in self._documents if key.startswith(prefix))
+        for i in range(self._grid[0]):
+            row = f"{_CHUNK_PREFIX}{i}/"
+            if row.startswith(prefix) or prefix.startswith(row):
+                yield from (key for j in range(self._grid[1]) if (key := f"{row}{j}").startswith(prefix))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A selection along one axis: the positions to read, ascending and each once, and how to arrange them."""
+
+    positions: _Positions
+    arrange: int | slice | npt.NDArray[np.intp]
+
+    @classmethod
+    def parse(cls, selection: Selection, length: int, axis: int) -> _Axis:
+        """The selection along an axis of `length`; IndexError for whatever NumPy refuses."""
+        if isinstance(selection, slice):
+            asked = range(*selection.indices(length))
+            return cls(asked, slice(None)) if asked.step > 0 else cls(asked[::-1], slice(None, None, -1))
+        index = np.asarray(selection)
+        if index.size == 0 and not isinstance(selection, np.ndarray):
+            index = index.astype(np.intp)
+        if index.dtype.kind not in ("iu" if index.ndim == 0 else "iub") or index.ndim > 1:
+            raise IndexError(
+                f"axis {axis} is indexed by {selection!r}, but only integers, slices (`:`), ellipsis (`...`) "
+                "and one-dimensional integer or boolean arrays are valid indices"
+            )
+        if index.dtype.kind == "b":
+            return cls._parse_mask(index, length, axis)
+        return cls._parse_integers(index, length, axis)
+
+    @classmethod
+    def _parse_mask(cls, mask: npt.NDArray[Any], length: int, axis: int) -> _Axis:
+        if len(mask) != length:
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {axis}; size of axis is {length} but "
+                f"size of corresponding boolean axis is {len(mask)}"
+            )
+        return cls(np.flatnonzero(mask), slice(None))
+
+    @classmethod
+    def _parse_integers(cls, index: npt.NDArray[Any], length: int, axis: int) -> _Axis:
+        outside = (index < -length) | (index >= length)
+        if outside.any():
+            raise IndexError(f"index {index[outside][0]} is out of bounds for axis {axis} with size {length}")
+        wrapped = index.astype(np.intp)
+        wrapped[wrapped < 0] += length
+        if wrapped.ndim == 0:
+            return cls(range(int(wrapped), int(wrapped) + 1), 0)
+        if (wrapped[1:] > wrapped[:-1]).all():
+            return cls(wrapped, slice(None))
+        return cls(*np.unique(wrapped, return_inverse=True))
+
+
+def _pair(key: Any) -> tuple[Any, Any]:
+    """The two selections that a subscript means, with what is left out filled by whole axes."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    ellipses = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    given = len(parts) - len(ellipses)
+    if given > _NDIM:
+        raise IndexError(f"too many indices for array: array is 2-dimensional, but {given} were indexed")
+    at = ellipses[0] if ellipses else len(parts)
+    rows, cols = parts[:at] + [slice(None)] * (_NDIM - given) + parts[at + 1 :]
+    return rows, cols
+
+
+def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
+    """(U[rows]·√s) @ (√s·Vt[:, cols]) · scale[cols] + mean[cols].
+
+    Half of each singular value goes to either side: no intermediate then leaves the range of float32 unless
+    the result does, although s itself may (s grows with √(m·n), the entries of U and Vt shrink with it).
+    """
+    # Before any read: a block too large for memory is refused at once.
+    block = np.empty((len(rows), len(cols)), low_rank.dtype)
+    if block.size == 0:
+        return block
+    if len(cols) <= len(rows):
+        right = _right(low_rank, cols)
+        for piece in _pieces(low_rank, rows, _grain(low_rank.U, 0)):
+            np.matmul(_left(low_rank, rows[piece]), right, out=block[piece])
+    else:
+        left = _left(low_rank, rows)
+        for piece in _pieces(low_rank, cols, _grain(low_rank.Vt, 1)):
+            np.matmul(left, _right(low_rank, cols[piece]), out=block[:, piece])
+    if low_rank.scale is not None:
+        block *= _read(low_rank.scale, (_subscript(cols),), low_rank.dtype)
+    if low_rank.mean is not None:
+        block += _read(low_rank.mean, (_subscript(cols),), low_rank.dtype)
+    return block
+
+
+def _left(low_rank: LowRank, rows: _Positions) -> Block:
+    """U[rows]·√s, (rows, k)."""
+    u = _read(low_rank.U, (_subscript(rows), slice(0, len(low_rank.s))), low_rank.dtype)
+    scaled: Block = u * np.sqrt(low_rank.s).astype(low_rank.dtype)
+    return scaled
+
+
+def _right(low_rank: LowRank, cols: _Positions) -> Block:
+    """√s·Vt[:, cols], (k, cols)."""
+    vt = _read(low_rank.Vt, (slice(0, len(low_rank.s)), _subscript(cols)), low_rank.dtype)
+    scaled: Block = vt * np.sqrt(low_rank.s).astype(low_rank.dtype)[:, None]
+    return scaled
+
+
+def _read(array: ArrayLike, subscripts: tuple[Any, ...], dtype: np.dtype[Any]) -> Block:
+    return np.asarray(getattr(array, "oindex", array)[subscripts], dtype=dtype)
+
+
+def _subscript(positions: _Positions) -> slice | npt.NDArray[np.intp]:
+    """How to ask an array for `positions`.
+
+    Only a step of 1 becomes a slice: Zarr's slices also read chunks that a long step jumps over.
+    """
+    if isinstance(positions, range) and positions.step == 1:
+        return slice(positions.start, positions.stop)
+    return np.asarray(positions, dtype=np.intp)
+
+
+def _pieces(low_rank: LowRank, positions: _Positions, grain: int) -> Iterator[slice]:
+    """Cuts of `positions` that read about `_PIECE_BYTES` each, between chunks so that none is read twice."""
+    grain_bytes = max(grain * len(low_rank.s) * low_rank.dtype.itemsize, 1)
+    length = max(_PIECE_BYTES // grain_bytes, 1) * grain
+    edges = range((int(positions[0]) // length + 1) * length, int(positions[-1]) + 1, length)
+    cuts = [0, *(bisect_left(positions, edge) for edge in edges), len(positions)]
+    return (slice(start, stop) for start, stop in pairwise(cuts) if start < stop)
+
+
+def _grain(array: ArrayLike, axis: int) -> int:
+    """How many positions along `axis` are stored, and so best read, together."""
+    chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
+    return int(chunks[axis]) if chunks else 1
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def _chunk_shape(low_rank: LowRank) -> tuple[int, int]:
+    """`low_rank.chunks`, no longer than the matrix."""
+    (m, n), (height, width) = low_rank.shape, low_rank.chunks
+    return min(height, max(m, 1)), min(width, max(n, 1))
+
+
+def _documents(low_rank: LowRank, attributes: dict[str, Any]) -> dict[str, bytes]:
+    """The metadata of the group and of its array as Zarr itself writes them, the array's also in the group's.
+
+    Consolidated here, where one array makes it one entry: `zarr.consolidate_metadata` warns on format 3, and
+    without consolidation `xarray.open_zarr` does.
+    """
+    written: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(written), zarr_format=3)
+    group.create_array(
+        ARRAY_NAME,
+        shape=low_rank.shape,
+        dtype=low_rank.dtype,
+        chunks=_chunk_shape(low_rank),
+        filters=None,
+        compressors=None,
+        serializer=BytesCodec(endian="little"),
+        fill_value=0,
+        chunk_key_encoding={"name": "default", "separator": "/"},
+        dimension_names=DIMENSION_NAMES,
+        attributes=attributes,
+    )
+    documents = {key: value.to_bytes() for key, value in written.items()}
+    array_metadata = json.loads(documents[_ARRAY_METADATA_KEY])
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": {ARRAY_NAME: array_metadata}}
+    root = {**json.loads(documents[_METADATA_KEY]), "consolidated_metadata": consolidated}
+    return {**documents, _METADATA_KEY: json.dumps(root).encode()}
+
+
+def _extent(byte_range: ByteRequest | None, length: int) -> slice:
+    """The part of a value of `length` bytes that a request asks for."""
+    match byte_range:
+        case RangeByteRequest(start, end):
+            return slice(start, end)
+        case OffsetByteRequest(offset):
+            return slice(offset, length)
+        case SuffixByteRequest(suffix):
+            return slice(max(length - suffix, 0), length)
+        case None:
+            return slice(0, length)
+
+
+def _refusal(what: str) -> ValueError:
+    return ValueError(f"cannot write {what}: a reconstruction is computed from its factors and is read-only")

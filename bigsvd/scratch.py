@@ -1,0 +1,100 @@
+"""The scratch group `<out>.scratch`: everything a resumed run needs, as checksummed Zarr.
+
+Arrays are data; records are small JSON values that say a piece of work is complete, so they are always
+written after the arrays they speak of. Zarr's local store replaces a file by one rename, so a record is
+there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore
+
+from bigsvd.errors import StorageError
+
+_RECORD = "bigsvd_record"
+
+
+@contextmanager
+def storage_errors(action: str) -> Iterator[None]:
+    """Turn an operating-system error into `StorageError`, naming the action."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{action} failed: {error.strerror or error}", "remove the cause and run the same command again to resume"
+        ) from error
+
+
+class Scratch:
+    """Named arrays and records under one folder; travels to workers by its path."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._store = LocalStore(self.path)
+
+    def __reduce__(self) -> tuple[type[Scratch], tuple[str]]:
+        return Scratch, (str(self.path),)
+
+    def create(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
+        """A new array, replacing any of that name; absent chunks read as NaN or 0."""
+        with storage_errors(f"writing {self.path}/{name}"):
+            return zarr.create_array(
+                self._store,
+                name=name,
+                shape=shape,
+                chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
+                dtype=dtype,
+                compressors=[Crc32cCodec()],
+                fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+                overwrite=True,
+                config={"write_empty_chunks": True},
+            )
+
+    def open(self, name: str) -> zarr.Array[Any]:
+        """An existing array, for reading and writing."""
+        with storage_errors(f"reading {self.path}/{name}"):
+            return zarr.open_array(self._store, path=name, mode="r+")
+
+    def write(self, name: str, values: np.ndarray) -> None:
+        """Store a whole array."""
+        rows = max(1, 2**26 // max(1, values[:1].nbytes)) if values.ndim else 1
+        array = self.create(name, values.shape, (rows, *values.shape[1:]), values.dtype.name)
+        with storage_errors(f"writing {self.path}/{name}"):
+            array[...] = values
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole array."""
+        array = self.open(name)
+        with storage_errors(f"reading {self.path}/{name}"):
+            return np.asarray(array[...])
+
+    def record(self, name: str, values: dict[str, Any]) -> None:
+        """Say that the work `name` is complete, with its facts."""
+        with storage_errors(f"writing {self.path}/{name}"):
+            zarr.create_group(self._store, path=name, attributes={_RECORD: values}, overwrite=False)
+
+    def recorded(self, name: str) -> dict[str, Any] | None:
+        """The facts of completed work, or None."""
+        if not (self.path / name / "zarr.json").exists():
+            return None
+        with storage_errors(f"reading {self.path}/{name}"):
+            values = zarr.open_group(self._store, path=name, mode="r").attrs.asdict().get(_RECORD)
+        return dict(values) if isinstance(values, dict) else None
+
+    def has(self, name: str) -> bool:
+        """Whether an array or record of that name exists."""
+        return (self.path / name / "zarr.json").exists()
+
+    def remove(self, name: str) -> None:
+        """Delete an array or record and all below it, if there."""
+        with storage_errors(f"deleting {self.path}/{name}"):
+            shutil.rmtree(self.path / name, ignore_errors=False) if (self.path / name).exists() else None

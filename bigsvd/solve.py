@@ -1,0 +1,514 @@
+"""`svd`: Request -> Plan -> method -> Factors; the one orchestrator, resumes from scratch.
+
+Everything a killed run needs lies in `<out>.scratch`: the plan it runs, each pass's block, sums and rows of Y.
+Running the same request again replays what is recorded there and goes on; the bits are those of a run that was
+never killed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+from distributed import Client
+
+from bigsvd import rank
+from bigsvd.certificate import Audit, Certificate, angle_bounds, relative_error, sigma_bounds
+from bigsvd.device import Device, choose_device
+from bigsvd.errors import BigsvdError, PlanError, RankZeroError, StorageError
+from bigsvd.factors import FOLDER, Factors, Output, check_store, chunk_lines, open_factors, seal
+from bigsvd.matrix import Matrix
+from bigsvd.methods.compressed import compressed
+from bigsvd.methods.gram import gram_block
+from bigsvd.methods.krylov import KrylovRun, Ritz
+from bigsvd.methods.result import Triplets, finish_krylov
+from bigsvd.methods.starts import gaussian_block, sample_block
+from bigsvd.methods.tall_skinny import tall_skinny, zero_triplets
+from bigsvd.monitor import MemoryMonitor
+from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread
+from bigsvd.planning import Limits, Plan, make_plan
+from bigsvd.request import Request
+from bigsvd.scratch import Scratch
+from bigsvd.source import Source, SourceFacts, open_source
+from bigsvd.transform import Transform
+
+_STAGNANT = 0.5
+
+
+def _silent(event: dict[str, Any]) -> None:
+    del event
+
+
+def _never() -> bool:
+    return False
+
+
+def limits_for(request: Request, client: Client | None = None) -> tuple[Limits, Device]:
+    """What this machine, or the smallest worker of a cluster, allows; half its free memory if none is asked."""
+    device, _ = choose_device(request.device)
+    if client is None:
+        threads = len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
+        return Limits(request.memory or device.memory_bytes() // 2, threads, device.name), device
+    await_workers(client)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    threads = min(worker["nthreads"] for worker in workers)
+    share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in workers)
+    return Limits(request.memory or int(share * 0.6), threads, device.name), device
+
+
+def svd(
+    source: Any,
+    k: int | Literal["auto"],
+    out: str | Path | None = None,
+    *,
+    tol: float = 1e-2,
+    stop: Literal["residual", "error"] = "residual",
+    method: Literal["auto", "krylov", "gram", "tall_skinny", "compressed"] = "auto",
+    center: bool = False,
+    scale: bool = False,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    memory: int | str | None = None,
+    client: Client | None = None,
+    max_passes: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Factors:
+    """A ≈ U·diag(s)·Vt, the k leading singular triplets of an m×n matrix that need not fit in memory, certified.
+
+    Args:
+        source: path or URL of a Zarr array, or a Zarr, Dask, xarray or NumPy array, (m, n), real.
+        k: number of triplets, 1..min(m, n), or "auto" with one of `energy`, `error`, `max_bytes`, or by noise.
+        out: path of the factor store; without one it is temporary and lives as long as the returned value.
+        tol: bound on the worst relative residual, or with ``stop="error"`` on the excess of ‖A−U·s·Vt‖_F/‖A‖_F
+            over the best possible for k.
+        method: see the method files; "auto" is decided by the planner's arithmetic.
+        center, scale: subtract column means, divide by population standard deviations (1 for a constant column).
+        memory: bytes, or "1GB": what the run may hold beyond the bare interpreter.
+        client: a Dask client; without one a cluster is embedded in this process.
+        progress: called with small event dictionaries, from any thread.
+        options: further fields of `Request`: deadline, missing, missing_value, missing_chunks, energy, error,
+            max_bytes, power_iterations, iterator, oversampling, compute.
+
+    Raises:
+        BadInputError: the request or the data cannot be used (its subclasses say how).
+        BigsvdError: the run failed; running the same request again resumes it.
+
+    Warns:
+        UserWarning: the tolerance was not reached within `max_passes` or the deadline.
+    """
+    opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
+    request = make_request(
+        opened, k, out, tol=tol, stop=stop, method=method, center=center, scale=scale, device=device,
+        memory=memory, max_passes=max_passes, seed=seed, overwrite=overwrite, **options,
+    )  # fmt: skip
+    factors = run(request, opened, client=client, progress=progress or _silent)
+    for text in factors.certificate.warnings:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return factors
+
+
+def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, **options: Any) -> Plan:
+    """The plan that `svd` would follow with the same arguments; reads metadata only."""
+    client = options.pop("client", None)
+    options.pop("progress", None)
+    opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
+    request = make_request(opened, k, out, **options)
+    return make_plan(request, opened.facts, limits_for(request, client)[0])
+
+
+def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
+    """A `Request` from Python arguments; NumPy integers are taken as integers."""
+    if isinstance(k, np.integer):
+        k = int(k)
+    unknown = sorted(set(options) - set(Request.__dataclass_fields__))
+    if unknown:
+        message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
+        raise TypeError(message)
+    return Request(source=source.facts.name, k=k, out=str(out) if out is not None else None, **options)
+
+
+def run(
+    request: Request,
+    source: Source,
+    *,
+    plan: Plan | None = None,
+    client: Client | None = None,
+    progress: Progress = _silent,
+    should_stop: Callable[[], bool] = _never,
+) -> Factors:
+    """Carry out a request on an opened source; `should_stop` is asked after every pass."""
+    limits, device = limits_for(request, client)
+    if plan is None:
+        plan = make_plan(request, source.facts, limits)
+    plan.check_source(source.facts)
+    with Output(request.out, overwrite=request.overwrite) as output:
+        scratch, plan, resumed = _prepare_scratch(output, request, plan)
+        progress({"event": "plan", "plan": plan, "resumed": resumed})
+        with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
+            context = Context(active, plan, source, scratch, device, progress)
+            try:
+                solution = _Run(request, context, should_stop).solve()
+                _write_factors(solution, context, request, monitor)
+                factors = output.publish()
+            except OSError as error:
+                raise StorageError(f"storage failed ({error})", "remove the cause and run again to resume") from error
+        if factors.certificate.converged or request.out is None:
+            output.sweep()
+        progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
+        return factors
+
+
+@contextmanager
+def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
+    if client is not None:
+        yield client
+    else:
+        with local_client(plan.threads) as local:
+            yield local
+
+
+def _prepare_scratch(output: Output, request: Request, plan: Plan) -> tuple[Scratch, Plan, bool]:
+    """The scratch to work in: one left by a run of the same problem on the same source, else a new one."""
+    scratch = Scratch(output.scratch)
+    found = scratch.recorded("run")
+    if found is not None:
+        same_source = found["plan"]["facts"] == plan.facts
+        if same_source and found["problem"] == request.problem():
+            scratch.remove(FOLDER)
+            old = Plan.from_dict(found["plan"])
+            return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
+    output.sweep()
+    scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
+    return scratch, plan, False
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Triplets of B and everything that is said about them."""
+
+    matrix: Matrix
+    triplets: Triplets
+    converged: bool
+    reason: str
+    audit: Audit | None
+    excess: float | None
+    passes: float
+    seconds: float
+
+
+@dataclass
+class _Answer:
+    """The answer after a pass."""
+
+    k: int | None
+    ritz: Ritz
+    worst: float
+    error: float
+    excess: float | None
+    converged: bool
+
+
+class _Run:
+    """One request under way."""
+
+    def __init__(self, request: Request, context: Context, should_stop: Callable[[], bool]) -> None:
+        self.request = request
+        self.context = context
+        self.plan = context.plan
+        self.should_stop = should_stop
+        self.start = time.monotonic()
+        missing = "none" if request.missing == "none" else request.missing
+        transform = Transform(0, missing, request.missing_value, request.center, request.scale)
+        self.matrix = Matrix(context, transform, self.plan.compute_dtype)
+        self.errors: list[float] = []
+        self.worsts: list[float] = []
+        self.sampled = 0.0
+
+    def solve(self) -> Solution:
+        """The method of the plan."""
+        method, matrix = self.plan.method, self.matrix
+        if method == "tall_skinny":
+            return self._foreign(tall_skinny(matrix, self.plan.k), 1.0)
+        if method == "compressed":
+            reads = 2.0 * (self.request.power_iterations or 0) + 2.0
+            return self._foreign(compressed(matrix, self.plan.k, self.request), reads)
+        if method == "gram":
+            block = gram_block(matrix)
+        elif self.plan.sample:
+            block = sample_block(matrix, self.request.seed)
+            self.sampled = sum(stop - start for start, stop in self.plan.sample) / self.plan.rows
+        else:
+            block = gaussian_block(matrix, self.request.seed)
+        return self._iterate(KrylovRun(matrix, block, self.request.seed))
+
+    def _foreign(self, triplets: Triplets, reads: float) -> Solution:
+        worst = float(np.max(triplets.residuals, initial=0.0))
+        floor = 100 * self.matrix.eps * _spread(triplets.sigma)
+        converged = worst <= max(self.request.tol, floor)
+        passes = reads + self.matrix.passes
+        return Solution(self.matrix, triplets, converged, "", None, None, passes, time.monotonic() - self.start)
+
+    def _iterate(self, run: KrylovRun) -> Solution:
+        """Passes until the tolerance, the budget, the deadline or the user says stop."""
+        matrix, request = self.matrix, self.request
+        reason = ""
+        while True:
+            run.advance()
+            if matrix.known and matrix.norm_squared == 0:
+                return self._zero()
+            over = self._over_budget()
+            if run.subspace.width == 0:
+                continue
+            answer = self._answer(run)
+            self._report(answer)
+            if answer.converged and answer.k is not None:
+                break
+            if run.exhausted:
+                break
+            if over:
+                reason = over
+                break
+            if self._needs_float64(answer):
+                run.restart_in_float64()
+        if answer.k is None:
+            k, note = run.subspace.width // 2, "the rank rule needs more singular values than this run computes"
+            reason = f"{note}; took k={k}"
+        else:
+            k = answer.k
+        audit = run.audit(answer.ritz, min(k, run.subspace.width))
+        triplets = finish_krylov(run, k, request.tol)
+        if triplets.basis == "two-sided":
+            worst = float(np.max(triplets.residuals, initial=0.0))
+            answer.converged = worst <= max(request.tol, 100 * matrix.eps * _spread(triplets.sigma))
+        converged = (answer.converged or run.exhausted) and answer.k is not None
+        passes = self.sampled + matrix.passes
+        return Solution(matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start)
+
+    def _zero(self) -> Solution:
+        if self.request.k == "auto":
+            raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
+        triplets = zero_triplets(self.matrix, self.plan.k)
+        passes = self.sampled + self.matrix.passes
+        return Solution(self.matrix, triplets, True, "", None, 0.0, passes, time.monotonic() - self.start)
+
+    def _over_budget(self) -> str:
+        """Why no further pass may start; empty if one may."""
+        if self.matrix.passes >= self.plan.max_passes:
+            return f"stopped after {self.matrix.passes} passes, the most allowed"
+        elapsed = time.monotonic() - self.start
+        if self.request.deadline is not None and elapsed + self.matrix.costs[-1].seconds > self.request.deadline:
+            return f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {self.request.deadline:g} s"
+        if self.should_stop():
+            return "stopped by its user"
+        return ""
+
+    def _answer(self, run: KrylovRun) -> _Answer:
+        """Ritz values, residuals and whether they are good enough."""
+        request, matrix = self.request, self.matrix
+        ritz = run.subspace.ritz(min(run.subspace.width, self.plan.cols))
+        k = self._rank(ritz)
+        shown = min(k or self.plan.k, run.subspace.width)
+        sigma = np.sqrt(ritz.theta[:shown])
+        error, _ = relative_error(sigma, matrix.norm_squared**0.5, matrix.eps)
+        residuals = ritz.residuals[:shown]
+        with np.errstate(divide="ignore"):
+            floor = 100 * matrix.eps * ritz.theta[0] / ritz.theta[:shown]
+        counted = residuals[floor < 1]
+        worst = float(np.max(counted, initial=0.0))
+        excess = self._excess(ritz.theta[:shown], residuals, error)
+        self.errors.append(error)
+        self.worsts.append(worst)
+        if request.stop == "residual":
+            converged = bool(np.all(residuals <= np.maximum(request.tol, floor)))
+        else:
+            converged = excess is not None and excess <= request.tol
+        return _Answer(k, ritz, worst, error, excess, converged)
+
+    def _rank(self, ritz: Ritz) -> int | None:
+        """k, by the rule that was asked for; None if more values are needed to tell."""
+        request, plan = self.request, self.plan
+        if request.k != "auto" or request.max_bytes is not None:
+            return plan.k
+        facts = SourceFacts.from_dict(plan.facts)
+        spectrum = rank.Spectrum(
+            s=np.sqrt(ritz.theta), frobenius=self.matrix.norm_squared**0.5, shape=facts.shape,
+            matrix_bytes=facts.nbytes, factor_itemsize=np.dtype(self.matrix.dtype).itemsize,
+        )  # fmt: skip
+        if request.energy is not None:
+            choice = rank.by_energy(spectrum, request.energy)
+        elif request.error is not None:
+            choice = rank.by_error(spectrum, request.error)
+        else:
+            choice = rank.by_noise(spectrum)
+        if choice.k == 0:
+            raise RankZeroError(f"no singular value stands above the noise ({choice.note})", "give a number k")
+        if choice.k is not None and choice.k > 0.75 * ritz.theta.size and not ritz.theta.size == plan.cols:
+            return None
+        return choice.k
+
+    def _excess(self, theta: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
+        """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
+        share = theta / self.matrix.norm_squared
+        best = np.sqrt(max(0.0, 1.0 - float(np.sum(share * (1 + np.minimum(residuals, 1e6))))))
+        bound = error - float(best)
+        if not self.errors:
+            return bound
+        return min(bound, max(0.0, self.errors[-1] - error))
+
+    def _needs_float64(self, answer: _Answer) -> bool:
+        """Whether float32 products cannot resolve what is asked: rounding of θ1 exceeds the tolerance at θ_k."""
+        if self.matrix.dtype == "float64" or answer.k is None:
+            return False
+        tol = self.request.tol if self.request.stop == "residual" else _STAGNANT
+        theta = answer.ritz.theta
+        last = theta[min(answer.k, theta.size) - 1]
+        return bool(self.matrix.eps * theta[0] > tol * last)
+
+    def _report(self, answer: _Answer) -> None:
+        left = None
+        if len(self.worsts) > 1 and 0 < self.worsts[-1] < self.worsts[-2] and self.request.stop == "residual":
+            rate = np.log(self.worsts[-1] / self.worsts[-2])
+            left = max(0, int(np.ceil(np.log(self.request.tol / self.worsts[-1]) / rate)))
+        self.context.progress(
+            {
+                "event": "certificate",
+                "passes": self.matrix.passes,
+                "relative_error": answer.error,
+                "max_residual": answer.worst,
+                "excess_error": answer.excess,
+                "converged": answer.converged,
+                "passes_left": left,
+                "k": answer.k,
+            }
+        )
+
+
+def _spread(sigma: np.ndarray) -> float:
+    """σ₁/σ_k, 1 for the zero matrix."""
+    return float(sigma[0] / sigma[-1]) if sigma.size and sigma[-1] > 0 else 1.0
+
+
+def certify(solution: Solution, request: Request) -> Certificate:
+    """The certificate of a solution, in the input's own units."""
+    matrix, t = solution.matrix, solution.triplets
+    exponent = matrix.transform.exponent
+    sigma, norm = t.sigma, matrix.norm_squared**0.5
+    # Sums are float64; what rounds them is the precision of the products, a random walk over many terms.
+    error, floor = relative_error(sigma, norm, matrix.eps * 2**-6 if matrix.dtype == "float32" else matrix.eps)
+    angles = angle_bounds(t.residuals, sigma, t.beyond)
+    worst = float(np.max(t.residuals, initial=0.0))
+    notes = list(filter(None, [solution.reason]))
+    if not solution.converged:
+        notes = [f"tolerance {request.tol:g} not reached ({'; '.join(notes) or 'no further direction'}): {worst:.2e}"]
+    if t.dropped:
+        notes.append(f"numerical rank {sigma.size} < k={sigma.size + t.dropped}: {t.dropped} triplets below noise dropped")
+    if matrix.moments.inexact:
+        notes.append(f"{matrix.moments.inexact} integers beyond 2^53 were rounded to float64")
+    constant = _constant_columns(matrix)
+    if constant:
+        notes.append(f"{constant} constant column(s) were scaled by 1")
+    if solution.audit is not None and solution.audit.flagged:
+        notes.append("the audit saw energy that the basis missed")
+    return Certificate(
+        relative_error=t.error if t.error is not None else error,
+        relative_error_floor=floor,
+        frobenius_norm=float(np.ldexp(norm, -exponent)),
+        max_residual=worst,
+        residuals=tuple(map(float, t.residuals)),
+        sigma_bounds=tuple(map(float, sigma_bounds(t.residuals, sigma, matrix.eps))),
+        angle_bounds=tuple(map(float, angles)),
+        identifiable=tuple(bool(bound < 0.5) for bound in angles),
+        numerical_rank=int(np.sum(sigma > 0)),
+        noise_floor=float(np.ldexp(matrix.eps * (sigma[0] if sigma.size else 0.0), -exponent)),
+        tol=request.tol,
+        stop=request.stop,
+        converged=solution.converged,
+        excess_error=solution.excess,
+        basis=t.basis,
+        audit=solution.audit and replace(solution.audit, **_unscaled(solution.audit, exponent)),
+        warnings=tuple(notes),
+    )
+
+
+def _unscaled(audit: Audit, exponent: int) -> dict[str, float]:
+    names = ("spectral_error", "unseen_sigma")
+    return {name: float(np.ldexp(getattr(audit, name), -exponent)) for name in names}
+
+
+def _lines(matrix: Matrix) -> np.ndarray | None:
+    """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
+    if not matrix.transform.by_line:
+        return None
+    if matrix.row_lines is not None:
+        high, low, divisor = matrix.context.scratch.read(matrix.row_lines)
+    elif matrix.lines is not None:
+        high, low, divisor = matrix.lines.stacked()
+    else:
+        return None
+    return np.ldexp(np.stack([high + low, divisor]), -matrix.transform.exponent)
+
+
+def _constant_columns(matrix: Matrix) -> int:
+    lines = _lines(matrix) if matrix.transform.scale else None
+    return int(np.sum(lines[1] == np.ldexp(1.0, -matrix.transform.exponent))) if lines is not None else 0
+
+
+def _write_factors(solution: Solution, context: Context, request: Request, monitor: MemoryMonitor) -> None:
+    """Complete the factor folder beside the long factor, check it, seal it."""
+    scratch, plan, matrix = context.scratch, context.plan, solution.matrix
+    t = solution.triplets
+    k, dtype = t.sigma.size, matrix.dtype
+    rows = chunk_lines(k, plan.cols, dtype)
+    if plan.transposed:
+        scratch.create(f"{FOLDER}/U", t.short.shape, (rows, k), dtype)[...] = t.short.astype(dtype)
+    else:
+        scratch.create(f"{FOLDER}/Vt", t.short.T.shape, (k, rows), dtype)[...] = t.short.T.astype(dtype)
+    scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.exponent))
+    lines = _lines(matrix)
+    if lines is not None and request.center:
+        scratch.write(f"{FOLDER}/mean", lines[0])
+    if lines is not None and request.scale:
+        scratch.write(f"{FOLDER}/scale", lines[1])
+    costs = matrix.costs
+    attributes = {
+        "request": request.to_dict(),
+        "plan": json.loads(plan.to_json()),
+        "certificate": certify(solution, request).to_dict(),
+        "source": SourceFacts.from_dict(plan.facts).to_dict(),
+        "costs": {
+            "method": plan.method,
+            "passes": solution.passes,
+            "bytes_read": int(sum(c.bytes_read for c in costs) + (solution.passes - len(costs)) * plan.bytes_per_pass),
+            "encoded_bytes_read": sum(c.encoded_bytes for c in costs),
+            "seconds": solution.seconds,
+            "pass_seconds": [c.seconds for c in costs],
+            "peak_memory_bytes": monitor.peak_bytes,
+            "baseline_memory_bytes": monitor.baseline_bytes,
+            "planned_memory_bytes": plan.memory_bytes,
+            "filled_chunks": costs[0].filled_chunks if costs else 0,
+            "missing_entries": matrix.moments.missing,
+            "retries": sum(c.retries for c in costs),
+        },
+    }
+    seal(scratch, attributes)
+    findings = check_store(open_factors(scratch.path / FOLDER))
+    if findings:
+        raise BigsvdError(f"the factors failed their own check ({findings[0]})", "report this: it is a defect of bigsvd")
+
+
+def load_plan(path: Path) -> Plan:
+    """A plan saved by ``bigsvd plan --json``."""
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read ({error.strerror})", "check the path") from error
