@@ -1,12 +1,15 @@
-"""The peak resident memory of this process while a run is under way, sampled."""
+"""The resident memory of this process: its peak while a run is under way, and giving it back."""
 
 from __future__ import annotations
 
+import ctypes
 import threading
 
 import psutil
 
 _SECONDS = 0.02
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD_BYTES = 2**20
 
 
 class MemoryMonitor:
@@ -31,3 +34,14 @@ class MemoryMonitor:
     def _watch(self) -> None:
         while not self._ended.wait(_SECONDS):
             self.peak_bytes = max(self.peak_bytes, int(self._process.memory_info().rss))
+
+
+def return_large_buffers() -> None:
+    """Make glibc give buffers of a megabyte and more back to the system when they are freed.
+
+    By default it raises that threshold to 32 MB as soon as one such buffer was freed, and then keeps them in an
+    arena for each thread: 0.4 GB more for the same run, measured on panels of 64 MB read by four threads.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)

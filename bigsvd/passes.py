@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from bigsvd.device import Array, Device
 from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan, slab_rows
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source
@@ -240,6 +241,7 @@ def await_workers(client: Client) -> None:
 
 def run_lane(lane: _Lane) -> dict[str, Any]:
     """One lane, in a Dask worker: stream its panels, leave sums and a record in scratch, return the record."""
+    return_large_buffers()
     with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _LaneRun(lane).run()
 
@@ -249,6 +251,7 @@ class _LaneRun:
 
     def __init__(self, lane: _Lane) -> None:
         self.lane = lane
+        self.source = lane.source.fresh()
         self.plan = lane.plan
         self.spec = lane.spec
         self.device = lane.device
@@ -270,7 +273,6 @@ class _LaneRun:
 
     def run(self) -> dict[str, Any]:
         lane, plan = self.lane, self.plan
-        before = (lane.source.counters.encoded_bytes, lane.source.counters.filled_chunks, lane.source.counters.retries)
         panels = range(*plan.lanes[lane.index])
         checksums = []
         with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader:
@@ -281,11 +283,11 @@ class _LaneRun:
                 if lane.checksums is not None and crc != lane.checksums[position]:
                     rows = plan.panel(panel)
                     raise SourceChangedError(
-                        f"{lane.source.facts.name} changed between passes: {'columns' if plan.transposed else 'rows'} "
+                        f"{self.source.facts.name} changed between passes: {'columns' if plan.transposed else 'rows'} "
                         f"{rows[0]}..{rows[1] - 1} had checksum {lane.checksums[position]}, now {crc}",
                         "run again on data that nobody writes",
                     )
-        counters = lane.source.counters
+        counters = self.source.counters
         folder = f"{self.spec.name}/lane-{lane.index:05d}"
         sums = self.operator.sums()
         if self.line_sums is not None:
@@ -298,9 +300,9 @@ class _LaneRun:
             "moments": self.moments.to_dict(),
             "checksums": checksums,
             "bytes_read": self.bytes_read,
-            "encoded_bytes": counters.encoded_bytes - before[0],
-            "filled_chunks": counters.filled_chunks - before[1],
-            "retries": counters.retries - before[2],
+            "encoded_bytes": counters.encoded_bytes,
+            "filled_chunks": counters.filled_chunks,
+            "retries": counters.retries,
         }
         lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)
@@ -326,7 +328,7 @@ class _LaneRun:
 
     def _read(self, panel: int, tile: tuple[int, int]) -> np.ndarray:
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
-        source = self.lane.source
+        source = self.source
         return source.read(cols, rows) if self.plan.transposed else source.read(rows, cols)
 
     def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
@@ -351,7 +353,7 @@ class _LaneRun:
                 del block, matrix, raw
             if crc not in (-1, sweep_crc):
                 raise SourceChangedError(
-                    f"rows {start}..{stop - 1} of {self.lane.source.facts.name} changed while they were read twice",
+                    f"rows {start}..{stop - 1} of {self.source.facts.name} changed while they were read twice",
                     "run again on data that nobody writes",
                 )
             crc = sweep_crc

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ PROBES = 10
 DEFAULT_MAX_PASSES = 20
 _AUTO_WIDTH_K = 64
 _PANEL_BYTES = 64 * 2**20
-_SLAB_BYTES = 8 * 2**20
+_SLAB_BYTES = 4 * 2**20
 _SAMPLE_SHARE = 0.04
 _MIN_SAMPLE_UNITS = 8
 _MAX_DENSE_WIDTH = 768
@@ -196,7 +196,7 @@ def _plan_with(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
     dtype = _compute_dtype(request, facts)
     layout = min(
         (_layout(request, facts, limits, dtype, transposed=transposed) for transposed in (False, True)),
-        key=lambda choice: (not choice.fits, choice.tiled, choice.N),
+        key=lambda choice: (not choice.fits, choice.reads_per_pass, choice.N),
     )
     method, reason = _choose_method(request, layout, limits)
     memory = _memory(method, request, layout, limits, dtype)
@@ -273,46 +273,39 @@ class _Layout:
 
 
 def _layout(request: Request, facts: SourceFacts, limits: Limits, dtype: str, *, transposed: bool) -> _Layout:
+    """The largest panels of this orientation that fit the budget, else tiles of one panel, else what fits least."""
     M, N = facts.shape[::-1] if transposed else facts.shape
     unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
     k = request.k if isinstance(request.k, int) else min(_AUTO_WIDTH_K, N)
     if request.max_bytes is not None:
-        size = np.dtype(dtype).itemsize
-        k = max(1, min(N, M, request.max_bytes // (size * (M + N) + 8)))
-    width = min(N, max(2 * k, k + 40))
+        k = max(1, min(N, M, request.max_bytes // (np.dtype(dtype).itemsize * (M + N) + 8)))
+    width = min(N, max(3 * k, k + 40))
     basis_share = int(0.3 * limits.budget_bytes / (16 * N))
     max_width = min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share))
-    fixed = sum(_basis_memory(N, width, max_width, dtype, limits.threads).values())
-    free = limits.budget_bytes / (1 + _SLACK) - fixed
-    per_lane = max(0.0, free / limits.threads)
-    unit_row_bytes = N * facts.itemsize
-    # A lane holds two panels, the chunks being decoded, the widened slab and the rows of Y.
-    per_row = 2 * unit_row_bytes + 2 * (width + PROBES) * np.dtype(dtype).itemsize
-    workspace = _slab_memory(M, N, dtype) + _decode_memory(unit_rows, unit_cols, N, facts.itemsize)
-    affordable = int((per_lane - workspace) // per_row) if per_lane > workspace else 0
-    wanted = min(_PANEL_BYTES // unit_row_bytes + 1, -(-M // (2 * limits.threads)), max(affordable, 1))
-    panel_rows = min(M, max(1, wanted // unit_rows) * unit_rows)
-    tile_cols, reads = N, 1
-    fits = affordable >= panel_rows or (panel_rows == M and affordable >= M)
-    if not fits:
-        tile_cols = _tile_cols(panel_rows, unit_cols, N, facts.itemsize, per_lane, width, dtype)
-        reads = 1 if tile_cols >= N else 2 + (transposed and (request.center or request.scale or request.missing == "mean"))
-        fits = tile_cols > 0
-        tile_cols = min(N, max(tile_cols, unit_cols))
-    return _Layout(
-        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, panel_rows, tile_cols, int(reads), width, max_width, fits
+    wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // (2 * limits.threads)))
+    by_line = request.center or request.scale or request.missing == "mean"
+    tiled_reads = 3 if transposed and by_line else 2
+    layout = _Layout(
+        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, max_width, fits=True
     )
+    for units in _halvings(max(1, wanted // unit_rows)):
+        layout = replace(layout, panel_rows=min(M, units * unit_rows))
+        if _total("krylov", request, layout, limits, dtype) <= limits.budget_bytes:
+            return layout
+    for units in _halvings(-(-N // unit_cols) // 2):
+        layout = replace(layout, tile_cols=units * unit_cols, reads_per_pass=tiled_reads)
+        if _total("krylov", request, layout, limits, dtype) <= limits.budget_bytes:
+            return layout
+    return replace(layout, fits=False)
 
 
-def _tile_cols(
-    panel_rows: int, unit_cols: int, N: int, itemsize: int, per_lane: float, width: int, dtype: str
-) -> int:
-    """The widest tile, in whole chunks, of which two fit beside the decoding of one; 0 if none does."""
-    wide = np.dtype(dtype).itemsize
-    fixed = panel_rows * 2 * (width + PROBES) * wide + _SLAB_BYTES * 3
-    unit = panel_rows * unit_cols * itemsize
-    units = int((per_lane - fixed) // (4 * unit))
-    return min(N, units * unit_cols) if units > 0 else 0
+def _halvings(count: int) -> list[int]:
+    """count, count/2, ..., 1; nothing for 0."""
+    return [count >> shift for shift in range(count.bit_length())]
+
+
+def _total(method: str, request: Request, layout: _Layout, limits: Limits, dtype: str) -> int:
+    return sum(_memory(method, request, layout, limits, dtype).values())
 
 
 def _basis_memory(N: int, width: int, max_width: int, dtype: str, threads: int) -> dict[str, int]:
@@ -333,12 +326,6 @@ def slab_rows(cols: int, dtype: str) -> int:
 def _slab_memory(M: int, N: int, dtype: str) -> int:
     """The widened slab, and in the first pass its float64 copy and their temporaries."""
     return min(M, slab_rows(N, dtype)) * N * (2 * np.dtype(dtype).itemsize + 16)
-
-
-def _decode_memory(unit_rows: int, unit_cols: int, N: int, itemsize: int) -> int:
-    """Chunks that Zarr decodes at the same time for one panel: encoded and decoded."""
-    in_flight = min(_ZARR_CONCURRENCY, max(1, -(-N // unit_cols)))
-    return 2 * in_flight * unit_rows * unit_cols * itemsize
 
 
 def _memory(method: str, request: Request, layout: _Layout, limits: Limits, dtype: str) -> dict[str, int]:

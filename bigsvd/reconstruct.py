@@ -506,3 +506,9 @@ def _extent(byte_range: ByteRequest | None, length: int) -> slice:
 
 def _refusal(what: str) -> ValueError:
     return ValueError(f"cannot write {what}: a reconstruction is computed from its factors and is read-only")
+
+
+def create_output(path: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
+    """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB."""
+    rows = max(1, min(shape[0], 2**22 // (shape[1] * dtype.itemsize)))
+    return zarr.create_array(path, shape=shape, chunks=(rows, shape[1]), dtype=dtype)

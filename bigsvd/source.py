@@ -6,6 +6,7 @@ counts bytes and notices keys that do not exist; everything Zarr raises is trans
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
@@ -100,6 +101,12 @@ class Source(ABC):
     def read(self, rows: slice, cols: slice) -> np.ndarray:
         """The entries of a rectangle, native byte order; the caller must not write into it."""
 
+    def fresh(self) -> Source:
+        """The same source with counters of its own, for one lane."""
+        other = copy.copy(self)
+        other.counters = ReadCounters()
+        return other
+
     @property
     def in_this_process_only(self) -> bool:
         """Whether a worker in another process could not reach the data."""
@@ -176,6 +183,11 @@ class ZarrSource(Source):
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         name, store, path, fill_missing = self._arguments
         return _reopen_zarr, (name, _portable(store), path, fill_missing)
+
+    def fresh(self) -> Source:
+        """See `Source.fresh`; reopened, so that its guard's books are its own too."""
+        name, store, path, fill_missing = self._arguments
+        return ZarrSource(name, store, path, fill_missing=fill_missing)
 
     @property
     def in_this_process_only(self) -> bool:

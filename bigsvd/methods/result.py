@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bigsvd.certificate import TwoSidedKernel
 from bigsvd.factors import FOLDER, chunk_lines
 from bigsvd.forming import LongFactor, Target
-from bigsvd.matrix import Matrix
+from bigsvd.matrix import Correction, Matrix
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.passes import Context, run_pass
 from bigsvd.source import SourceFacts
@@ -115,26 +115,54 @@ def _signs(context: Context, parts: list, short: np.ndarray, combine: np.ndarray
     return np.where(short[largest, np.arange(short.shape[1])] < 0, -1.0, 1.0)
 
 
-def certify_two_sided(matrix: Matrix, triplets: Triplets, target: Target) -> Triplets:
-    """The same triplets with residuals and error measured by a pass over the data, U independent of V."""
+@dataclass(frozen=True)
+class TwoSidedResult:
+    """Measured by one pass: ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ, each (k,), uᵀBv (k,), and ‖B−U·S·Vᵀ‖_F/‖B‖_F."""
+
+    left: np.ndarray
+    right: np.ndarray
+    rayleigh: np.ndarray
+    error: float
+    correction: Correction | None
+
+
+def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target) -> TwoSidedResult:
+    """A pass over the data for given factors, U and V taken as independent."""
     context, scratch = matrix.context, matrix.context.scratch
-    name = f"pass-{matrix.passes:03d}"
-    if not scratch.has(f"{name}/values"):
-        matrix.prepare(name)
-        scratch.write(f"{name}/short", triplets.short)
-        scratch.write(f"{name}/values", triplets.sigma)
-    kernel = TwoSidedKernel(f"{name}/short", target.name, f"{name}/values", target.transposed)
-    result = run_pass(context, matrix.spec(name, kernel))
-    matrix.costs.append(result)
-    sigma, sums = triplets.sigma, result.sums
-    back = sums["back"] - triplets.short * sigma
-    right = np.sqrt(np.einsum("ij,ij->j", back, back))
+    correction = None
+    while True:
+        name = f"pass-{matrix.passes:03d}"
+        if not scratch.has(f"{name}/values"):
+            matrix.prepare(name)
+            scratch.write(f"{name}/short", short)
+            scratch.write(f"{name}/values", sigma)
+        kernel = TwoSidedKernel(f"{name}/short", target.name, f"{name}/values", target.transposed)
+        known = matrix.known
+        result = run_pass(context, matrix.spec(name, kernel))
+        matrix.costs.append(result)
+        if known:
+            break
+        correction = matrix.learn(name, result)
+        if correction is not None:
+            break
+    sums = result.sums
+    back = sums["back"] - short * sigma
     safe = np.where(sigma > 0, sigma, 1.0)
-    residuals = np.maximum(np.sqrt(sums["left"]), right) / safe
-    core = 2 * float(np.sum(np.diag(sums["core"]) * sigma))
-    product = (sigma[:, None] * sums["gram"] * sigma) * (triplets.short.T @ triplets.short)
-    missing = max(0.0, matrix.norm_squared - core + float(np.sum(product)))
-    error = float(np.sqrt(missing / matrix.norm_squared)) if matrix.norm_squared else 0.0
-    return Triplets(
-        sigma, triplets.short, triplets.beyond, residuals, "two-sided", error, triplets.dropped
+    product = (sigma[:, None] * sums["gram"] * sigma) * (short.T @ short)
+    rayleigh = np.diag(sums["core"])
+    missing = max(0.0, matrix.norm_squared - 2 * float(np.sum(rayleigh * sigma)) + float(np.sum(product)))
+    return TwoSidedResult(
+        np.sqrt(sums["left"]) / safe,
+        np.sqrt(np.einsum("ij,ij->j", back, back)) / safe,
+        rayleigh,
+        float(np.sqrt(missing / matrix.norm_squared)) if matrix.norm_squared else 0.0,
+        correction,
+    )
+
+
+def certify_two_sided(matrix: Matrix, triplets: Triplets, target: Target) -> Triplets:
+    """The same triplets with residuals and error measured by a pass over the data."""
+    found = measure_two_sided(matrix, triplets.sigma, triplets.short, target)
+    return replace(
+        triplets, residuals=np.maximum(found.left, found.right), basis="two-sided", error=found.error
     )

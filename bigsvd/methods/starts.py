@@ -7,6 +7,7 @@ import numpy as np
 from bigsvd.device import Array, Device
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import gaussian
+from bigsvd.monitor import return_large_buffers
 from bigsvd.passes import one_blas_thread
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
@@ -48,6 +49,7 @@ def read_sample(
     plan: Plan, source: Source, scratch: Scratch, device: Device, transform: Transform, dtype: str, seed: int
 ) -> None:
     """In a worker: read the sampled rows of B; leave block, line estimates and a record in scratch."""
+    return_large_buffers()
     with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rows = sum(stop - start for start, stop in plan.sample)
         values = np.empty((rows, plan.cols), np.float64 if transform.by_line else dtype)

@@ -1,0 +1,1 @@
+"""Benchmarks as code: every published figure comes from a results file that one command regenerates."""

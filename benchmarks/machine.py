@@ -1,0 +1,71 @@
+"""What a result was measured with: the machine, the versions and the commit; no paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = ("bigsvd", "numpy", "scipy", "zarr", "numcodecs", "dask", "distributed", "scikit-learn")
+
+
+@contextmanager
+def limited_to(cpus: int) -> Iterator[None]:
+    """Keep this process and those it starts to the first `cpus` processors, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:cpus])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def describe_machine() -> dict[str, Any]:
+    """CPU model, cores, memory, system."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": psutil.cpu_count(),
+        "memory_bytes": int(psutil.virtual_memory().total),
+        "load_average_at_start": round(psutil.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _cpu_model() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """What was installed."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def commit() -> dict[str, Any]:
+    """The git commit and the modules that differ from it; empty outside a repository."""
+    head = _git("rev-parse", "HEAD")
+    changed = _git("--no-optional-locks", "status", "--porcelain", "--", "bigsvd", "benchmarks/*.py")
+    return {"commit": head.strip(), "changed": [line[3:] for line in changed.splitlines()]}
+
+
+def _git(*arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    folder = Path(__file__).resolve().parent.parent
+    return subprocess.run([git, *arguments], cwd=folder, capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,138 @@
+"""All peers on one stored matrix in one run: the results as a JSON value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.data import THREADS, Dataset, ensure_data
+from benchmarks.machine import commit, describe_machine, limited_to, versions
+from benchmarks.measure import Measurement, measure
+from benchmarks.peers import BARE_READ, OVERSAMPLING, PEERS, SEED, Peer
+from benchmarks.reference import Triplets, ensure_reference
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often and how long a peer may run, and what it may hold.
+
+    Attributes:
+        repeat: runs of each peer. slow_seconds: a run that takes longer is not repeated.
+        timeout_seconds: a run that takes longer is stopped.
+        memory_limit_bytes: a peer that would hold more of the matrix, or of copies of it, is refused.
+
+    """
+
+    repeat: int
+    slow_seconds: float
+    timeout_seconds: float
+    memory_limit_bytes: int
+
+
+def run_suite(
+    dataset: Dataset, data: Path, names: Sequence[str], limits: Limits, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """The results of every named peer (all if none is named), with a bare read of the same store before each.
+
+    The check of the store's checksum before the first measurement leaves the store in the page cache, if it
+    fits there.
+    """
+    started = datetime.now(UTC)
+    machine = describe_machine()
+    store = ensure_data(dataset, data)
+    reference = ensure_reference(dataset, data)
+    reads: list[Measurement] = []
+    rows = []
+    with limited_to(THREADS):
+        for peer in [peer for peer in PEERS if not names or peer.name in names]:
+            reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
+            tell(f"{BARE_READ.label}: {_said(reads[-1])}")
+            exact = reference.centred if peer.centred else reference.raw
+            runs = _runs(peer, dataset, store, exact, limits)
+            tell(f"{peer.label}: {', '.join(map(_said, runs))}")
+            rows.append((peer, runs))
+        reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
+    read_seconds = _median(reads, "seconds")
+    return {
+        "format_version": FORMAT_VERSION,
+        "date": started.isoformat(timespec="seconds"),
+        "machine": machine,
+        "versions": versions(),
+        "git": commit(),
+        "parameters": {
+            "dataset": dataset.describe(),
+            "data_bytes": dataset.data_bytes,
+            "k": dataset.k,
+            "cpus": THREADS,
+            "oversampling_of_peers": OVERSAMPLING,
+            "seed": SEED,
+            **asdict(limits),
+        },
+        "reference": {
+            "sigma_1": float(reference.raw.sigma[0]),
+            "sigma_k": float(reference.raw.sigma[dataset.k - 1]),
+            "sigma_k_plus_1": float(reference.raw.sigma[dataset.k]),
+        },
+        "bare_read": {"seconds": read_seconds, "runs": [run.to_dict() for run in reads]},
+        "peers": [_row(peer, runs, read_seconds) for peer, runs in rows],
+    }
+
+
+def _runs(peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits) -> list[Measurement]:
+    needed = int(peer.memory_factor * dataset.data_bytes)
+    if needed > limits.memory_limit_bytes:
+        factor, limit = peer.memory_factor, limits.memory_limit_bytes / 1e9
+        return [
+            Measurement(
+                f"refused: {factor:g} × the matrix is {needed / 1e9:.1f} GB, the limit {limit:.1f} GB"
+            )
+        ]
+    runs: list[Measurement] = []
+    while len(runs) < limits.repeat:
+        runs.append(measure(peer, store, dataset.k, exact, limits.timeout_seconds))
+        seconds = runs[-1].seconds
+        if seconds is None or seconds > limits.slow_seconds:
+            break
+    return runs
+
+
+def _said(run: Measurement) -> str:
+    return run.status if run.seconds is None else f"{run.seconds:.2f} s"
+
+
+def _row(peer: Peer, runs: list[Measurement], read_seconds: float) -> dict[str, Any]:
+    """A peer's medians, its worst errors and all its runs."""
+    done = [run for run in runs if run.status == "done"]
+    row: dict[str, Any] = {
+        "name": peer.name,
+        "label": peer.label,
+        "family": peer.family,
+        "threads": peer.threads,
+        "centred": peer.centred,
+        "note": peer.note,
+        "status": runs[-1].status if len(done) < len(runs) else "done",
+        "runs": [run.to_dict() for run in runs],
+    }
+    if not done:
+        return row
+    seconds = _median(done, "seconds")
+    errors = [run.accuracy for run in done if run.accuracy is not None]
+    names = ("passes", "peak_memory_bytes", "imported_bytes")
+    return row | {
+        "seconds": seconds,
+        "reads": seconds / read_seconds,
+        **{name: _median(done, name) for name in names},
+        "sigma_error": max(error.sigma_error for error in errors),
+        "pve": max(error.pve for error in errors),
+        "angle_radians": max(error.angle_radians for error in errors),
+    }
+
+
+def _median(runs: list[Measurement], name: str) -> float:
+    return float(median(getattr(run, name) for run in runs))

@@ -1,0 +1,345 @@
+"""The command line: thin click commands over the library; also registered as ``dask svd``.
+
+Exit codes: 0 done, 2 bad input, 3 failed run. Errors are one line on the error stream; facts go to the output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bigsvd.console import Console
+from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
+from bigsvd.factors import Factors, open_factors
+from bigsvd.request import METHODS, Request
+from bigsvd.source import open_source
+
+_FAILED = 3
+
+
+class Commands(click.Group):
+    """A group whose commands report every deliberate error on one line with its exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; never a traceback for something a user can cause."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except BigsvdError as error:
+            click.echo(str(error), err=True)
+            sys.exit(error.exit_status)
+        except click.ClickException as error:
+            click.echo(f"error[E_REQUEST]: {error.format_message()}; see --help", err=True)
+            sys.exit(2)
+        except OSError as error:
+            click.echo(str(StorageError(f"{error}", "remove the cause and run again to resume")), err=True)
+            sys.exit(_FAILED)
+        except click.Abort:
+            sys.exit(_FAILED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(name="svd", cls=Commands)
+@click.version_option(package_name="bigsvd")
+def main() -> None:
+    """Truncated SVD of matrices larger than memory: Zarr in, Zarr out, certified."""
+    warnings.simplefilter("ignore")  # warnings of a run are part of its certificate, which is printed
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a `Request`, shared by ``svd`` and ``plan``."""
+    options = [
+        click.option("-k", "k", default=None, help="Number of singular triplets, or auto."),
+        click.option("--tol", type=float, default=1e-2, show_default=True, help="Tolerance, see --stop."),
+        click.option("--stop", default="residual", show_default=True, help="residual: worst relative residual; "
+                     "error: relative error above the best possible."),
+        click.option("--method", default="auto", show_default=True, help=", ".join(METHODS)),
+        click.option("--center", is_flag=True, help="Subtract column means."),
+        click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
+        click.option("--missing", default="none", show_default=True, help="Stand-in for missing entries: mean, zero."),
+        click.option("--missing-value", type=float, default=None, help="The value that means missing (default NaN)."),
+        click.option("--missing-chunks", default="error", show_default=True, help="fill: absent chunks are fill value."),
+        click.option("--energy", type=float, default=None, help="k=auto: share of the squared norm, such as 0.95."),
+        click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
+        click.option("--max-bytes", default=None, help="k=auto: largest size of the factors, such as 100MB."),
+        click.option("--memory", default=None, help="Memory budget beyond the interpreter, such as 1GB."),
+        click.option("--max-passes", type=int, default=None, help="Most passes over the data."),
+        click.option("--deadline", type=float, default=None, help="Seconds after which no pass is started."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--device", default="auto", show_default=True, help="cpu, gpu or auto."),
+        click.option("--power-iterations", type=int, default=None, help="method compressed only."),
+        click.option("--iterator", default=None, help="method compressed only: power or QR."),
+        click.option("--oversampling", type=int, default=None, help="method compressed only."),
+        click.option("--compute/--no-compute", default=None, help="method compressed only."),
+        click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: bool = False) -> Request:
+    k = options.pop("k")
+    rules = ("energy", "error", "max_bytes")
+    if k is None and not any(options[name] is not None for name in rules):
+        raise RequestError("no rank was asked for", "give -k K, or one of --energy, --error, --max-bytes")
+    if isinstance(k, str) and k.lstrip("+-").isdigit():
+        k = int(k)
+    return Request(source=data, k="auto" if k is None else k, out=out, overwrite=overwrite, **options)
+
+
+@contextmanager
+def _client(scheduler: str | None) -> Iterator[Any]:
+    if scheduler is None:
+        yield None
+        return
+    from distributed import Client  # noqa: PLC0415 - only where a cluster is named
+
+    try:
+        client = Client(scheduler, timeout=20)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise NoWorkersError(f"no scheduler answers at {scheduler} ({error})", "check the address") from error
+    with client:
+        yield client
+
+
+class Interrupt:
+    """Ctrl-C once: stop after this pass with a valid result. Twice: at once, to be resumed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.asked = False
+
+    def __call__(self, *_: object) -> None:
+        """The signal handler."""
+        if self.asked:
+            click.echo("\nerror[E_INTERRUPTED]: stopped at once; run the same command again to resume", err=True)
+            os._exit(_FAILED)  # lanes hold threads; scratch is consistent at every moment
+        self.asked = True
+        click.echo("\nstopping after this pass; Ctrl-C again stops at once", err=True)
+
+    def stop(self) -> bool:
+        """Whether to stop."""
+        return self.asked
+
+
+@main.command()
+@click.argument("data")
+@click.argument("out")
+@request_options
+@click.option("--plan", "plan_file", default=None, help="Run this saved plan as it stands.")
+@click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is verified.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts of the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def svd(
+    data: str, out: str, plan_file: str | None, scheduler: str | None, *, overwrite: bool, as_json: bool, quiet: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Decompose the matrix DATA (path or URL of a Zarr array) into the factor store OUT."""
+    from bigsvd.solve import load_plan, run  # noqa: PLC0415 - imports Dask
+
+    console = Console(quiet=quiet)
+    interrupt = Interrupt(console)
+    signal.signal(signal.SIGINT, interrupt)
+    plan = load_plan(Path(plan_file)) if plan_file else None
+    if plan is not None:
+        request = Request.from_dict(plan.request | {"source": data, "out": out, "overwrite": overwrite})
+    else:
+        request = _request(data, out, options, overwrite=overwrite)
+    source = open_source(data, missing_chunks=request.missing_chunks)
+    with _client(scheduler) as client:
+        factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
+    if as_json:
+        click.echo(json.dumps(factors.info()))
+        return
+    costs = factors.provenance["costs"]
+    click.echo(f"{factors.certificate}\n{out}: k={factors.k}, {costs['passes']:.2f} passes, {costs['seconds']:.1f} s")
+    if not factors.certificate.converged:
+        click.echo(f"continue with the same command and --overwrite --max-passes N; {out}.scratch holds the work so far")
+
+
+@main.command(name="plan")
+@click.argument("data")
+@request_options
+@click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
+def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: Any) -> None:
+    """Print what a decomposition of DATA will cost, without reading it."""
+    from bigsvd.planning import make_plan  # noqa: PLC0415
+    from bigsvd.solve import limits_for  # noqa: PLC0415 - imports Dask
+
+    request = _request(data, None, options)
+    source = open_source(data, missing_chunks=request.missing_chunks)
+    with _client(scheduler) as client:
+        plan = make_plan(request, source.facts, limits_for(request, client)[0])
+    click.echo(plan.to_json() if as_json else str(plan))
+
+
+@main.command()
+@click.argument("factors")
+@click.option("--json", "as_json", is_flag=True)
+def info(factors: str, *, as_json: bool) -> None:
+    """Print what the factor store FACTORS holds and how good it is."""
+    opened = open_factors(factors)
+    facts = opened.info()
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    m, n = opened.shape
+    leading = ", ".join(f"{value:.6g}" for value in opened.s[:8])
+    click.echo(f"{factors}: {m:,} x {n:,}, k={opened.k}, {opened.dtype}, of {facts['source']['name']}")
+    click.echo(f"sigma: {leading}{', ...' if opened.k > 8 else ''}")
+    click.echo(f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
+               f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB")  # fmt: skip
+    click.echo(str(opened.certificate))
+
+
+@main.command(name="rank")
+@click.argument("factors")
+@click.option("--energy", type=float, default=None, help="Share of the squared norm to mark.")
+@click.option("--error", type=float, default=None, help="Relative error to mark.")
+@click.option("--max-bytes", default=None, help="Size to mark, such as 100MB.")
+@click.option("--plot", "plot_file", default=None, help="Write scree and energy curves to this PNG.")
+@click.option("--json", "as_json", is_flag=True)
+def rank_command(
+    factors: str, energy: float | None, error: float | None, max_bytes: str | None, plot_file: str | None, *, as_json: bool
+) -> None:
+    """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
+    from bigsvd import rank  # noqa: PLC0415
+    from bigsvd.request import parse_bytes  # noqa: PLC0415
+
+    spectrum = open_factors(factors).spectrum()
+    size = None if max_bytes is None else parse_bytes(max_bytes)
+    try:
+        chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=size)
+    except ValueError as problem:
+        raise RequestError(str(problem), "give a share between 0 and 1") from problem
+    if as_json:
+        rows = [row.to_dict() for row in rank.rank_table(spectrum)]
+        facts = {"rows": rows, "choices": [c.to_dict() for c in chosen], "break_even": rank.break_even(spectrum)}
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(rank.format_table(spectrum, chosen))
+    if plot_file:
+        rank.plot(spectrum, chosen, plot_file)
+
+
+def _span(text: str, length: int) -> slice:
+    """``"10:20"``, ``":5"``, ``"7"`` -> slice within an axis of that length."""
+    parts = text.split(":")
+    try:
+        values = [int(part) if part else None for part in parts]
+    except ValueError:
+        values = []
+    if len(values) == 1 and values[0] is not None:
+        start = values[0]
+        span = slice(start, start + 1 if start != -1 else None)
+    elif len(values) == 2:
+        span = slice(*values)
+    else:
+        raise RequestError(f"{text!r} is not a range", "give start:stop, such as 0:100")
+    start, stop, _ = span.indices(length)
+    if start >= stop:
+        raise RequestError(f"{text!r} selects nothing of 0..{length - 1}", "give a range inside it")
+    return slice(start, stop)
+
+
+@main.command()
+@click.argument("factors")
+@click.argument("out", required=False)
+@click.option("--rows", default=":", show_default=True, help="start:stop or one index.")
+@click.option("--cols", default=":", show_default=True, help="start:stop or one index.")
+@click.option("-k", "k", type=int, default=None, help="Use only the first k triplets.")
+@click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
+def reconstruct(factors: str, out: str | None, rows: str, cols: str, k: int | None, *, as_json: bool) -> None:
+    """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
+    opened = open_factors(factors)
+    opened = opened if k is None else opened.truncate(k)
+    region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
+    if out is None:
+        block = opened[region]
+        if as_json:
+            click.echo(json.dumps({"rows": rows, "cols": cols, "values": block.tolist()}))
+        else:
+            np.savetxt(sys.stdout, block, fmt="%.7g")
+        return
+    shape = _store_region(opened, region, out)
+    facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
+    click.echo(json.dumps(facts) if as_json else f"{out}: {shape[0]} x {shape[1]} {opened.dtype}")
+
+
+def _store_region(opened: Factors, region: tuple[slice, slice], out: str) -> tuple[int, int]:
+    """Write a region to a .npy file or a Zarr array, some rows at a time."""
+    rows, cols = region
+    shape = (rows.stop - rows.start, cols.stop - cols.start)
+    if Path(out).exists():
+        raise RequestError(f"{out} already exists", "choose another name")
+    step = max(1, 2**26 // (shape[1] * opened.dtype.itemsize))
+    if out.endswith(".npy"):
+        target: Any = np.lib.format.open_memmap(out, mode="w+", dtype=opened.dtype, shape=shape)
+    else:
+        from bigsvd.reconstruct import create_output  # noqa: PLC0415
+
+        target = create_output(out, shape, opened.dtype)
+        step = max(1, step // target.chunks[0]) * target.chunks[0]
+    for start in range(0, shape[0], step):
+        stop = min(shape[0], start + step)
+        target[start:stop] = opened[rows.start + start : rows.start + stop, cols]
+    return shape
+
+
+@main.command()
+@click.argument("factors")
+@click.argument("data", required=False)
+@click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process.")
+@click.option("--json", "as_json", is_flag=True)
+def verify(factors: str, data: str | None, scheduler: str | None, *, as_json: bool) -> None:
+    """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
+    from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
+
+    opened = open_factors(factors)
+    chunks = opened.provenance["request"]["missing_chunks"]
+    source = None if data is None else open_source(data, missing_chunks=chunks)
+    with _client(scheduler) as client:
+        outcome = check(opened, source, Console(quiet=as_json), client)
+    if as_json:
+        click.echo(json.dumps(outcome.to_dict()))
+    for finding in outcome.findings[1:]:
+        click.echo(f"finding: {finding}", err=True)
+    if outcome.findings:
+        raise VerifyError(f"{factors}: {outcome.findings[0]}", "do not use it; compute it again")
+    if not as_json:
+        against = f"; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}" if data else ""
+        click.echo(f"{factors}: holds what its certificate promises{against}")
+
+
+@main.command()
+@click.option("--size", default="1GB", show_default=True, help="Size of the dataset it makes.")
+@click.option("--memory", default=None, help="Memory budget of the decomposition; default a quarter of the size.")
+@click.option("-k", "k", type=int, default=20, show_default=True)
+@click.option("--dir", "folder", default="bigsvd-demo", show_default=True, help="Where data, factors and plot go.")
+@click.option("--keep", is_flag=True, help="Keep the dataset.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the facts, as JSON.")
+def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:
+    """Make a dataset larger than the memory allowed, decompose it, compare with its known singular values."""
+    from bigsvd.demo import run_demo  # noqa: PLC0415 - imports Dask
+    from bigsvd.request import parse_bytes  # noqa: PLC0415
+
+    size_bytes = parse_bytes(size)
+    budget = size_bytes // 4 if memory is None else parse_bytes(memory)
+    facts = run_demo(Path(folder), size_bytes, budget, k, keep=keep, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

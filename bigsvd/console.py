@@ -1,0 +1,74 @@
+"""What a person sees while a run goes on: a bar per pass with GB/s, and the certificate after it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+from bigsvd.planning import human_bytes
+
+_BAR = 24
+
+
+class Console:
+    """Renders progress events on a stream; a terminal gets a moving bar, a file one line a pass."""
+
+    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._moving = stream.isatty()
+        self._lock = threading.Lock()
+        self._total = self._done = 0
+        self._name = ""
+        self._start = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        with self._lock:
+            handler = getattr(self, "_on_" + event["event"].replace("-", "_"), None)
+            if handler is not None and not self._quiet:
+                handler(event)
+
+    def say(self, text: str) -> None:
+        """One line, also when quiet is off and a bar is moving."""
+        if not self._quiet:
+            self._stream.write(("\r\x1b[K" if self._moving else "") + text + "\n")
+            self._stream.flush()
+
+    def _on_plan(self, event: dict[str, Any]) -> None:
+        if event["resumed"]:
+            self.say("resuming from scratch with the plan stored there")
+
+    def _on_sample(self, event: dict[str, Any]) -> None:
+        self.say(f"sample   {event['rows']:,} rows for a warm start")
+
+    def _on_pass(self, event: dict[str, Any]) -> None:
+        self._name, self._total, self._done = event["name"], event["total_bytes"], 0
+        self._start = time.monotonic()
+
+    def _on_read(self, event: dict[str, Any]) -> None:
+        self._done += event["bytes"]
+        if self._moving:
+            self._stream.write("\r\x1b[K" + self._line())
+            self._stream.flush()
+
+    def _on_pass_end(self, event: dict[str, Any]) -> None:
+        self._done = event["total_bytes"]
+        self.say(self._line())
+
+    def _line(self) -> str:
+        share = min(1.0, self._done / self._total) if self._total else 1.0
+        elapsed = max(1e-9, time.monotonic() - self._start)
+        bar = "#" * int(_BAR * share) + "." * (_BAR - int(_BAR * share))
+        rate = self._done / elapsed / 1e9
+        return f"{self._name} [{bar}] {human_bytes(self._done):>9} {rate:6.2f} GB/s {elapsed:6.1f} s"
+
+    def _on_certificate(self, event: dict[str, Any]) -> None:
+        left = event["passes_left"]
+        tail = "reached" if event["converged"] else f"about {left} more" if left else "more passes needed"
+        rank = f", k={event['k']}" if event["k"] else ""
+        self.say(
+            f"         error {event['relative_error']:.6f}, worst residual {event['max_residual']:.2e}{rank}: {tail}"
+        )

@@ -1,0 +1,142 @@
+"""`verify`: whether a factor store holds what its certificate promises, by itself and against the data."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+from bigsvd.errors import FactorStoreError
+from bigsvd.factors import Factors, check_store
+from bigsvd.matrix import Matrix
+from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
+from bigsvd.passes import Context, Progress, local_client, one_blas_thread
+from bigsvd.planning import Plan, make_plan
+from bigsvd.request import Request
+from bigsvd.scratch import Scratch
+from bigsvd.solve import limits_for
+from bigsvd.source import Source
+from bigsvd.transform import Lines, Transform
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome: `findings` is empty where everything promised holds.
+
+    Attributes:
+        max_residual, relative_error: measured against the data; None without data.
+    """
+
+    findings: tuple[str, ...]
+    max_residual: float | None
+    relative_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "holds": not self.findings,
+            "findings": list(self.findings),
+            "max_residual": self.max_residual,
+            "relative_error": self.relative_error,
+        }
+
+
+def verify(factors: Factors, source: Source | None, progress: Progress, client: Client | None = None) -> Verification:
+    """Check digests, order and orthonormality; with a source also residuals, σ and error, by one pass over it."""
+    findings = check_store(factors)
+    if source is None:
+        return Verification(tuple(findings), None, None)
+    if source.facts.shape != factors.shape:
+        raise FactorStoreError(
+            f"the factors are of a {factors.shape} matrix, {source.facts.name} is {source.facts.shape}",
+            "give the data they were computed from",
+        )
+    with tempfile.TemporaryDirectory(prefix="bigsvd-verify-") as folder:
+        measured = _measure(factors, source, Path(folder), progress, client)
+    findings += _compare(factors, measured)
+    worst = float(np.max(np.maximum(measured.left, measured.right), initial=0.0))
+    return Verification(tuple(findings), worst, measured.error)
+
+
+def _measure(
+    factors: Factors, source: Source, folder: Path, progress: Progress, client: Client | None
+) -> TwoSidedResult:
+    asked = Request.from_dict(factors.provenance["request"])
+    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", energy=None, error=None, max_bytes=None,
+                      power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
+    limits, device = limits_for(request, client)
+    plan = make_plan(request, source.facts, limits)
+    scratch = Scratch(folder / "verify.scratch")
+
+    def measure(active: Client) -> TwoSidedResult:
+        context = Context(active, plan, source, scratch, device, progress)
+        matrix = Matrix(context, Transform(0, asked.missing, asked.missing_value, asked.center, asked.scale), "float64")
+        rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
+        matrix.prescale(rms)
+        exponent = matrix.transform.exponent
+        if matrix.transform.by_line and not plan.transposed:
+            matrix.lines = _stored_lines(factors, exponent)
+        target, _ = long_target(context, factors.k, factors.dtype.name)
+        short = _copy_factors(factors, plan, scratch, target.name)
+        return measure_two_sided(matrix, np.ldexp(factors.s, exponent), short, target)
+
+    with one_blas_thread:
+        if client is not None:
+            return measure(client)
+        with local_client(plan.threads) as local:
+            return measure(local)
+
+
+def _stored_lines(factors: Factors, exponent: int) -> Lines:
+    n = factors.shape[1]
+    mean = np.zeros(n) if factors.mean is None else np.asarray(factors.mean[:])
+    scale = np.ones(n) if factors.scale is None else np.asarray(factors.scale[:])
+    return Lines(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
+
+
+def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str) -> np.ndarray:
+    """Copy the long factor into scratch, a few chunks at a time; return the short one (N, k)."""
+    long = scratch.open(long_name)
+    step = 16 * (long.chunks[1] if plan.transposed else long.chunks[0])
+    for start in range(0, plan.rows, step):
+        rows = slice(start, min(plan.rows, start + step))
+        if plan.transposed:
+            long[:, rows] = np.asarray(factors.Vt[:, rows])
+        else:
+            long[rows] = np.asarray(factors.U[rows])
+    short = np.asarray(factors.U[:]) if plan.transposed else np.asarray(factors.Vt[:]).T
+    return short.astype(np.float64)
+
+
+def _compare(factors: Factors, measured: TwoSidedResult) -> list[str]:
+    """Where the measurement contradicts the certificate by more than rounding of the stored factors."""
+    c, sigma = factors.certificate, factors.s
+    eps = float(np.finfo(factors.dtype).eps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slack = np.where(sigma > 0, 64 * eps * sigma[0] / sigma, np.inf)
+    promised = np.asarray(c.residuals) * 1.05 + slack
+    left_promised = slack if c.basis == "ritz" else promised
+    findings = []
+    for name, values, limit in (
+        ("|A*v - sigma*u|/sigma", measured.left, left_promised),
+        ("|A'*u - sigma*v|/sigma", measured.right, promised),
+        ("|u'*A*v - sigma|/sigma", np.abs(measured.rayleigh / np.where(sigma > 0, sigma, 1) - 1), slack),
+    ):
+        bad = np.flatnonzero(~(values <= limit) & (sigma > 0))
+        if bad.size:
+            i = int(bad[0])
+            findings.append(f"triplet {i}: {name} is {values[i]:.2e} where {limit[i]:.2e} is promised ({bad.size} such)")
+    allowed = 64 * eps + c.relative_error_floor**2
+    if abs(measured.error**2 - c.relative_error**2) > allowed:
+        findings.append(f"relative error is {measured.error:.9g}, the certificate says {c.relative_error:.9g}")
+    if measured.correction is not None:
+        shift = float(np.max(np.abs(measured.correction.delta), initial=0.0))
+        if shift > 1e-6 and factors.mean is not None:
+            findings.append(f"the stored means differ from the data's by up to {shift:.2e} standard deviations")
+    return findings
+
+

@@ -1,0 +1,131 @@
+"""The benchmarks run, at a size of seconds, and what they report is finite and plausible."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.data import SIZES, Dataset, ensure_data, open_store
+from benchmarks.measure import accuracy
+from benchmarks.peers import BY_NAME, PEERS
+from benchmarks.reference import ReferenceMismatchError, compute_reference, ensure_reference
+
+FIGURES = (
+    "seconds",
+    "reads",
+    "passes",
+    "peak_memory_bytes",
+    "imported_bytes",
+    "sigma_error",
+    "pve",
+    "angle_radians",
+)
+CHOSEN = ("bigsvd-krylov", "dask-qr-q0", "sklearn-randomized", "sklearn-ipca")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("out")
+    only = [word for name in CHOSEN for word in ("--only", name)]
+    ended = CliRunner().invoke(
+        main, ["peers", "--size", "tiny", "--repeat", "1", "--data", str(data), "--out", str(out), *only]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert (out / "peers-tiny.png").stat().st_size > 10_000
+    assert "bigsvd krylov" in (out / "peers-tiny.md").read_text(encoding="utf-8")
+    text = (out / "peers-tiny.json").read_text(encoding="utf-8")
+    assert str(data.parent) not in text
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def row(results: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(row for row in results["peers"] if row["name"] == name)
+    return found
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_figures_are_finite(results: dict[str, Any], name: str) -> None:
+    found = row(results, name)
+    assert found["status"] == "done"
+    assert all(np.isfinite(found[figure]) and found[figure] >= 0 for figure in FIGURES)
+
+
+def test_ours_is_accurate(results: dict[str, Any]) -> None:
+    found = row(results, "bigsvd-krylov")
+    assert found["pve"] < 1e-3
+    assert found["runs"][0]["facts"]["converged"]
+
+
+def test_dask_reads_the_store_twice_without_power_iterations(results: dict[str, Any]) -> None:
+    assert row(results, "dask-qr-q0")["passes"] == pytest.approx(2, abs=0.05)
+
+
+def test_machine_and_versions_are_recorded(results: dict[str, Any]) -> None:
+    assert results["machine"]["cores"] >= 1
+    assert {"bigsvd", "dask", "zarr"} <= set(results["versions"])
+    assert results["bare_read"]["seconds"] > 0
+
+
+def test_a_peer_that_does_not_fit_is_refused(data: Path, tmp_path: Path) -> None:
+    arguments = [
+        "peers",
+        "--memory-limit",
+        "0.001",
+        "--only",
+        "dask-svd",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path),
+    ]
+    ended = CliRunner().invoke(main, arguments)
+    assert ended.exit_code == 0, ended.output
+    found = json.loads((tmp_path / "peers-tiny.json").read_text(encoding="utf-8"))["peers"][0]
+    assert found["status"].startswith("refused: 4 × the matrix")
+    assert "seconds" not in found
+
+
+def test_reference_is_the_svd_of_the_stored_data(data: Path) -> None:
+    dataset = SIZES["tiny"]
+    A = np.asarray(open_store(ensure_data(dataset, data))[:], dtype=np.float64)
+    reference = ensure_reference(dataset, data)
+    for found, exact in ((reference.raw, A), (reference.centred, A - A.mean(axis=0))):
+        _, s, Vt = np.linalg.svd(exact, full_matrices=False)
+        np.testing.assert_allclose(found.sigma, s, rtol=1e-11)
+        assert accuracy(s[:5], Vt[:5], found).angle_radians < 1e-9
+
+
+def test_errors_of_a_perturbed_answer_are_what_the_perturbation_makes_them(data: Path) -> None:
+    reference = compute_reference(open_store(ensure_data(SIZES["tiny"], data)), 15).raw
+    turned = reference.Vt[:5].copy()
+    turned[4] = np.cos(0.1) * reference.Vt[4] + np.sin(0.1) * reference.Vt[5]
+    found = accuracy(reference.sigma[:5] * (1 + 1e-3), turned, reference)
+    assert found.angle_radians == pytest.approx(0.1, abs=1e-9)
+    assert found.sigma_error == pytest.approx(1e-3)
+    assert found.pve == pytest.approx((1.001**2 - 1) * (reference.sigma[0] / reference.sigma[5]) ** 2)
+
+
+def test_data_is_the_same_each_time_and_damage_is_noticed(tmp_path: Path) -> None:
+    dataset = Dataset("slow_decay", 60, 12, 2, 3)
+    path = ensure_data(dataset, tmp_path / "a")
+    again = ensure_data(dataset, tmp_path / "b")
+    np.testing.assert_array_equal(open_store(path)[:], open_store(again)[:])
+    ensure_reference(dataset, tmp_path / "a")
+    zarr.open_array(path, mode="r+")[0, 0] = 7.0
+    with pytest.raises(ReferenceMismatchError, match="slow_decay"):
+        ensure_reference(dataset, tmp_path / "a")
+
+
+def test_names_are_unique() -> None:
+    assert len(BY_NAME) == len(PEERS) + 1
