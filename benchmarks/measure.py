@@ -37,6 +37,7 @@ class Measurement:
         imported_bytes: resident memory after imports. peak_rss_bytes: the most that was resident.
         passes: chunks read, divided by chunks.
         facts: what the peer says of itself.
+        others_cpus: processors that the rest of the machine kept busy meanwhile, on average.
 
     """
 
@@ -47,6 +48,7 @@ class Measurement:
     passes: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     accuracy: Accuracy | None = None
+    others_cpus: float | None = None
 
     @property
     def peak_memory_bytes(self) -> int | None:
@@ -101,12 +103,15 @@ def measure(
         (folder / "job.json").write_text(json.dumps({"store": str(job.store), "k": k}))
         environment = os.environ | dict.fromkeys(_BLAS_VARIABLES, str(peer.blas_threads))
         command = [sys.executable, "-m", "benchmarks.measure", peer.name, str(job.folder)]
+        before = _others_cpu_seconds()
+        start = time.perf_counter()
         try:
             ended = subprocess.run(
                 command, env=environment, timeout=timeout_seconds, capture_output=True, text=True, check=False
             )
         except subprocess.TimeoutExpired:
             return Measurement(f"stopped after {timeout_seconds:g} s")
+        others = (_others_cpu_seconds() - before) / (time.perf_counter() - start)
         if ended.returncode:
             said = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
             return Measurement(
@@ -118,7 +123,14 @@ def measure(
     if not (np.isfinite(sigma).all() and np.isfinite(Vt).all()):
         return Measurement("failed: the factors are not finite")
     errors = accuracy(sigma, Vt, reference) if reference is not None else None
-    return Measurement("done", accuracy=errors, **facts)
+    return Measurement("done", accuracy=errors, others_cpus=max(0.0, others), **facts)
+
+
+def _others_cpu_seconds() -> float:
+    """CPU time used so far by all processes but the ended children of this one, which waits meanwhile."""
+    times = psutil.cpu_times()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return float(times.user + times.system - children.ru_utime - children.ru_stime)
 
 
 def peak_rss_bytes() -> int:

@@ -57,11 +57,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
     name = row["label"] + (" (centred)" if row["centred"] else "")
     if "seconds" not in row:
         return [name, row["threads"], row["status"], *[""] * (len(_HEADINGS) - 3)]
-    runs = len(row["runs"])
+    fastest, slowest = row["fastest_seconds"], row["slowest_seconds"]
+    spread = f" ({fastest:.3g} to {slowest:.3g})" if len(row["runs"]) > 1 else ""
     return [
         name,
         row["threads"],
-        f"{row['seconds']:.3g}" + (f" (of {runs})" if runs > 1 else ""),
+        f"{row['seconds']:.3g}" + spread,
         f"{row['reads']:.1f}",
         f"{row['passes']:.2f}",
         f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
@@ -78,9 +79,11 @@ def _method(results: dict[str, Any]) -> list[str]:
     return [
         f"One bare read of the store took {read['seconds']:.2f} s (median of {len(seconds)}, "
         f"{min(seconds):.2f} to {max(seconds):.2f}),",
-        "taken between the peers of this run, with the store in the page cache.",
-        f"Every peer ran in fresh processes on {parameters['cpus']} CPUs; seconds are medians,",
-        "imports not counted.",
+        "taken between the peers of this run; the whole store is read just before the first, so that the page",
+        "cache holds it if it can.",
+        f"Every peer ran in fresh processes on {parameters['cpus']} CPUs; seconds are medians (fastest to",
+        "slowest), imports not counted, all with the same seed. The machine's load average was",
+        f"{machine['load_average_at_start']:.2f} before the first measurement; where fastest and slowest lie far apart, other work ran beside.",
         "Peak memory is the process's high-water mark less what was resident after imports.",
         "Passes of Dask are chunk reads counted at the store; scikit-learn's randomized_svd loads the",
         "matrix once and sweeps it in memory. bigsvd also writes, checks and publishes U, s, Vt and its",

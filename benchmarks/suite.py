@@ -44,7 +44,7 @@ def run_suite(
     fits there.
     """
     started = datetime.now(UTC)
-    machine = describe_machine()
+    machine, code = describe_machine(), commit()
     store = ensure_data(dataset, data)
     reference = ensure_reference(dataset, data)
     reads: list[Measurement] = []
@@ -64,7 +64,7 @@ def run_suite(
         "date": started.isoformat(timespec="seconds"),
         "machine": machine,
         "versions": versions(),
-        "git": commit(),
+        "git": code,
         "parameters": {
             "dataset": dataset.describe(),
             "data_bytes": dataset.data_bytes,
@@ -126,6 +126,8 @@ def _row(peer: Peer, runs: list[Measurement], read_seconds: float) -> dict[str, 
     names = ("passes", "peak_memory_bytes", "imported_bytes")
     return row | {
         "seconds": seconds,
+        "fastest_seconds": min(run.seconds for run in done if run.seconds is not None),
+        "slowest_seconds": max(run.seconds for run in done if run.seconds is not None),
         "reads": seconds / read_seconds,
         **{name: _median(done, name) for name in names},
         "sigma_error": max(error.sigma_error for error in errors),

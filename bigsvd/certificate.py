@@ -1,8 +1,8 @@
 """What is known about the error of U·diag(s)·Vᵀ, and how.
 
 Notation as in the planner: B is the streamed M×N matrix (A or Aᵀ), θ = σ². The certificate of a Krylov run is
-read off quantities that its passes computed anyway; `TwoSided` is a pass of its own, used for factors that came
-another way and by ``bigsvd verify``.
+read off quantities that its passes computed anyway; `TwoSided` is a pass of its own, used for factors that
+came another way and by ``bigsvd verify``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Audit:
         missing_energy: estimate of ‖A−U·s·Vᵀ‖²_F / ‖A‖²_F (Halko, Martinsson & Tropp 2011, §4.3, in Frobenius
             form); expected: the exact value it estimates.
         spectral_error: bound on ‖A−U·s·Vᵀ‖₂, wrong with probability 10^-probes (ibid., Lemma 4.1).
-        unseen_sigma: a lower bound on the largest singular value outside the basis (largest value of the pencil
-            of H² and H on the probes, H the matrix AᵀA restricted to the complement).
+        unseen_sigma: a lower bound on the largest singular value outside the basis (largest value of the
+            pencil of H² and H on the probes, H the matrix AᵀA restricted to the complement).
         flagged: the basis missed a direction stronger than σ_k, or the estimate contradicts the exact value.
+
     """
 
     probes: int
@@ -43,19 +44,21 @@ class Certificate:
     """The error of one result.
 
     Attributes:
-        relative_error: ‖A−U·s·Vᵀ‖_F/‖A‖_F, 0 for the zero matrix; exact up to `relative_error_floor`, below which
-            the difference of squares that gives it is rounding.
+        relative_error: ‖A−U·s·Vᵀ‖_F/‖A‖_F, 0 for the zero matrix; exact up to `relative_error_floor`, below
+            which the difference of squares that gives it is rounding.
         frobenius_norm: ‖A‖_F of the matrix as decomposed.
         residuals: ρ_i, the larger of ‖A·v−σu‖/σ and ‖Aᵀ·u−σv‖/σ of each triplet; max_residual is the worst.
-        sigma_bounds: relative distance from each σ_i within which a singular value of A lies: ρ/(1+√(1−ρ)), about
-            ρ/2, plus the rounding of the products (Parlett 1998, thm 4.5.1, applied to AᵀA).
-        angle_bounds: bound on the sine of the angle between v_i and its singular vector: ρ_iσ_i² over the gap to
-            the other computed values (ibid., thm 11.7.1); 1 where there is no gap.
-        identifiable: whether that bound is below 1/2; vectors of clustered values are only determined together.
+        sigma_bounds: relative distance from each σ_i within which a singular value of A lies: ρ/(1+√(1−ρ)),
+            about ρ/2, plus the rounding of the products (Parlett 1998, thm 4.5.1, applied to AᵀA).
+        angle_bounds: bound on the sine of the angle between v_i and its singular vector: ρ_iσ_i² over the gap
+            to the other computed values (ibid., thm 11.7.1); 1 where there is no gap.
+        identifiable: whether that bound is below 1/2; vectors of clustered values are only determined
+            together.
         numerical_rank: k, or less where further values lie below `noise_floor` and were dropped.
-        tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the relative
-            error above the best possible for this k; None if unknown.
+        tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the
+            relative error above the best possible for this k; None if unknown.
         basis: how residuals were obtained: "ritz" (from the passes) or "two-sided" (a pass of its own).
+
     """
 
     relative_error: float
@@ -96,12 +99,14 @@ class Certificate:
         ]
         unsure = sum(not sure for sure in self.identifiable)
         if unsure:
-            lines.append(f"{unsure} of {len(self.identifiable)} vectors are determined only together with neighbours")
+            lines.append(
+                f"{unsure} of {len(self.identifiable)} vectors are determined only together with neighbours"
+            )
         if self.audit is not None:
             a = self.audit
             lines.append(
-                f"audit by {a.probes} probes: missing energy {a.missing_energy:.4g} (exact {a.expected:.4g}), "
-                f"{'FLAGGED' if a.flagged else 'nothing unseen above sigma_k'}"
+                f"audit by {a.probes} probes: missing energy {a.missing_energy:.4g} "
+                f"(exact {a.expected:.4g}), {'FLAGGED' if a.flagged else 'nothing unseen above sigma_k'}"
             )
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
@@ -113,17 +118,19 @@ def sigma_bounds(residuals: np.ndarray, sigma: np.ndarray, eps: float) -> np.nda
     products adds about eps·σ₁/σ, more for the part of ρ that cannot be seen.
     """
     inner = 1 + np.sqrt(np.maximum(0.0, 1 - residuals))
-    return residuals / inner + 8 * eps * _ratio(sigma)
+    return np.asarray(residuals / inner + 8 * eps * _ratio(sigma))
 
 
 def _ratio(sigma: np.ndarray) -> np.ndarray:
     """σ₁/σ, 1 for the zero matrix."""
     if sigma.size == 0 or sigma[0] == 0:
         return np.ones_like(sigma)
-    return sigma[0] / np.maximum(sigma, np.finfo(float).tiny)
+    return np.asarray(sigma[0] / np.maximum(sigma, np.finfo(float).tiny))
 
 
-def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+def angle_bounds(
+    residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, eps: float
+) -> np.ndarray:
     """ρθ over the gap in θ to the other computed values, less their own uncertainty; (k,), at most 1.
 
     `beyond` are further values of σ below the k-th (Ritz values); the missing rest is taken as below them.
@@ -131,12 +138,15 @@ def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray) -
     if sigma.size == 0 or sigma[0] == 0:
         return np.ones_like(sigma)
     theta = (np.concatenate([sigma, beyond]) / sigma[0]) ** 2
-    error = np.concatenate([residuals, np.zeros(beyond.size)]) * theta
+    rounding = 8 * eps * np.sqrt(theta)  # a pair (u, v) is computed to eps·σ₁, so θ to eps·σ₁·σ
+    error = np.concatenate([residuals, np.zeros(beyond.size)]) * theta + rounding
     k = sigma.size
     bounds = np.ones(k)
     for i in range(k):
         others = np.arange(theta.size) != i
-        gap = np.min(np.abs(theta[others] - theta[i]) - error[others], initial=theta[i] if theta.size == 1 else np.inf)
+        gap = np.min(
+            np.abs(theta[others] - theta[i]) - error[others], initial=theta[i] if theta.size == 1 else np.inf
+        )
         bounds[i] = min(1.0, error[i] / gap) if gap > 0 else 1.0
     return bounds
 
@@ -152,9 +162,10 @@ def relative_error(sigma: np.ndarray, norm: float, eps: float) -> tuple[float, f
 
 @dataclass(frozen=True)
 class TwoSidedKernel:
-    """One pass for given factors of B: R = ‖B·V−U·S‖ by column, T = Bᵀ·U, C = Uᵀ·B·V, ‖B‖²_F comes with moments.
+    """One pass for given factors of B: R = ‖B·V−U·S‖ by column, T = Bᵀ·U, C = Uᵀ·B·V.
 
     `short` names V (N, k), `values` s (k,) and `long` U (M, k), or (k, M) if `transposed`, in scratch.
+    ‖B‖²_F comes with the pass's moments.
     """
 
     short: str

@@ -1,11 +1,13 @@
 """The command line: thin click commands over the library; also registered as ``dask svd``.
 
-Exit codes: 0 done, 2 bad input, 3 failed run. Errors are one line on the error stream; facts go to the output.
+Exit codes: 0 done, 2 bad input, 3 failed run. Errors are one line on the error stream; facts go to the
+output.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -39,7 +41,7 @@ class Commands(click.Group):
             click.echo(str(error), err=True)
             sys.exit(error.exit_status)
         except click.ClickException as error:
-            click.echo(f"error[E_REQUEST]: {error.format_message()}; see --help", err=True)
+            click.echo(str(RequestError(error.format_message(), "see --help")), err=True)
             sys.exit(2)
         except OSError as error:
             click.echo(str(StorageError(f"{error}", "remove the cause and run again to resume")), err=True)
@@ -49,11 +51,15 @@ class Commands(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(name="svd", cls=Commands)
+@click.group(name="svd", cls=Commands, invoke_without_command=True)
 @click.version_option(package_name="bigsvd")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Truncated SVD of matrices larger than memory: Zarr in, Zarr out, certified."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
     warnings.simplefilter("ignore")  # warnings of a run are part of its certificate, which is printed
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)  # a lane's exception is raised again here
 
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,15 +67,15 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("-k", "k", default=None, help="Number of singular triplets, or auto."),
         click.option("--tol", type=float, default=1e-2, show_default=True, help="Tolerance, see --stop."),
-        click.option("--stop", default="residual", show_default=True, help="residual: worst relative residual; "
-                     "error: relative error above the best possible."),
+        click.option("--stop", default="residual", show_default=True,
+                     help="residual: worst relative residual; error: relative error above the best."),
         click.option("--method", default="auto", show_default=True, help=", ".join(METHODS)),
         click.option("--center", is_flag=True, help="Subtract column means."),
         click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
-        click.option("--missing", default="none", show_default=True, help="Stand-in for missing entries: mean, zero."),
-        click.option("--missing-value", type=float, default=None, help="The value that means missing (default NaN)."),
-        click.option("--missing-chunks", default="error", show_default=True, help="fill: absent chunks are fill value."),
-        click.option("--energy", type=float, default=None, help="k=auto: share of the squared norm, such as 0.95."),
+        click.option("--missing", default="none", help="Fill missing entries: mean or zero."),
+        click.option("--missing-value", type=float, help="The value that means missing (NaN)."),
+        click.option("--missing-chunks", default="error", help="error; fill: take them as the fill value."),
+        click.option("--energy", type=float, help="k=auto: share of the squared norm, such as 0.95."),
         click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
         click.option("--max-bytes", default=None, help="k=auto: largest size of the factors, such as 100MB."),
         click.option("--memory", default=None, help="Memory budget beyond the interpreter, such as 1GB."),
@@ -81,7 +87,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--iterator", default=None, help="method compressed only: power or QR."),
         click.option("--oversampling", type=int, default=None, help="method compressed only."),
         click.option("--compute/--no-compute", default=None, help="method compressed only."),
-        click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process."),
+        click.option("--scheduler", help="Address of a Dask scheduler; default: in this process."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -123,7 +129,9 @@ class Interrupt:
     def __call__(self, *_: object) -> None:
         """The signal handler."""
         if self.asked:
-            click.echo("\nerror[E_INTERRUPTED]: stopped at once; run the same command again to resume", err=True)
+            click.echo(
+                "\nerror[E_INTERRUPTED]: stopped at once; run the same command again to resume", err=True
+            )
             os._exit(_FAILED)  # lanes hold threads; scratch is consistent at every moment
         self.asked = True
         click.echo("\nstopping after this pass; Ctrl-C again stops at once", err=True)
@@ -142,13 +150,20 @@ class Interrupt:
 @click.option("--json", "as_json", is_flag=True, help="Print the facts of the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def svd(
-    data: str, out: str, plan_file: str | None, scheduler: str | None, *, overwrite: bool, as_json: bool, quiet: bool,
+    data: str,
+    out: str,
+    plan_file: str | None,
+    scheduler: str | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
     **options: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Decompose the matrix DATA (path or URL of a Zarr array) into the factor store OUT."""
     from bigsvd.solve import load_plan, run  # noqa: PLC0415 - imports Dask
 
-    console = Console(quiet=quiet)
+    console = Console(sys.stderr, quiet=quiet)
     interrupt = Interrupt(console)
     signal.signal(signal.SIGINT, interrupt)
     plan = load_plan(Path(plan_file)) if plan_file else None
@@ -163,9 +178,14 @@ def svd(
         click.echo(json.dumps(factors.info()))
         return
     costs = factors.provenance["costs"]
-    click.echo(f"{factors.certificate}\n{out}: k={factors.k}, {costs['passes']:.2f} passes, {costs['seconds']:.1f} s")
+    click.echo(
+        f"{factors.certificate}\n{out}: k={factors.k}, {costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
+    )
     if not factors.certificate.converged:
-        click.echo(f"continue with the same command and --overwrite --max-passes N; {out}.scratch holds the work so far")
+        click.echo(
+            f"continue with the same command and --overwrite --max-passes N; "
+            f"{out}.scratch holds the work so far"
+        )
 
 
 @main.command(name="plan")
@@ -198,8 +218,10 @@ def info(factors: str, *, as_json: bool) -> None:
     leading = ", ".join(f"{value:.6g}" for value in opened.s[:8])
     click.echo(f"{factors}: {m:,} x {n:,}, k={opened.k}, {opened.dtype}, of {facts['source']['name']}")
     click.echo(f"sigma: {leading}{', ...' if opened.k > 8 else ''}")
-    click.echo(f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
-               f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB")  # fmt: skip
+    click.echo(
+        f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
+        f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB"
+    )
     click.echo(str(opened.certificate))
 
 
@@ -211,7 +233,13 @@ def info(factors: str, *, as_json: bool) -> None:
 @click.option("--plot", "plot_file", default=None, help="Write scree and energy curves to this PNG.")
 @click.option("--json", "as_json", is_flag=True)
 def rank_command(
-    factors: str, energy: float | None, error: float | None, max_bytes: str | None, plot_file: str | None, *, as_json: bool
+    factors: str,
+    energy: float | None,
+    error: float | None,
+    max_bytes: str | None,
+    plot_file: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
     from bigsvd import rank  # noqa: PLC0415
@@ -225,7 +253,11 @@ def rank_command(
         raise RequestError(str(problem), "give a share between 0 and 1") from problem
     if as_json:
         rows = [row.to_dict() for row in rank.rank_table(spectrum)]
-        facts = {"rows": rows, "choices": [c.to_dict() for c in chosen], "break_even": rank.break_even(spectrum)}
+        facts = {
+            "rows": rows,
+            "choices": [c.to_dict() for c in chosen],
+            "break_even": rank.break_even(spectrum),
+        }
         click.echo(json.dumps(facts))
     else:
         click.echo(rank.format_table(spectrum, chosen))
@@ -310,7 +342,7 @@ def verify(factors: str, data: str | None, scheduler: str | None, *, as_json: bo
     chunks = opened.provenance["request"]["missing_chunks"]
     source = None if data is None else open_source(data, missing_chunks=chunks)
     with _client(scheduler) as client:
-        outcome = check(opened, source, Console(quiet=as_json), client)
+        outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client)
     if as_json:
         click.echo(json.dumps(outcome.to_dict()))
     for finding in outcome.findings[1:]:
@@ -318,15 +350,23 @@ def verify(factors: str, data: str | None, scheduler: str | None, *, as_json: bo
     if outcome.findings:
         raise VerifyError(f"{factors}: {outcome.findings[0]}", "do not use it; compute it again")
     if not as_json:
-        against = f"; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}" if data else ""
+        against = (
+            f"; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}"
+            if data
+            else ""
+        )
         click.echo(f"{factors}: holds what its certificate promises{against}")
 
 
 @main.command()
 @click.option("--size", default="1GB", show_default=True, help="Size of the dataset it makes.")
-@click.option("--memory", default=None, help="Memory budget of the decomposition; default a quarter of the size.")
+@click.option(
+    "--memory", default=None, help="Memory budget of the decomposition; default a quarter of the size."
+)
 @click.option("-k", "k", type=int, default=20, show_default=True)
-@click.option("--dir", "folder", default="bigsvd-demo", show_default=True, help="Where data, factors and plot go.")
+@click.option(
+    "--dir", "folder", default="bigsvd-demo", show_default=True, help="Where data, factors and plot go."
+)
 @click.option("--keep", is_flag=True, help="Keep the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the facts, as JSON.")
 def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:

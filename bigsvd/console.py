@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any, TextIO
 
-from bigsvd.planning import human_bytes
+from bigsvd.text import human_bytes
 
 _BAR = 24
 
@@ -15,7 +14,7 @@ _BAR = 24
 class Console:
     """Renders progress events on a stream; a terminal gets a moving bar, a file one line a pass."""
 
-    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
         self._moving = stream.isatty()
@@ -70,5 +69,6 @@ class Console:
         tail = "reached" if event["converged"] else f"about {left} more" if left else "more passes needed"
         rank = f", k={event['k']}" if event["k"] else ""
         self.say(
-            f"         error {event['relative_error']:.6f}, worst residual {event['max_residual']:.2e}{rank}: {tail}"
+            f"         error {event['relative_error']:.6f}, "
+            f"worst residual {event['max_residual']:.2e}{rank}: {tail}"
         )

@@ -1,7 +1,7 @@
-"""`bigsvd demo`: a dataset larger than the memory allowed, with known singular values, decomposed and compared.
+"""`bigsvd demo`: a dataset larger than the memory allowed, decomposed, compared with its known values.
 
-The matrix is a Kronecker product A = B⊗C of two small matrices with prescribed singular values, so that those of
-A are their products: known exactly, slowly decaying, and of full rank, whatever the size.
+The matrix is a Kronecker product A = B⊗C of two small matrices with prescribed singular values, so that those
+of A are their products: known exactly, slowly decaying, and of full rank, whatever the size.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from bigsvd.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.factors import Factors
 from bigsvd.monitor import return_large_buffers
-from bigsvd.planning import human_bytes, make_plan
+from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import limits_for, run
 from bigsvd.source import open_source
+from bigsvd.text import human_bytes
 
 _TALL = 4
 _SHOWN = 10
@@ -50,21 +51,29 @@ def make_dataset(path: Path, size_bytes: int) -> np.ndarray:
             path, shape=((_TALL * r) ** 2, r * r), chunks=(_TALL * r, r * r), dtype="float32", overwrite=True
         )
         for block in range(_TALL * r):
-            array[block * _TALL * r : (block + 1) * _TALL * r] = np.kron(B[block : block + 1], C).astype(np.float32)
+            array[block * _TALL * r : (block + 1) * _TALL * r] = np.kron(B[block : block + 1], C).astype(
+                np.float32
+            )
     return np.sort(np.outer(b, c).ravel())[::-1]
 
 
-def run_demo(folder: Path, size_bytes: int, memory_bytes: int, k: int, *, keep: bool, quiet: bool) -> dict[str, Any]:
+def run_demo(
+    folder: Path, size_bytes: int, memory_bytes: int, k: int, *, keep: bool, quiet: bool
+) -> dict[str, Any]:
     """Make the data, plan, decompose, compare; the facts. Data, factors and plot go to `folder`.
 
     Raises:
-        OutputExistsError: the folder has files already. MemoryBudgetError: the budget is too small for any plan.
+        OutputExistsError: the folder has files already. MemoryBudgetError: the budget is too small for any
+            plan.
+
     """
     console = Console(sys.stdout, quiet=quiet)
     if folder.exists() and any(folder.iterdir()):
         raise OutputExistsError(f"{folder} has files already", "delete it or choose another --dir")
     if size_bytes < 10**5:
-        raise RequestError(f"a dataset of {size_bytes} bytes is too small to show anything", "give --size 1MB or more")
+        raise RequestError(
+            f"a dataset of {size_bytes} bytes is too small to show anything", "give --size 1MB or more"
+        )
     data, out, plot = folder / "data.zarr", folder / "factors", folder / "spectrum.png"
     console.say(f"Making a dataset of {human_bytes(size_bytes)} with known singular values in {data} ...")
     start = time.monotonic()
@@ -78,7 +87,13 @@ def run_demo(folder: Path, size_bytes: int, memory_bytes: int, k: int, *, keep: 
     console.say(f"{plan}\n\nThe decomposition:\n")
     factors = run(request, source, plan=plan, progress=console)
     spectrum = factors.spectrum()
-    rank.plot(spectrum, rank.choices(spectrum), plot, true_s=true[: factors.k], title="bigsvd demo: computed and true")
+    rank.plot(
+        spectrum,
+        rank.choices(spectrum),
+        plot,
+        true_s=true[: factors.k],
+        title="bigsvd demo: computed and true",
+    )
     facts = _facts(factors, true, source.facts.nbytes, memory_bytes, plot)
     console.say(_report(factors, true, facts))
     if not keep:
@@ -87,7 +102,9 @@ def run_demo(folder: Path, size_bytes: int, memory_bytes: int, k: int, *, keep: 
     return facts
 
 
-def _facts(factors: Factors, true: np.ndarray, data_bytes: int, memory_bytes: int, plot: Path) -> dict[str, Any]:
+def _facts(
+    factors: Factors, true: np.ndarray, data_bytes: int, memory_bytes: int, plot: Path
+) -> dict[str, Any]:
     costs = factors.provenance["costs"]
     leading = true[: factors.k]
     return {

@@ -47,7 +47,7 @@ class CpuDevice:
 
     @property
     def xp(self) -> Any:
-        """numpy."""
+        """Numpy."""
         return np
 
     def to_device(self, host: np.ndarray) -> Array:
@@ -71,7 +71,7 @@ class CupyDevice:
 
     @property
     def xp(self) -> Any:
-        """cupy."""
+        """Cupy."""
         return importlib.import_module("cupy")
 
     def to_device(self, host: np.ndarray) -> Array:
@@ -88,7 +88,7 @@ class CupyDevice:
 
 
 def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
-    """The device for a request and the reason in words; `DeviceError` if a GPU was asked for and none works."""
+    """The device for a request and why, in words; `DeviceError` if a GPU was asked for and none works."""
     if asked == "cpu":
         return CpuDevice(), "asked for"
     try:
@@ -99,7 +99,11 @@ def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
     except Exception as error:  # noqa: BLE001 - CuPy raises its own runtime errors; without CuPy they have no name here
         reason = f"no usable CUDA device ({type(error).__name__})"
     else:
-        return CupyDevice(properties["name"].decode()), "asked for" if asked == "gpu" else "a CUDA device is usable"
+        return CupyDevice(
+            properties["name"].decode()
+        ), "asked for" if asked == "gpu" else "a CUDA device is usable"
     if asked == "gpu":
-        raise DeviceError(f"device='gpu' but {reason}", "install the gpu extra on a machine with a GPU, or use 'cpu'")
+        raise DeviceError(
+            f"device='gpu' but {reason}", "install the gpu extra on a machine with a GPU, or use 'cpu'"
+        )
     return CpuDevice(), reason

@@ -21,7 +21,7 @@ class BigsvdError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"error[{self.code}]: {self.message}; {self.remedy}".replace("\n", " ")
+        return " ".join(f"error[{self.code}]: {self.message}; {self.remedy}".splitlines())
 
 
 class BadInputError(BigsvdError):

@@ -1,20 +1,14 @@
 """The factor store: write, publish in one atomic step, open, truncate, project.
 
-A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every chunk.
-The group's attributes hold request, plan, certificate, provenance and the manifest; they are written last, and
-a group without them is not a factor store.
+A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every
+chunk. The group's attributes hold request, plan, certificate, provenance and the manifest; they are written
+last, and a group without them is not a factor store.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
-import os
+import json
 import platform
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,17 +24,16 @@ from zarr.storage import LocalStore
 
 from bigsvd import rank, reconstruct
 from bigsvd.certificate import Certificate, angle_bounds, relative_error
-from bigsvd.errors import FactorStoreError, OutputBusyError, OutputExistsError, RankError, RequestError
+from bigsvd.errors import FactorStoreError, RankError, RequestError
 from bigsvd.scratch import Scratch, storage_errors
 from bigsvd.source import GuardStore
 
 FORMAT_VERSION = 1
 FOLDER = "factors"
-_ATTRIBUTE = "bigsvd"
+ATTRIBUTE = "bigsvd"
+_CHECKSUM = "crc32c"
 _CHUNK_BYTES = 2**20
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
 
 
 def chunk_lines(k: int, length: int, dtype: str) -> int:
@@ -60,18 +53,25 @@ class Leading:
 
     def __getitem__(self, key: Any) -> Any:
         lead = slice(0, self.shape[self._axis])
-        keys = key if isinstance(key, tuple) else (key,)
-        other = keys[1 - self._axis] if len(keys) > 1 - self._axis and Ellipsis not in keys else slice(None)
+        rows, cols = _row_and_column_keys(key)
         if self._axis == 0:
-            other = keys[1] if len(keys) > 1 else slice(None)
-            return self._base[lead, other][keys[0]]
-        rows = keys[0] if keys[0] is not Ellipsis else slice(None)
-        block = self._base[rows, lead]
-        return block[..., keys[1]] if len(keys) > 1 else block
+            return self._base[lead, cols][rows]
+        return self._base[rows, lead][..., cols]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy
         return np.asarray(self[:], dtype=dtype)
+
+
+def _row_and_column_keys(key: Any) -> tuple[Any, Any]:
+    """The two keys of a matrix, where one or both may be left out or stand behind an ellipsis."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    dots = [place for place, part in enumerate(keys) if part is Ellipsis]
+    if len(dots) > 1 or len(keys) - len(dots) > 2:
+        raise IndexError(f"{key!r} has more parts than a matrix has axes")
+    at = dots[0] if dots else len(keys)
+    keys[at : at + 1] = [slice(None)] * (2 - len(keys) + len(dots))
+    return keys[0], keys[1]
 
 
 class Factors:
@@ -81,13 +81,18 @@ class Factors:
         U, Vt: (m, k) and (k, n), array-likes on disk; slicing reads only the chunks it needs.
         s: (k,) float64, descending. mean, scale: (n,) float64 or None.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
+
     """
 
-    def __init__(self, U: Any, s: np.ndarray, Vt: Any, mean: Any, scale: Any, attributes: dict[str, Any], path: Path) -> None:
+    def __init__(
+        self, U: Any, s: np.ndarray, Vt: Any, mean: Any, scale: Any, attributes: dict[str, Any], path: Path
+    ) -> None:
         self.U, self.s, self.Vt, self.mean, self.scale = U, s, Vt, mean, scale
         self.path = path
         self.certificate = Certificate.from_dict(attributes["certificate"])
-        self.provenance: dict[str, Any] = {name: attributes[name] for name in attributes if name != "certificate"}
+        self.provenance: dict[str, Any] = {
+            name: attributes[name] for name in attributes if name != "certificate"
+        }
 
     @property
     def k(self) -> int:
@@ -102,7 +107,8 @@ class Factors:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Element type of U, Vt and of what is reconstructed."""
-        return np.dtype(self.U.dtype)
+        found: np.dtype[Any] = np.dtype(self.U.dtype)
+        return found
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -133,6 +139,7 @@ class Factors:
 
         Raises:
             RankError: k is not in 1..self.k.
+
         """
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.k:
             raise RankError(f"k={k!r} is not in the allowed range 1..{self.k}", "give a smaller k")
@@ -140,7 +147,7 @@ class Factors:
         c, sigma = self.certificate, self.s[:k]
         norm = c.frobenius_norm
         residuals = np.asarray(c.residuals[:k])
-        bounds = angle_bounds(residuals, sigma, self.s[k:])
+        bounds = angle_bounds(residuals, sigma, self.s[k:], float(np.finfo(self.dtype).eps))
         certificate = replace(
             c,
             relative_error=relative_error(sigma, norm, np.finfo(float).eps)[0],
@@ -154,13 +161,16 @@ class Factors:
             excess_error=None,
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
-        return Factors(Leading(self.U, k, 1), sigma, Leading(self.Vt, k, 0), self.mean, self.scale, attributes, self.path)
+        return Factors(
+            Leading(self.U, k, 1), sigma, Leading(self.Vt, k, 0), self.mean, self.scale, attributes, self.path
+        )
 
     def project(self, rows: np.ndarray) -> np.ndarray:
-        """Coordinates (r, k) of new rows (r, n), or (k,) of one row: ((x − mean)/scale)·V, as rows of U·diag(s).
+        """((x − mean)/scale)·V: coordinates (r, k) of new rows (r, n), or (k,) of one, as rows of U·diag(s).
 
         Raises:
             RequestError: another number of columns.
+
         """
         values = np.asarray(rows, dtype=np.float64)
         n = self.shape[1]
@@ -174,7 +184,10 @@ class Factors:
         total = np.zeros((*values.shape[:-1], self.k))
         with _damage(self.path):
             for start in range(0, n, step):
-                total += values[..., start : start + step] @ np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
+                total += (
+                    values[..., start : start + step]
+                    @ np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
+                )
         return total
 
     def spectrum(self) -> rank.Spectrum:
@@ -226,23 +239,34 @@ def open_factors(path: str | Path) -> Factors:
 
     Raises:
         FactorStoreError: nothing there, no manifest, or not a store of this format.
+
     """
     folder = Path(path)
     replaced = scratch_path(folder) / "replaced"
     if not folder.exists() and replaced.exists():
         folder = replaced  # a run was killed between the two renames of a system without atomic exchange
     if not (folder / "zarr.json").exists():
-        raise FactorStoreError(f"{path} holds no factors", "check the path; an unfinished run has only .scratch")
+        raise FactorStoreError(
+            f"{path} holds no factors", "check the path; an unfinished run has only .scratch"
+        )
     store = GuardStore(LocalStore(folder.resolve(), read_only=True), FactorStoreError)
     try:
         group = zarr.open_group(store, mode="r")
-        attributes = group.attrs.asdict().get(_ATTRIBUTE)
+        attributes = group.attrs.asdict().get(ATTRIBUTE)
         if not isinstance(attributes, dict) or attributes.get("format_version") != FORMAT_VERSION:
-            raise FactorStoreError(f"{path} has no bigsvd manifest of format {FORMAT_VERSION}", "compute it again")
+            raise FactorStoreError(
+                f"{path} has no bigsvd manifest of format {FORMAT_VERSION}", "compute it again"
+            )
+        if attributes.get(_CHECKSUM) != _checksum(attributes):
+            raise FactorStoreError(
+                f"{path}/zarr.json has checksum {_checksum(attributes)}, it says {attributes.get(_CHECKSUM)}",
+                "restore it or compute it again",
+            )
         arrays = {name: zarr.open_array(store, path=name, mode="r") for name in attributes["manifest"]}
         _check_shapes(arrays, attributes["manifest"])
-        lines = [np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale")]
-        return Factors(arrays["U"], np.asarray(arrays["s"][:]), arrays["Vt"], *lines, attributes, Path(path))
+        mean, scale = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale"))
+        s = np.asarray(arrays["s"][:])
+        return Factors(arrays["U"], s, arrays["Vt"], mean, scale, attributes, Path(path))
     except FactorStoreError:
         raise
     except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
@@ -255,7 +279,8 @@ def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) 
         expected = manifest[name]
         if list(array.shape) != expected["shape"] or array.dtype.name != expected["dtype"]:
             raise FactorStoreError(
-                f"{name} is {array.shape} {array.dtype}, its manifest says {expected['shape']} {expected['dtype']}",
+                f"{name} is {array.shape} {array.dtype}, "
+                f"its manifest says {expected['shape']} {expected['dtype']}",
                 "restore it or compute it again",
             )
 
@@ -271,7 +296,7 @@ def digest(array: Any) -> int:
 
 
 def orthonormality(array: Any, *, rows: bool) -> float:
-    """max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
+    """Max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
     k = array.shape[0] if rows else array.shape[1]
     length = array.shape[1] if rows else array.shape[0]
     step = max(1, 2**22 // max(1, k))
@@ -284,16 +309,18 @@ def orthonormality(array: Any, *, rows: bool) -> float:
 
 
 def check_store(factors: Factors) -> list[str]:
-    """What is wrong with a store, judged by itself: digests, order, orthonormality, agreement with its norm."""
+    """What is wrong with a store, judged by itself: digests, order, orthonormality, its norm."""
     findings = []
     manifest = factors.provenance["manifest"]
-    arrays = {"U": factors.U, "Vt": factors.Vt}
+    lines = {"s": factors.s, "mean": factors.mean, "scale": factors.scale}
     with _damage(factors.path):
-        for name, array in arrays.items():
-            if digest(array) != manifest[name]["crc32c"]:
-                findings.append(f"{name} is not what was published (checksum of its entries differs)")
-        if google_crc32c.value(np.ascontiguousarray(factors.s)) != manifest["s"]["crc32c"]:
-            findings.append("s is not what was published (checksum of its entries differs)")
+        crcs = {"U": digest(factors.U), "Vt": digest(factors.Vt)}
+        crcs |= {name: google_crc32c.value(line) for name, line in lines.items() if line is not None}
+        findings += [
+            f"{name} is not what was published (checksum of its entries differs)"
+            for name in crcs
+            if crcs[name] != manifest[name]["crc32c"]
+        ]
         tolerance = 1e-5 if factors.dtype == np.float32 else 1e-10
         for name, array, rows in (("U", factors.U, False), ("Vt", factors.Vt, True)):
             worst = orthonormality(array, rows=rows)
@@ -303,8 +330,9 @@ def check_store(factors: Factors) -> list[str]:
     if not np.all(np.isfinite(s)) or np.any(s < 0) or np.any(np.diff(s) > 0):
         findings.append("s is not finite, non-negative and descending")
     c = factors.certificate
-    error, floor = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
-    if not abs(error - c.relative_error) <= max(1e-9, floor):
+    error, _ = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
+    spacing = np.spacing(c.frobenius_norm) / (c.frobenius_norm or 1.0)  # coarse where the norm is subnormal
+    if not abs(error**2 - c.relative_error**2) <= 64 * max(np.finfo(factors.dtype).eps, spacing):
         findings.append(f"s gives relative error {error:.9g}, the certificate says {c.relative_error:.9g}")
     return findings
 
@@ -320,7 +348,13 @@ def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
         }
         body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
         group = zarr.open_group(LocalStore(scratch.path / FOLDER), mode="a")
-        group.attrs.put({_ATTRIBUTE: body})
+        group.attrs.put({ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
+
+
+def _checksum(attributes: dict[str, Any]) -> int:
+    """crc32c of the attributes other than the checksum itself, as JSON with sorted names."""
+    body = {name: value for name, value in attributes.items() if name != _CHECKSUM}
+    return int(google_crc32c.value(json.dumps(body, sort_keys=True).encode()))
 
 
 def versions() -> dict[str, str]:
@@ -332,119 +366,3 @@ def versions() -> dict[str, str]:
 def scratch_path(out: Path) -> Path:
     """Where the scratch of an output lies."""
     return out.with_name(out.name + ".scratch")
-
-
-class Output:
-    """The place of one result, held exclusively while a run works on it.
-
-    A context manager: `OutputBusyError` if another run holds it. Without a path a temporary folder is used, which
-    lives as long as the factors opened from it.
-    """
-
-    def __init__(self, path: str | Path | None, *, overwrite: bool) -> None:
-        self._temporary = Path(tempfile.mkdtemp(prefix="bigsvd-")) if path is None else None
-        self.path = Path(path).absolute() if path is not None else Path(f"{self._temporary}/factors")
-        self._overwrite = overwrite
-        self._lock = -1
-
-    @property
-    def scratch(self) -> Path:
-        """The scratch folder."""
-        return scratch_path(self.path)
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".lock")
-
-    def __enter__(self) -> Output:
-        with storage_errors(f"creating {self.path.parent}"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._acquire()
-        try:
-            self._recover()
-            self._check_free()
-        except BaseException:
-            self._release()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._release()
-
-    def _acquire(self) -> int:
-        while True:
-            lock = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(lock).st_ino == self._lock_path.stat().st_ino:
-                    return lock
-            except FileNotFoundError:
-                pass  # the holder finished and removed the file between our open and our lock: try again
-            except BlockingIOError:
-                os.close(lock)
-                raise OutputBusyError(
-                    f"another run is writing {self.path}", "wait for it or choose another output"
-                ) from None
-            os.close(lock)
-
-    def _release(self) -> None:
-        if self._lock >= 0:
-            self._lock_path.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = -1
-
-    def _recover(self) -> None:
-        replaced = self.scratch / "replaced"
-        if replaced.exists() and not self.path.exists():
-            replaced.rename(self.path)
-
-    def _check_free(self) -> None:
-        if self.path.exists() and not self._overwrite:
-            raise OutputExistsError(f"{self.path} already exists", "use overwrite, or choose another output")
-        if self.path.exists() and not (self.path / "zarr.json").exists() and any(self.path.iterdir()):
-            raise OutputExistsError(f"{self.path} is not a factor store", "choose another output")
-
-    def publish(self) -> Factors:
-        """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""
-        new = self.scratch / FOLDER
-        with storage_errors(f"publishing {self.path}"):
-            for file in sorted(new.rglob("*")):
-                if file.is_file():
-                    _sync(file)
-            if self.path.exists():
-                _exchange(new, self.path, self.scratch / "replaced")
-            else:
-                new.rename(self.path)
-            _sync(self.path.parent)
-        factors = open_factors(self.path)
-        if self._temporary is not None:
-            weakref.finalize(factors, shutil.rmtree, self._temporary, ignore_errors=True)
-        return factors
-
-    def sweep(self) -> None:
-        """Remove the scratch folder."""
-        with storage_errors(f"deleting {self.scratch}"):
-            if self.scratch.exists():
-                shutil.rmtree(self.scratch)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _exchange(new: Path, old: Path, aside: Path) -> None:
-    """Swap two folders atomically where the system can (Linux renameat2), else by two renames via `aside`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
-        if done == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise OSError(code, os.strerror(code), str(old))
-    old.rename(aside)
-    new.rename(old)

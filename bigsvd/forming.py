@@ -1,14 +1,15 @@
 """Forms the long factor from the rows of Y in scratch, without the data.
 
-U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as Dask tasks: `gram` gives UᵀU, `triangle` the R of a tall-skinny
-QR (Demmel et al. 2012, sequential TSQR in each task, one more QR over tasks), `write` stores the rows. Order is
-that of the plan's lanes, so the bits do not depend on the number of workers.
+U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as Dask tasks: `gram` gives UᵀU, `triangle` the R of a
+tall-skinny QR (Demmel et al. 2012, sequential TSQR in each task, one more QR over tasks), `write` stores the
+rows. Order is that of the plan's lanes, so the bits do not depend on the number of workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ class RowBlock:
 
     scratch: Scratch
     parts: tuple[tuple[str, str, str], ...]
+    post: str
     start: int
     stop: int
     step: int
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Rows and values (r, c) float64 of Σ (Y − 1·offset)·C."""
+        """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
+        post = self.scratch.read(self.post)
         opened = [
             (self.scratch.open(y), self.scratch.read(offset), self.scratch.read(coefficients))
             for y, offset, coefficients in self.parts
@@ -39,9 +42,10 @@ class RowBlock:
         for start in range(self.start, self.stop, self.step):
             rows = slice(start, min(self.stop, start + self.step))
             total = sum(
-                (np.asarray(y[rows], dtype=np.float64) - offset) @ coefficients for y, offset, coefficients in opened
+                (np.asarray(y[rows], dtype=np.float64) - offset) @ coefficients
+                for y, offset, coefficients in opened
             )
-            yield rows, np.asarray(total)
+            yield rows, np.asarray(total) @ post
 
 
 @dataclass(frozen=True)
@@ -53,35 +57,45 @@ class Target:
 
 
 class LongFactor:
-    """The long factor as a combination of stored Y blocks."""
+    """The long factor as a combination of stored Y blocks, (Σ (Y_b − 1·offset_b)·C_b)·P.
 
-    def __init__(self, context: Context, parts: list[Part], combine: np.ndarray, chunk_rows: int, tag: str) -> None:
+    P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the product
+    orthonormal to rounding where C cancels many digits.
+    """
+
+    def __init__(
+        self, context: Context, parts: list[Part], combine: np.ndarray, post: np.ndarray, chunk_rows: int
+    ) -> None:
         scratch = context.scratch
         names = []
         for index, part in enumerate(parts):
-            offset, coefficients = f"form-{tag}/offset-{index}", f"form-{tag}/coefficients-{index}"
+            offset, coefficients = f"form/offset-{index}", f"form/coefficients-{index}"
             scratch.write(offset, part.offset)
             scratch.write(coefficients, part.coefficients @ combine)
             names.append((part.name, offset, coefficients))
-        columns = sum(part.offset.size for part in parts) + combine.shape[1]
+        scratch.write("form/post", post)
+        columns = sum(part.offset.size for part in parts) + 2 * combine.shape[1]
         step = max(1, _BLOCK_BYTES // (8 * columns) // chunk_rows) * chunk_rows
         self._context = context
         self._blocks = [
-            RowBlock(scratch, tuple(names), start, stop, step) for start, stop in _aligned_lanes(context, chunk_rows)
+            RowBlock(scratch, tuple(names), "form/post", start, stop, step)
+            for start, stop in _aligned_lanes(context, chunk_rows)
         ]
 
     def _map(self, function: Callable[..., Any], *more: Any) -> list[Any]:
         await_workers(self._context.client)
-        futures = self._context.client.map(function, self._blocks, *([value] * len(self._blocks) for value in more), pure=False)
+        futures = self._context.client.map(
+            function, self._blocks, *([value] * len(self._blocks) for value in more), pure=False
+        )
         return list(self._context.client.gather(futures))
 
     def gram(self) -> np.ndarray:
         """UᵀU (c, c)."""
-        return np.sum(self._map(gram_rows), axis=0)
+        return np.asarray(np.sum(self._map(gram_rows), axis=0))
 
     def triangle(self) -> np.ndarray:
         """R (c, c) of the QR factorisation of the long factor."""
-        return np.linalg.qr(np.concatenate(self._map(triangle_rows)), mode="r")
+        return np.asarray(np.linalg.qr(np.concatenate(self._map(triangle_rows)), mode="r"))
 
     def signs(self) -> np.ndarray:
         """Sign of the entry of largest magnitude in each column, (c,)."""
@@ -97,9 +111,11 @@ class LongFactor:
 def _aligned_lanes(context: Context, chunk_rows: int) -> list[tuple[int, int]]:
     """The plan's lanes as row ranges moved to chunk borders, so that no two tasks write one chunk."""
     plan = context.plan
-    edges = [min(plan.rows, -(-first * plan.panel_rows // chunk_rows) * chunk_rows) for first, _ in plan.lanes]
+    edges = [
+        min(plan.rows, -(-first * plan.panel_rows // chunk_rows) * chunk_rows) for first, _ in plan.lanes
+    ]
     edges = [*edges, plan.rows]
-    return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def gram_rows(block: RowBlock) -> np.ndarray:

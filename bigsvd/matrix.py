@@ -15,6 +15,7 @@ from bigsvd.passes import Context, Kernel, PassResult, PassSpec
 from bigsvd.transform import Lines, LineSums, Moments, Transform
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
+_ROUGH_EPS = 1e-7
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Correction:
     Attributes:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
         benign: whether products of B can be had from those of B0 without loss of accuracy.
+
     """
 
     delta: np.ndarray
@@ -37,6 +39,7 @@ class Matrix:
     Attributes:
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
+
     """
 
     def __init__(self, context: Context, transform: Transform, dtype: str) -> None:
@@ -92,10 +95,11 @@ class Matrix:
         return after != before
 
     def learn(self, name: str, result: PassResult) -> Correction | None:
-        """Take in the first pass; None if it must be repeated on the prescaled matrix.
+        """Take in the first pass; None if it must be repeated, prescaled or with better means.
 
         Raises:
             NonFiniteError: the data has NaN or infinite entries.
+
         """
         moments, scratch = result.moments, self.context.scratch
         self._refuse_nonfinite(moments)
@@ -103,23 +107,39 @@ class Matrix:
             scratch.record("checksums", {"checksums": result.checksums})
         if self.prescale(moments.peak):
             return None
+        sums = self._line_sums(result.sums["line-sums"]) if "line-sums" in result.sums else None
+        if sums is not None and sums.far_shift:
+            self.lines = self._estimate(sums)
+            return None
         self.known = True
         self.moments = moments
         N = self.context.plan.cols
         if scratch.has(f"{name}/row-lines"):
             self.row_lines = f"{name}/row-lines"
-        if "line-sums" in result.sums:
-            return self._exact_lines(result.sums["line-sums"])
+        if sums is not None:
+            return self._exact_lines(sums)
         self.norm_squared = moments.squares
         return Correction(np.zeros(N), np.ones(N), benign=True)
 
-    def _exact_lines(self, raw_sums: np.ndarray) -> Correction:
+    def _line_sums(self, raw_sums: np.ndarray) -> LineSums:
+        used = self.lines or Lines.neutral(self.context.plan.cols)
+        sums = LineSums(used.high, self.context.plan.rows)
+        sums.observed, sums.sum, sums.squares = raw_sums
+        return sums
+
+    def _estimate(self, sums: LineSums) -> Lines:
+        """Means that serve as shifts, and divisors where cancellation left them some digits."""
+        rough = sums.lines(self.transform.unit)
+        divisor = np.where(rough.divisor > _ROUGH_EPS * np.abs(rough.mean), rough.divisor, self.transform.unit)
+        return Lines(rough.mean, np.zeros_like(rough.mean), divisor)
+
+    def _exact_lines(self, sums: LineSums) -> Correction:
         t, M = self.transform, self.context.plan.rows
         used = self.lines or Lines.neutral(self.context.plan.cols)
-        sums = LineSums(used.high, M)
-        sums.observed, sums.sum, sums.squares = raw_sums
-        exact = sums.lines()
-        squares = sums.centered_squares if t.center else sums.centered_squares + M * exact.mean**2
+        exact = sums.lines(t.unit)
+        self.moments.constant = int(np.sum(sums.constant))
+        squares = np.where(sums.constant, 0.0, sums.centered_squares)
+        squares = squares if t.center else squares + M * exact.mean**2
         self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
         delta = exact.low - used.low if t.center else np.zeros_like(used.high)
@@ -127,8 +147,22 @@ class Matrix:
         self.lines = exact
         mean_energy = M * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
-        benign = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
+        benign = (
+            mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
+        )
         return Correction(delta, ratio, bool(benign))
+
+    def column_lines(self) -> np.ndarray | None:
+        """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
+        if not self.transform.by_line:
+            return None
+        if self.row_lines is not None:
+            high, low, divisor = self.context.scratch.read(self.row_lines)
+        elif self.lines is not None:
+            high, low, divisor = self.lines.stacked()
+        else:
+            return None
+        return np.asarray(np.ldexp(np.stack([high + low, divisor]), -self.transform.exponent))
 
     def _refuse_nonfinite(self, moments: Moments) -> None:
         nans, plus, minus = moments.nonfinite

@@ -39,8 +39,8 @@ class MemoryMonitor:
 def return_large_buffers() -> None:
     """Make glibc give buffers of a megabyte and more back to the system when they are freed.
 
-    By default it raises that threshold to 32 MB as soon as one such buffer was freed, and then keeps them in an
-    arena for each thread: 0.4 GB more for the same run, measured on panels of 64 MB read by four threads.
+    By default it raises that threshold to 32 MB as soon as one such buffer was freed, and then keeps them in
+    an arena for each thread: 0.4 GB more for the same run, measured on panels of 64 MB read by four threads.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -1,9 +1,9 @@
 """Runs one pass: every panel of the streamed matrix B through one kernel, as Dask lanes.
 
-A lane is one task over several panels. It reads the next rectangle while the present one is multiplied, writes
-its rows of the result and its partial sums to scratch, and then a record. Lanes with a record are skipped, and
-partial sums are combined in lane order, so the same plan gives the same bits on any number of workers, resumed
-or not.
+A lane is one task over several panels. It reads the next rectangle while the present one is multiplied,
+writes its rows of the result and its partial sums to scratch, and then a record. Lanes with a record are
+skipped, and partial sums are combined in lane order, so the same plan gives the same bits on any number of
+workers, resumed or not.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from threadpoolctl import threadpool_limits
 
 from bigsvd.device import Array, Device
 from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
-from bigsvd.planning import Plan, slab_rows
+from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source
-from bigsvd.transform import Lines, LineSums, Moments, Transform, inspect
+from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows, inspect
 
 _WORKER_WAIT_SECONDS = 60
 _EVENT_SECONDS = 0.2
@@ -86,6 +87,7 @@ class PassSpec:
         first: whether moments and line sums are collected and non-finite entries refused.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
+
     """
 
     name: str
@@ -151,7 +153,12 @@ one_blas_thread = BlasLimit()
 def local_client(threads: int) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None, memory_limit=0
+        n_workers=1,
+        threads_per_worker=threads,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else every run wants port 8787, and warns
+        memory_limit=0,
     )
     try:
         with Client(cluster) as client:
@@ -168,8 +175,8 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     scratch = context.scratch
     done = scratch.recorded(f"{spec.name}/done")
     if done is not None:
-        sums = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
-        return PassResult(sums, Moments.from_dict(done["moments"]), **done["costs"])
+        known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
+        return PassResult(known, Moments.from_dict(done["moments"]), **done["costs"])
     start = time.perf_counter()
     reports = _run_lanes(context, spec)
     sums: dict[str, np.ndarray] = {}
@@ -196,7 +203,8 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
 
 
 def _add(total: np.ndarray, part: np.ndarray) -> np.ndarray:
-    total += part
+    with np.errstate(over="ignore", invalid="ignore"):  # a pass that overflows is repeated, prescaled
+        total += part
     return total
 
 
@@ -220,7 +228,9 @@ def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
     await_workers(client)
     client.subscribe_topic(topic, lambda event: progress(event[1]))
     try:
-        futures = client.map(run_lane, waiting, key=[f"{topic}-{lane.index:05d}" for lane in waiting], pure=False)
+        futures = client.map(
+            run_lane, waiting, key=[f"{topic}-{lane.index:05d}" for lane in waiting], pure=False
+        )
         for future, report in as_completed(futures, with_results=True):
             reports[int(future.key.rsplit("-", 1)[1])] = report
     finally:
@@ -235,12 +245,16 @@ def await_workers(client: Client) -> None:
         client.wait_for_workers(1, timeout=_WORKER_WAIT_SECONDS)
     except TimeoutError as error:
         raise NoWorkersError(
-            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed", "start workers and run again"
+            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed",
+            "start workers and run again",
         ) from error
 
 
 def run_lane(lane: _Lane) -> dict[str, Any]:
-    """One lane, in a Dask worker: stream its panels, leave sums and a record in scratch, return the record."""
+    """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
+    done = lane.scratch.recorded(f"{lane.spec.name}/lane-{lane.index:05d}/done")
+    if done is not None:  # Dask runs a lane again whose worker was lost before it could report
+        return done
     return_large_buffers()
     with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _LaneRun(lane).run()
@@ -276,15 +290,18 @@ class _LaneRun:
         panels = range(*plan.lanes[lane.index])
         checksums = []
         with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader:
-            blocks = self._read_ahead(reader, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()])
+            blocks = self._read_ahead(
+                reader, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()]
+            )
             for position, panel in enumerate(panels):
                 crc = self._panel(panel, blocks)
                 checksums.append(crc)
                 if lane.checksums is not None and crc != lane.checksums[position]:
-                    rows = plan.panel(panel)
+                    start, stop = plan.panel(panel)
+                    lines = "columns" if plan.transposed else "rows"
                     raise SourceChangedError(
-                        f"{self.source.facts.name} changed between passes: {'columns' if plan.transposed else 'rows'} "
-                        f"{rows[0]}..{rows[1] - 1} had checksum {lane.checksums[position]}, now {crc}",
+                        f"{self.source.facts.name} changed between passes: {lines} {start}..{stop - 1} "
+                        f"had checksum {lane.checksums[position]}, now {crc}",
                         "run again on data that nobody writes",
                     )
         counters = self.source.counters
@@ -348,12 +365,20 @@ class _LaneRun:
                 matrix = block.T if self.plan.transposed else block
                 for piece in pieces:
                     raw = matrix[piece.start - start : piece.stop - start]
-                    self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=self.spec.first and number == 0)
+                    self._slab(
+                        raw,
+                        piece,
+                        slice(*tile),
+                        sweep,
+                        y,
+                        line_sums,
+                        inspecting=self.spec.first and number == 0,
+                    )
                 self._tell(block.nbytes)
                 del block, matrix, raw
             if crc not in (-1, sweep_crc):
                 raise SourceChangedError(
-                    f"rows {start}..{stop - 1} of {self.source.facts.name} changed while they were read twice",
+                    f"rows {start}..{stop - 1} of {self.source.facts.name} changed between two reads",
                     "run again on data that nobody writes",
                 )
             crc = sweep_crc
@@ -395,7 +420,13 @@ class _LaneRun:
             self.operator.backward(slab, y.get(rows.start), rows, cols)
 
     def _by_line(
-        self, values: Array, mask: Array | None, rows: slice, cols: slice, sweep: str, line_sums: dict[int, LineSums]
+        self,
+        values: Array,
+        mask: Array | None,
+        rows: slice,
+        cols: slice,
+        sweep: str,
+        line_sums: dict[int, LineSums],
     ) -> Array | None:
         """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
         device, transform = self.device, self.spec.transform
@@ -406,13 +437,13 @@ class _LaneRun:
             return transform.apply(device, values, mask, part, rows=False)
         if sweep in ("all", "lines"):
             if rows.start not in line_sums:
-                guess = device.to_host(device.xp.mean(values, axis=1))
-                line_sums[rows.start] = LineSums(np.asarray(guess, dtype=np.float64), self.plan.cols)
+                line_sums[rows.start] = LineSums(guess_of_rows(device, values), self.plan.cols)
             line_sums[rows.start].add(device, values, mask, rows=True, at=slice(None))
         if sweep == "lines":
             return None
-        lines = line_sums[rows.start].lines()
-        if self.spec.first:
+        lines = line_sums[rows.start].lines(transform.unit)
+        if self.spec.first and sweep in ("all", "forward"):
+            self.moments.constant += int(np.sum(line_sums[rows.start].constant))
             store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
             store[:, rows] = lines.stacked()
         return transform.apply(device, values, mask, lines, rows=True)

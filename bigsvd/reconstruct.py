@@ -67,6 +67,7 @@ class LowRank:
         scale: (n,) in the units of A, or None where nothing was divided.
         chunks: rows and columns of the blocks that a reader of the whole matrix should ask for.
         dtype: float32 or float64, of what is computed and of the arithmetic.
+
     """
 
     U: ArrayLike

@@ -28,26 +28,27 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "missing_chunks": ("error", "fill"),
     "iterator": ("power", "QR"),
 }
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
-_BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "pi": 2**50}
+_UNITS = (
+    {"": 1}
+    | {u: 1000**i for i, u in enumerate("kmgtp", 1)}
+    | {f"{u}i": 1024**i for i, u in enumerate("kmgtp", 1)}
+)
+_MOST_SECONDS = 1e9
+_SIZE_FLAGS = re.IGNORECASE | re.ASCII
 _COMPRESSED_ONLY = ("power_iterations", "iterator", "oversampling", "compute")
 
 
-def parse_bytes(text: str | int | float) -> int:
+def parse_bytes(size: str | int | float) -> int:
     """``"1.5GB"``, ``"512MiB"`` or a number -> bytes; `RequestError` for anything else."""
-    if isinstance(text, bool):
-        raise RequestError(f"{text!r} is not a number of bytes", "give bytes or a size such as 1.5GB")
-    if isinstance(text, (int, float)):
-        value = float(text)
-    else:
-        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgtp]?i?)b?\s*", text.lower())
-        unit = (_UNITS | _BINARY_UNITS).get(match[2]) if match else None
-        try:
-            value = float(match[1]) * unit if match and unit else math.nan
-        except ValueError:
-            value = math.nan
-    if not math.isfinite(value) or value < 1:
-        raise RequestError(f"{text!r} is not a number of bytes", "give bytes or a size such as 1.5GB")
+    value: float = math.nan
+    if isinstance(size, (int, float)) and not isinstance(size, bool):
+        value = size
+    elif isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kmgtp]?i?)b?\s*", size, _SIZE_FLAGS)
+        unit = _UNITS.get(match[2].lower()) if match else None
+        value = float(match[1]) * unit if match and unit else math.nan
+    if not 1 <= value < math.inf:
+        raise RequestError(f"{size!r} is not a number of bytes", "give bytes or a size such as 1.5GB")
     return int(value)
 
 
@@ -66,6 +67,7 @@ class Request:
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
         power_iterations, iterator, oversampling, compute: the parameters of Dask's `svd_compressed`.
+
     """
 
     source: str
@@ -94,36 +96,53 @@ class Request:
     compute: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_k(self.k)
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed and not (name == "iterator" and value is None):
-                raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
-        for name in ("center", "scale", "overwrite"):
-            if not isinstance(getattr(self, name), bool):
-                raise RequestError(f"{name}={getattr(self, name)!r} is not a truth value", "use true or false")
-        _check_range("tol", self.tol, 0.0, 1.0)
-        _check_range("energy", self.energy, 0.0, 1.0)
-        _check_range("error", self.error, 0.0, 1.0)
-        _check_range("deadline", self.deadline, 0.0, math.inf)
-        _check_integer("max_passes", self.max_passes, 1)
-        _check_integer("seed", self.seed, 0)
-        _check_integer("power_iterations", self.power_iterations, 0)
-        _check_integer("oversampling", self.oversampling, 0)
+        self._check_words()
+        self._check_numbers()
         for name in ("memory", "max_bytes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_bytes(getattr(self, name)))
         self._check_combinations()
 
+    def _check_words(self) -> None:
+        _check_name("source", self.source)
+        if self.out is not None:
+            _check_name("out", self.out)
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed and not (name == "iterator" and value is None):
+                raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
+        for name in ("center", "scale", "overwrite", "compute"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (name == "compute" and value is None):
+                raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
+
+    def _check_numbers(self) -> None:
+        _check_k(self.k)
+        _check_range("tol", self.tol, 0.0, 1.0)
+        _check_integer("seed", self.seed, 0)
+        for name, high in (("energy", 1.0), ("error", 1.0), ("deadline", _MOST_SECONDS)):
+            if getattr(self, name) is not None:
+                _check_range(name, getattr(self, name), 0.0, high)
+        for name, low in (("max_passes", 1), ("power_iterations", 0), ("oversampling", 0)):
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name), low)
+        if self.missing_value is not None and not _is_number(self.missing_value):
+            raise RequestError(
+                f"missing_value={self.missing_value!r} is not a number", "give a number or NaN"
+            )
+
     def _check_combinations(self) -> None:
         rules = [name for name in ("energy", "error", "max_bytes") if getattr(self, name) is not None]
         if rules and self.k != "auto":
-            raise RequestError(f"k={self.k} and {rules[0]} both choose the rank", f"drop {rules[0]} or use k='auto'")
+            raise RequestError(
+                f"k={self.k} and {rules[0]} both choose the rank", f"drop {rules[0]} or use k='auto'"
+            )
         if len(rules) > 1:
             raise RequestError(f"{' and '.join(rules)} both choose the rank", "give one of them")
         if self.missing_value is not None and self.missing == "none":
             raise RequestError(
-                f"missing_value={self.missing_value:g} without a replacement", "add missing='mean' or missing='zero'"
+                f"missing_value={self.missing_value:g} without a replacement",
+                "add missing='mean' or missing='zero'",
             )
         if self.method != "compressed":
             for name in _COMPRESSED_ONLY:
@@ -136,10 +155,10 @@ class Request:
             raise RequestError(f"method={self.method!r} needs a number k", "give k, or use method='krylov'")
 
     def to_dict(self) -> dict[str, Any]:
-        """The request as JSON values; NaN becomes the string ``"nan"``."""
+        """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""
         values = asdict(self)
-        if self.missing_value is not None and math.isnan(self.missing_value):
-            values["missing_value"] = "nan"
+        if self.missing_value is not None and not math.isfinite(self.missing_value):
+            values["missing_value"] = str(float(self.missing_value))
         return values
 
     @classmethod
@@ -153,33 +172,41 @@ class Request:
         if lacking:
             raise RequestError(f"field {lacking[0]!r} is missing", "give source and k")
         values = dict(values)
-        if values.get("missing_value") == "nan":
-            values["missing_value"] = math.nan
+        if values.get("missing_value") in ("nan", "inf", "-inf"):
+            values["missing_value"] = float(values["missing_value"])
         return cls(**values)
 
     def problem(self) -> str:
         """JSON of the fields that fix the mathematics, and so decide whether scratch may be continued."""
         free = ("out", "tol", "stop", "max_passes", "deadline", "overwrite", "memory", "device")
-        return json.dumps({name: value for name, value in self.to_dict().items() if name not in free}, sort_keys=True)
+        return json.dumps(
+            {name: value for name, value in self.to_dict().items() if name not in free}, sort_keys=True
+        )
 
 
 def _check_k(k: object) -> None:
     if k == "auto" and isinstance(k, str):
         return
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise RankError(f"k={k!r} is not in the allowed range 1..min(m, n)", "give an integer in it, or 'auto'")
+        raise RankError(
+            f"k={k!r} is not in the allowed range 1..min(m, n)", "give an integer in it, or 'auto'"
+        )
 
 
-def _check_range(name: str, value: object, low: float, high: float) -> None:
-    if value is None:
-        return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low < float(value) <= high:  # type: ignore[arg-type]
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"{name}={value!r} is not a path", "give a path or URL")
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    if not _is_number(value) or not low < value <= high:
         raise RequestError(f"{name}={value!r} is not in ({low:g}, {high:g}]", "give a number in that range")
 
 
 def _check_integer(name: str, value: object, low: int) -> None:
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise RequestError(f"{name}={value!r} is not an integer >= {low}", "give one")

@@ -30,7 +30,8 @@ def storage_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{action} failed: {error.strerror or error}", "remove the cause and run the same command again to resume"
+            f"{action} failed: {error.strerror or error}",
+            "remove the cause and run the same command again to resume",
         ) from error
 
 
@@ -44,7 +45,9 @@ class Scratch:
     def __reduce__(self) -> tuple[type[Scratch], tuple[str]]:
         return Scratch, (str(self.path),)
 
-    def create(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
+    def create(
+        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
+    ) -> zarr.Array[Any]:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
         with storage_errors(f"writing {self.path}/{name}"):
             return zarr.create_array(
@@ -75,12 +78,20 @@ class Scratch:
         """A whole array."""
         array = self.open(name)
         with storage_errors(f"reading {self.path}/{name}"):
-            return np.asarray(array[...])
+            try:
+                return np.asarray(array[...])
+            except (ValueError, RuntimeError) as error:  # what a checksum that does not fit raises
+                raise StorageError(
+                    f"{self.path}/{name} is damaged ({error})", f"delete {self.path} and run again"
+                ) from error
 
     def record(self, name: str, values: dict[str, Any]) -> None:
-        """Say that the work `name` is complete, with its facts."""
+        """Say that the work `name` is complete, with its facts; saying it again replaces them."""
         with storage_errors(f"writing {self.path}/{name}"):
-            zarr.create_group(self._store, path=name, attributes={_RECORD: values}, overwrite=False)
+            if self.has(name):
+                zarr.open_group(self._store, path=name, mode="r+").attrs.put({_RECORD: values})
+            else:
+                zarr.create_group(self._store, path=name, attributes={_RECORD: values})
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""
@@ -97,4 +108,5 @@ class Scratch:
     def remove(self, name: str) -> None:
         """Delete an array or record and all below it, if there."""
         with storage_errors(f"deleting {self.path}/{name}"):
-            shutil.rmtree(self.path / name, ignore_errors=False) if (self.path / name).exists() else None
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)

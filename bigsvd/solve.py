@@ -1,8 +1,8 @@
 """`svd`: Request -> Plan -> method -> Factors; the one orchestrator, resumes from scratch.
 
-Everything a killed run needs lies in `<out>.scratch`: the plan it runs, each pass's block, sums and rows of Y.
-Running the same request again replays what is recorded there and goes on; the bits are those of a run that was
-never killed.
+Everything a killed run needs lies in `<out>.scratch`: the plan it runs, each pass's block, sums and rows of
+Y. Running the same request again replays what is recorded there and goes on; the bits are those of a run that
+was never killed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import psutil
 from distributed import Client
 
 from bigsvd import rank
-from bigsvd.certificate import Audit, Certificate, angle_bounds, relative_error, sigma_bounds
+from bigsvd.certificate import relative_error
 from bigsvd.device import Device, choose_device
-from bigsvd.errors import BigsvdError, PlanError, RankZeroError, StorageError
-from bigsvd.factors import FOLDER, Factors, Output, check_store, chunk_lines, open_factors, seal
+from bigsvd.errors import NonFiniteError, PlanError, RankZeroError, SourceChangedError, StorageError
+from bigsvd.factors import FOLDER, Factors
+from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
@@ -33,10 +34,12 @@ from bigsvd.methods.result import Triplets, finish_krylov
 from bigsvd.methods.starts import gaussian_block, sample_block
 from bigsvd.methods.tall_skinny import tall_skinny, zero_triplets
 from bigsvd.monitor import MemoryMonitor
+from bigsvd.output import Output
 from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread
-from bigsvd.planning import Limits, Plan, make_plan
+from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
+from bigsvd.solution import Solution, write_factors
 from bigsvd.source import Source, SourceFacts, open_source
 from bigsvd.transform import Transform
 
@@ -52,10 +55,14 @@ def _never() -> bool:
 
 
 def limits_for(request: Request, client: Client | None = None) -> tuple[Limits, Device]:
-    """What this machine, or the smallest worker of a cluster, allows; half its free memory if none is asked."""
+    """What this machine, or the smallest worker of a cluster, allows; by default half its free memory."""
     device, _ = choose_device(request.device)
     if client is None:
-        threads = len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
+        threads = (
+            len(psutil.Process().cpu_affinity() or [0])
+            if hasattr(psutil.Process, "cpu_affinity")
+            else psutil.cpu_count() or 1
+        )
         return Limits(request.memory or device.memory_bytes() // 2, threads, device.name), device
     await_workers(client)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -83,18 +90,25 @@ def svd(
     progress: Progress | None = None,
     **options: Any,
 ) -> Factors:
-    """A ≈ U·diag(s)·Vt, the k leading singular triplets of an m×n matrix that need not fit in memory, certified.
+    """A ≈ U·diag(s)·Vt, certified: the k leading singular triplets of a matrix that may exceed memory.
 
     Args:
         source: path or URL of a Zarr array, or a Zarr, Dask, xarray or NumPy array, (m, n), real.
-        k: number of triplets, 1..min(m, n), or "auto" with one of `energy`, `error`, `max_bytes`, or by noise.
+        k: number of triplets, 1..min(m, n), or "auto" with one of `energy`, `error`, `max_bytes`, or by
+            noise.
         out: path of the factor store; without one it is temporary and lives as long as the returned value.
-        tol: bound on the worst relative residual, or with ``stop="error"`` on the excess of ‖A−U·s·Vt‖_F/‖A‖_F
-            over the best possible for k.
+        tol: bound on the worst relative residual, or with ``stop="error"`` on the excess of
+            ‖A−U·s·Vt‖_F/‖A‖_F over the best possible for k.
         method: see the method files; "auto" is decided by the planner's arithmetic.
-        center, scale: subtract column means, divide by population standard deviations (1 for a constant column).
+        stop: "residual" or "error", see `tol`.
+        center: subtract column means.
+        scale: divide columns by population standard deviations (1 for a constant column).
         memory: bytes, or "1GB": what the run may hold beyond the bare interpreter.
+        device: "cpu", "gpu", or "auto": a GPU where there is one that works.
         client: a Dask client; without one a cluster is embedded in this process.
+        max_passes: most passes over the data, the sample not counted; 20 where it is None.
+        seed: of everything random; the same seed, plan and data give the same bits.
+        overwrite: replace a published result, once the new one is verified.
         progress: called with small event dictionaries, from any thread.
         options: further fields of `Request`: deadline, missing, missing_value, missing_chunks, energy, error,
             max_bytes, power_iterations, iterator, oversampling, compute.
@@ -105,6 +119,7 @@ def svd(
 
     Warns:
         UserWarning: the tolerance was not reached within `max_passes` or the deadline.
+
     """
     opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
     request = make_request(
@@ -158,10 +173,17 @@ def run(
             context = Context(active, plan, source, scratch, device, progress)
             try:
                 solution = _Run(request, context, should_stop).solve()
-                _write_factors(solution, context, request, monitor)
+                write_factors(solution, context, request, monitor)
                 factors = output.publish()
+            except (NonFiniteError, SourceChangedError):
+                scratch.remove(
+                    "run"
+                )  # what scratch knows is of data that must be changed: the next run sweeps
+                raise
             except OSError as error:
-                raise StorageError(f"storage failed ({error})", "remove the cause and run again to resume") from error
+                raise StorageError(
+                    f"storage failed ({error})", "remove the cause and run again to resume"
+                ) from error
         if factors.certificate.converged or request.out is None:
             output.sweep()
         progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
@@ -192,20 +214,6 @@ def _prepare_scratch(output: Output, request: Request, plan: Plan) -> tuple[Scra
     return scratch, plan, False
 
 
-@dataclass(frozen=True)
-class Solution:
-    """Triplets of B and everything that is said about them."""
-
-    matrix: Matrix
-    triplets: Triplets
-    converged: bool
-    reason: str
-    audit: Audit | None
-    excess: float | None
-    passes: float
-    seconds: float
-
-
 @dataclass
 class _Answer:
     """The answer after a pass."""
@@ -232,6 +240,7 @@ class _Run:
         self.matrix = Matrix(context, transform, self.plan.compute_dtype)
         self.errors: list[float] = []
         self.worsts: list[float] = []
+        self.residuals = np.zeros(0)
         self.sampled = 0.0
 
     def solve(self) -> Solution:
@@ -252,11 +261,11 @@ class _Run:
         return self._iterate(KrylovRun(matrix, block, self.request.seed))
 
     def _foreign(self, triplets: Triplets, reads: float) -> Solution:
-        worst = float(np.max(triplets.residuals, initial=0.0))
-        floor = 100 * self.matrix.eps * _spread(triplets.sigma)
-        converged = worst <= max(self.request.tol, floor)
+        converged = self._within_tolerance(triplets)
         passes = reads + self.matrix.passes
-        return Solution(self.matrix, triplets, converged, "", None, None, passes, time.monotonic() - self.start)
+        return Solution(
+            self.matrix, triplets, converged, "", None, None, passes, time.monotonic() - self.start
+        )
 
     def _iterate(self, run: KrylovRun) -> Solution:
         """Passes until the tolerance, the budget, the deadline or the user says stop."""
@@ -281,18 +290,30 @@ class _Run:
             if self._needs_float64(answer):
                 run.restart_in_float64()
         if answer.k is None:
-            k, note = run.subspace.width // 2, "the rank rule needs more singular values than this run computes"
+            k, note = (
+                run.subspace.width // 2,
+                "the rank rule needs more singular values than this run computes",
+            )
             reason = f"{note}; took k={k}"
         else:
             k = answer.k
         audit = run.audit(answer.ritz, min(k, run.subspace.width))
         triplets = finish_krylov(run, k, request.tol)
-        if triplets.basis == "two-sided":
-            worst = float(np.max(triplets.residuals, initial=0.0))
-            answer.converged = worst <= max(request.tol, 100 * matrix.eps * _spread(triplets.sigma))
-        converged = (answer.converged or run.exhausted) and answer.k is not None
+        by_error = request.stop == "error" and answer.converged
+        converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
         passes = self.sampled + matrix.passes
-        return Solution(matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start)
+        return Solution(
+            matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start
+        )
+
+    def _within_tolerance(self, triplets: Triplets) -> bool:
+        """Every residual at the tolerance, or at the rounding of what it was computed from."""
+        sigma = triplets.sigma
+        if sigma[0] == 0:
+            return True
+        power = 2 if triplets.basis == "ritz" else 1
+        rounding = 100 * self.matrix.eps * (sigma[0] / sigma) ** power
+        return bool(np.all(triplets.residuals <= np.maximum(self.request.tol, rounding)))
 
     def _zero(self) -> Solution:
         if self.request.k == "auto":
@@ -306,8 +327,9 @@ class _Run:
         if self.matrix.passes >= self.plan.max_passes:
             return f"stopped after {self.matrix.passes} passes, the most allowed"
         elapsed = time.monotonic() - self.start
-        if self.request.deadline is not None and elapsed + self.matrix.costs[-1].seconds > self.request.deadline:
-            return f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {self.request.deadline:g} s"
+        deadline = self.request.deadline
+        if deadline is not None and elapsed + self.matrix.costs[-1].seconds > deadline:
+            return f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {deadline:g} s"
         if self.should_stop():
             return "stopped by its user"
         return ""
@@ -329,10 +351,18 @@ class _Run:
         self.errors.append(error)
         self.worsts.append(worst)
         if request.stop == "residual":
-            converged = bool(np.all(residuals <= np.maximum(request.tol, floor)))
+            converged = bool(np.all((residuals <= request.tol) | self._at_rounding(residuals, floor)))
         else:
             converged = excess is not None and excess <= request.tol
         return _Answer(k, ritz, worst, error, excess, converged)
+
+    def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
+        before, self.residuals = self.residuals, residuals
+        count = min(before.size, residuals.size)
+        stuck = np.zeros(residuals.size, dtype=bool)
+        stuck[:count] = residuals[:count] > 0.5 * before[:count]
+        return (floor >= 1) | ((residuals <= floor) & stuck)
 
     def _rank(self, ritz: Ritz) -> int | None:
         """k, by the rule that was asked for; None if more values are needed to tell."""
@@ -351,8 +381,10 @@ class _Run:
         else:
             choice = rank.by_noise(spectrum)
         if choice.k == 0:
-            raise RankZeroError(f"no singular value stands above the noise ({choice.note})", "give a number k")
-        if choice.k is not None and choice.k > 0.75 * ritz.theta.size and not ritz.theta.size == plan.cols:
+            raise RankZeroError(
+                f"no singular value stands above the noise ({choice.note})", "give a number k"
+            )
+        if choice.k is not None and choice.k > 0.75 * ritz.theta.size and ritz.theta.size != plan.cols:
             return None
         return choice.k
 
@@ -366,7 +398,7 @@ class _Run:
         return min(bound, max(0.0, self.errors[-1] - error))
 
     def _needs_float64(self, answer: _Answer) -> bool:
-        """Whether float32 products cannot resolve what is asked: rounding of θ1 exceeds the tolerance at θ_k."""
+        """Whether float32 cannot resolve what is asked: rounding of θ1 exceeds the tolerance at θ_k."""
         if self.matrix.dtype == "float64" or answer.k is None:
             return False
         tol = self.request.tol if self.request.stop == "residual" else _STAGNANT
@@ -391,119 +423,6 @@ class _Run:
                 "k": answer.k,
             }
         )
-
-
-def _spread(sigma: np.ndarray) -> float:
-    """σ₁/σ_k, 1 for the zero matrix."""
-    return float(sigma[0] / sigma[-1]) if sigma.size and sigma[-1] > 0 else 1.0
-
-
-def certify(solution: Solution, request: Request) -> Certificate:
-    """The certificate of a solution, in the input's own units."""
-    matrix, t = solution.matrix, solution.triplets
-    exponent = matrix.transform.exponent
-    sigma, norm = t.sigma, matrix.norm_squared**0.5
-    # Sums are float64; what rounds them is the precision of the products, a random walk over many terms.
-    error, floor = relative_error(sigma, norm, matrix.eps * 2**-6 if matrix.dtype == "float32" else matrix.eps)
-    angles = angle_bounds(t.residuals, sigma, t.beyond)
-    worst = float(np.max(t.residuals, initial=0.0))
-    notes = list(filter(None, [solution.reason]))
-    if not solution.converged:
-        notes = [f"tolerance {request.tol:g} not reached ({'; '.join(notes) or 'no further direction'}): {worst:.2e}"]
-    if t.dropped:
-        notes.append(f"numerical rank {sigma.size} < k={sigma.size + t.dropped}: {t.dropped} triplets below noise dropped")
-    if matrix.moments.inexact:
-        notes.append(f"{matrix.moments.inexact} integers beyond 2^53 were rounded to float64")
-    constant = _constant_columns(matrix)
-    if constant:
-        notes.append(f"{constant} constant column(s) were scaled by 1")
-    if solution.audit is not None and solution.audit.flagged:
-        notes.append("the audit saw energy that the basis missed")
-    return Certificate(
-        relative_error=t.error if t.error is not None else error,
-        relative_error_floor=floor,
-        frobenius_norm=float(np.ldexp(norm, -exponent)),
-        max_residual=worst,
-        residuals=tuple(map(float, t.residuals)),
-        sigma_bounds=tuple(map(float, sigma_bounds(t.residuals, sigma, matrix.eps))),
-        angle_bounds=tuple(map(float, angles)),
-        identifiable=tuple(bool(bound < 0.5) for bound in angles),
-        numerical_rank=int(np.sum(sigma > 0)),
-        noise_floor=float(np.ldexp(matrix.eps * (sigma[0] if sigma.size else 0.0), -exponent)),
-        tol=request.tol,
-        stop=request.stop,
-        converged=solution.converged,
-        excess_error=solution.excess,
-        basis=t.basis,
-        audit=solution.audit and replace(solution.audit, **_unscaled(solution.audit, exponent)),
-        warnings=tuple(notes),
-    )
-
-
-def _unscaled(audit: Audit, exponent: int) -> dict[str, float]:
-    names = ("spectral_error", "unseen_sigma")
-    return {name: float(np.ldexp(getattr(audit, name), -exponent)) for name in names}
-
-
-def _lines(matrix: Matrix) -> np.ndarray | None:
-    """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
-    if not matrix.transform.by_line:
-        return None
-    if matrix.row_lines is not None:
-        high, low, divisor = matrix.context.scratch.read(matrix.row_lines)
-    elif matrix.lines is not None:
-        high, low, divisor = matrix.lines.stacked()
-    else:
-        return None
-    return np.ldexp(np.stack([high + low, divisor]), -matrix.transform.exponent)
-
-
-def _constant_columns(matrix: Matrix) -> int:
-    lines = _lines(matrix) if matrix.transform.scale else None
-    return int(np.sum(lines[1] == np.ldexp(1.0, -matrix.transform.exponent))) if lines is not None else 0
-
-
-def _write_factors(solution: Solution, context: Context, request: Request, monitor: MemoryMonitor) -> None:
-    """Complete the factor folder beside the long factor, check it, seal it."""
-    scratch, plan, matrix = context.scratch, context.plan, solution.matrix
-    t = solution.triplets
-    k, dtype = t.sigma.size, matrix.dtype
-    rows = chunk_lines(k, plan.cols, dtype)
-    if plan.transposed:
-        scratch.create(f"{FOLDER}/U", t.short.shape, (rows, k), dtype)[...] = t.short.astype(dtype)
-    else:
-        scratch.create(f"{FOLDER}/Vt", t.short.T.shape, (k, rows), dtype)[...] = t.short.T.astype(dtype)
-    scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.exponent))
-    lines = _lines(matrix)
-    if lines is not None and request.center:
-        scratch.write(f"{FOLDER}/mean", lines[0])
-    if lines is not None and request.scale:
-        scratch.write(f"{FOLDER}/scale", lines[1])
-    costs = matrix.costs
-    attributes = {
-        "request": request.to_dict(),
-        "plan": json.loads(plan.to_json()),
-        "certificate": certify(solution, request).to_dict(),
-        "source": SourceFacts.from_dict(plan.facts).to_dict(),
-        "costs": {
-            "method": plan.method,
-            "passes": solution.passes,
-            "bytes_read": int(sum(c.bytes_read for c in costs) + (solution.passes - len(costs)) * plan.bytes_per_pass),
-            "encoded_bytes_read": sum(c.encoded_bytes for c in costs),
-            "seconds": solution.seconds,
-            "pass_seconds": [c.seconds for c in costs],
-            "peak_memory_bytes": monitor.peak_bytes,
-            "baseline_memory_bytes": monitor.baseline_bytes,
-            "planned_memory_bytes": plan.memory_bytes,
-            "filled_chunks": costs[0].filled_chunks if costs else 0,
-            "missing_entries": matrix.moments.missing,
-            "retries": sum(c.retries for c in costs),
-        },
-    }
-    seal(scratch, attributes)
-    findings = check_store(open_factors(scratch.path / FOLDER))
-    if findings:
-        raise BigsvdError(f"the factors failed their own check ({findings[0]})", "report this: it is a defect of bigsvd")
 
 
 def load_plan(path: Path) -> Plan:

@@ -6,11 +6,13 @@ counts bytes and notices keys that do not exist; everything Zarr raises is trans
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
+import mmap
 import threading
 import time
+import uuid
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,7 +24,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.errors import BaseZarrError, NodeNotFoundError
+from zarr.errors import BaseZarrError, NodeNotFoundError, ZarrUserWarning
 from zarr.storage import LocalStore, WrapperStore
 
 from bigsvd.errors import (
@@ -51,6 +53,7 @@ class SourceFacts:
         dtype: NumPy name of the element type, in native byte order.
         chunks: rows and columns that are stored, and so best read, together (the shard where there is one).
         fingerprint: hash of the metadata; two sources that differ in it are different sources.
+
     """
 
     name: str
@@ -103,7 +106,8 @@ class Source(ABC):
 
     def fresh(self) -> Source:
         """The same source with counters of its own, for one lane."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))  # copy.copy would go through __reduce__, and so to the original
+        other.__dict__.update(self.__dict__)
         other.counters = ReadCounters()
         return other
 
@@ -114,7 +118,7 @@ class Source(ABC):
 
 
 class GuardStore(WrapperStore[Store]):
-    """A store that counts what is read and remembers which chunk keys did not exist.
+    """A read-only store that counts what is read and remembers which chunk keys did not exist.
 
     With `absent_is` an exception is raised for such a key instead.
     """
@@ -131,6 +135,11 @@ class GuardStore(WrapperStore[Store]):
         """No: every read of Zarr >= 3.3 must come through `get`, which keeps the books."""
         return False
 
+    @property
+    def read_only(self) -> bool:
+        """Yes: else Zarr would read through a copy of this store with books of its own."""
+        return True
+
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
@@ -138,7 +147,9 @@ class GuardStore(WrapperStore[Store]):
         value = await self._store.get(key, prototype, byte_range)
         absent = value is None and key.rsplit("/", 1)[-1] not in _METADATA_NAMES
         if absent and self._absent_is is not None:
-            raise self._absent_is(f"{key} of {self._store} does not exist", "restore it or compute the result again")
+            raise self._absent_is(
+                f"{key} of {self._store} does not exist", "restore it or compute the result again"
+            )
         with self._lock:
             if value is not None:
                 self.encoded_bytes += len(value)
@@ -148,10 +159,6 @@ class GuardStore(WrapperStore[Store]):
 
     def __reduce__(self) -> tuple[type[GuardStore], tuple[Store, type[BigsvdError] | None]]:
         return GuardStore, (self._store, self._absent_is)
-
-    def with_read_only(self, read_only: bool = False) -> GuardStore:
-        """The same store, read-only or not."""
-        return GuardStore(self._store.with_read_only(read_only), self._absent_is)
 
     def take_missing(self) -> set[str]:
         """The absent keys since the last call."""
@@ -203,7 +210,8 @@ class ZarrSource(Source):
             except (OSError, TimeoutError) as error:
                 if attempt == _RETRIES or isinstance(error, (PermissionError, IsADirectoryError)):
                     raise StorageError(
-                        f"reading {self.facts.name} failed {attempt + 1} times: {error}", "check the store and run again"
+                        f"reading {self.facts.name} failed {attempt + 1} times: {error}",
+                        "check the store and run again",
                     ) from error
                 self.counters.retries += 1
                 time.sleep(_RETRY_SECONDS * 2**attempt)
@@ -242,10 +250,12 @@ class ZarrSource(Source):
                     key = self._array.metadata.encode_chunk_key((i, j))
                     detail = str(chunk_error).strip().splitlines() or [type(chunk_error).__name__]
                     return ChunkCorruptError(
-                        f"chunk {key} of {self.facts.name} cannot be decoded ({detail[0]})", "restore that chunk"
+                        f"chunk {key} of {self.facts.name} cannot be decoded ({detail[0]})",
+                        "restore that chunk",
                     )
         return ChunkCorruptError(
-            f"rows {rows.start}:{rows.stop} of {self.facts.name} cannot be decoded ({error})", "restore that part"
+            f"rows {rows.start}:{rows.stop} of {self.facts.name} cannot be decoded ({error})",
+            "restore that part",
         )
 
 
@@ -261,7 +271,7 @@ class ArraySource(Source):
         self._token = _keep(self)
         self.facts = SourceFacts(name, shape, dtype.name, _line_chunks(shape, dtype.itemsize), _hash(name))
 
-    def __reduce__(self) -> tuple[Callable[[int], Source], tuple[int]]:
+    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         return _kept, (self._token,)
 
     @property
@@ -272,13 +282,16 @@ class ArraySource(Source):
     def read(self, rows: slice, cols: slice) -> np.ndarray:
         """See `Source.read`; a view where the array allows one."""
         block = np.asarray(self._array[rows, cols])
+        if block.shape != (rows.stop - rows.start, cols.stop - cols.start):
+            kind = type(self._array).__name__
+            raise SourceError(f"a block of the {kind} has shape {block.shape}", "give a dense array")
         return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
 
 
 class MemmapSource(ArraySource):
     """A NumPy memory map of a whole file, which other processes on this machine can map again."""
 
-    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         a = self._array
         order = "F" if a.flags.f_contiguous and not a.flags.c_contiguous else "C"
         return _remap, (str(a.filename), a.dtype.str, a.shape, a.offset, order)
@@ -315,6 +328,7 @@ def open_source(data: Any, *, missing_chunks: str = "error") -> Source:
     Raises:
         SourceError: nothing is there, or a group instead of an array.
         MetadataError, ShapeError, DtypeError: what is there is no real matrix.
+
     """
     fill = missing_chunks == "fill"
     if isinstance(data, Source):
@@ -325,19 +339,32 @@ def open_source(data: Any, *, missing_chunks: str = "error") -> Source:
         return ZarrSource(str(data.store_path), data.store, data.path, fill_missing=fill)
     if isinstance(data, Store):
         return ZarrSource(str(data), data, "", fill_missing=fill)
-    if isinstance(data, np.memmap) and data.base is not None and not isinstance(data.base, np.ndarray):
-        return MemmapSource(data)
+    return _open_array_like(data)
+
+
+def _open_array_like(data: Any) -> Source:
+    """An array of another library, known by the module of its type, so that none of them is imported here."""
     module = type(data).__module__.split(".")[0]
     if module == "xarray" and type(data).__name__ == "DataArray":
         return DaskSource(data.data) if data.chunks is not None else ArraySource(_XarrayMatrix(data))
     if module == "dask":
         return DaskSource(data)
+    if _maps_whole_file(data):
+        return MemmapSource(data)
+    if isinstance(data, np.ma.MaskedArray):
+        raise SourceError("a masked array hides entries", "use its filled(nan) with missing='mean' or 'zero'")
     if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
         return ArraySource(data)
     raise SourceError(
         f"{type(data).__name__} is not a matrix bigsvd can read",
         "give a path or URL of a Zarr array, or a Zarr, Dask, xarray or NumPy array",
     )
+
+
+def _maps_whole_file(data: Any) -> bool:
+    """Whether its file can be mapped again to the same entries: neither a view nor changed in memory."""
+    mapped = isinstance(data, np.memmap) and isinstance(data.base, mmap.mmap)
+    return mapped and data.filename is not None and data.mode != "c"
 
 
 class _XarrayMatrix:
@@ -359,7 +386,9 @@ def _open_path(name: str, fill: bool) -> Source:
         try:
             return ZarrSource(name, FsspecStore.from_url(name, read_only=True), "", fill_missing=fill)
         except (ImportError, ValueError) as error:
-            raise SourceError(f"{name} cannot be opened ({error})", "install the cloud extra, check the URL") from error
+            raise SourceError(
+                f"{name} cannot be opened ({error})", "install the cloud extra, check the URL"
+            ) from error
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist", "check the path")
@@ -378,18 +407,23 @@ def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
         if arrays:
             first = f"{name.rstrip('/')}/{arrays[0]}"
             raise SourceError(
-                f"{name} is a Zarr group with the arrays {', '.join(arrays)}", f"name one of them, such as {first}"
+                f"{name} is a Zarr group with the arrays {', '.join(arrays)}",
+                f"name one of them, such as {first}",
             ) from error
         if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
             raise SourceError(f"{name} holds no Zarr array", "check the path") from error
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise MetadataError(f"the Zarr metadata of {name} cannot be read ({detail})", "repair zarr.json") from error
+        raise MetadataError(
+            f"the Zarr metadata of {name} cannot be read ({detail})", "repair zarr.json"
+        ) from error
 
 
 def _arrays_of_group(store: Store, path: str) -> list[str]:
     try:
-        group = zarr.open_group(store, path=path, mode="r")
-        return sorted(key for key, _ in group.arrays())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
+            group = zarr.open_group(store, path=path, mode="r")
+            return sorted(key for key, _ in group.arrays())
     except (BaseZarrError, OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -414,16 +448,20 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# Arrays and memory stores are handed to worker threads of this process by number, never copied.
-_KEPT: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+# Arrays and memory stores are handed to worker threads of this process by a token, never copied.
+_KEPT: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
-def _keep(value: Any) -> int:
-    _KEPT[id(value)] = value
-    return id(value)
+def _keep(value: Any) -> str:
+    for token, kept in list(_KEPT.items()):
+        if kept is value:
+            return token
+    token = uuid.uuid4().hex  # not its id, which another process or a later object can have too
+    _KEPT[token] = value
+    return token
 
 
-def _kept(token: int) -> Any:
+def _kept(token: str) -> Any:
     try:
         return _KEPT[token]
     except KeyError:
@@ -433,16 +471,20 @@ def _kept(token: int) -> Any:
         ) from None
 
 
-def _portable(store: Store) -> Store | int:
-    """The store, or its number where it lives in this process only."""
+def _portable(store: Store) -> Store | str:
+    """The store, or its token where it lives in this process only."""
     if isinstance(store, LocalStore) or type(store).__name__ in ("FsspecStore", "ObjectStore"):
         return store
     return _keep(store)
 
 
-def _reopen_zarr(name: str, store: Store | int, path: str, fill_missing: bool) -> Source:
-    return ZarrSource(name, _kept(store) if isinstance(store, int) else store, path, fill_missing=fill_missing)
+def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool) -> Source:
+    return ZarrSource(
+        name, _kept(store) if isinstance(store, str) else store, path, fill_missing=fill_missing
+    )
 
 
 def _remap(filename: str, dtype: str, shape: tuple[int, int], offset: int, order: Any) -> Source:
-    return MemmapSource(np.memmap(filename, dtype=np.dtype(dtype), mode="r", shape=shape, offset=offset, order=order))
+    return MemmapSource(
+        np.memmap(filename, dtype=np.dtype(dtype), mode="r", shape=shape, offset=offset, order=order)
+    )

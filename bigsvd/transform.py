@@ -1,8 +1,9 @@
 """The matrix as decomposed, one slab at a time: prescaled, missing entries filled, centred and scaled.
 
-A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines (columns of A) are the columns
-of B, or, when Aᵀ is streamed, the rows of B: then mean and scale of a line are known exactly from the row
-itself. In the other case the first pass works with estimates and collects `Moments`, which make them exact.
+A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines (columns of A) are the
+columns of B, or, when Aᵀ is streamed, the rows of B: then mean and scale of a line are known exactly from the
+row itself. In the other case the first pass works with estimates and collects `Moments`, which make them
+exact.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from bigsvd.device import Array, Device
 
 EXACT_INTEGERS = 2**53
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
+_FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
+_FAR_SHIFT = 1e4
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Mean (in two parts, so that a large one is removed to the last bit) and divisor of lines; (c,) float64."""
+    """Mean, in two parts so that a large one is removed to the last bit, and divisor; (c,) float64."""
 
     high: np.ndarray
     low: np.ndarray
@@ -33,8 +36,8 @@ class Lines:
 
     @property
     def mean(self) -> np.ndarray:
-        """high + low."""
-        return self.high + self.low
+        """High + low."""
+        return np.asarray(self.high + self.low)
 
     def stacked(self) -> np.ndarray:
         """(3, c): the form kept in scratch."""
@@ -49,6 +52,7 @@ class Transform:
         missing: "none", "zero" or "mean"; missing_value: which entries are missing (NaN where None).
         center, scale: whether the mean is subtracted and the divisor divides.
         lines: mean and divisor of the columns of B; None where lines are rows of B.
+
     """
 
     exponent: int = 0
@@ -63,24 +67,38 @@ class Transform:
         """Whether means or divisors are needed at all."""
         return self.center or self.scale or self.missing == "mean"
 
+    @property
+    def result_exponent(self) -> int:
+        """B as multiplied is 2^this times the matrix that was asked for; dividing columns removes the prescaling."""
+        return 0 if self.scale else self.exponent
+
+    @property
+    def unit(self) -> float:
+        """1 in the prescaled units of the entries: what a constant column is divided by."""
+        return float(2.0**self.exponent)
+
     def missing_mask(self, xp: Any, raw: Array) -> Array | None:
         """Which entries of a raw slab are missing; None where none can be."""
         if self.missing == "none":
             return None
         if self.missing_value is None or np.isnan(self.missing_value):
             return xp.isnan(raw) if xp.isdtype(raw.dtype, "real floating") else None
-        return raw == self.missing_value
+        if xp.isdtype(raw.dtype, "real floating"):
+            return raw == self.missing_value
+        representable = float(self.missing_value).is_integer() and not xp.isdtype(raw.dtype, "bool")
+        return raw == int(self.missing_value) if representable else None
 
     def widen(self, device: Device, raw: np.ndarray) -> tuple[Array, Array | None]:
         """The slab × 2^exponent on the device, missing entries 0, and their mask.
 
-        float64 where differences of large numbers follow or the dtype needs it, else float32.
+        float64 where differences of large numbers follow, or the dtype or the exponent needs it, else float32.
         """
         xp = device.xp
         array = device.to_device(raw)
         mask = self.missing_mask(xp, array)
         narrow = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
-        dtype = xp.float32 if narrow and not self.by_line else xp.float64
+        fits = abs(self.exponent) <= _FLOAT32_EXPONENT
+        dtype = xp.float32 if narrow and fits and not self.by_line else xp.float64
         values = xp.astype(array, dtype, copy=False)
         if mask is not None:
             values = xp.where(mask, xp.zeros_like(values), values)
@@ -105,10 +123,12 @@ class Transform:
         return values
 
 
-def divisors(centered_squares: np.ndarray, mean: np.ndarray, count: int) -> np.ndarray:
-    """Population standard deviation (ddof 0) of each line, 1 where the line is constant up to rounding."""
-    deviation = np.sqrt(np.maximum(centered_squares, 0.0) / count)
-    return np.where(deviation <= _CONSTANT_EPS * np.abs(mean), 1.0, np.where(deviation > 0, deviation, 1.0))
+def guess_of_rows(device: Device, values: Array) -> np.ndarray:
+    """A shift for each row of a slab, (r,) float64: its mean, and exactly its value where the row is constant."""
+    xp = device.xp
+    low, high = xp.min(values, axis=1), xp.max(values, axis=1)
+    mean = xp.mean(values, axis=1)
+    return np.asarray(device.to_host(xp.minimum(xp.maximum(mean, low), high)), dtype=np.float64)
 
 
 @dataclass
@@ -143,17 +163,33 @@ class LineSums:
 
     @property
     def low(self) -> np.ndarray:
-        """mean − high of the observed entries; 0 where nothing was observed."""
-        return self.sum / np.maximum(self.observed, 1.0)
+        """Mean − high of the observed entries; 0 where nothing was observed."""
+        return np.asarray(self.sum / np.maximum(self.observed, 1.0))
 
     @property
     def centered_squares(self) -> np.ndarray:
         """Σ(x−mean)² of the observed entries; filled ones add nothing."""
-        return np.maximum(self.squares - self.observed * self.low**2, 0.0)
+        return np.asarray(np.maximum(self.squares - self.observed * self.low**2, 0.0))
 
-    def lines(self) -> Lines:
-        """The exact mean and divisor."""
-        return Lines(self.high, self.low, divisors(self.centered_squares, self.high + self.low, self.length))
+    @property
+    def deviation(self) -> np.ndarray:
+        """Population standard deviation (ddof 0)."""
+        return np.asarray(np.sqrt(self.centered_squares / self.length))
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which lines are constant up to rounding."""
+        return np.asarray(self.deviation <= _CONSTANT_EPS * np.abs(self.high + self.low))
+
+    @property
+    def far_shift(self) -> bool:
+        """Whether a shift is so far from its mean that the squares have lost their digits to cancellation."""
+        far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
+        return bool(np.any(far & (np.abs(self.low) > 1e-10 * np.abs(self.high + self.low))))
+
+    def lines(self, unit: float) -> Lines:
+        """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
+        return Lines(self.high, self.low, np.where(self.constant, unit, self.deviation))
 
 
 @dataclass
@@ -163,7 +199,8 @@ class Moments:
     Attributes:
         squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
         nonfinite: counts of NaN, +Inf, −Inf. first: (row, column) in A of the first, row by row.
-        missing: entries filled. inexact: integers beyond 2^53.
+        missing: entries filled. inexact: integers beyond 2^53. constant: lines that are constant.
+
     """
 
     squares: float = 0.0
@@ -172,6 +209,7 @@ class Moments:
     first: tuple[int, int] | None = None
     missing: int = 0
     inexact: int = 0
+    constant: int = 0
 
     def add(self, other: Moments) -> None:
         """Merge; order matters only for rounding of `squares`."""
@@ -182,6 +220,7 @@ class Moments:
         self.first = min((p for p in (self.first, other.first) if p is not None), default=None)
         self.missing += other.missing
         self.inexact += other.inexact
+        self.constant += other.constant
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -191,18 +230,30 @@ class Moments:
     def from_dict(cls, values: dict[str, Any]) -> Moments:
         """The inverse of `to_dict`."""
         first = values["first"]
-        return cls(**{**values, "nonfinite": tuple(values["nonfinite"]), "first": tuple(first) if first else None})
+        return cls(
+            **{**values, "nonfinite": tuple(values["nonfinite"]), "first": tuple(first) if first else None}
+        )
 
 
 def inspect(
-    device: Device, raw: np.ndarray, values: Array, mask_count: int, origin: tuple[int, int], *, transposed: bool
+    device: Device,
+    raw: np.ndarray,
+    values: Array,
+    mask_count: int,
+    origin: tuple[int, int],
+    *,
+    transposed: bool,
 ) -> Moments:
-    """`peak`, and where that is not finite the census of what is not, of one widened slab at `origin` of B."""
+    """`peak`, and where it is not finite a census of what is not, of one widened slab at `origin` of B."""
     xp = device.xp
     peak = float(xp.max(xp.abs(values)))
     found = Moments(peak=peak if np.isfinite(peak) else 0.0, missing=mask_count)
     if raw.dtype.kind in "iu" and raw.dtype.itemsize == 8 and peak >= EXACT_INTEGERS:
-        found.inexact = int(np.count_nonzero((raw > EXACT_INTEGERS) | (raw < -EXACT_INTEGERS if raw.dtype.kind == "i" else False)))
+        found.inexact = int(
+            np.count_nonzero(
+                (raw > EXACT_INTEGERS) | (raw < -EXACT_INTEGERS if raw.dtype.kind == "i" else False)
+            )
+        )
     if not np.isfinite(peak):
         host = device.to_host(values)
         counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())

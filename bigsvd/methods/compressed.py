@@ -1,4 +1,4 @@
-"""Dask's randomized SVD (`dask.array.linalg.svd_compressed`; Halko, Martinsson & Tropp 2011, Alg. 4.3–4.4, 5.1)."""
+"""Dask's randomized SVD, `svd_compressed` (Halko, Martinsson & Tropp 2011, Alg. 4.3–4.4, 5.1)."""
 
 from __future__ import annotations
 

@@ -14,15 +14,15 @@ import numpy as np
 
 from bigsvd.certificate import Audit
 from bigsvd.device import Array, Device
+from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import run_pass
-from bigsvd.planning import PROBES
 from bigsvd.scratch import Scratch
 
 
 @dataclass(frozen=True)
 class ProductKernel:
-    """Y = B·P and Z = BᵀY for the block `block` (N×c) of scratch; the first `keep` columns of Y are stored."""
+    """Y = B·P and Z = BᵀY for `block` (N×c) of scratch; the first `keep` columns of Y are stored."""
 
     block: str
     y: str
@@ -91,7 +91,7 @@ class Subspace:
     @property
     def width(self) -> int:
         """L."""
-        return self.K.shape[1]
+        return int(self.K.shape[1])
 
     def append(self, Q: np.ndarray, Z: np.ndarray, name: str, offset: np.ndarray, mixing: np.ndarray) -> None:
         """Add an orthonormal block with Z = BᵀB·Q; B·Q = (Y − 1·offset)·mixing."""
@@ -123,7 +123,7 @@ class Subspace:
 def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float) -> np.ndarray:
     """An orthonormal basis of the strongest `width` directions of W outside span K (N, ≤width).
 
-    Orthogonalised against K twice (Giraud et al. 2005: twice is enough); directions below rounding are dropped.
+    Orthogonalised against K twice (Giraud et al. 2005: twice is enough); drops directions below rounding.
     """
     scale = np.linalg.norm(W)
     if scale == 0 or not np.isfinite(scale):
@@ -200,12 +200,16 @@ class KrylovRun:
         self.subspace.append(columns[:, :keep], Z[:, :keep], name, np.zeros(keep), np.eye(keep))
         self._next_block(Z[:, :keep])
 
-    def _absorb_corrected(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction) -> None:
+    def _absorb_corrected(
+        self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction
+    ) -> None:
         """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
         along = by.delta @ columns
         Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
         if not by.benign:
-            block = orthonormal_complement(Z[:, :keep], self.subspace.K, self.context.plan.width, self.matrix.eps)
+            block = orthonormal_complement(
+                Z[:, :keep], self.subspace.K, self.context.plan.width, self.matrix.eps
+            )
             self.block = block if block.shape[1] else self.block
             return
         columns = columns / by.ratio[:, None]
@@ -233,6 +237,7 @@ class KrylovRun:
         self.block = np.linalg.qr(self.subspace.K @ best)[0]
         self.subspace = self._empty()
         self.matrix.dtype = "float64"
+        self.probes = None
         self.exhausted = False
 
     def audit(self, ritz: Ritz, k: int) -> Audit | None:
@@ -246,7 +251,10 @@ class KrylovRun:
         inside = V.T @ W
         X, HX = W - V @ inside, ZW - ZV @ inside
         energies = np.maximum(np.einsum("ij,ij->j", X, HX), 0.0)
-        missing, expected = float(np.mean(energies)), max(0.0, self.matrix.norm_squared - float(np.sum(ritz.theta[:k])))
+        missing, expected = (
+            float(np.mean(energies)),
+            max(0.0, self.matrix.norm_squared - float(np.sum(ritz.theta[:k]))),
+        )
         spread = float(np.std(energies)) / np.sqrt(PROBES)
         floor = 1e3 * self.matrix.eps * self.matrix.norm_squared
         unseen = self._unseen(W, ZW)

@@ -9,7 +9,7 @@ import numpy as np
 from bigsvd.certificate import TwoSidedKernel
 from bigsvd.factors import FOLDER, chunk_lines
 from bigsvd.forming import LongFactor, Target
-from bigsvd.matrix import Correction, Matrix
+from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.passes import Context, run_pass
 from bigsvd.source import SourceFacts
@@ -24,8 +24,9 @@ class Triplets:
 
     Attributes:
         sigma: (k,) descending, prescaled. short: (N, k) orthonormal. beyond: computed values below the k-th.
-        residuals: (k,). basis: "ritz" or "two-sided", see `Certificate`. error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F where
-            a two-sided pass gave it. dropped: values below the noise floor that were left out.
+        residuals: (k,). basis: "ritz" or "two-sided", see `Certificate`. error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F
+            where a two-sided pass gave it. dropped: values below the noise floor that were left out.
+
     """
 
     sigma: np.ndarray
@@ -55,81 +56,122 @@ def noise_floor(matrix: Matrix, sigma_1: float) -> float:
     plan = matrix.context.plan
     data = np.dtype(SourceFacts.from_dict(plan.facts).dtype)
     eps = max(matrix.eps, float(np.finfo(data).eps) if data.kind == "f" and data.itemsize >= 4 else 0.0)
-    return eps * (10 * sigma_1 + 4 * np.sqrt(matrix.norm_squared) * (plan.rows**-0.5 + plan.cols**-0.5))
+    return eps * (10 * sigma_1 + 4 * float(matrix.norm_squared) ** 0.5 * (plan.rows**-0.5 + plan.cols**-0.5))
 
 
 def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
-    """The k leading Ritz triplets of a Krylov run, orthonormal to rounding, with the long factor written.
+    """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
     u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a Gram
-    matrix resolves, Y is orthonormalised by TSQR and residuals come from a two-sided pass if the tolerance needs it.
+    matrix resolves, Y is orthonormalised by TSQR instead, and if the tolerance needs more than that, by `_graded`.
     """
-    matrix, space, context = run.matrix, run.subspace, run.context
-    k = min(k, space.width)
+    matrix, space = run.matrix, run.subspace
     ritz = space.ritz(0)
-    squared = bool(ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0])
-    dtype = matrix.dtype
-    chunk_rows = chunk_lines(k, context.plan.rows, dtype)
-    if squared:
-        all_sigma, W = np.sqrt(ritz.theta), ritz.coordinates
-    else:
-        R = LongFactor(context, space.parts, np.eye(space.width), chunk_rows, "qr").triangle()
-        _, all_sigma, Wt = np.linalg.svd(R)
-        W = Wt.T
+    if k <= space.width and ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0]:
+        return _ritz_triplets(run, np.sqrt(ritz.theta), ritz.coordinates, k)
+    identity = np.eye(space.width)
+    R = LongFactor(matrix.context, space.parts, identity, identity, 1024).triangle()
+    _, sigma, Wt = np.linalg.svd(R)
+    solid = sigma > noise_floor(matrix, float(sigma[0]))
+    solid[0] = True
+    residuals = _ritz_residuals(run, sigma[solid][:k], Wt[solid][:k].T)
+    rounding = 100 * matrix.eps * (sigma[0] / sigma[solid][:k]) ** 2
+    if np.any((residuals > tol) & (rounding > tol)):
+        return _graded(run, sigma[solid], Wt[solid].T, k)
+    return _ritz_triplets(run, sigma, Wt.T, k)
+
+
+def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """‖BᵀB·v − σ²v‖/σ² for v = K·W, (k,), plus the rounding of BᵀB·v, below which it cannot be seen."""
+    residue = run.subspace.Z @ W - (run.subspace.K @ W) * sigma**2
+    seen = np.sqrt(np.einsum("ij,ij->j", residue, residue)) / sigma**2
+    return seen + run.matrix.eps * (sigma[0] / sigma) ** 2
+
+
+def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
+    """u = B·v/σ for v = K·W; values below the noise floor are dropped."""
+    matrix = run.matrix
     kept = max(1, int(np.sum(all_sigma[:k] > noise_floor(matrix, float(all_sigma[0])))))
-    sigma, W = all_sigma[:kept], W[:, :kept]
-    sigma, W, combine = _polish(context, space.parts, sigma, W, chunk_rows)
-    short = space.K @ W
-    signs = _signs(context, space.parts, short, combine, chunk_rows)
-    short, combine = short * signs, combine * signs
-    target, chunk_rows = long_target(context, kept, dtype)
-    LongFactor(context, space.parts, combine, chunk_rows, "write").write(target)
-    residue = (space.Z @ (W * signs)) - short * sigma**2
-    residuals = np.sqrt(np.einsum("ij,ij->j", residue, residue)) / sigma**2
-    triplets = Triplets(sigma, short, all_sigma[kept:], residuals, "ritz", None, k - kept)
-    unresolved = residuals > np.maximum(tol, 0)
-    if not squared and bool(np.any(unresolved & (100 * matrix.eps * (sigma[0] / sigma) ** 2 > tol))):
-        return certify_two_sided(matrix, triplets, target)
-    return triplets
+    long = _OrthonormalLong(run, W[:, :kept] / all_sigma[:kept])
+    # Y·W = U·(R·diag(σ)): the SVD of that core refits σ and both sides.
+    P, sigma, Ot = np.linalg.svd(long.R * all_sigma[:kept])
+    W = W[:, :kept] @ Ot.T
+    short, _ = long.publish(run.subspace.K @ W, P)
+    residuals = _ritz_residuals(run, sigma, W)
+    return Triplets(sigma, short, all_sigma[kept:], residuals, "ritz", None, k - kept)
 
 
-def _polish(
-    context: Context, parts: list, sigma: np.ndarray, W: np.ndarray, chunk_rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make U = Y·W/σ orthonormal to rounding (Cholesky QR, Yamamoto et al. 2015) and refit σ and W to it.
+def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
+    """Triplets of a spectrum too steep for BᵀB: B ≈ U0·(U0ᵀB) for U0 = orth(Y), by one pass, certified by another.
 
-    U = Q·R, so Y·W = Q·(R·diag(σ)); with the SVD P·σ'·Oᵀ of that core, U' = Q·P, W' = W·O.
+    Halko, Martinsson & Tropp 2011, Alg. 5.1, whose σ are accurate to rounding of σ₁ rather than of σ₁².
     """
-    combine = W / sigma
-    gram = LongFactor(context, parts, combine, chunk_rows, "gram").gram()
-    R = np.linalg.cholesky((gram + gram.T) / 2).T
-    P, refined, Ot = np.linalg.svd(R * sigma)
-    return refined, W @ Ot.T, combine @ np.linalg.solve(R, P)
+    matrix, context = run.matrix, run.matrix.context
+    long = _OrthonormalLong(run, W / sigma)
+    start = Target("graded/long", transposed=False)
+    shape = (context.plan.rows, sigma.size)
+    context.scratch.create(start.name, shape, (long.chunk_rows, sigma.size), matrix.dtype)
+    long.factor(np.eye(sigma.size), long.chunk_rows).write(start)
+    sums = _two_sided_pass(matrix, sigma, run.subspace.K @ W, start)
+    Q, core = np.linalg.qr(sums["back"])
+    P, found, Ot = np.linalg.svd(core)
+    kept = max(1, int(np.sum(found[:k] > noise_floor(matrix, float(found[0])))))
+    short, target = long.publish(Q @ P[:, :kept], Ot[:kept].T)
+    dropped = k - kept
+    triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, dropped)
+    return certify_two_sided(matrix, triplets, target)
 
 
-def _signs(context: Context, parts: list, short: np.ndarray, combine: np.ndarray, chunk_rows: int) -> np.ndarray:
-    """Signs that make the largest |entry| of each row of Vt positive."""
-    if context.plan.transposed:
-        return LongFactor(context, parts, combine, chunk_rows, "signs").signs()
-    largest = np.argmax(np.abs(short), axis=0)
-    return np.where(short[largest, np.arange(short.shape[1])] < 0, -1.0, 1.0)
+class _OrthonormalLong:
+    """U = (Y·C)·R⁻¹, orthonormal to rounding, by Cholesky QR of Y·C (Yamamoto et al. 2015)."""
+
+    def __init__(self, run: KrylovRun, combine: np.ndarray) -> None:
+        self._matrix = run.matrix
+        self._parts = run.subspace.parts
+        self._combine = combine
+        self.chunk_rows = chunk_lines(combine.shape[1], run.context.plan.rows, "float64")
+        gram = self._long(np.eye(combine.shape[1]), self.chunk_rows).gram()
+        self.R = np.linalg.cholesky((gram + gram.T) / 2).T
+
+    def _long(self, post: np.ndarray, chunk_rows: int) -> LongFactor:
+        return LongFactor(self._matrix.context, self._parts, self._combine, post, chunk_rows)
+
+    def factor(self, rotation: np.ndarray, chunk_rows: int) -> LongFactor:
+        """U·rotation."""
+        return self._long(np.linalg.solve(self.R, rotation), chunk_rows)
+
+    def publish(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, Target]:
+        """Write U·rotation as the result's long factor, and return the short one, with the contract's signs.
+
+        The largest |entry| of each row of Vt is positive.
+        """
+        context = self._matrix.context
+        if context.plan.transposed:
+            signs = self.factor(rotation, self.chunk_rows).signs()
+        else:
+            largest = np.argmax(np.abs(short), axis=0)
+            signs = np.where(short[largest, np.arange(short.shape[1])] < 0, -1.0, 1.0)
+        target, chunk_rows = long_target(context, short.shape[1], self._matrix.dtype)
+        self.factor(rotation * signs, chunk_rows).write(target)
+        return short * signs, target
 
 
 @dataclass(frozen=True)
 class TwoSidedResult:
-    """Measured by one pass: ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ, each (k,), uᵀBv (k,), and ‖B−U·S·Vᵀ‖_F/‖B‖_F."""
+    """Measured by one pass: ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ, each (k,), uᵀBv/σ (k,), and ‖B−U·S·Vᵀ‖_F/‖B‖_F."""
 
     left: np.ndarray
     right: np.ndarray
     rayleigh: np.ndarray
     error: float
-    correction: Correction | None
+    transposed: bool
 
 
-def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target) -> TwoSidedResult:
-    """A pass over the data for given factors, U and V taken as independent."""
+def _two_sided_pass(
+    matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target
+) -> dict[str, np.ndarray]:
+    """The sums of `TwoSidedKernel`, by a pass that also makes the matrix known if it is the first."""
     context, scratch = matrix.context, matrix.context.scratch
-    correction = None
     while True:
         name = f"pass-{matrix.passes:03d}"
         if not scratch.has(f"{name}/values"):
@@ -141,11 +183,14 @@ def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, targ
         result = run_pass(context, matrix.spec(name, kernel))
         matrix.costs.append(result)
         if known:
-            break
-        correction = matrix.learn(name, result)
-        if correction is not None:
-            break
-    sums = result.sums
+            return result.sums
+        if matrix.learn(name, result) is not None:
+            return result.sums
+
+
+def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target) -> TwoSidedResult:
+    """A pass over the data for given factors, U and V taken as independent."""
+    sums = _two_sided_pass(matrix, sigma, short, target)
     back = sums["back"] - short * sigma
     safe = np.where(sigma > 0, sigma, 1.0)
     product = (sigma[:, None] * sums["gram"] * sigma) * (short.T @ short)
@@ -154,9 +199,9 @@ def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, targ
     return TwoSidedResult(
         np.sqrt(sums["left"]) / safe,
         np.sqrt(np.einsum("ij,ij->j", back, back)) / safe,
-        rayleigh,
+        rayleigh / safe,
         float(np.sqrt(missing / matrix.norm_squared)) if matrix.norm_squared else 0.0,
-        correction,
+        matrix.context.plan.transposed,
     )
 
 

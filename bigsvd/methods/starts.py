@@ -27,14 +27,22 @@ def gaussian_block(matrix: Matrix, seed: int) -> np.ndarray:
 def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
     """The leading right vectors of the sampled rows, completed with Gaussian columns (N, l).
 
-    Also gives the matrix its first estimates of means, divisors and prescaling. At least a fifth of the block is
-    Gaussian, so that a biased sample cannot hide a direction.
+    Also gives the matrix its first estimates of means, divisors and prescaling. At least a fifth of the block
+    is Gaussian, so that a biased sample cannot hide a direction.
     """
     context = matrix.context
     scratch = context.scratch
     if scratch.recorded("start/done") is None:
         context.progress({"event": "sample", "rows": sum(b - a for a, b in context.plan.sample)})
-        arguments = (context.plan, context.source, scratch, context.device, matrix.transform, matrix.dtype, seed)
+        arguments = (
+            context.plan,
+            context.source,
+            scratch,
+            context.device,
+            matrix.transform,
+            matrix.dtype,
+            seed,
+        )
         context.client.submit(read_sample, *arguments, pure=False).result()
     found = scratch.recorded("start/done")
     if found is None or not found["usable"]:
@@ -57,7 +65,11 @@ def read_sample(
         at = 0
         for start, stop in plan.sample:
             span = slice(start, stop)
-            raw = source.read(slice(None, plan.cols), span).T if plan.transposed else source.read(span, slice(0, plan.cols))
+            raw = (
+                source.read(slice(0, plan.cols), span).T
+                if plan.transposed
+                else source.read(span, slice(0, plan.cols))
+            )
             wide, mask = transform.widen(device, raw)
             values[at : at + stop - start] = device.to_host(wide)
             masks.append(None if mask is None else device.to_host(mask))
@@ -68,25 +80,31 @@ def read_sample(
             return
         mask = None if masks[0] is None else np.concatenate([m for m in masks if m is not None])
         if transform.by_line:
-            lines = _lines_of(device, values, mask, rows=plan.transposed)
+            lines = _lines_of(device, values, mask, peak, rows=plan.transposed)
             values = transform.apply(device, values, mask, lines, rows=plan.transposed)
             if not plan.transposed:
                 scratch.write("start/lines", lines.stacked())
         scale = float(np.max(np.abs(values)))
-        block = _leading(device, (values / scale if scale else values).astype(dtype, copy=False), plan.width, seed)
+        block = _leading(
+            device, (values / scale if scale else values).astype(dtype, copy=False), plan.width, seed
+        )
         scratch.write("start/block", block)
         scratch.record("start/done", {"usable": True, "peak": peak})
 
 
-def _lines_of(device: Device, values: np.ndarray, mask: np.ndarray | None, *, rows: bool) -> Lines:
-    """Mean and divisor of the lines of the sample."""
+def _lines_of(
+    device: Device, values: np.ndarray, mask: np.ndarray | None, peak: float, *, rows: bool
+) -> Lines:
+    """Mean and divisor of the lines of the sample, whose largest entry is `peak`: its square may overflow."""
+    exponent = int(np.log2(peak))
+    values = np.ldexp(values, -exponent)
     sums = LineSums(np.mean(values, axis=1 if rows else 0), values.shape[1 if rows else 0])
     sums.add(device, values, mask, rows=rows, at=slice(None))
-    return sums.lines()
+    return Lines(*np.ldexp(sums.lines(2.0**-exponent).stacked(), exponent))
 
 
 def _leading(device: Device, sample: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Leading right vectors of the sample by subspace iteration (Halko et al. 2011, Alg. 4.4), plus Gaussian."""
+    """Leading right vectors of the sample by subspace iteration (Halko et al. 2011, Alg. 4.4) + Gaussian."""
     narrow = min(width - int(np.ceil(_GAUSSIAN_SHARE * width)), *sample.shape)
     S = device.to_device(sample)
     Q = np.linalg.qr(gaussian(seed, 0, (sample.shape[1], narrow)))[0]

@@ -16,7 +16,7 @@ from bigsvd.passes import run_pass
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source
-from bigsvd.transform import Lines, LineSums, Transform
+from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,7 @@ def prepared_array(matrix: Matrix) -> Any:
     """B as a Dask array, a panel a chunk, centred and scaled."""
     context = matrix.context
     plan, dtype = context.plan, matrix.dtype
-    read = partial(
-        read_panel, plan, context.source, context.device, matrix.transform, matrix.lines, dtype
-    )
+    read = partial(read_panel, plan, context.source, context.device, matrix.transform, matrix.lines, dtype)
     panels = [plan.panel(index) for index in range(plan.panels)]
     blocks = [
         da.from_delayed(delayed(read, pure=True)(start, stop), shape=(stop - start, plan.cols), dtype=dtype)
@@ -72,16 +70,29 @@ def prepared_array(matrix: Matrix) -> Any:
 
 
 def read_panel(
-    plan: Plan, source: Source, device: Device, transform: Transform, lines: Lines | None, dtype: str, start: int, stop: int
+    plan: Plan,
+    source: Source,
+    device: Device,
+    transform: Transform,
+    lines: Lines | None,
+    dtype: str,
+    start: int,
+    stop: int,
 ) -> Array:
     """One panel of B on the device, in a worker."""
     rows = slice(start, stop)
-    raw = source.read(slice(0, plan.cols), rows).T if plan.transposed else source.read(rows, slice(0, plan.cols))
+    raw = (
+        source.read(slice(0, plan.cols), rows).T
+        if plan.transposed
+        else source.read(rows, slice(0, plan.cols))
+    )
     values, mask = transform.widen(device, raw)
     if transform.by_line:
         if plan.transposed:
-            sums = LineSums(np.asarray(device.to_host(device.xp.mean(values, axis=1)), dtype=np.float64), plan.cols)
+            sums = LineSums(guess_of_rows(device, values), plan.cols)
             sums.add(device, values, mask, rows=True, at=slice(None))
-            lines = sums.lines()
-        values = transform.apply(device, values, mask, lines or Lines.neutral(plan.cols), rows=plan.transposed)
+            lines = sums.lines(transform.unit)
+        values = transform.apply(
+            device, values, mask, lines or Lines.neutral(plan.cols), rows=plan.transposed
+        )
     return device.xp.astype(values, getattr(device.xp, dtype), copy=False)

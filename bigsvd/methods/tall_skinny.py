@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets, certify_two_sided, long_target
+from bigsvd.methods.result import Triplets, certify_two_sided, long_target, noise_floor
 from bigsvd.methods.statistics import prepared_array, statistics_pass
 
 
@@ -26,14 +26,18 @@ def tall_skinny(matrix: Matrix, k: int) -> Triplets:
 
 
 def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
-    """Compute Dask factors of B, the long one straight into scratch, with the contract's signs; certify them."""
+    """Compute Dask factors of B with the contract's signs, the long one straight into scratch; certify them."""
     context = matrix.context
-    k = int(U.shape[1])
-    s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client)
-    short = np.asarray(Vt, dtype=np.float64).T
+    asked = int(U.shape[1])
+    s, Vt, extremes = dask.compute(
+        s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client
+    )
+    s = np.asarray(s, dtype=np.float64)
+    k = max(1, int(np.sum(s > noise_floor(matrix, float(s[0])))))
+    s, U, short = s[:k], U[:, :k], np.asarray(Vt, dtype=np.float64).T[:, :k]
     if not context.plan.transposed:
         extremes = short[np.argmax(np.abs(short), axis=0), np.arange(k)]
-    signs = np.where(extremes < 0, -1.0, 1.0)
+    signs = np.where(extremes[:k] < 0, -1.0, 1.0)
     target, chunk_rows = long_target(context, k, matrix.dtype)
     U = (U * signs).astype(matrix.dtype).rechunk({0: chunk_rows, 1: k})
     da.store(
@@ -43,7 +47,7 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
         compute=True,
         scheduler=context.client,
     )
-    found = Triplets(np.asarray(s, dtype=np.float64), short * signs, np.zeros(0), np.zeros(k), "two-sided", None, 0)
+    found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k)
     return certify_two_sided(matrix, found, target)
 
 
@@ -60,7 +64,11 @@ def zero_triplets(matrix: Matrix, k: int) -> Triplets:
     target, _ = long_target(context, k, matrix.dtype)
     array = context.scratch.open(target.name)
     for start, stop in (plan.panel(index) for index in range(plan.panels)):
-        rows = np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop] if plan.rows <= k else _unit_rows(start, stop, k)
+        rows = (
+            np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop]
+            if plan.rows <= k
+            else _unit_rows(start, stop, k)
+        )
         if target.transposed:
             array[:, start:stop] = rows.T
         else:

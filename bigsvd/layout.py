@@ -1,0 +1,220 @@
+"""Orientation, panels and block widths of a plan, and the memory they take: pure arithmetic.
+
+B is the matrix as it is streamed: A, or Aᵀ when `transposed`; it is M×N, panels are rows of B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bigsvd.errors import MemoryBudgetError, RankError
+from bigsvd.request import Request
+from bigsvd.source import SourceFacts
+from bigsvd.text import human_bytes, round_up
+
+PROBES = 10
+_AUTO_WIDTH_K = 64
+_PANEL_BYTES = 64 * 2**20
+_SLAB_BYTES = 4 * 2**20
+_MAX_DENSE_WIDTH = 768
+_ZARR_CONCURRENCY = 10
+_SLACK = 0.15
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine allows: bytes for this run's working set and panels multiplied at the same time."""
+
+    budget_bytes: int
+    threads: int
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One orientation with its panels and block widths.
+
+    Attributes:
+        M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
+        unit_rows, unit_cols: chunks of B, which are never cut.
+        panel_rows, tile_cols, reads_per_pass, width, max_width: as in `Plan`.
+        fits: whether the memory it takes is within the budget.
+
+    """
+
+    transposed: bool
+    M: int
+    N: int
+    k: int
+    itemsize: int
+    unit_rows: int
+    unit_cols: int
+    panel_rows: int
+    tile_cols: int
+    reads_per_pass: int
+    width: int
+    max_width: int
+    fits: bool
+
+    @property
+    def tiled(self) -> bool:
+        """Whether a panel is read in several tiles, and so more than once a pass."""
+        return self.tile_cols < self.N
+
+
+def choose_layout(
+    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str
+) -> tuple[Layout, int]:
+    """The layout that reads least, then has the smaller basis; and how many lanes of it fit at a time.
+
+    What one lane allows decides orientation and tiling, so that they do not depend on the number of threads.
+    """
+    alone = replace(limits, threads=1)
+    single = min(
+        (
+            _lay_out(method, request, facts, alone, dtype, transposed=transposed)
+            for transposed in (False, True)
+        ),
+        key=lambda layout: (not layout.fits, layout.reads_per_pass, layout.N),
+    )
+    for threads in range(limits.threads, 1, -1):
+        more = replace(limits, threads=threads)
+        layout = _lay_out(method, request, facts, more, dtype, transposed=single.transposed)
+        if layout.fits and layout.tiled == single.tiled:
+            return layout, threads
+    return single, 1
+
+
+def _lay_out(
+    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str, *, transposed: bool
+) -> Layout:
+    """The first candidate of this orientation that fits, else the one that needs least."""
+
+    def needed(layout: Layout) -> int:
+        return sum(memory_terms(method, request, layout, limits.threads, dtype).values())
+
+    tried = []
+    for layout in _candidates(method, request, facts, limits, dtype, transposed=transposed):
+        if needed(layout) <= limits.budget_bytes:
+            return layout
+        tried.append(layout)
+    return replace(min(tried, key=needed), fits=False)
+
+
+def _candidates(
+    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str, *, transposed: bool
+) -> Iterator[Layout]:
+    """Panels of whole rows, large ones first, then tiles; each with a large basis before a small one.
+
+    The last of each kind do not depend on the budget: a larger one refuses nothing that a smaller accepts.
+    """
+    M, N = facts.shape[::-1] if transposed else facts.shape
+    unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
+    k = _wanted_rank(request, (M, N), dtype)
+    width = min(N, max(3 * k, k + 40))
+    basis_share = int(0.3 * limits.budget_bytes / (16 * N))
+    least_width = min(N, 2 * width)
+    max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
+    base = Layout(
+        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, least_width, fits=True
+    )
+    wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // (2 * limits.threads)))
+    for max_width in dict.fromkeys(max_widths):
+        for units in _halvings(max(1, wanted // unit_rows)):
+            yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
+    if method != "krylov":  # the other methods need whole rows
+        return
+    by_line = request.center or request.scale or request.missing == "mean"
+    tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=3 if transposed and by_line else 2)
+    for max_width in dict.fromkeys(max_widths):
+        for units in _halvings(-(-N // unit_cols) // 2):
+            yield replace(tiled, tile_cols=units * unit_cols, max_width=max_width)
+
+
+def _wanted_rank(request: Request, shape: tuple[int, int], dtype: str) -> int:
+    """k, or for ``k="auto"`` what the block is sized for."""
+    if isinstance(request.k, int):
+        return request.k
+    if request.max_bytes is None:
+        return min(_AUTO_WIDTH_K, *shape)
+    one = np.dtype(dtype).itemsize * sum(shape) + 8
+    k = min(*shape, request.max_bytes // one)
+    if k == 0:
+        raise RankError(
+            f"max_bytes={request.max_bytes} holds no triplet: one takes {one} bytes", "allow at least that"
+        )
+    return k
+
+
+def _halvings(count: int) -> list[int]:
+    """count, count/2, ..., 1; nothing for 0."""
+    return [count >> shift for shift in range(count.bit_length())]
+
+
+def memory_terms(method: str, request: Request, layout: Layout, threads: int, dtype: str) -> dict[str, int]:
+    """Bytes of the working set by what they hold, for `threads` lanes at a time."""
+    wide = np.dtype(dtype).itemsize
+    columns = layout.width + PROBES
+    terms = _basis_memory(layout.N, layout.width, layout.max_width, wide, threads)
+    panel_bytes = layout.panel_rows * min(layout.tile_cols, layout.N) * layout.itemsize
+    chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
+    in_flight = min(_ZARR_CONCURRENCY, chunks)
+    terms["panels, two a lane"] = 2 * threads * panel_bytes
+    terms["chunks being decoded"] = (
+        2 * threads * in_flight * layout.unit_rows * layout.unit_cols * layout.itemsize
+    )
+    terms["widened slabs"] = threads * _slab_memory(layout.M, layout.tile_cols, dtype)
+    terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * wide
+    if method == "gram":
+        terms["Gram matrices"] = layout.N**2 * (threads * (8 + wide) + 3 * 8)
+    if method == "tall_skinny" or (method == "compressed" and request.compute is False):
+        terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * wide
+    if method == "compressed":
+        terms["Dask's tall blocks"] = (
+            4 * layout.M * columns * wide + 2 * threads * panel_bytes * wide // layout.itemsize
+        )
+    terms["allocator slack"] = int(_SLACK * sum(terms.values()))
+    return terms
+
+
+def _basis_memory(N: int, width: int, max_width: int, wide: int, threads: int) -> dict[str, int]:
+    columns = width + PROBES
+    lanes = threads * N * columns * (8 + 2 * wide) + N * columns * (8 + wide)
+    return {
+        "basis K and products Z (driver)": 16 * N * (max_width + PROBES),
+        "small dense work (driver)": 8 * (4 * N * columns + 6 * max_width**2),
+        "block and its partial sums (lanes)": lanes,
+    }
+
+
+def slab_rows(cols: int, dtype: str) -> int:
+    """Rows of B that are widened and multiplied at a time, so that they stay in cache."""
+    return max(16, _SLAB_BYTES // (cols * np.dtype(dtype).itemsize))
+
+
+def _slab_memory(M: int, N: int, dtype: str) -> int:
+    """The widened slab, and in the first pass its float64 copy and their temporaries."""
+    return min(M, slab_rows(N, dtype)) * N * (2 * np.dtype(dtype).itemsize + 16)
+
+
+def refusal(method: str, layout: Layout, terms: dict[str, int], budget_bytes: int) -> MemoryBudgetError:
+    """Names the greatest terms, both numbers and what to change."""
+    total = sum(terms.values())
+    by_size = sorted(terms, key=lambda term: -terms[term])
+    parts = ", ".join(f"{term} {human_bytes(terms[term])}" for term in by_size[:3])
+    cures = {
+        "whole matrix held by Dask": "use method='krylov', which streams",
+        "Dask's tall blocks": "use method='krylov', which keeps them on disk",
+        "Gram matrices": "use method='krylov'",
+        "basis K and products Z (driver)": "ask for a smaller k",
+        "small dense work (driver)": "ask for a smaller k",
+        "block and its partial sums (lanes)": "ask for a smaller k",
+    }
+    cure = cures.get(by_size[0], f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
+    return MemoryBudgetError(
+        f"method {method} needs {human_bytes(total)} ({parts}) but the budget is {human_bytes(budget_bytes)}",
+        f"{cure}, or raise memory to {human_bytes(round_up(total))}",
+    )

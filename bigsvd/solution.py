@@ -1,0 +1,147 @@
+"""What a run ends with: `Solution`, its certificate in the input's own units, and the sealed factors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bigsvd.certificate import Audit, Certificate, angle_bounds, relative_error, sigma_bounds
+from bigsvd.errors import BigsvdError
+from bigsvd.factors import FOLDER, check_store, chunk_lines, open_factors, seal
+from bigsvd.matrix import Matrix
+from bigsvd.methods.result import Triplets
+from bigsvd.monitor import MemoryMonitor
+from bigsvd.passes import Context
+from bigsvd.planning import Plan
+from bigsvd.request import Request
+from bigsvd.source import SourceFacts
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Triplets of B and everything that is said about them."""
+
+    matrix: Matrix
+    triplets: Triplets
+    converged: bool
+    reason: str
+    audit: Audit | None
+    excess: float | None
+    passes: float
+    seconds: float
+
+
+def certify(solution: Solution, request: Request) -> Certificate:
+    """The certificate of a solution, in the input's own units."""
+    matrix, t = solution.matrix, solution.triplets
+    exponent = matrix.transform.result_exponent
+    sigma, norm = t.sigma, matrix.norm_squared**0.5
+    # Sums are float64; what rounds them is the precision of the products, a random walk over many terms.
+    error, floor = relative_error(
+        sigma, norm, matrix.eps * 2**-6 if matrix.dtype == "float32" else matrix.eps
+    )
+    angles = angle_bounds(t.residuals, sigma, t.beyond, matrix.eps)
+    worst = float(np.max(t.residuals, initial=0.0))
+    return Certificate(
+        relative_error=t.error if t.error is not None else error,
+        relative_error_floor=floor,
+        frobenius_norm=float(np.ldexp(norm, -exponent)),
+        max_residual=worst,
+        residuals=tuple(map(float, t.residuals)),
+        sigma_bounds=tuple(map(float, sigma_bounds(t.residuals, sigma, matrix.eps))),
+        angle_bounds=tuple(map(float, angles)),
+        identifiable=tuple(bool(bound < 0.5) for bound in angles),
+        numerical_rank=int(np.sum(sigma > 0)),
+        noise_floor=float(np.ldexp(matrix.eps * (sigma[0] if sigma.size else 0.0), -exponent)),
+        tol=request.tol,
+        stop=request.stop,
+        converged=solution.converged,
+        excess_error=solution.excess,
+        basis=t.basis,
+        audit=solution.audit and _unscaled(solution.audit, exponent),
+        warnings=tuple(_notes(solution, request, worst)),
+    )
+
+
+def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
+    """What a reader of the certificate must be told in words."""
+    matrix, t = solution.matrix, solution.triplets
+    notes = list(filter(None, [solution.reason]))
+    if not solution.converged:
+        why = "; ".join(notes) or "no further direction"
+        notes = [f"tolerance {request.tol:g} not reached ({why}): {worst:.2e}"]
+    if t.dropped:
+        asked = t.sigma.size + t.dropped
+        notes.append(f"numerical rank {t.sigma.size} < k={asked}: {t.dropped} triplets below noise dropped")
+    if matrix.moments.inexact:
+        notes.append(f"{matrix.moments.inexact} integers beyond 2^53 were rounded to float64")
+    constant = matrix.moments.constant
+    if constant and matrix.transform.scale:
+        notes.append(f"{constant} constant column(s) were scaled by 1")
+    if solution.audit is not None and solution.audit.flagged:
+        notes.append("the audit saw energy that the basis missed")
+    return notes
+
+
+def _unscaled(audit: Audit, exponent: int) -> Audit:
+    return replace(
+        audit,
+        spectral_error=float(np.ldexp(audit.spectral_error, -exponent)),
+        unseen_sigma=float(np.ldexp(audit.unseen_sigma, -exponent)),
+    )
+
+
+def write_factors(solution: Solution, context: Context, request: Request, monitor: MemoryMonitor) -> None:
+    """Complete the factor folder beside the long factor, check it, seal it."""
+    scratch, plan, matrix = context.scratch, context.plan, solution.matrix
+    t = solution.triplets
+    k, dtype = t.sigma.size, matrix.dtype
+    rows = chunk_lines(k, plan.cols, dtype)
+    if plan.transposed:
+        scratch.create(f"{FOLDER}/U", t.short.shape, (rows, k), dtype)[...] = t.short.astype(dtype)
+    else:
+        scratch.create(f"{FOLDER}/Vt", t.short.T.shape, (k, rows), dtype)[...] = t.short.T.astype(dtype)
+    scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.result_exponent))
+    lines = matrix.column_lines()
+    if lines is not None and request.center:
+        scratch.write(f"{FOLDER}/mean", lines[0])
+    if lines is not None and request.scale:
+        scratch.write(f"{FOLDER}/scale", lines[1])
+    attributes = {
+        "request": request.to_dict(),
+        "plan": json.loads(plan.to_json()),
+        "certificate": certify(solution, request).to_dict(),
+        "source": SourceFacts.from_dict(plan.facts).to_dict(),
+        "costs": _costs(solution, plan, monitor),
+    }
+    seal(scratch, attributes)
+    findings = check_store(open_factors(scratch.path / FOLDER))
+    if findings:
+        raise BigsvdError(
+            f"the factors failed their own check ({findings[0]})", "report this: it is a defect of bigsvd"
+        )
+
+
+def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, Any]:
+    """What the run took: passes, bytes, seconds, memory."""
+    matrix = solution.matrix
+    costs = matrix.costs
+    return {
+        "method": plan.method,
+        "passes": solution.passes,
+        "bytes_read": int(
+            sum(c.bytes_read for c in costs) + (solution.passes - len(costs)) * plan.bytes_per_pass
+        ),
+        "encoded_bytes_read": sum(c.encoded_bytes for c in costs),
+        "seconds": solution.seconds,
+        "pass_seconds": [c.seconds for c in costs],
+        "peak_memory_bytes": monitor.peak_bytes,
+        "baseline_memory_bytes": monitor.baseline_bytes,
+        "planned_memory_bytes": plan.memory_bytes,
+        "filled_chunks": costs[0].filled_chunks if costs else 0,
+        "missing_entries": matrix.moments.missing,
+        "retries": sum(c.retries for c in costs),
+    }

@@ -1,0 +1,179 @@
+"""The house: imports go downwards only, every foreign library has its owners, `import bigsvd` is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import bigsvd
+
+ROOT = Path(bigsvd.__file__).parent
+
+# From the bottom up: a module imports only what stands above it in this list.
+LAYERS = (
+    "errors",
+    "text",
+    "request",
+    "device",
+    "source",
+    "monitor",
+    "layout",
+    "planning",
+    "scratch",
+    "transform",
+    "passes",
+    "certificate",
+    "matrix",
+    "rank",
+    "reconstruct",
+    "factors",
+    "output",
+    "methods",
+    "methods.krylov",
+    "forming",
+    "methods.result",
+    "methods.starts",
+    "methods.gram",
+    "methods.statistics",
+    "methods.tall_skinny",
+    "methods.compressed",
+    "solution",
+    "solve",
+    "verify",
+    "console",
+    "demo",
+    "cli",
+    "__init__",
+)
+
+OWNERS: dict[str, frozenset[str]] = {
+    "cupy": frozenset({"device"}),
+    "zarr": frozenset({"source", "factors", "reconstruct", "scratch", "demo"}),
+    "dask": frozenset({"methods.tall_skinny", "methods.compressed", "methods.statistics", "reconstruct"}),
+    "distributed": frozenset({"passes", "solve", "verify", "cli"}),
+    "click": frozenset({"cli"}),
+    "matplotlib": frozenset({"rank"}),
+    "torch": frozenset(),
+}
+LAZY = (("cli", "distributed"), ("reconstruct", "dask"), ("rank", "matplotlib"), ("device", "cupy"))
+HEAVY = ("dask", "distributed", "cupy", "torch", "matplotlib", "click")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: who imports what, and whether already when it is itself imported."""
+
+    importer: str
+    name: str
+    at_import: bool
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
+
+
+def named(node: ast.AST) -> list[str]:
+    """What an import statement, or a call of `import_module` with a literal, names."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(module), names=names, level=0):
+            return [f"{module}.{alias.name}" for alias in names]
+        case ast.Call(
+            func=ast.Attribute(attr="import_module") | ast.Name(id="import_module"),
+            args=[ast.Constant(value=str(module)), *_],
+        ):
+            return [module]
+    return []
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports_of(importer: str) -> list[Import]:
+    """Every import in a module, those in functions and for the type checker included."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, *, at_import: bool) -> None:
+        found.extend(Import(importer, name, at_import) for name in named(node))
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or only_for_types(node)
+        for child in ast.iter_child_nodes(node):
+            visit(child, at_import=at_import and not inside)
+
+    visit(MODULES[importer], at_import=True)
+    return found
+
+
+IMPORTS = [found for importer in MODULES for found in imports_of(importer)]
+
+
+def own_module(name: str) -> str | None:
+    """The module of the package that an imported name stands for or lies in; None for a foreign one."""
+    package, *parts = name.split(".")
+    if package != "bigsvd":
+        return None
+    while parts and ".".join(parts) not in MODULES:
+        parts.pop()
+    return ".".join(parts) or "__init__"
+
+
+def test_the_table_names_every_module_once() -> None:
+    assert sorted(LAYERS) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("importer", sorted(MODULES))
+def test_imports_go_downwards_only(importer: str) -> None:
+    rank = {name: place for place, name in enumerate(LAYERS)}
+    upwards = [
+        f"{importer} imports {target}"
+        for found in IMPORTS
+        if found.importer == importer
+        and (target := own_module(found.name)) is not None
+        and rank[target] >= rank[importer]
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("importer", sorted(MODULES))
+def test_imports_are_absolute(importer: str) -> None:
+    nodes = ast.walk(MODULES[importer])
+    assert [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level] == []
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_each_library_is_imported_by_its_owners_only(library: str) -> None:
+    assert {found.importer for found in IMPORTS if found.name.split(".")[0] == library} == OWNERS[library]
+
+
+@pytest.mark.parametrize(("importer", "library"), LAZY)
+def test_lazily_imported(importer: str, library: str) -> None:
+    at_import = [
+        found.at_import
+        for found in IMPORTS
+        if found.importer == importer and found.name.split(".")[0] == library
+    ]
+    assert at_import
+    assert not any(at_import)
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    script = f"import sys, bigsvd; print([name for name in {HEAVY!r} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_public_names_are_those_listed_and_nothing_else() -> None:
+    for name in bigsvd.__all__:
+        assert getattr(bigsvd, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'pinv'"):
+        bigsvd.pinv  # noqa: B018

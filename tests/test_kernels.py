@@ -1,0 +1,167 @@
+"""Kernels are written once against an array namespace: NumPy, strict arrays and CuPy give the same sums.
+
+`array_api_strict` refuses silent conversion to NumPy as CuPy does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from bigsvd.certificate import TwoSidedKernel
+from bigsvd.device import CpuDevice, Device, choose_device
+from bigsvd.errors import DeviceError
+from bigsvd.methods.gram import GramKernel
+from bigsvd.methods.krylov import ProductKernel
+from bigsvd.passes import Kernel, Operator
+from bigsvd.scratch import Scratch
+from bigsvd.transform import Lines, LineSums, Transform, inspect
+
+M, N, K = 37, 11, 4
+
+
+@dataclass(frozen=True)
+class StrictDevice:
+    """A CPU device whose arrays convert only through `to_device` and `to_host`."""
+
+    name: str = "strict"
+
+    @property
+    def xp(self) -> Any:
+        return array_api_strict
+
+    def to_device(self, host: np.ndarray) -> Any:
+        return array_api_strict.asarray(host)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return np.from_dlpack(array)
+
+    def memory_bytes(self) -> int:
+        return 2**30
+
+
+@contextmanager
+def _gpu() -> Iterator[Device]:
+    yield choose_device("gpu")[0]
+
+
+def _has_gpu() -> bool:
+    try:
+        choose_device("gpu")
+    except DeviceError:
+        return False
+    return True
+
+
+@pytest.fixture(
+    params=[
+        "strict",
+        pytest.param("gpu", marks=[pytest.mark.gpu, pytest.mark.skipif(not _has_gpu(), reason="no CUDA GPU")]),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> Device:
+    return StrictDevice() if request.param == "strict" else choose_device("gpu")[0]
+
+
+def run_kernel(kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+    operator: Operator = kernel.start(scratch, device, dtype)
+    parts = []
+    everything = slice(0, A.shape[1])
+    for start in range(0, A.shape[0], 10):
+        rows = slice(start, min(A.shape[0], start + 10))
+        slab = device.xp.astype(device.to_device(np.ascontiguousarray(A[rows])), getattr(device.xp, dtype), copy=False)
+        y = operator.forward(slab, everything)
+        operator.backward(slab, y, rows, everything)
+        if y is not None:
+            parts.append(device.to_host(y))
+    if parts:
+        operator.finish_panel(np.concatenate(parts), slice(0, A.shape[0]))
+    return operator.sums()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_agree_with_numpy_and_with_algebra(device: Device, dtype: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    A, P, U, s = rng.standard_normal((M, N)), rng.standard_normal((N, K)), rng.standard_normal((M, K)), np.ones(K)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    for where in (CpuDevice(), device):
+        scratch = Scratch(tmp_path / where.name.replace(" ", "-"))
+        scratch.write("p", P)
+        scratch.write("u", U)
+        scratch.write("s", s)
+        scratch.create("y", (M, K), (M, K), dtype)
+        product = run_kernel(ProductKernel("p", "y", K), scratch, where, A, dtype)
+        assert np.allclose(product["z"], A.T @ A @ P, rtol=tolerance, atol=100 * tolerance)
+        assert np.allclose(scratch.read("y"), A @ P, rtol=tolerance, atol=10 * tolerance)
+        gram = run_kernel(GramKernel(N), scratch, where, A, dtype)
+        assert np.allclose(gram["gram"], A.T @ A, atol=100 * tolerance)
+        both = run_kernel(TwoSidedKernel("p", "u", "s", transposed=False), scratch, where, A, dtype)
+        assert np.allclose(both["back"], A.T @ U, atol=100 * tolerance)
+        assert np.allclose(both["core"], U.T @ A @ P, atol=100 * tolerance)
+        assert np.allclose(both["left"], np.sum((A @ P - U * s) ** 2, axis=0), rtol=1e3 * tolerance)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("missing", ["none", "mean", "zero"])
+@pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
+def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, *, rows: bool) -> None:
+    rng = np.random.default_rng(1)
+    raw = rng.integers(0, 5, (M, N)).astype(dtype)
+    missing_value = 4.0
+    transform = Transform(3, missing, missing_value if missing != "none" else None, center=True, scale=True)
+    results = []
+    for where in (CpuDevice(), device):
+        values, mask = transform.widen(where, raw)
+        sums = LineSums(np.zeros(M if rows else N), N if rows else M)
+        sums.add(where, values, mask, rows=rows, at=slice(None))
+        lines = sums.lines(1.0)
+        results.append(where.to_host(transform.apply(where, values, mask, lines, rows=rows)))
+    wanted = raw.astype(np.float64) * 8
+    gone = raw == missing_value
+    axis = 1 if rows else 0
+    if missing == "zero":
+        wanted[gone] = 0
+    if missing == "mean":
+        wanted = np.where(gone, np.nan, wanted)
+        wanted = np.where(gone, np.nanmean(wanted, axis=axis, keepdims=True), wanted)
+    wanted = wanted - wanted.mean(axis=axis, keepdims=True)
+    wanted = wanted / wanted.std(axis=axis, keepdims=True)
+    assert np.allclose(results[0], wanted, atol=1e-12)
+    assert np.allclose(results[1], results[0], atol=1e-12)
+
+
+def test_inspect_finds_what_is_not_finite(device: Device) -> None:
+    raw = np.ones((M, N), dtype=np.float32)
+    raw[5, 3], raw[5, 2], raw[20, 1] = np.nan, np.inf, -np.inf
+    values, _ = Transform().widen(device, raw)
+    for transposed, first in ((False, (105, 12)), (True, (11, 120))):
+        found = inspect(device, raw, values, 0, (100, 10), transposed=transposed)
+        assert found.nonfinite == (1, 1, 1)
+        assert found.first == first
+    clean, _ = Transform().widen(device, np.full((M, N), -7.5, dtype=np.float32))
+    assert inspect(device, raw, clean, 0, (0, 0), transposed=False).peak == 7.5
+
+
+def test_constant_lines_are_divided_by_one() -> None:
+    sums = LineSums(np.array([0.1, 0.0]), 3)
+    column = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]])
+    sums.add(CpuDevice(), column, None, rows=False, at=slice(None))
+    lines: Lines = sums.lines(1.0)
+    assert lines.divisor[0] == 1
+    assert lines.divisor[1] == pytest.approx(np.std([1, 2, 3]))
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_reason() -> None:
+    if _has_gpu():
+        assert choose_device("auto")[0].name != "cpu"
+        return
+    with pytest.raises(DeviceError, match="CuPy is not installed|no usable CUDA device"):
+        choose_device("gpu")
+    assert choose_device("auto")[0].name == "cpu"

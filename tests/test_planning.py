@@ -1,0 +1,399 @@
+"""A plan is pure arithmetic: it covers the data once, stays in its budget, says so, and survives JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bigsvd.errors import MemoryBudgetError, PlanError, RankError
+from bigsvd.layout import Limits
+from bigsvd.planning import Plan, make_plan
+from bigsvd.request import Request, parse_bytes
+from bigsvd.source import SourceFacts
+from bigsvd.text import human_bytes, round_up
+
+DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
+FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")
+LIMITS = Limits(10**9, 4)
+SIZE = re.compile(r"([0-9.]+ [kMGTP]?B)")
+
+unhurried = settings(deadline=None)  # the machines that run this are shared
+quick = settings(deadline=None, max_examples=60)
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> SourceFacts:
+    """Matrices of one entry up to half a terabyte, tall and wide, in chunks of any shape."""
+    sides = st.one_of(st.integers(1, 40), st.integers(1, 3_000), st.integers(1, 600_000))
+    m, n = draw(sides), draw(sides)
+    chunks = draw(st.integers(1, m)), draw(st.integers(1, n))
+    assume(m * n < 10**11)
+    assume((m // chunks[0]) * (n // chunks[1]) < 10**6)
+    return SourceFacts("data.zarr", (m, n), draw(st.sampled_from(DTYPES)), chunks, "f")
+
+
+@st.composite
+def requests(draw: st.DrawFn, facts: SourceFacts, method: str | None = None) -> Request:
+    method = method or draw(
+        st.sampled_from(["auto", "krylov", "krylov", "gram", "tall_skinny", "compressed"])
+    )
+    k: Any = draw(st.integers(1, min(*facts.shape, 300)))
+    if method in ("auto", "krylov"):
+        k = draw(st.sampled_from([k, k, "auto"]))
+    return Request(
+        "data.zarr",
+        k,
+        method=method,  # type: ignore[arg-type]
+        tol=draw(st.sampled_from([1e-2, 1e-8])),
+        center=draw(st.booleans()),
+        scale=draw(st.booleans()),
+        missing=draw(st.sampled_from(["none", "mean"])),
+        max_passes=draw(st.sampled_from([None, 1, 4])),
+        seed=draw(st.integers(0, 3)),
+    )
+
+
+limits = st.builds(Limits, st.integers(10**5, 10**10), st.integers(1, 16))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan that there is: where a budget refuses, ten thousand times more does not."""
+    facts, asked = draw(sources()), draw(limits)
+    request = draw(requests(facts))
+    try:
+        return make_plan(request, facts, asked)
+    except MemoryBudgetError:
+        return make_plan(request, facts, replace(asked, budget_bytes=10**16))
+
+
+def units(plan: Plan) -> tuple[int, int]:
+    """Chunk rows and columns of B."""
+    rows, cols = plan.facts["chunks"]
+    return (cols, rows) if plan.transposed else (rows, cols)
+
+
+def covers(spans: Any, length: int) -> bool:
+    """Whether non-empty ranges follow one another from 0 to `length`."""
+    spans = list(spans)
+    joined = all(a[1] == b[0] for a, b in itertools.pairwise(spans))
+    return bool(spans[0][0] == 0 and spans[-1][1] == length and joined and all(a < b for a, b in spans))
+
+
+# What a plan covers
+
+
+@unhurried
+@given(plans())
+def test_panels_tiles_and_lanes_cover_everything_once_and_in_order(plan: Plan) -> None:
+    assert sorted([plan.rows, plan.cols]) == sorted(plan.facts["shape"])
+    assert (plan.cols, plan.rows)[:: 1 if plan.transposed else -1] == tuple(plan.facts["shape"])
+    assert covers((plan.panel(index) for index in range(plan.panels)), plan.rows)
+    assert covers(plan.tiles(), plan.cols)
+    assert covers(plan.lanes, plan.panels)
+
+
+@unhurried
+@given(plans())
+def test_chunks_are_never_cut(plan: Plan) -> None:
+    unit_rows, unit_cols = units(plan)
+    assert plan.panel_rows == plan.rows or plan.panel_rows % unit_rows == 0
+    assert plan.tile_cols == plan.cols or plan.tile_cols % unit_cols == 0
+    for start, stop in plan.sample:
+        assert start % unit_rows == 0
+        assert stop == min(plan.rows, start + unit_rows)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(plan.sample))
+
+
+@unhurried
+@given(plans())
+def test_widths_fit_into_each_other(plan: Plan) -> None:
+    assert 1 <= plan.k <= min(plan.rows, plan.cols)
+    assert plan.k <= plan.width <= plan.max_width <= plan.cols
+    assert plan.max_width >= min(plan.cols, 2 * plan.width)
+
+
+@unhurried
+@given(plans())
+def test_bytes_are_those_of_the_passes(plan: Plan) -> None:
+    m, n = plan.facts["shape"]
+    assert (plan.reads_per_pass == 1) == (plan.tile_cols == plan.cols)
+    assert plan.bytes_per_pass == m * n * np.dtype(plan.facts["dtype"]).itemsize * plan.reads_per_pass
+    assert plan.bytes_to_read == int(plan.expected_passes * plan.bytes_per_pass)
+    sampled = sum(stop - start for start, stop in plan.sample) / plan.rows
+    assert plan.expected_passes <= plan.max_passes + sampled * 1.001 + units(plan)[0] / plan.rows
+    itemsize = np.dtype(plan.compute_dtype).itemsize
+    assert plan.output_bytes == plan.k * ((m + n) * itemsize + 8)
+    assert plan.scratch_bytes >= plan.output_bytes
+
+
+def test_a_sample_is_about_four_per_cent_and_depends_on_the_seed() -> None:
+    first, second = (make_plan(Request("d", 5, seed=seed, method="krylov"), FACTS, LIMITS) for seed in (0, 1))
+    for plan in (first, second):
+        assert sum(stop - start for start, stop in plan.sample) == pytest.approx(0.04 * plan.rows, rel=0.3)
+    assert first.sample != second.sample
+
+
+def test_a_wide_matrix_is_streamed_by_columns() -> None:
+    wide = replace(FACTS, shape=(2_000, 100_000), chunks=(500, 1_000))
+    plan = make_plan(Request("d", 5), wide, LIMITS)
+    assert plan.transposed
+    assert (plan.rows, plan.cols) == (100_000, 2_000)
+    assert replace(plan, facts={}, transposed=False) == replace(
+        make_plan(Request("d", 5), FACTS, LIMITS), facts={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tol", "expected"),
+    [
+        ("float32", 1e-2, "float32"),
+        ("float32", 1e-7, "float64"),
+        ("float64", 1e-2, "float64"),
+        ("int32", 1e-2, "float64"),
+        ("uint64", 1e-2, "float64"),
+        ("int16", 1e-2, "float32"),
+        ("float16", 1e-2, "float32"),
+        ("bool", 1e-2, "float32"),
+    ],
+)
+def test_products_are_in_the_precision_of_the_data(dtype: str, tol: float, expected: str) -> None:
+    plan = make_plan(Request("d", 5, tol=tol), replace(FACTS, dtype=dtype), LIMITS)
+    assert plan.compute_dtype == expected
+
+
+# The budget
+
+
+def planned(request: Request, facts: SourceFacts, limit: Limits) -> Plan | MemoryBudgetError:
+    try:
+        return make_plan(request, facts, limit)
+    except MemoryBudgetError as error:
+        return error
+
+
+@unhurried
+@given(st.data(), sources(), limits)
+def test_memory_stays_in_the_budget_or_is_refused_with_both_numbers(
+    data: st.DataObject, facts: SourceFacts, asked: Limits
+) -> None:
+    request = data.draw(requests(facts))
+    match planned(request, facts, asked):
+        case Plan() as plan:
+            assert all(size >= 0 for size in plan.memory.values())
+            assert plan.memory_bytes == sum(plan.memory.values()) <= plan.budget_bytes == asked.budget_bytes
+            assert 1 <= plan.threads <= asked.threads
+        case error:
+            terms = make_plan(request, facts, replace(asked, budget_bytes=10**16)).memory
+            assert any(term in error.message for term in terms)
+            assert human_bytes(asked.budget_bytes) in error.message
+            assert parse_bytes(SIZE.findall(error.message)[0]) >= 0.9 * asked.budget_bytes
+            assert error.exit_status == 2
+
+
+@unhurried
+@given(st.data(), sources(), limits, st.integers(1, 30))
+def test_a_bigger_budget_never_refuses_what_a_smaller_accepts(
+    data: st.DataObject, facts: SourceFacts, asked: Limits, percent: int
+) -> None:
+    request = data.draw(requests(facts))
+    match planned(request, facts, asked):
+        case Plan():
+            budget = asked.budget_bytes * (100 + percent) // 100
+        case error:
+            budget = parse_bytes(error.remedy.rsplit("raise memory to ", 1)[1])
+    assert make_plan(request, facts, replace(asked, budget_bytes=budget)).budget_bytes == budget
+
+
+def mathematics(plan: Plan | MemoryBudgetError) -> Any:
+    """What decides the answer of a plan up to rounding."""
+    if isinstance(plan, MemoryBudgetError):
+        return str(plan)
+    names = ("transposed", "reads_per_pass", "k", "width", "compute_dtype", "sample")
+    return [getattr(plan, name) for name in names]
+
+
+@unhurried
+@given(st.data(), sources(), limits, st.integers(1, 64))
+def test_threads_change_neither_block_nor_precision_nor_sample(
+    data: st.DataObject, facts: SourceFacts, asked: Limits, threads: int
+) -> None:
+    request = data.draw(requests(facts, "krylov"))
+    one, other = (planned(request, facts, limit) for limit in (asked, replace(asked, threads=threads)))
+    assert mathematics(one) == mathematics(other)
+
+
+def test_more_threads_are_used_where_they_fit() -> None:
+    roomy = make_plan(Request("d", 5), FACTS, Limits(10**10, 8))
+    tight = make_plan(Request("d", 5), FACTS, Limits(10**8, 8))
+    assert roomy.threads == 8
+    assert 1 <= tight.threads < 8
+
+
+@pytest.mark.parametrize("budget_bytes", [60 * 10**6, 10**9])
+def test_a_sample_has_its_place_in_the_budget(budget_bytes: int) -> None:
+    facts = replace(FACTS, shape=(3_000_000, 2_000))
+    plan = make_plan(Request("d", 5, center=True), facts, Limits(budget_bytes, 1))
+    held = sum(stop - start for start, stop in plan.sample) * plan.cols * 8
+    assert held * 3 <= plan.memory_bytes <= budget_bytes
+
+
+def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:
+    facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
+    whole = make_plan(Request("d", 5), facts, Limits(4 * 10**9, 2))
+    tiled = make_plan(Request("d", 5), facts, Limits(4 * 10**8, 2))
+    assert whole.reads_per_pass == 1
+    assert tiled.reads_per_pass == 2
+    assert "tiles of" in str(tiled)
+    assert tiled.bytes_per_pass == 2 * whole.bytes_per_pass
+
+
+@pytest.mark.parametrize("method", ["gram", "tall_skinny", "compressed"])
+def test_methods_that_need_whole_rows_never_get_tiles(method: Any) -> None:
+    facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
+    with pytest.raises(MemoryBudgetError, match=method):
+        make_plan(Request("d", 5, method=method), facts, Limits(4 * 10**8, 2))
+
+
+# What a plan refuses
+
+
+@quick
+@given(sources(), st.integers(1, 10**6))
+def test_k_beyond_the_shape_is_refused_with_the_range(facts: SourceFacts, beyond: int) -> None:
+    most = min(facts.shape)
+    with pytest.raises(
+        RankError, match=re.escape(f"k={most + beyond} is not in the allowed range 1..{most}")
+    ):
+        make_plan(Request("d", most + beyond), facts, LIMITS)
+
+
+def test_a_size_too_small_for_one_triplet_is_refused() -> None:
+    one = 4 * sum(FACTS.shape) + 8
+    assert make_plan(Request("d", "auto", max_bytes=one), FACTS, LIMITS).k == 1
+    with pytest.raises(RankError, match=f"one takes {one} bytes"):
+        make_plan(Request("d", "auto", max_bytes=one - 1), FACTS, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(FACTS, shape=(100_001, 2_000)),
+        replace(FACTS, dtype="float64"),
+        replace(FACTS, chunks=(1_000, 1_000)),
+        replace(FACTS, fingerprint="g"),
+    ],
+)
+def test_a_plan_is_for_one_source_only(other: SourceFacts) -> None:
+    plan = make_plan(Request("d", 5), FACTS, LIMITS)
+    plan.check_source(replace(FACTS, name="moved.zarr"))
+    with pytest.raises(PlanError, match="the plan is for a source with"):
+        plan.check_source(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "lacks"),
+    ],
+)
+def test_what_is_no_plan_is_refused(text: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        Plan.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["lanes", "method", "version", "memory"])
+def test_a_plan_that_lacks_a_field_is_refused_by_name(name: str) -> None:
+    values = make_plan(Request("d", 5), FACTS, LIMITS).to_dict()
+    del values[name]
+    with pytest.raises(PlanError, match=f"lacks '{name}'"):
+        Plan.from_json(json.dumps(values))
+
+
+def test_a_plan_of_another_version_is_refused() -> None:
+    values = make_plan(Request("d", 5), FACTS, LIMITS).to_dict() | {"version": 99}
+    with pytest.raises(PlanError, match="version 99"):
+        Plan.from_json(json.dumps(values))
+
+
+# What a plan is
+
+
+@unhurried
+@given(plans())
+def test_json_round_trip_is_identical(plan: Plan) -> None:
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    assert again.to_json() == plan.to_json()
+    assert str(again) == str(plan)
+
+
+@quick
+@given(st.data(), sources())
+def test_a_plan_is_a_pure_function_of_its_arguments(data: st.DataObject, facts: SourceFacts) -> None:
+    request = data.draw(requests(facts))
+    roomy = Limits(10**16, 4)
+    assert make_plan(request, facts, roomy) == make_plan(request, facts, roomy)
+
+
+def test_nan_as_the_missing_value_survives_json() -> None:
+    plan = make_plan(Request("d", 5, missing="mean", missing_value=float("nan")), FACTS, LIMITS)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@quick
+@given(plans())
+def test_a_printed_plan_has_its_parts(plan: Plan) -> None:
+    text = str(plan)
+    heads = {line.split("  ")[0].strip() for line in text.splitlines()}
+    assert {"source", "method", "orientation", "panels", "start", "block", "passes", "scratch"} <= heads
+    assert {"peak memory"} <= heads
+    assert f"{plan.panels} panels" in text
+    assert f"{len(plan.lanes)} lanes" in text
+    assert plan.method in text
+    assert human_bytes(plan.bytes_to_read) in text
+    assert human_bytes(plan.output_bytes) in text
+    for term, size in plan.memory.items():
+        assert re.search(rf"^ +{re.escape(term)} +{re.escape(human_bytes(size))}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("n", "method"),
+    [(4_000, "krylov"), (1_000, "gram")],
+)
+def test_the_method_is_the_cheaper_one_at_nominal_rates(n: int, method: str) -> None:
+    facts = replace(FACTS, shape=(4_000_000, n), chunks=(1_000, 500))
+    plan = make_plan(Request("d", 10), facts, Limits(10**10, 4))
+    found = re.search(r"krylov about (\S+) s, gram about (\S+) s", plan.reason)
+    assert found is not None
+    krylov, gram = float(found[1]), float(found[2])
+    assert plan.method == method
+    assert (gram < krylov) == (method == "gram")
+
+
+def test_a_matrix_no_wider_than_the_block_takes_one_pass() -> None:
+    plan = make_plan(Request("d", 5), replace(FACTS, shape=(100_000, 30), chunks=(1_000, 30)), LIMITS)
+    assert plan.method == "krylov"
+    assert plan.width == plan.cols
+    assert plan.expected_passes == 1
+
+
+# How sizes are written
+
+
+@given(st.integers(1, 10**18))
+def test_rounding_up_never_loses_and_prints_as_itself(count: int) -> None:
+    rounded = round_up(count)
+    assert count <= rounded <= count * 1.1 + 1
+    if rounded < 10**15:
+        assert parse_bytes(human_bytes(rounded)) == pytest.approx(rounded, rel=1e-12)

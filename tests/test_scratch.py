@@ -1,0 +1,135 @@
+"""Scratch keeps what was written, says what is complete, and names what is wrong."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from bigsvd.errors import StorageError
+from bigsvd.scratch import Scratch, storage_errors
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    return Scratch(tmp_path / "out.scratch")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
+    return Scratch(tmp_path_factory.mktemp("shared"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays.arrays(
+        st.sampled_from([np.float64, np.float32, np.int64]),
+        arrays.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=7),
+    )
+)
+def test_what_is_written_is_read(shared: Scratch, values: np.ndarray) -> None:
+    shared.write("a/b", values)
+    read = shared.read("a/b")
+    assert read.dtype == values.dtype
+    np.testing.assert_array_equal(read, values)
+
+
+def test_writing_again_replaces(scratch: Scratch) -> None:
+    scratch.write("x", np.ones((4, 3)))
+    scratch.write("x", np.zeros(2))
+    np.testing.assert_array_equal(scratch.read("x"), np.zeros(2))
+
+
+def test_what_was_never_written_is_nan(scratch: Scratch) -> None:
+    array = scratch.create("y", (5, 3), (2, 99), "float32")
+    assert array.chunks == (2, 3)
+    array[:2] = 1
+    np.testing.assert_array_equal(scratch.read("y"), [[1] * 3] * 2 + [[math.nan] * 3] * 3)
+
+
+def test_an_opened_array_is_written_in_place(scratch: Scratch) -> None:
+    scratch.create("y", (4, 2), (2, 2), "float64")[...] = 0
+    scratch.open("y")[1:3] = 7
+    assert scratch.read("y").tolist() == [[0, 0], [7, 7], [7, 7], [0, 0]]
+
+
+def test_zeros_are_stored_like_everything_else(scratch: Scratch) -> None:
+    scratch.write("zeros", np.zeros((4, 2)))
+    assert (scratch.path / "zeros/c/0/0").exists()
+
+
+@pytest.mark.parametrize("facts", [{}, {"sums": ["z"], "seconds": 0.5, "deep": {"list": [1, None]}}])
+def test_a_record_keeps_its_facts(scratch: Scratch, facts: dict[str, Any]) -> None:
+    assert scratch.recorded("pass-000/done") is None
+    scratch.record("pass-000/done", facts)
+    assert scratch.recorded("pass-000/done") == facts
+
+
+def test_a_record_made_again_holds_the_latest_facts(scratch: Scratch) -> None:
+    scratch.record("done", {"a": 1, "b": 2})
+    scratch.record("done", {"a": 3})
+    assert scratch.recorded("done") == {"a": 3}
+
+
+def test_an_array_is_no_record_and_a_folder_neither(scratch: Scratch) -> None:
+    scratch.write("lane/x", np.ones(2))
+    assert scratch.has("lane/x")
+    assert not scratch.has("lane/y")
+    assert scratch.recorded("lane/y") is None
+
+
+def test_removing_takes_all_below_and_nothing_else(scratch: Scratch) -> None:
+    scratch.write("lane-0/x", np.ones(2))
+    scratch.record("lane-0/done", {})
+    scratch.write("lane-1/x", np.ones(2))
+    scratch.remove("lane-0")
+    scratch.remove("lane-0")
+    assert not (scratch.path / "lane-0").exists()
+    assert scratch.has("lane-1/x")
+
+
+def test_a_pickled_copy_sees_the_same(scratch: Scratch) -> None:
+    scratch.write("x", np.arange(3))
+    copy = pickle.loads(pickle.dumps(scratch))  # noqa: S301 - our own
+    copy.record("done", {"n": 3})
+    np.testing.assert_array_equal(copy.read("x"), np.arange(3))
+    assert scratch.recorded("done") == {"n": 3}
+
+
+def test_a_damaged_chunk_is_noticed(scratch: Scratch) -> None:
+    scratch.write("x", np.arange(100.0))
+    chunk = scratch.path / "x/c/0"
+    content = bytearray(chunk.read_bytes())
+    content[50] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(StorageError, match="is damaged") as caught:
+        scratch.read("x")
+    assert f"delete {scratch.path}" in caught.value.remedy
+
+
+def test_what_is_not_there_is_named(scratch: Scratch) -> None:
+    with pytest.raises(StorageError, match=r"reading .*nothing failed"):
+        scratch.read("nothing")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"writing .*file/x failed: File exists"):
+        Scratch(tmp_path / "file").write("x", np.ones(2))
+
+
+def test_only_errors_of_the_system_become_storage_errors() -> None:
+    with (
+        pytest.raises(StorageError, match="copying failed: No space left on device"),
+        storage_errors("copying"),
+    ):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ZeroDivisionError), storage_errors("copying"):
+        raise ZeroDivisionError

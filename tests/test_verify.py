@@ -1,0 +1,115 @@
+"""`verify` accepts what was published and catches every kind of damage, sealed or not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+import bigsvd
+import bigsvd.factors as factors_module
+from bigsvd.factors import digest
+from bigsvd.source import open_source
+from bigsvd.verify import Verification, verify
+from tests.spectra import with_values
+
+
+@pytest.fixture(scope="module", params=[(300, 60), (60, 300)], ids=["tall", "wide"])
+def published(request: pytest.FixtureRequest, client: Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data and factors on disk."""
+    folder = tmp_path_factory.mktemp("verify")
+    m, n = request.param
+    A = 5 + with_values(np.random.default_rng(0), 30 * 0.8 ** np.arange(60), m, n)
+    array = zarr.create_array(str(folder / "a.zarr"), shape=(m, n), chunks=(50, 50), dtype="float64")
+    array[:] = A
+    bigsvd.svd(str(folder / "a.zarr"), 5, folder / "f", client=client, center=True, method="krylov")
+    return folder / "a.zarr", folder / "f"
+
+
+def check(data: Path | None, factors: Path, client: Client) -> Verification:
+    source = None if data is None else open_source(str(data))
+    return verify(bigsvd.open(factors), source, lambda _: None, client)
+
+
+def reseal(path: Path) -> None:
+    """What a careful forger would do: make the manifest's digests agree with the altered arrays."""
+    group = zarr.open_group(str(path), mode="r+")
+    body = group.attrs.asdict()["bigsvd"]
+    for name, entry in body["manifest"].items():
+        entry["crc32c"] = digest(group[name])
+    body[factors_module._CHECKSUM] = factors_module._checksum(body)
+    group.attrs.put({"bigsvd": body})
+
+
+def flip(group: zarr.Group) -> None:
+    U = np.asarray(group["U"][:])  # type: ignore[index]
+    U[:, 2] *= -1
+    group["U"][:] = U  # type: ignore[index]
+
+
+def swap(group: zarr.Group) -> None:
+    s = np.asarray(group["s"][:])  # type: ignore[index]
+    group["s"][:] = s[[0, 2, 1, 3, 4]]  # type: ignore[index]
+
+
+def zero_chunk(group: zarr.Group) -> None:
+    U = group["U"]
+    U[: U.chunks[0] // 2 + 1] = 0  # type: ignore[index,union-attr]
+
+
+def off_by_a_thousandth(group: zarr.Group) -> None:
+    s = np.asarray(group["s"][:])  # type: ignore[index]
+    s[3] *= 1.001
+    group["s"][:] = s  # type: ignore[index]
+
+
+DAMAGE: dict[str, Callable[[zarr.Group], None]] = {
+    "sign of one column of U flipped": flip,
+    "two singular values swapped": swap,
+    "one chunk zeroed": zero_chunk,
+    "one singular value off by 1e-3": off_by_a_thousandth,
+}
+
+
+def test_what_was_published_holds(published: tuple[Path, Path], client: Client) -> None:
+    data, factors = published
+    assert check(None, factors, client).findings == ()
+    outcome = check(data, factors, client)
+    assert outcome.findings == ()
+    certificate = bigsvd.open(factors).certificate
+    assert outcome.relative_error == pytest.approx(certificate.relative_error, rel=1e-6)
+    assert outcome.max_residual == pytest.approx(certificate.max_residual, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_caught_by_the_store_alone_and_by_the_data(
+    published: tuple[Path, Path], client: Client, tmp_path: Path, kind: str
+) -> None:
+    data, factors = published
+    copy = tmp_path / "copy"
+    shutil.copytree(factors, copy)
+    DAMAGE[kind](zarr.open_group(str(copy), mode="r+"))
+    assert check(None, copy, client).findings
+    reseal(copy)
+    assert check(data, copy, client).findings
+
+
+def test_other_data_is_caught(published: tuple[Path, Path], client: Client, tmp_path: Path) -> None:
+    data, factors = published
+    other = tmp_path / "other.zarr"
+    shutil.copytree(data, other)
+    array = zarr.open_array(str(other), mode="r+")
+    array[:, 0] = np.asarray(array[:, 0]) + 3
+    assert check(other, factors, client).findings
+
+
+def test_digest_is_that_of_the_entries_in_order() -> None:
+    values = np.arange(12, dtype=np.float64).reshape(3, 4)
+    stored = zarr.create_array({}, data=values, chunks=(3, 4))
+    assert digest(stored) == google_crc32c.value(values.tobytes())
