@@ -79,11 +79,12 @@ def _method(results: dict[str, Any]) -> list[str]:
     return [
         f"One bare read of the store took {read['seconds']:.2f} s (median of {len(seconds)}, "
         f"{min(seconds):.2f} to {max(seconds):.2f}),",
-        "taken between the peers of this run; the whole store is read just before the first, so that the page",
+        "taken between the peers of this run; the store is read whole before the first, so that the page",
         "cache holds it if it can.",
-        f"Every peer ran in fresh processes on {parameters['cpus']} CPUs; seconds are medians (fastest to",
-        "slowest), imports not counted, all with the same seed. The machine's load average was",
-        f"{machine['load_average_at_start']:.2f} before the first measurement; where fastest and slowest lie far apart, other work ran beside.",
+        f"Every peer ran in fresh processes on {parameters['cpus']} CPUs; seconds are medians",
+        "(fastest to slowest), imports not counted, all with the same seed. The machine's load average was",
+        f"{machine['load_average_at_start']:.2f} before the first measurement.",
+        *([results["remark"]] if "remark" in results else []),
         "Peak memory is the process's high-water mark less what was resident after imports.",
         "Passes of Dask are chunk reads counted at the store; scikit-learn's randomized_svd loads the",
         "matrix once and sweeps it in memory. bigsvd also writes, checks and publishes U, s, Vt and its",

@@ -128,9 +128,7 @@ def _ratio(sigma: np.ndarray) -> np.ndarray:
     return np.asarray(sigma[0] / np.maximum(sigma, np.finfo(float).tiny))
 
 
-def angle_bounds(
-    residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, eps: float
-) -> np.ndarray:
+def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, eps: float) -> np.ndarray:
     """ρθ over the gap in θ to the other computed values, less their own uncertainty; (k,), at most 1.
 
     `beyond` are further values of σ below the k-th (Ritz values); the missing rest is taken as below them.

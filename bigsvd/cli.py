@@ -59,7 +59,9 @@ def main(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
     warnings.simplefilter("ignore")  # warnings of a run are part of its certificate, which is printed
-    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)  # a lane's exception is raised again here
+    logging.getLogger("distributed.worker").setLevel(
+        logging.CRITICAL
+    )  # a lane's exception is raised again here
 
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,8 +124,7 @@ def _client(scheduler: str | None) -> Iterator[Any]:
 class Interrupt:
     """Ctrl-C once: stop after this pass with a valid result. Twice: at once, to be resumed."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self.asked = False
 
     def __call__(self, *_: object) -> None:
@@ -164,7 +165,7 @@ def svd(
     from bigsvd.solve import load_plan, run  # noqa: PLC0415 - imports Dask
 
     console = Console(sys.stderr, quiet=quiet)
-    interrupt = Interrupt(console)
+    interrupt = Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     plan = load_plan(Path(plan_file)) if plan_file else None
     if plan is not None:

@@ -59,8 +59,8 @@ class Target:
 class LongFactor:
     """The long factor as a combination of stored Y blocks, (Σ (Y_b − 1·offset_b)·C_b)·P.
 
-    P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the product
-    orthonormal to rounding where C cancels many digits.
+    P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the
+    product orthonormal to rounding where C cancels many digits.
     """
 
     def __init__(

@@ -130,7 +130,8 @@ class Matrix:
     def _estimate(self, sums: LineSums) -> Lines:
         """Means that serve as shifts, and divisors where cancellation left them some digits."""
         rough = sums.lines(self.transform.unit)
-        divisor = np.where(rough.divisor > _ROUGH_EPS * np.abs(rough.mean), rough.divisor, self.transform.unit)
+        resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
+        divisor = np.where(resolved, rough.divisor, self.transform.unit)
         return Lines(rough.mean, np.zeros_like(rough.mean), divisor)
 
     def _exact_lines(self, sums: LineSums) -> Correction:

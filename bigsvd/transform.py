@@ -69,7 +69,7 @@ class Transform:
 
     @property
     def result_exponent(self) -> int:
-        """B as multiplied is 2^this times the matrix that was asked for; dividing columns removes the prescaling."""
+        """B as multiplied is 2^this times the matrix asked for; dividing columns removes the prescaling."""
         return 0 if self.scale else self.exponent
 
     @property
@@ -91,7 +91,8 @@ class Transform:
     def widen(self, device: Device, raw: np.ndarray) -> tuple[Array, Array | None]:
         """The slab × 2^exponent on the device, missing entries 0, and their mask.
 
-        float64 where differences of large numbers follow, or the dtype or the exponent needs it, else float32.
+        float64 where differences of large numbers follow, or the dtype or the exponent needs it, else
+        float32.
         """
         xp = device.xp
         array = device.to_device(raw)
@@ -124,7 +125,7 @@ class Transform:
 
 
 def guess_of_rows(device: Device, values: Array) -> np.ndarray:
-    """A shift for each row of a slab, (r,) float64: its mean, and exactly its value where the row is constant."""
+    """A shift for each row of a slab, (r,) float64: its mean, exactly its value where the row is constant."""
     xp = device.xp
     low, high = xp.min(values, axis=1), xp.max(values, axis=1)
     mean = xp.mean(values, axis=1)

@@ -125,9 +125,8 @@ def assert_nothing_published(out: Path) -> None:
 def test_fault_01_nonfinite_entry_is_located(client: Client, method: Any, value: float, text: str) -> None:
     values = matrix(60, 20)
     values[37, 11] = values[50, 3] = value
-    for data in (values, stored(values, (7, 9))):
-        with pytest.raises(NonFiniteError, match=rf"{text}, the first at row 37, column 11"):
-            bigsvd.svd(data, 3, method=method, client=client)
+    with pytest.raises(NonFiniteError, match=rf"{text}, the first at row 37, column 11"):
+        bigsvd.svd(stored(values, (7, 9)), 3, method=method, client=client)
     with pytest.raises(NonFiniteError, match=rf"{text}, the first at row 3, column 50"):
         bigsvd.svd(values.T, 3, method=method, client=client)
 
@@ -191,8 +190,7 @@ def test_fault_02_zero_matrix_has_no_automatic_rank(client: Client, tmp_path: Pa
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(150, 60), (60, 150)])
+@pytest.mark.parametrize(("shape", "dtype"), [((150, 60), "float32"), ((60, 150), "float64")])
 def test_fault_03_rank_below_k(client: Client, shape: tuple[int, int], dtype: str, method: Any) -> None:
     values = with_values(np.random.default_rng(3), np.array([9.0, 5.0, 2.0]), *shape).astype(dtype)
     with pytest.warns(UserWarning, match=r"numerical rank 3 < k=6: 3 triplets below noise dropped"):
@@ -204,7 +202,7 @@ def test_fault_03_rank_below_k(client: Client, shape: tuple[int, int], dtype: st
 # 4: constant columns
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["krylov", "tall_skinny"])
 @pytest.mark.parametrize("shape", [(60, 20), (15, 20)])
 @pytest.mark.parametrize(("center", "scale"), [(True, False), (False, True), (True, True)])
 def test_fault_04_constant_column(
@@ -213,11 +211,8 @@ def test_fault_04_constant_column(
     values = matrix(*shape)
     values[:, 4], values[:, 7], values[:, 9] = 0.1, 0.0, -7.0
     values[:, 12] = np.where(np.arange(shape[0]) % 2, 1.0, -1.0)  # deviation (almost) 1, but not constant
-    extra = {"power_iterations": 8, "oversampling": 9} if method == "compressed" else {}
     with pytest.warns(UserWarning, match="constant") if scale else ExitStack():
-        factors = bigsvd.svd(
-            values, 3, method=method, center=center, scale=scale, client=client, tol=1e-6, **extra
-        )
+        factors = bigsvd.svd(values, 3, method=method, center=center, scale=scale, client=client)
     B = standardised(values, center=center, scale=scale)
     np.testing.assert_allclose(factors.s, singular_values(B)[:3], rtol=1e-10)
     if center:
@@ -247,9 +242,9 @@ def test_fault_04_constant_matrix_centers_to_zero(
 
 
 @pytest.mark.parametrize("exponent", [996, -996])
-@pytest.mark.parametrize("options", [{}, {"center": True}, {"scale": True}, {"center": True, "scale": True}])
+@pytest.mark.parametrize("options", [{}, {"center": True, "scale": True}], ids=["plain", "standardised"])
 @pytest.mark.parametrize(
-    ("method", "chunks"), [("krylov", (20, 60)), ("krylov", (400, 15)), ("gram", (50, 60))]
+    ("method", "chunks"), [("krylov", (50, 60)), ("gram", (100, 60))], ids=["sampled", "gram"]
 )
 def test_fault_05_tiny_and_huge_scales(
     client: Client, method: Any, chunks: tuple[int, int], options: dict[str, bool], exponent: int
@@ -267,7 +262,7 @@ def test_fault_05_tiny_and_huge_scales(
 
 
 @pytest.mark.parametrize("exponent", [100, -100, -130])
-@pytest.mark.parametrize("shape", [(300, 30), (30, 300)])
+@pytest.mark.parametrize("shape", [(100, 30), (30, 100)])
 def test_fault_05_float32_squares_overflow(client: Client, shape: tuple[int, int], exponent: int) -> None:
     values = matrix(*shape).astype(np.float32) * np.float32(2.0**exponent)  # the last has subnormal entries
     factors = bigsvd.svd(values, 4, client=client)
@@ -288,13 +283,12 @@ def test_fault_05_powers_of_two_scale_exactly(client: Client) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float16", *INTEGERS])
-@pytest.mark.parametrize("method", ["krylov", "gram"])
-def test_fault_06_small_types_are_accumulated_wide(client: Client, method: Any, dtype: str) -> None:
+def test_fault_06_small_types_are_accumulated_wide(client: Client, dtype: str) -> None:
     rng = np.random.default_rng(6)
     info = np.iinfo(dtype) if dtype in INTEGERS else None
     top = 1 if dtype == "bool" else 1000 if info is None else min(info.max, 2**40)
     values = rng.integers(0, top, (500, 24), endpoint=True).astype(dtype)  # sums far beyond the type's range
-    factors = bigsvd.svd(values, 4, method=method, client=client)
+    factors = bigsvd.svd(values, 4, client=client)
     np.testing.assert_allclose(factors.s, singular_values(values)[:4], rtol=2e-6)
     assert factors.dtype.itemsize >= 4
     assert factors.certificate.warnings == ()
@@ -443,14 +437,11 @@ def transposed_layout(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["tall", "wide"])
-@pytest.mark.parametrize("method", ["krylov", "gram"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_fault_11_same_answer_in_every_layout(
-    client: Client, layout: str, method: Any, *, wide: bool
-) -> None:
+def test_fault_11_same_answer_in_every_layout(client: Client, layout: str, *, wide: bool) -> None:
     values = matrix(41, 97) if wide else matrix(97, 41)
     options = transposed_layout(LAYOUTS[layout]) if wide else LAYOUTS[layout]
-    factors = bigsvd.svd(stored(values, **options), 5, method=method, client=client, tol=1e-8)
+    factors = bigsvd.svd(stored(values, **options), 5, client=client, tol=1e-8)
     assert_is_svd(factors, values, 1e-10)
 
 
@@ -529,19 +520,18 @@ def factors_on(sources: dict[str, Any], plans: dict[str, Plan], client: Client) 
 
 @pytest.fixture
 def varied_sources(tmp_path: Path) -> dict[str, Any]:
-    """Sources whose plans have a sample, several lanes, either orientation and tiles."""
-    tall, wide = matrix(403, 61), matrix(61, 403)
+    """Sources whose plans have a sample and several lanes, in either orientation."""
+    tall, wide = matrix(211, 61), matrix(61, 211)
     return {
-        "tall": stored(tall.astype(np.float32), (13, 7), tmp_path / "tall"),
-        "wide": stored(wide, (7, 13), tmp_path / "wide"),
+        "tall": stored(tall.astype(np.float32), (23, 31), tmp_path / "tall"),
+        "wide": stored(wide, (31, 23), tmp_path / "wide"),
         "dask": da.from_array(tall, chunks=(40, 61)),
-        "numpy": tall,
         "MemoryStore": stored(wide.astype(np.float32), (61, 20)),
     }
 
 
 def test_fault_11_same_bits_for_any_number_of_workers(varied_sources: dict[str, Any]) -> None:
-    options: dict[str, Any] = {"method": "krylov", "tol": 1e-6, "center": True}
+    options: dict[str, Any] = {"method": "krylov", "tol": 1e-4, "center": True}
     plans = {name: bigsvd.plan(data, 4, **options) for name, data in varied_sources.items()}
     plans = {name: Plan.from_json(plan.to_json()) for name, plan in plans.items()}
     assert all(len(plan.lanes) > 2 for plan in (plans["tall"], plans["wide"], plans["MemoryStore"]))
@@ -560,9 +550,9 @@ def test_fault_11_same_bits_for_any_number_of_workers(varied_sources: dict[str, 
         assert_same_bits(found[1][name], elsewhere[name])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["gram", "tall_skinny", "compressed"])
 def test_fault_11_same_bits_in_every_method(tmp_path: Path, method: Any) -> None:
-    data = stored(matrix(203, 31), (13, 7), tmp_path / "a")
+    data = stored(matrix(97, 31), (13, 31), tmp_path / "a")
     plan = bigsvd.plan(data, 4, method=method, tol=1e-2, scale=True)
     found = []
     for threads in (1, 5):
@@ -574,9 +564,8 @@ def test_fault_11_same_bits_in_every_method(tmp_path: Path, method: Any) -> None
 # 12: equal and clustered singular values
 
 
-@pytest.mark.parametrize("gap", [0.0, 1e-12])
-@pytest.mark.parametrize("shape", [(120, 50), (50, 120)])
-@pytest.mark.parametrize("method", ["krylov", "gram"])
+@pytest.mark.parametrize("gap", [0.0, 1e-15])
+@pytest.mark.parametrize(("method", "shape"), [("krylov", (120, 50)), ("gram", (50, 120))])
 def test_fault_12_clustered_values(client: Client, method: Any, shape: tuple[int, int], gap: float) -> None:
     sigma = np.array([9.0, 5.0, 5.0 * (1 - gap), 5.0 * (1 - 2 * gap), 2.0, 1.0, 1.0 - gap, 0.5])
     values = with_values(np.random.default_rng(12), sigma, *shape)
@@ -599,11 +588,16 @@ def test_fault_12_identity_matrix(client: Client) -> None:
 # 13: large means
 
 
-@pytest.mark.parametrize("method", ["krylov", "gram", "tall_skinny"])
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "chunks"),
-    [((400, 60), (20, 60)), ((400, 60), (400, 7)), ((60, 400), (60, 20)), ((3000, 5), (1000, 5))],
+    ("method", "shape", "chunks"),
+    [
+        ("krylov", (400, 60), (50, 60)),
+        ("krylov", (400, 60), (400, 30)),
+        ("krylov", (60, 400), (60, 50)),
+        ("gram", (3000, 5), (1000, 5)),
+        ("tall_skinny", (300, 20), (100, 20)),
+    ],
 )
 def test_fault_13_large_means_cost_no_accuracy(
     client: Client, shape: tuple[int, int], chunks: tuple[int, int], method: Any, *, scale: bool

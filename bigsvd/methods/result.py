@@ -56,14 +56,16 @@ def noise_floor(matrix: Matrix, sigma_1: float) -> float:
     plan = matrix.context.plan
     data = np.dtype(SourceFacts.from_dict(plan.facts).dtype)
     eps = max(matrix.eps, float(np.finfo(data).eps) if data.kind == "f" and data.itemsize >= 4 else 0.0)
-    return eps * (10 * sigma_1 + 4 * float(matrix.norm_squared) ** 0.5 * (plan.rows**-0.5 + plan.cols**-0.5))
+    floor: float = 10 * sigma_1 + 4 * matrix.norm_squared**0.5 * (plan.rows**-0.5 + plan.cols**-0.5)
+    return eps * floor
 
 
 def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
     """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
-    u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a Gram
-    matrix resolves, Y is orthonormalised by TSQR instead, and if the tolerance needs more than that, by `_graded`.
+    u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
+    Gram matrix resolves, Y is orthonormalised by TSQR instead, and if the tolerance needs more than that, by
+    `_graded`.
     """
     matrix, space = run.matrix, run.subspace
     ritz = space.ritz(0)
@@ -85,11 +87,11 @@ def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndar
     """‖BᵀB·v − σ²v‖/σ² for v = K·W, (k,), plus the rounding of BᵀB·v, below which it cannot be seen."""
     residue = run.subspace.Z @ W - (run.subspace.K @ W) * sigma**2
     seen = np.sqrt(np.einsum("ij,ij->j", residue, residue)) / sigma**2
-    return seen + run.matrix.eps * (sigma[0] / sigma) ** 2
+    return np.asarray(seen + run.matrix.eps * (sigma[0] / sigma) ** 2)
 
 
 def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
-    """u = B·v/σ for v = K·W; values below the noise floor are dropped."""
+    """Triplets with u = B·v/σ for v = K·W; values below the noise floor are dropped."""
     matrix = run.matrix
     kept = max(1, int(np.sum(all_sigma[:k] > noise_floor(matrix, float(all_sigma[0])))))
     long = _OrthonormalLong(run, W[:, :kept] / all_sigma[:kept])
@@ -102,7 +104,7 @@ def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, k: int)
 
 
 def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
-    """Triplets of a spectrum too steep for BᵀB: B ≈ U0·(U0ᵀB) for U0 = orth(Y), by one pass, certified by another.
+    """Triplets of a spectrum too steep for BᵀB: B ≈ U0·(U0ᵀB), U0 = orth(Y), by a pass, certified by another.
 
     Halko, Martinsson & Tropp 2011, Alg. 5.1, whose σ are accurate to rounding of σ₁ rather than of σ₁².
     """

@@ -26,7 +26,7 @@ def tall_skinny(matrix: Matrix, k: int) -> Triplets:
 
 
 def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
-    """Compute Dask factors of B with the contract's signs, the long one straight into scratch; certify them."""
+    """Compute Dask factors of B with the contract's signs, the long one right into scratch; certify them."""
     context = matrix.context
     asked = int(U.shape[1])
     s, Vt, extremes = dask.compute(

@@ -1,0 +1,137 @@
+"""What a person sees of a run: one line a pass in a file, a moving bar on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+
+import bigsvd
+from bigsvd.console import Console
+
+PASS = {"event": "pass", "name": "pass-000", "total_bytes": 4000, "resumed_lanes": 0}
+READ = {"event": "read", "bytes": 1000}
+END = {"event": "pass-end", "name": "pass-000", "total_bytes": 4000}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def certificate(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "event": "certificate",
+        "passes": 1,
+        "relative_error": 0.25,
+        "max_residual": 0.5,
+        "excess_error": None,
+        "converged": False,
+        "passes_left": None,
+        "k": 7,
+    }
+    return values | changes
+
+
+def shown(stream: io.StringIO, *events: dict[str, Any], quiet: bool = False) -> str:
+    console = Console(stream, quiet=quiet)
+    for event in events:
+        console(event)
+    return stream.getvalue()
+
+
+def test_a_file_gets_one_line_for_a_pass() -> None:
+    text = shown(io.StringIO(), PASS, READ, READ, READ, READ, END)
+    assert len(text.splitlines()) == 1
+    assert "\r" not in text
+    assert text.startswith("pass-000 [########################]")
+    assert "4.0 kB" in text
+    assert "GB/s" in text
+
+
+def test_a_terminal_gets_a_bar_that_moves() -> None:
+    text = shown(Terminal(), PASS, READ, READ, END)
+    steps = text.split("\r\x1b[K")
+    assert [step.count("#") for step in steps] == [0, 6, 12, 24]
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+
+
+def test_the_bar_never_overflows() -> None:
+    text = shown(Terminal(), PASS, *[READ] * 9)
+    assert max(step.count("#") for step in text.split("\r")) == 24
+
+
+def test_a_pass_of_nothing_is_full() -> None:
+    assert "[########################]" in shown(
+        io.StringIO(), PASS | {"total_bytes": 0}, END | {"total_bytes": 0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"converged": True}, "k=7: reached"),
+        ({"passes_left": 3}, "k=7: about 3 more"),
+        ({}, "k=7: more passes needed"),
+        ({"k": None}, "5.00e-01: more passes needed"),
+    ],
+)
+def test_the_certificate_follows_the_pass(changes: dict[str, Any], expected: str) -> None:
+    text = shown(io.StringIO(), certificate(**changes))
+    assert "error 0.250000, worst residual 5.00e-01" in text
+    assert text.rstrip().endswith(expected)
+
+
+def test_resuming_and_sampling_are_told() -> None:
+    text = shown(
+        io.StringIO(),
+        {"event": "plan", "plan": None, "resumed": True},
+        {"event": "sample", "rows": 12345},
+    )
+    assert "resuming from scratch" in text
+    assert "12,345 rows" in text
+    assert shown(io.StringIO(), {"event": "plan", "plan": None, "resumed": False}) == ""
+
+
+def test_quiet_is_quiet() -> None:
+    stream = Terminal()
+    console = Console(stream, quiet=True)
+    console.say("text")
+    assert shown(stream, PASS, READ, END, certificate(), quiet=True) == ""
+
+
+def test_events_it_does_not_know_are_no_failure() -> None:
+    assert shown(io.StringIO(), {"event": "another-day", "weather": "fine"}) == ""
+
+
+def test_events_from_many_threads_are_all_counted() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    console(PASS | {"total_bytes": 8 * 500 * 1000})
+
+    def tell() -> None:
+        for _ in range(500):
+            console(READ)
+
+    threads = [threading.Thread(target=tell) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert console._done == 8 * 500 * 1000
+
+
+def test_a_real_run_is_told_from_its_passes_to_its_certificate(client: Client) -> None:
+    stream = io.StringIO()
+    values = np.random.default_rng(0).standard_normal((50, 20))
+    bigsvd.svd(values, 3, client=client, progress=Console(stream))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("pass-000 [####")
+    assert lines[-1].endswith("k=3: reached")
