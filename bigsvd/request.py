@@ -49,7 +49,7 @@ def parse_bytes(size: str | int | float) -> int:
         value = float(match[1]) * unit if match and unit else math.nan
     if not 1 <= value < math.inf:
         raise RequestError(f"{size!r} is not a number of bytes", "give bytes or a size such as 1.5GB")
-    return int(value)
+    return round(value)  # 4.1 * 10**6 is a little less than 4.1 million
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Matrices with hard spectra, each built from its singular values or from the structure that makes it hard."""
+"""Matrices with hard spectra, built from their singular values or from the structure that makes them hard."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def test_every_bound_holds_against_lapack(client: Client, family: str, method: s
 
 
 def check_bounds(A: np.ndarray, factors: bigsvd.Factors) -> None:
-    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    _, s, Vt = np.linalg.svd(A, full_matrices=False)
     c, k = factors.certificate, factors.k
     eps = float(np.finfo(factors.dtype).eps)
     spread = factors.s[0] / factors.s
     bounds = np.array(c.sigma_bounds) * factors.s
     assert np.all(np.min(np.abs(s[None, :] - factors.s[:, None]), axis=1) <= bounds)
-    # Nothing above the k-th was missed: in order, within what one residual says of another (no promise, but true).
+    # No promise, but true: nothing above the k-th was missed, within what one residual says of another.
     assert np.all(np.abs(factors.s - s[:k]) <= np.maximum(bounds, 2 * c.max_residual * factors.s))
     u, v = np.asarray(factors.U[:], dtype=np.float64), np.asarray(factors.Vt[:], dtype=np.float64).T
     left = np.linalg.norm(A @ v - u * factors.s, axis=0) / factors.s
@@ -65,7 +65,7 @@ def test_numerical_rank_is_reported_and_null_triplets_are_dropped(client: Client
     A = FAMILIES["deficient"](np.random.default_rng(0), 200, 60)
     for method in ("krylov", "gram", "tall_skinny"):
         with pytest.warns(UserWarning, match="numerical rank 6 < k=12"):
-            factors = bigsvd.svd(A, K, client=client, method=method)  # type: ignore[arg-type]
+            factors = bigsvd.svd(A, K, client=client, method=method)
         assert factors.k == factors.certificate.numerical_rank == 6
 
 
@@ -113,6 +113,8 @@ def test_bounds_by_arithmetic() -> None:
     assert np.allclose(bounds[:2] * sigma[:2], furthest[:2])
     assert bounds[2] >= 1
     assert np.all(angle_bounds(np.zeros(3), np.array([3.0, 3.0, 1.0]), np.zeros(0), 0.0)[:2] == 1)
-    assert angle_bounds(np.array([0.1]), np.array([2.0]), np.array([1.0]), 0.0)[0] == pytest.approx(0.1 * 4 / 3)
+    assert angle_bounds(np.array([0.1]), np.array([2.0]), np.array([1.0]), 0.0)[0] == pytest.approx(
+        0.1 * 4 / 3
+    )
     assert relative_error(np.array([3.0]), 5.0, 0.0)[0] == pytest.approx(0.8)
     assert relative_error(np.zeros(2), 0.0, 1e-16) == (0.0, 0.0)

@@ -63,20 +63,26 @@ def _has_gpu() -> bool:
 @pytest.fixture(
     params=[
         "strict",
-        pytest.param("gpu", marks=[pytest.mark.gpu, pytest.mark.skipif(not _has_gpu(), reason="no CUDA GPU")]),
+        pytest.param(
+            "gpu", marks=[pytest.mark.gpu, pytest.mark.skipif(not _has_gpu(), reason="no CUDA GPU")]
+        ),
     ]
 )
 def device(request: pytest.FixtureRequest) -> Device:
     return StrictDevice() if request.param == "strict" else choose_device("gpu")[0]
 
 
-def run_kernel(kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+def run_kernel(
+    kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, dtype: str
+) -> dict[str, np.ndarray]:
     operator: Operator = kernel.start(scratch, device, dtype)
     parts = []
     everything = slice(0, A.shape[1])
     for start in range(0, A.shape[0], 10):
         rows = slice(start, min(A.shape[0], start + 10))
-        slab = device.xp.astype(device.to_device(np.ascontiguousarray(A[rows])), getattr(device.xp, dtype), copy=False)
+        slab = device.xp.astype(
+            device.to_device(np.ascontiguousarray(A[rows])), getattr(device.xp, dtype), copy=False
+        )
         y = operator.forward(slab, everything)
         operator.backward(slab, y, rows, everything)
         if y is not None:
@@ -89,7 +95,12 @@ def run_kernel(kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kernels_agree_with_numpy_and_with_algebra(device: Device, dtype: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    A, P, U, s = rng.standard_normal((M, N)), rng.standard_normal((N, K)), rng.standard_normal((M, K)), np.ones(K)
+    A, P, U, s = (
+        rng.standard_normal((M, N)),
+        rng.standard_normal((N, K)),
+        rng.standard_normal((M, K)),
+        np.ones(K),
+    )
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     for where in (CpuDevice(), device):
         scratch = Scratch(tmp_path / where.name.replace(" ", "-"))
@@ -162,6 +173,6 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason() -> None:
     if _has_gpu():
         assert choose_device("auto")[0].name != "cpu"
         return
-    with pytest.raises(DeviceError, match="CuPy is not installed|no usable CUDA device"):
+    with pytest.raises(DeviceError, match=r"CuPy is not installed|no usable CUDA device"):
         choose_device("gpu")
     assert choose_device("auto")[0].name == "cpu"

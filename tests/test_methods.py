@@ -19,7 +19,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "gram": {"method": "gram", "tol": 1e-9},
     "tall_skinny": {"method": "tall_skinny", "tol": 1e-9},
     "compressed": {"method": "compressed", "power_iterations": 6, "iterator": "QR", "tol": 1e-6},
-    "compressed_lazy": {"method": "compressed", "power_iterations": 6, "oversampling": 20, "compute": False, "tol": 1e-6},
+    "compressed_lazy": {
+        "method": "compressed",
+        "power_iterations": 6,
+        "oversampling": 20,
+        "compute": False,
+        "tol": 1e-6,
+    },
 }
 
 

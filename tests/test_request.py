@@ -175,6 +175,7 @@ def test_only_what_changes_the_mathematics_changes_the_problem() -> None:
         ("1kB", 10**3),
         ("1.5GB", 1_500_000_000),
         ("1.5 gb", 1_500_000_000),
+        ("4.1MB", 4_100_000),
         ("2g", 2 * 10**9),
         ("512MiB", 512 * 2**20),
         ("1KiB", 1024),

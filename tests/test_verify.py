@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -13,7 +14,7 @@ import zarr
 from distributed import Client
 
 import bigsvd
-import bigsvd.factors as factors_module
+from bigsvd import factors as store
 from bigsvd.factors import digest
 from bigsvd.source import open_source
 from bigsvd.verify import Verification, verify
@@ -21,7 +22,9 @@ from tests.spectra import with_values
 
 
 @pytest.fixture(scope="module", params=[(300, 60), (60, 300)], ids=["tall", "wide"])
-def published(request: pytest.FixtureRequest, client: Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def published(
+    request: pytest.FixtureRequest, client: Client, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
     """Data and factors on disk."""
     folder = tmp_path_factory.mktemp("verify")
     m, n = request.param
@@ -40,10 +43,11 @@ def check(data: Path | None, factors: Path, client: Client) -> Verification:
 def reseal(path: Path) -> None:
     """What a careful forger would do: make the manifest's digests agree with the altered arrays."""
     group = zarr.open_group(str(path), mode="r+")
-    body = group.attrs.asdict()["bigsvd"]
+    attributes: dict[str, Any] = dict(group.attrs.asdict())
+    body: dict[str, Any] = attributes["bigsvd"]
     for name, entry in body["manifest"].items():
         entry["crc32c"] = digest(group[name])
-    body[factors_module._CHECKSUM] = factors_module._checksum(body)
+    body[store._CHECKSUM] = store._checksum(body)
     group.attrs.put({"bigsvd": body})
 
 
