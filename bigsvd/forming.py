@@ -14,11 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.methods.krylov import Part
 from bigsvd.passes import Context, await_workers, one_blas_thread
 from bigsvd.scratch import Scratch
 
 _BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, L)."""
+
+    name: str
+    offset: np.ndarray
+    coefficients: np.ndarray
 
 
 @dataclass(frozen=True)

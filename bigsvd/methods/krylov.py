@@ -14,6 +14,7 @@ import numpy as np
 
 from bigsvd.certificate import Audit
 from bigsvd.device import Array, Device
+from bigsvd.forming import Part
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import run_pass
@@ -60,15 +61,6 @@ class Product:
     def sums(self) -> dict[str, np.ndarray]:
         """Z (N, c)."""
         return {"z": self._device.to_host(self._total)}
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, L)."""
-
-    name: str
-    offset: np.ndarray
-    coefficients: np.ndarray
 
 
 @dataclass(frozen=True)
