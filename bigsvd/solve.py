@@ -163,11 +163,11 @@ def run(
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
     limits, device = limits_for(request, client)
-    if plan is None:
-        plan = make_plan(request, source.facts, limits)
+    pinned = plan is not None
+    plan = plan or make_plan(request, source.facts, limits)
     plan.check_source(source.facts)
     with Output(request.out, overwrite=request.overwrite) as output:
-        scratch, plan, resumed = _prepare_scratch(output, request, plan)
+        scratch, plan, resumed = _prepare_scratch(output, request, plan, pinned=pinned)
         progress({"event": "plan", "plan": plan, "resumed": resumed})
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
@@ -199,15 +199,21 @@ def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
             yield local
 
 
-def _prepare_scratch(output: Output, request: Request, plan: Plan) -> tuple[Scratch, Plan, bool]:
-    """The scratch to work in: one left by a run of the same problem on the same source, else a new one."""
+def _prepare_scratch(
+    output: Output, request: Request, plan: Plan, *, pinned: bool
+) -> tuple[Scratch, Plan, bool]:
+    """The scratch to work in: one left by a run of the same problem on the same source, else a new one.
+
+    A run that is continued keeps the plan it began with, unless another is `pinned`.
+    """
     scratch = Scratch(output.scratch)
     found = scratch.recorded("run")
     if found is not None:
         same_source = found["plan"]["facts"] == plan.facts
-        if same_source and found["problem"] == request.problem():
+        old = Plan.from_dict(found["plan"])
+        same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
+        if same_source and same_plan and found["problem"] == request.problem():
             scratch.remove(FOLDER)
-            old = Plan.from_dict(found["plan"])
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
     output.sweep()
     scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
@@ -280,23 +286,16 @@ class _Run:
                 continue
             answer = self._answer(run)
             self._report(answer)
-            if answer.converged and answer.k is not None:
+            if answer.converged and answer.k is not None and not self._unseen(run, answer):
                 break
-            if run.exhausted:
-                break
-            if over:
+            if run.exhausted or over or (run.full and answer.k is None):
                 reason = over
                 break
             if self._needs_float64(answer):
                 run.restart_in_float64()
+        k = answer.k or max(1, run.subspace.width // 2)
         if answer.k is None:
-            k, note = (
-                run.subspace.width // 2,
-                "the rank rule needs more singular values than this run computes",
-            )
-            reason = f"{note}; took k={k}"
-        else:
-            k = answer.k
+            reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
         audit = run.audit(answer.ritz, min(k, run.subspace.width))
         triplets = finish_krylov(run, k, request.tol)
         by_error = request.stop == "error" and answer.converged
@@ -305,6 +304,12 @@ class _Run:
         return Solution(
             matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start
         )
+
+    def _unseen(self, run: KrylovRun, answer: _Answer) -> bool:
+        """Whether the probes know of a direction stronger than σ_k that the basis does not hold yet."""
+        k = min(answer.k or 1, run.subspace.width)
+        audit = run.audit(answer.ritz, k)
+        return audit is not None and audit.unseen_sigma**2 > answer.ritz.theta[k - 1] * 1.01
 
     def _within_tolerance(self, triplets: Triplets) -> bool:
         """Every residual at the tolerance, or at the rounding of what it was computed from."""

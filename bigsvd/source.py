@@ -24,7 +24,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.errors import BaseZarrError, NodeNotFoundError, ZarrUserWarning
+from zarr.errors import NodeNotFoundError, ZarrUserWarning
 from zarr.storage import LocalStore, WrapperStore
 
 from bigsvd.errors import (
@@ -414,7 +414,8 @@ def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
             raise SourceError(f"{name} holds no Zarr array", "check the path") from error
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MetadataError(
-            f"the Zarr metadata of {name} cannot be read ({detail})", "repair zarr.json"
+            f"the Zarr metadata of {name} cannot be read ({detail})",
+            "repair its zarr.json, or .zarray in format 2",
         ) from error
 
 
@@ -424,7 +425,7 @@ def _arrays_of_group(store: Store, path: str) -> list[str]:
             warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
             group = zarr.open_group(store, path=path, mode="r")
             return sorted(key for key, _ in group.arrays())
-    except (BaseZarrError, OSError, ValueError, KeyError, TypeError):
+    except Exception:  # noqa: BLE001 - garbage metadata raises anything; then it is no group
         return []
 
 

@@ -153,6 +153,7 @@ class KrylovRun:
         self.seed = seed
         self.subspace = self._empty()
         self.exhausted = False
+        self.full = False
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
 
     def _empty(self) -> Subspace:
@@ -220,6 +221,7 @@ class KrylovRun:
         Q = orthonormal_complement(Z, space.K, room, self.matrix.eps)
         self.exhausted = Q.shape[1] == 0
         if not self.exhausted and space.width + Q.shape[1] > plan.max_width:
+            self.full = True
             space.rotate(space.ritz(0).coordinates[:, : plan.max_width - plan.width])
         self.block = Q
 
