@@ -76,8 +76,12 @@ class Output:
             os.close(lock)
 
     def _release(self) -> None:
-        if self._lock >= 0:
-            self._lock_path.unlink(missing_ok=True)
+        if self._lock < 0:
+            return
+        try:
+            with storage_errors(f"deleting {self._lock_path}"):
+                self._lock_path.unlink(missing_ok=True)
+        finally:
             os.close(self._lock)
             self._lock = -1
 

@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from threadpoolctl import threadpool_limits
 
 from bigsvd.device import Array, Device
-from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.errors import BigsvdError, NoWorkersError, SourceChangedError
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
@@ -33,6 +33,7 @@ from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows,
 
 _WORKER_WAIT_SECONDS = 60
 _EVENT_SECONDS = 0.2
+_LANE_WAIT_SECONDS = 0.02
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -233,10 +234,25 @@ def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
         )
         for future, report in as_completed(futures, with_results=True):
             reports[int(future.key.rsplit("-", 1)[1])] = report
+    except (BigsvdError, OSError):
+        client.cancel(futures)
+        _await_lanes(client, topic)  # those under way still write to scratch
+        raise
     finally:
         client.unsubscribe_topic(topic)
     progress({"event": "pass-end", "name": spec.name, "total_bytes": total})
     return [reports[index] for index in range(len(plan.lanes))]
+
+
+def _await_lanes(client: Client, topic: str) -> None:
+    """Wait until no worker runs a lane of this pass; cancelling stops only those that have not begun."""
+    while any(client.run(_runs, topic).values()):
+        time.sleep(_LANE_WAIT_SECONDS)
+
+
+def _runs(topic: str, dask_worker: Any) -> bool:
+    """In a worker: whether it runs a lane of that pass."""
+    return any(str(key).startswith(topic) for key in dask_worker.active_keys)
 
 
 def await_workers(client: Client) -> None:

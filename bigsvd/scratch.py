@@ -68,11 +68,14 @@ class Scratch:
             return zarr.open_array(self._store, path=name, mode="r+")
 
     def write(self, name: str, values: np.ndarray) -> None:
-        """Store a whole array."""
+        """Store a whole array: it is there whole or, until the rename, not at all."""
         rows = max(1, 2**26 // max(1, values[:1].nbytes)) if values.ndim else 1
-        array = self.create(name, values.shape, (rows, *values.shape[1:]), values.dtype.name)
+        partial = f"{name}.partial"
+        array = self.create(partial, values.shape, (rows, *values.shape[1:]), values.dtype.name)
         with storage_errors(f"writing {self.path}/{name}"):
             array[...] = values
+            self.remove(name)
+            (self.path / partial).rename(self.path / name)
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""

@@ -145,11 +145,16 @@ class GuardStore(WrapperStore[Store]):
     ) -> Buffer | None:
         """The value of `key`, noted."""
         value = await self._store.get(key, prototype, byte_range)
-        absent = value is None and key.rsplit("/", 1)[-1] not in _METADATA_NAMES
+        is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
+        absent = value is None and is_chunk
         if absent and self._absent_is is not None:
             raise self._absent_is(
                 f"{key} of {self._store} does not exist", "restore it or compute the result again"
             )
+        if is_chunk and value is not None and len(value) == 0:  # which zarr 3.1 reads as a shard of nothing
+            refuse = self._absent_is or ChunkCorruptError
+            text = f"chunk {key} of {self._store} cannot be decoded (it is empty)"
+            raise refuse(text, "restore that chunk")
         with self._lock:
             if value is not None:
                 self.encoded_bytes += len(value)

@@ -247,7 +247,7 @@ def test_fault_04_constant_matrix_centers_to_zero(
     ("method", "chunks"), [("krylov", (50, 60)), ("gram", (100, 60))], ids=["sampled", "gram"]
 )
 def test_fault_05_tiny_and_huge_scales(
-    client: Client, method: Any, chunks: tuple[int, int], options: dict[str, bool], exponent: int
+    client: Client, method: Any, chunks: tuple[int, int], options: dict[str, Any], exponent: int
 ) -> None:
     values = matrix(400, 60)
     factor = 2.0**exponent  # entries near 1e300 and 1e-300, their squares are infinite or zero
@@ -371,7 +371,8 @@ def test_fault_09_k_that_is_no_count(client: Client, k: Any) -> None:
 def test_fault_09_k_above_the_shape(client: Client, k: int) -> None:
     with pytest.raises(RankError, match=rf"k={k} is not in the allowed range 1\.\.4 for shape \(5, 4\)"):
         bigsvd.svd(Untouchable("float64"), k, client=client)
-    assert bigsvd.svd(matrix(5, 4), np.int64(4), client=client).k == 4
+    integer: Any = np.int64(4)
+    assert bigsvd.svd(matrix(5, 4), integer, client=client).k == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""One pass: the products of the whole matrix, whatever the panels; a lane done is never done again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+import bigsvd
+from bigsvd.device import CpuDevice
+from bigsvd.layout import Limits
+from bigsvd.methods.krylov import ProductKernel
+from bigsvd.passes import Context, PassSpec, _Lane, one_blas_thread, run_lane, run_pass
+from bigsvd.planning import Plan, make_plan
+from bigsvd.request import Request
+from bigsvd.scratch import Scratch
+from bigsvd.source import open_source
+from bigsvd.transform import Transform
+
+M, N, WIDTH = 240, 70, 5
+A = np.random.default_rng(0).standard_normal((M, N))
+BLOCK = np.random.default_rng(1).standard_normal((N, WIDTH))
+SPEC = PassSpec("pass", ProductKernel("block", "y", WIDTH), Transform(), None, True, "float64", None)
+
+
+@dataclass
+class Events:
+    """What a run reported."""
+
+    seen: list[dict[str, Any]]
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.seen.append(event)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    zarr.create_array(tmp_path / "data.zarr", data=A, chunks=(20, 30))
+    return tmp_path / "data.zarr"
+
+
+def context(data: Path, client: Client, folder: str, **changes: Any) -> Context:
+    """A place for one pass over the data, its operands in scratch; `changes` of the plan."""
+    source = open_source(data)
+    plan = replace(make_plan(Request(str(data), 3), source.facts, Limits(10**9, 2)), **changes)
+    scratch = Scratch(data.with_name(folder))
+    scratch.write("block", BLOCK)
+    scratch.create("y", (M, WIDTH), (plan.panel_rows, WIDTH), "float64")
+    return Context(client, plan, source, scratch, CpuDevice(), Events([]))
+
+
+def lane(place: Context, index: int) -> _Lane:
+    return _Lane(index, SPEC, place.plan, place.source, place.scratch, place.device, None, "topic")
+
+
+CUTS: list[dict[str, Any]] = [
+    {},
+    {"panel_rows": 20, "lanes": tuple((i, i + 1) for i in range(12))},
+    {"panel_rows": 100, "lanes": ((0, 2), (2, 3))},
+    {"panel_rows": M, "lanes": ((0, 1),)},
+    {"panel_rows": 40, "lanes": ((0, 6),), "tile_cols": 30, "reads_per_pass": 2},
+]
+
+
+@pytest.mark.parametrize("changes", CUTS, ids=str)
+def test_products_do_not_depend_on_how_the_matrix_is_cut(
+    data: Path, client: Client, changes: dict[str, Any]
+) -> None:
+    place = context(data, client, "scratch", **changes)
+    result = run_pass(place, SPEC)
+    np.testing.assert_allclose(place.scratch.read("y"), A @ BLOCK, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.sums["z"], A.T @ (A @ BLOCK), rtol=0, atol=1e-10)
+    assert result.moments.squares == pytest.approx(np.sum(A**2))
+    assert result.moments.peak == np.abs(A).max()
+    assert result.bytes_read == place.plan.bytes_per_pass
+    assert len(result.checksums) == place.plan.panels
+
+
+def test_a_pass_done_is_only_read_back(data: Path, client: Client) -> None:
+    place = context(data, client, "scratch")
+    first = run_pass(place, SPEC)
+    assert isinstance(place.progress, Events)
+    told = len(place.progress.seen)
+    again = run_pass(replace(place, source=open_source(np.zeros((M, N)))), SPEC)
+    assert len(place.progress.seen) == told
+    np.testing.assert_array_equal(again.sums["z"], first.sums["z"])
+    assert replace(again, sums={}) == replace(first, sums={})
+
+
+def test_a_resumed_pass_has_the_bits_of_one_never_stopped(data: Path, client: Client) -> None:
+    cut = {"panel_rows": 20, "lanes": tuple((i, i + 2) for i in range(0, 12, 2))}
+    whole = run_pass(context(data, client, "whole", **cut), SPEC)
+    place = context(data, client, "resumed", **cut)
+    for index in (4, 1):
+        client.submit(run_lane, lane(place, index), pure=False).result()
+    resumed = run_pass(place, SPEC)
+    np.testing.assert_array_equal(resumed.sums["z"], whole.sums["z"])
+    assert resumed.moments == whole.moments
+    assert resumed.checksums == whole.checksums
+    assert isinstance(place.progress, Events)
+    assert place.progress.seen[0]["resumed_lanes"] == 2
+
+
+def test_a_lane_that_dask_runs_again_gives_its_record(data: Path, client: Client) -> None:
+    place = context(data, client, "scratch")
+    zarr.create_array(data.with_name("other.zarr"), data=A + 1, chunks=(20, 30))
+    first = client.submit(run_lane, lane(place, 0), pure=False).result()
+    elsewhere = replace(lane(place, 0), source=open_source(data.with_name("other.zarr")))
+    again = client.submit(run_lane, elsewhere, pure=False).result()
+    assert json.dumps(again, sort_keys=True) == json.dumps(first, sort_keys=True)
+
+
+def test_one_blas_thread_is_held_as_long_as_anyone_holds_it() -> None:
+    from threadpoolctl import threadpool_info  # noqa: PLC0415
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    with one_blas_thread:
+        with one_blas_thread:
+            assert set(threads()) <= {1}
+        assert set(threads()) <= {1}
+    assert threads() == before
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_a_wide_stored_matrix_is_sampled_and_streamed_by_columns(
+    tmp_path: Path, client: Client, center: bool
+) -> None:
+    wide = A.T @ np.diag(0.9 ** np.arange(M))
+    zarr.create_array(tmp_path / "wide.zarr", data=wide, chunks=(N, 20))
+    factors = bigsvd.svd(tmp_path / "wide.zarr", 3, client=client, center=center, tol=1e-8, method="krylov")
+    plan = Plan.from_dict(factors.provenance["plan"])
+    assert plan.transposed
+    assert plan.sample
+    expected = np.linalg.svd(wide - wide.mean(axis=0) * center, compute_uv=False)[:3]
+    np.testing.assert_allclose(factors.s, expected, rtol=1e-12)
