@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from bigsvd.console import Console
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
@@ -106,6 +107,16 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     return Request(source=data, k="auto" if k is None else k, out=out, overwrite=overwrite, **options)
 
 
+def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
+    """A saved plan runs as it stands: another option beside it would be ignored."""
+    context = click.get_current_context()
+    for name in options:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise RequestError(
+                f"--{name.replace('_', '-')} and --plan both say what to do", "make a new plan with it"
+            )
+
+
 @contextmanager
 def _client(scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
@@ -169,6 +180,7 @@ def svd(
     signal.signal(signal.SIGINT, interrupt)
     plan = load_plan(Path(plan_file)) if plan_file else None
     if plan is not None:
+        _refuse_beside_a_plan(options)
         request = Request.from_dict(plan.request | {"source": data, "out": out, "overwrite": overwrite})
     else:
         request = _request(data, out, options, overwrite=overwrite)

@@ -83,7 +83,7 @@ class PassSpec:
     Attributes:
         name: where its results lie in scratch.
         kernel: what it computes.
-        transform: the matrix as multiplied; its `lines` lie in scratch under `lines_name`.
+        transform: the matrix as multiplied.
         lines_name: scratch array (3, N) of means and divisors, or None.
         first: whether moments and line sums are collected and non-finite entries refused.
         dtype: precision of the products.

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bigsvd.text import human_bytes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -33,7 +35,6 @@ _ZOOM_FROM_PERCENT = 90.0
 _LONG_LABEL = 72  # characters of which two do not fit side by side
 _DOUBLE_BYTES = 8
 _STANDARD_SHARES = (0.90, 0.95, 0.99)
-_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +185,10 @@ def by_bytes(spectrum: Spectrum, max_bytes: int) -> Choice:
         raise ValueError(f"max_bytes is {max_bytes} but must not be negative")
     one = spectrum.factor_bytes(1)
     k = min(max_bytes // one, spectrum.most)
-    rule = f"size {_human_bytes(max_bytes)}"
+    rule = f"size {human_bytes(max_bytes)}"
     if k == 0:
-        return Choice(rule, 0, f"k = 0: one triplet alone takes {_human_bytes(one)}")
-    note = f"the factors take {_human_bytes(spectrum.factor_bytes(k))}"
+        return Choice(rule, 0, f"k = 0: one triplet alone takes {human_bytes(one)}")
+    note = f"the factors take {human_bytes(spectrum.factor_bytes(k))}"
     if k > spectrum.known:
         note = f"k = {k} fits, but only {spectrum.known} values are known"
     return Choice(rule, k, note)
@@ -445,11 +446,6 @@ def _four_digits(value: float) -> str:
     return f"{value:#.4g}".removesuffix(".")
 
 
-def _human_bytes(count: int) -> str:
-    power = min(max(count.bit_length() - 1, 0) // 10, len(_BYTE_UNITS) - 1)
-    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {_BYTE_UNITS[power]}"
-
-
 def _has_row(choice: Choice, known: int) -> bool:
     return choice.k is not None and 1 <= choice.k <= known
 
@@ -484,14 +480,14 @@ def _cells(row: RankRow) -> tuple[str, ...]:
         _percent(row.energy),
         f"{row.relative_error:.2e}",
         "" if row.next_sigma is None else _four_digits(row.next_sigma),
-        _human_bytes(row.bytes),
+        human_bytes(row.bytes),
         f"{row.compression_ratio:.2f}x",
         "" if row.residual is None else f"{row.residual:.1e}",
     )
 
 
 def _break_even_line(spectrum: Spectrum) -> str:
-    k, size = break_even(spectrum), _human_bytes(spectrum.matrix_bytes)
+    k, size = break_even(spectrum), human_bytes(spectrum.matrix_bytes)
     if k > spectrum.most:
         return f"The factors never take more bytes than the matrix ({size}), up to k = {spectrum.most}."
     return f"From k = {k} on the factors take more bytes than the matrix ({size})."

@@ -120,7 +120,7 @@ class Request:
         _check_k(self.k)
         _check_range("tol", self.tol, 0.0, 1.0)
         _check_integer("seed", self.seed, 0)
-        for name, high in (("energy", 1.0), ("error", 1.0), ("deadline", _MOST_SECONDS)):
+        for name, high in (("energy", 1.0), ("error", math.nextafter(1.0, 0.0)), ("deadline", _MOST_SECONDS)):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 0.0, high)
         for name, low in (("max_passes", 1), ("power_iterations", 0), ("oversampling", 0)):

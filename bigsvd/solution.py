@@ -55,7 +55,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
         angle_bounds=tuple(map(float, angles)),
         identifiable=tuple(bool(bound < 0.5) for bound in angles),
         numerical_rank=int(np.sum(sigma > 0)),
-        noise_floor=float(np.ldexp(matrix.eps * (sigma[0] if sigma.size else 0.0), -exponent)),
+        noise_floor=float(np.ldexp(t.noise_floor, -exponent)),
         tol=request.tol,
         stop=request.stop,
         converged=solution.converged,

@@ -23,27 +23,34 @@ from distributed import Client
 from bigsvd import rank
 from bigsvd.certificate import relative_error
 from bigsvd.device import Device, choose_device
-from bigsvd.errors import NonFiniteError, PlanError, RankZeroError, SourceChangedError, StorageError
+from bigsvd.errors import (
+    NonFiniteError,
+    PlanError,
+    RankZeroError,
+    SourceChangedError,
+    SourceError,
+    StorageError,
+)
 from bigsvd.factors import FOLDER, Factors
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
 from bigsvd.methods.krylov import KrylovRun, Ritz
-from bigsvd.methods.result import Triplets, finish_krylov
+from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
 from bigsvd.methods.starts import gaussian_block, sample_block
-from bigsvd.methods.tall_skinny import tall_skinny, zero_triplets
+from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
 from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning import Plan, dask_reads, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
 from bigsvd.source import Source, SourceFacts, open_source
 from bigsvd.transform import Transform
 
-_STAGNANT = 0.5
+_COARSEST = 0.5  # a residual above which a vector says nothing
 
 
 def _silent(event: dict[str, Any]) -> None:
@@ -163,6 +170,11 @@ def run(
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
     limits, device = limits_for(request, client)
+    if client is not None and source.in_this_process_only and not _shares_process(client):
+        raise SourceError(
+            f"{source.facts.name} lives in this process, where the cluster's workers cannot read it",
+            "store it as Zarr, or run without a client",
+        )
     pinned = plan is not None
     plan = plan or make_plan(request, source.facts, limits)
     plan.check_source(source.facts)
@@ -188,6 +200,11 @@ def run(
             output.sweep()
         progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
         return factors
+
+
+def _shares_process(client: Client) -> bool:
+    """Whether the cluster's workers are threads of this process."""
+    return str(client.scheduler.address).startswith("inproc://")
 
 
 @contextmanager
@@ -241,8 +258,7 @@ class _Run:
         self.plan = context.plan
         self.should_stop = should_stop
         self.start = time.monotonic()
-        missing = "none" if request.missing == "none" else request.missing
-        transform = Transform(0, missing, request.missing_value, request.center, request.scale)
+        transform = Transform(0, request.missing, request.missing_value, request.center, request.scale)
         self.matrix = Matrix(context, transform, self.plan.compute_dtype)
         self.errors: list[float] = []
         self.worsts: list[float] = []
@@ -253,10 +269,9 @@ class _Run:
         """The method of the plan."""
         method, matrix = self.plan.method, self.matrix
         if method == "tall_skinny":
-            return self._foreign(tall_skinny(matrix, self.plan.k), 1.0)
+            return self._by_dask(tall_skinny(matrix, self.plan.k))
         if method == "compressed":
-            reads = 2.0 * (self.request.power_iterations or 0) + 2.0
-            return self._foreign(compressed(matrix, self.plan.k, self.request), reads)
+            return self._by_dask(compressed(matrix, self.plan.k, self.request))
         if method == "gram":
             block = gram_block(matrix)
         elif self.plan.sample:
@@ -266,9 +281,9 @@ class _Run:
             block = gaussian_block(matrix, self.request.seed)
         return self._iterate(KrylovRun(matrix, block, self.request.seed))
 
-    def _foreign(self, triplets: Triplets, reads: float) -> Solution:
+    def _by_dask(self, triplets: Triplets) -> Solution:
         converged = self._within_tolerance(triplets)
-        passes = reads + self.matrix.passes
+        passes = dask_reads(self.plan.method, self.request) + self.matrix.passes
         return Solution(
             self.matrix, triplets, converged, "", None, None, passes, time.monotonic() - self.start
         )
@@ -286,7 +301,9 @@ class _Run:
                 continue
             answer = self._answer(run)
             self._report(answer)
-            if answer.converged and answer.k is not None and not self._unseen(run, answer):
+            audit = run.audit(answer.ritz, min(answer.k or 1, run.subspace.width))
+            unseen = audit is not None and audit.unseen_direction
+            if answer.converged and answer.k is not None and not unseen:
                 break
             if run.exhausted or over or (run.full and answer.k is None):
                 reason = over
@@ -296,7 +313,6 @@ class _Run:
         k = answer.k or max(1, run.subspace.width // 2)
         if answer.k is None:
             reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
-        audit = run.audit(answer.ritz, min(k, run.subspace.width))
         triplets = finish_krylov(run, k, request.tol)
         by_error = request.stop == "error" and answer.converged
         converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
@@ -304,12 +320,6 @@ class _Run:
         return Solution(
             matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start
         )
-
-    def _unseen(self, run: KrylovRun, answer: _Answer) -> bool:
-        """Whether the probes know of a direction stronger than σ_k that the basis does not hold yet."""
-        k = min(answer.k or 1, run.subspace.width)
-        audit = run.audit(answer.ritz, k)
-        return audit is not None and audit.unseen_sigma**2 > answer.ritz.theta[k - 1] * 1.01
 
     def _within_tolerance(self, triplets: Triplets) -> bool:
         """Every residual at the tolerance, or at the rounding of what it was computed from."""
@@ -406,7 +416,7 @@ class _Run:
         """Whether float32 cannot resolve what is asked: rounding of θ1 exceeds the tolerance at θ_k."""
         if self.matrix.dtype == "float64" or answer.k is None:
             return False
-        tol = self.request.tol if self.request.stop == "residual" else _STAGNANT
+        tol = self.request.tol if self.request.stop == "residual" else _COARSEST
         theta = answer.ritz.theta
         last = theta[min(answer.k, theta.size) - 1]
         return bool(self.matrix.eps * theta[0] > tol * last)

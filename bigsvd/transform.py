@@ -51,7 +51,6 @@ class Transform:
     Attributes:
         missing: "none", "zero" or "mean"; missing_value: which entries are missing (NaN where None).
         center, scale: whether the mean is subtracted and the divisor divides.
-        lines: mean and divisor of the columns of B; None where lines are rows of B.
 
     """
 
@@ -60,7 +59,6 @@ class Transform:
     missing_value: float | None = None
     center: bool = False
     scale: bool = False
-    lines: Lines | None = None
 
     @property
     def by_line(self) -> bool:

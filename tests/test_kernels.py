@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +43,6 @@ class StrictDevice:
 
     def memory_bytes(self) -> int:
         return 2**30
-
-
-@contextmanager
-def _gpu() -> Iterator[Device]:
-    yield choose_device("gpu")[0]
 
 
 def _has_gpu() -> bool:

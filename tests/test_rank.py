@@ -268,7 +268,7 @@ def test_the_standard_rules_come_first_and_the_asked_ones_after_them() -> None:
     assert [c.rule for c in choices(spectrum, energy=0.95, error=0.1, max_bytes=2048)] == [
         *standard,
         "error 0.1",
-        "size 2.0 KiB",
+        "size 2.0 kB",
     ]
     assert "energy 99.9 %" in [c.rule for c in choices(spectrum, energy=0.999)]
 
@@ -450,7 +450,7 @@ def test_the_lines_below_the_table_say_what_no_row_can() -> None:
     below = (
         format_table(spectrum, choices(spectrum, energy=0.9999, max_bytes=1)).split("\n\n")[1].splitlines()
     )
-    assert below[0] == "From k = 16 on the factors take more bytes than the matrix (7.8 KiB)."
+    assert below[0] == "From k = 16 on the factors take more bytes than the matrix (8.0 kB)."
     assert "energy 99.99 %: needs more than the 4 values known" in below
     assert "size 1 B: k = 0: one triplet alone takes 528 B" in below
     roomy = Spectrum(spectrum.s, spectrum.frobenius, spectrum.shape, 10**9, 8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dask.array as da
 
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets
+from bigsvd.methods.result import Triplets, zero_triplets
 from bigsvd.methods.statistics import prepared_array, statistics_pass
-from bigsvd.methods.tall_skinny import store, zero_triplets
+from bigsvd.methods.tall_skinny import store
 from bigsvd.request import Request
 
 

@@ -252,14 +252,15 @@ class KrylovRun:
         spread = float(np.std(energies)) / np.sqrt(PROBES)
         floor = 1e3 * self.matrix.eps * self.matrix.norm_squared
         unseen = self._unseen(W, ZW)
-        flagged = unseen**2 > ritz.theta[k - 1] * 1.01 + floor or abs(missing - expected) > 8 * spread + floor
+        direction = unseen**2 > ritz.theta[k - 1] * 1.01 + floor
         return Audit(
             PROBES,
             missing / self.matrix.norm_squared,
             expected / self.matrix.norm_squared,
             float(10 * np.sqrt(2 / np.pi) * np.sqrt(energies.max())),
             unseen,
-            bool(flagged),
+            bool(direction),
+            bool(direction or abs(missing - expected) > 8 * spread + floor),
         )
 
     def _unseen(self, W: np.ndarray, ZW: np.ndarray) -> float:

@@ -25,7 +25,7 @@ class Triplets:
     Attributes:
         sigma: (k,) descending, prescaled. short: (N, k) orthonormal. beyond: computed values below the k-th.
         residuals: (k,). basis: "ritz" or "two-sided", see `Certificate`. error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F
-            where a two-sided pass gave it. dropped: values below the noise floor that were left out.
+            where a two-sided pass gave it. dropped: values below `noise_floor` that were left out.
 
     """
 
@@ -36,6 +36,7 @@ class Triplets:
     basis: str
     error: float | None
     dropped: int
+    noise_floor: float
 
 
 def long_target(context: Context, k: int, dtype: str) -> tuple[Target, int]:
@@ -93,14 +94,15 @@ def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndar
 def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
     """Triplets with u = B·v/σ for v = K·W; values below the noise floor are dropped."""
     matrix = run.matrix
-    kept = max(1, int(np.sum(all_sigma[:k] > noise_floor(matrix, float(all_sigma[0])))))
+    floor = noise_floor(matrix, float(all_sigma[0]))
+    kept = max(1, int(np.sum(all_sigma[:k] > floor)))
     long = _OrthonormalLong(run, W[:, :kept] / all_sigma[:kept])
     # Y·W = U·(R·diag(σ)): the SVD of that core refits σ and both sides.
     P, sigma, Ot = np.linalg.svd(long.R * all_sigma[:kept])
     W = W[:, :kept] @ Ot.T
     short, _ = long.publish(run.subspace.K @ W, P)
     residuals = _ritz_residuals(run, sigma, W)
-    return Triplets(sigma, short, all_sigma[kept:], residuals, "ritz", None, k - kept)
+    return Triplets(sigma, short, all_sigma[kept:], residuals, "ritz", None, k - kept, floor)
 
 
 def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
@@ -117,10 +119,10 @@ def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplet
     sums = _two_sided_pass(matrix, sigma, run.subspace.K @ W, start)
     Q, core = np.linalg.qr(sums["back"])
     P, found, Ot = np.linalg.svd(core)
-    kept = max(1, int(np.sum(found[:k] > noise_floor(matrix, float(found[0])))))
+    floor = noise_floor(matrix, float(found[0]))
+    kept = max(1, int(np.sum(found[:k] > floor)))
     short, target = long.publish(Q @ P[:, :kept], Ot[:kept].T)
-    dropped = k - kept
-    triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, dropped)
+    triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, k - kept, floor)
     return certify_two_sided(matrix, triplets, target)
 
 
@@ -213,3 +215,30 @@ def certify_two_sided(matrix: Matrix, triplets: Triplets, target: Target) -> Tri
     return replace(
         triplets, residuals=np.maximum(found.left, found.right), basis="two-sided", error=found.error
     )
+
+
+def zero_triplets(matrix: Matrix, k: int) -> Triplets:
+    """Factors of the zero matrix: s = 0 and unit vectors."""
+    context = matrix.context
+    plan = context.plan
+    target, _ = long_target(context, k, matrix.dtype)
+    array = context.scratch.open(target.name)
+    for start, stop in (plan.panel(index) for index in range(plan.panels)):
+        rows = (
+            np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop]
+            if plan.rows <= k
+            else _unit_rows(start, stop, k)
+        )
+        if target.transposed:
+            array[:, start:stop] = rows.T
+        else:
+            array[start:stop] = rows
+    return Triplets(np.zeros(k), np.eye(plan.cols, k), np.zeros(0), np.zeros(k), "ritz", 0.0, 0, 0.0)
+
+
+def _unit_rows(start: int, stop: int, k: int) -> np.ndarray:
+    """Rows start..stop of an (M, k) identity."""
+    rows = np.zeros((stop - start, k))
+    for i in range(start, min(stop, k)):
+        rows[i - start, i] = 1.0
+    return rows

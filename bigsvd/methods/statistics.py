@@ -47,7 +47,7 @@ class Null:
 
 
 def statistics_pass(matrix: Matrix) -> None:
-    """Make the matrix known, and its entries known to be finite, before a foreign method sees them."""
+    """Make the matrix known, and its entries known to be finite, before Dask's method sees them."""
     while not matrix.known:
         name = f"pass-{matrix.passes:03d}"
         matrix.prepare(name)

@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets, certify_two_sided, long_target, noise_floor
+from bigsvd.methods.result import Triplets, certify_two_sided, long_target, noise_floor, zero_triplets
 from bigsvd.methods.statistics import prepared_array, statistics_pass
 
 
@@ -33,7 +33,8 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
         s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client
     )
     s = np.asarray(s, dtype=np.float64)
-    k = max(1, int(np.sum(s > noise_floor(matrix, float(s[0])))))
+    floor = noise_floor(matrix, float(s[0]))
+    k = max(1, int(np.sum(s > floor)))
     s, U, short = s[:k], U[:, :k], np.asarray(Vt, dtype=np.float64).T[:, :k]
     if not context.plan.transposed:
         extremes = short[np.argmax(np.abs(short), axis=0), np.arange(k)]
@@ -47,7 +48,7 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
         compute=True,
         scheduler=context.client,
     )
-    found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k)
+    found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
     return certify_two_sided(matrix, found, target)
 
 
@@ -55,30 +56,3 @@ def _extremes(U: Any) -> Any:
     """The entry of largest magnitude in each column of a Dask array."""
     largest, smallest = U.max(axis=0), U.min(axis=0)
     return da.where(abs(largest) >= abs(smallest), largest, smallest)
-
-
-def zero_triplets(matrix: Matrix, k: int) -> Triplets:
-    """Factors of the zero matrix: s = 0 and unit vectors."""
-    context = matrix.context
-    plan = context.plan
-    target, _ = long_target(context, k, matrix.dtype)
-    array = context.scratch.open(target.name)
-    for start, stop in (plan.panel(index) for index in range(plan.panels)):
-        rows = (
-            np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop]
-            if plan.rows <= k
-            else _unit_rows(start, stop, k)
-        )
-        if target.transposed:
-            array[:, start:stop] = rows.T
-        else:
-            array[start:stop] = rows
-    return Triplets(np.zeros(k), np.eye(plan.cols, k), np.zeros(0), np.zeros(k), "ritz", 0.0, 0)
-
-
-def _unit_rows(start: int, stop: int, k: int) -> np.ndarray:
-    """Rows start..stop of an (M, k) identity."""
-    rows = np.zeros((stop - start, k))
-    for i in range(start, min(stop, k)):
-        rows[i - start, i] = 1.0
-    return rows
