@@ -27,7 +27,7 @@ class Audit:
         spectral_error: bound on ‖A−U·s·Vᵀ‖₂, wrong with probability 10^-probes (ibid., Lemma 4.1).
         unseen_sigma: a lower bound on the largest singular value outside the basis (largest value of the
             pencil of H² and H on the probes, H the matrix AᵀA restricted to the complement).
-        unseen_direction: `unseen_sigma` is above σ_k: the basis misses a direction that belongs to the answer.
+        unseen_direction: `unseen_sigma` is above σ_k: the basis misses a part of the answer.
         flagged: that, or the estimate contradicts the exact value.
 
     """
