@@ -38,7 +38,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory_bytes": int(psutil.virtual_memory().total),
         "load_average_at_start": round(psutil.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
     }
 
 

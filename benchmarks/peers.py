@@ -215,11 +215,16 @@ BARE_READ = Peer(
     note="the unit of the ÷ read column",
 )
 PEERS = (
-    Peer("bigsvd-krylov", "bigsvd krylov (tol 1e-2)", run=partial(bigsvd_svd, method="krylov"), **_OURS),
+    Peer(
+        "bigsvd-krylov",
+        "bigsvd krylov (tol 1e-2)",
+        run=partial(bigsvd_svd, method="krylov", memory="1GB"),
+        **_OURS,
+    ),
     Peer(
         "bigsvd-krylov-5e-2",
         "bigsvd krylov (tol 5e-2)",
-        run=partial(bigsvd_svd, method="krylov", tol=5e-2),
+        run=partial(bigsvd_svd, method="krylov", memory="1GB", tol=5e-2),
         **_OURS,
     ),
     Peer("bigsvd-gram", "bigsvd gram", run=partial(bigsvd_svd, method="gram"), **_OURS),
