@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,24 +219,49 @@ def test_a_deadline_ends_a_run_well(hard: Path, tmp_path: Path) -> None:
     assert bigsvd.open(tmp_path / "u").provenance["costs"]["passes"] < 2
 
 
-def test_one_interrupt_ends_a_run_well(hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.Interrupt, "stop", lambda _: True)
-    assert "stopped by its user" in done("svd", hard, tmp_path / "u", "-k", 3, "--tol", 1e-9, "--quiet").out
+def interrupted(data: Path, out: Path, signals: int) -> tuple[int, str, str]:
+    """Run the command, send it Ctrl-C that often after its first pass; exit code, output, error stream."""
+    command = [sys.executable, "-m", "bigsvd.cli", "svd", str(data), str(out), "-k", "3", "--tol", "1e-12"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        seen = ""
+        for awaited in ("worst residual", "stopping after this pass")[:signals]:
+            for line in process.stderr:
+                seen += line
+                if awaited in line:
+                    break
+            process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+        return process.wait(), process.stdout.read(), seen
 
 
-def test_two_interrupts_end_a_run_at_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    codes: list[int] = []
-    monkeypatch.setattr("os._exit", codes.append)
-    interrupt = cli.Interrupt()
-    assert not interrupt.stop()
-    interrupt(signal.SIGINT, None)
-    assert interrupt.stop()
-    assert codes == []
-    interrupt(signal.SIGINT, None)
-    assert codes == [3]
-    assert "error[E_INTERRUPTED]" in capsys.readouterr().err
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise, 40 MB in small chunks: many passes of some tenths of a second each."""
+    path = tmp_path_factory.mktemp("slow") / "a.zarr"
+    values = np.random.default_rng(0).standard_normal((10_000, 1_000), dtype=np.float32)
+    zarr.create_array(str(path), data=values, chunks=(100, 1_000))
+    return path
+
+
+def test_one_interrupt_publishes_what_there_is(slow: Path, tmp_path: Path) -> None:
+    code, out, _ = interrupted(slow, tmp_path / "u", signals=1)
+    assert code == 0
+    assert "stopped by its user" in out
+    factors = bigsvd.open(tmp_path / "u")
+    assert not factors.certificate.converged
+    assert (tmp_path / "u.scratch").exists()
+
+
+def test_two_interrupts_end_a_run_at_once_and_it_resumes(slow: Path, tmp_path: Path) -> None:
+    code, _, err = interrupted(slow, tmp_path / "u", signals=2)
+    assert code == 3
+    assert "error[E_INTERRUPTED]" in err
+    assert not (tmp_path / "u").exists()
+    resumed = done("svd", slow, tmp_path / "u", "-k", 3, "--tol", 1e-12, "--max-passes", 3)
+    assert "resuming from scratch" in resumed.err
+    assert bigsvd.open(tmp_path / "u").provenance["costs"]["passes"] >= 2
 
 
 # plan
