@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -102,7 +103,7 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     rules = ("energy", "error", "max_bytes")
     if k is None and not any(options[name] is not None for name in rules):
         raise RequestError("no rank was asked for", "give -k K, or one of --energy, --error, --max-bytes")
-    if isinstance(k, str) and k.lstrip("+-").isdigit():
+    if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
     return Request(source=data, k="auto" if k is None else k, out=out, overwrite=overwrite, **options)
 

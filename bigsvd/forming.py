@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.passes import Context, await_workers, one_blas_thread
+from bigsvd.passes import Context, await_workers, cluster_errors, one_blas_thread
 from bigsvd.scratch import Scratch
 
 _BLOCK_BYTES = 32 * 2**20
@@ -95,7 +95,8 @@ class LongFactor:
         futures = self._context.client.map(
             function, self._blocks, *([value] * len(self._blocks) for value in more), pure=False
         )
-        return list(self._context.client.gather(futures))
+        with cluster_errors():
+            return list(self._context.client.gather(futures))
 
     def gram(self) -> np.ndarray:
         """UᵀU (c, c)."""

@@ -63,12 +63,29 @@ class Matrix:
         """Unit roundoff of the products."""
         return float(np.finfo(self.dtype).eps)
 
+    def next_name(self, kind: str) -> str:
+        """Where the next pass lies in scratch; with kind and precision, so that no other is replayed."""
+        return f"{kind}-{self.dtype}-{self.passes:03d}"
+
+    def holds(self, name: str, **operands: np.ndarray) -> bool:
+        """Whether scratch has pass `name` with these operands, up to another machine's rounding."""
+        scratch = self.context.scratch
+        return all(
+            scratch.has(f"{name}/{key}") and _same(scratch.read(f"{name}/{key}"), values)
+            for key, values in operands.items()
+        )
+
+    def charge(self, result: PassResult) -> None:
+        """Book the costs of a pass, without its sums."""
+        self.costs.append(replace(result, sums={}))
+
     def prepare(self, name: str) -> None:
         """Write what lanes of pass `name` need besides the kernel's operands."""
         scratch, plan = self.context.scratch, self.context.plan
         if self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        if plan.transposed and self.transform.by_line and not self.known:
+        rows_named = plan.transposed and self.transform.by_line and not self.known
+        if rows_named and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
 
     def spec(self, name: str, kernel: Kernel) -> PassSpec:
@@ -174,3 +191,9 @@ class Matrix:
                 f"the first at row {row}, column {column}",
                 "replace them, or use missing='mean' or missing='zero' if NaN means missing",
             )
+
+
+def _same(stored: np.ndarray, values: np.ndarray) -> bool:
+    if stored.shape != values.shape:
+        return False
+    return bool(np.allclose(stored, values, rtol=1e-8, atol=1e-8 * np.max(np.abs(values), initial=0.0)))

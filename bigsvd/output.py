@@ -16,6 +16,7 @@ from bigsvd.errors import OutputBusyError, OutputExistsError
 from bigsvd.factors import ATTRIBUTE, FOLDER, Factors, open_factors, scratch_path
 from bigsvd.scratch import storage_errors
 
+SCRATCH_MARK = "run"  # the record that names the run, written first and removed last
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -40,7 +41,7 @@ class Output:
 
     @property
     def _lock_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".lock")
+        return self.path.with_name(f".{self.path.name}.bigsvd-lock")
 
     def __enter__(self) -> Output:
         with storage_errors(f"creating {self.path.parent}"):
@@ -115,10 +116,26 @@ class Output:
         return factors
 
     def sweep(self) -> None:
-        """Remove the scratch folder."""
+        """Remove the scratch folder, its mark last, so that a killed sweep is finished by the next run.
+
+        Raises:
+            OutputExistsError: the folder is not one of ours.
+
+        """
+        if not self.scratch.exists():
+            return
+        marked = (self.scratch / SCRATCH_MARK / "zarr.json").exists()
         with storage_errors(f"deleting {self.scratch}"):
-            if self.scratch.exists():
-                shutil.rmtree(self.scratch)
+            entries = sorted(self.scratch.iterdir())
+            if not marked and any(entry.name != SCRATCH_MARK for entry in entries):
+                raise OutputExistsError(
+                    f"{self.scratch} exists and is no scratch of bigsvd",
+                    "move it away or choose another output",
+                )
+            for entry in entries:
+                if entry.name != SCRATCH_MARK:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(self.scratch)
 
 
 def _replaceable(path: Path) -> bool:

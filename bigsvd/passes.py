@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +20,8 @@ from typing import Any, Protocol
 import google_crc32c
 import numpy as np
 from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
 from bigsvd.device import Array, Device
@@ -102,7 +104,10 @@ class PassSpec:
 
 @dataclass(frozen=True)
 class PassResult:
-    """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part."""
+    """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part.
+
+    `resumed`: some of it was read back from scratch; `checked`: it compared checksums with the first pass.
+    """
 
     sums: dict[str, np.ndarray]
     moments: Moments
@@ -112,6 +117,8 @@ class PassResult:
     filled_chunks: int
     retries: int
     seconds: float
+    resumed: bool
+    checked: bool
 
 
 @dataclass(frozen=True)
@@ -177,9 +184,11 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     done = scratch.recorded(f"{spec.name}/done")
     if done is not None:
         known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
-        return PassResult(known, Moments.from_dict(done["moments"]), **done["costs"])
+        return PassResult(
+            known, Moments.from_dict(done["moments"]), **done["costs"], resumed=True, checked=False
+        )
     start = time.perf_counter()
-    reports = _run_lanes(context, spec)
+    reports, resumed = _run_lanes(context, spec)
     sums: dict[str, np.ndarray] = {}
     moments = Moments()
     for index, report in enumerate(reports):
@@ -200,7 +209,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     scratch.record(f"{spec.name}/done", {"sums": sorted(sums), "moments": moments.to_dict(), "costs": costs})
     for index in range(len(reports)):
         scratch.remove(f"{spec.name}/lane-{index:05d}")
-    return PassResult(sums, moments, **costs)
+    return PassResult(sums, moments, **costs, resumed=resumed > 0, checked=spec.checksums is not None)
 
 
 def _add(total: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -209,7 +218,7 @@ def _add(total: np.ndarray, part: np.ndarray) -> np.ndarray:
     return total
 
 
-def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
+def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], int]:
     client, plan, scratch, progress = context.client, context.plan, context.scratch, context.progress
     known = scratch.recorded(spec.checksums) if spec.checksums else None
     reports: dict[int, dict[str, Any]] = {}
@@ -222,6 +231,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
             continue
         crcs = tuple(known["checksums"][first:last]) if known else None
         waiting.append(_Lane(index, spec, plan, context.source, scratch, context.device, crcs, topic))
+    resumed = len(reports)
     total = plan.bytes_per_pass
     progress({"event": "pass", "name": spec.name, "total_bytes": total, "resumed_lanes": len(reports)})
     for report in reports.values():
@@ -232,8 +242,11 @@ def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
         futures = client.map(
             run_lane, waiting, key=[f"{topic}-{lane.index:05d}" for lane in waiting], pure=False
         )
-        for future, report in as_completed(futures, with_results=True):
-            reports[int(future.key.rsplit("-", 1)[1])] = report
+        with cluster_errors():
+            for future in as_completed(futures):
+                reports[int(future.key.rsplit("-", 1)[1])] = future.result()
+    except NoWorkersError:
+        raise
     except (BigsvdError, OSError):
         client.cancel(futures)
         _await_lanes(client, topic)  # those under way still write to scratch
@@ -241,7 +254,19 @@ def _run_lanes(context: Context, spec: PassSpec) -> list[dict[str, Any]]:
     finally:
         client.unsubscribe_topic(topic)
     progress({"event": "pass-end", "name": spec.name, "total_bytes": total})
-    return [reports[index] for index in range(len(plan.lanes))]
+    return [reports[index] for index in range(len(plan.lanes))], resumed
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
+    try:
+        yield
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise NoWorkersError(
+            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})",
+            "start them again and run the same command to resume",
+        ) from error
 
 
 def _await_lanes(client: Client, topic: str) -> None:

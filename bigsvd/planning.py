@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.errors import PlanError, RankError
+from bigsvd.errors import BigsvdError, PlanError, RankError
 from bigsvd.layout import PROBES, Layout, Limits, choose_layout, memory_terms, refusal
-from bigsvd.request import Request
+from bigsvd.request import METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
 
@@ -28,7 +28,8 @@ PLAN_VERSION = 1
 DEFAULT_MAX_PASSES = 20
 _SAMPLE_SHARE = 0.04
 _MIN_SAMPLE_UNITS = 8
-_SAMPLE_COPIES = 3.25  # of the sampled rows, at worst: widened, centred, their temporaries and masks
+# Copies of the sampled rows that are held at worst: as they are; with means, and temporaries; with masks too.
+_SAMPLE_COPIES = {"plain": 3.25, "by line": 4.3, "masked": 5.5}
 _SAMPLE_BUDGET = 0.8
 _GRAM_BUDGET = 0.3
 # Nominal rates for the choice of method; a calibration may replace them, the arithmetic stays.
@@ -135,9 +136,42 @@ class Plan:
             )
             raise PlanError(f"this is not a plan: it {found}", "make one with `bigsvd plan DATA -k K --json`")
         chosen = {name: values[name] for name in known}
-        chosen["lanes"] = tuple(tuple(lane) for lane in values["lanes"])
-        chosen["sample"] = tuple(tuple(rows) for rows in values["sample"])
-        return cls(**chosen)
+        try:
+            chosen["lanes"] = tuple((int(first), int(last)) for first, last in values["lanes"])
+            chosen["sample"] = tuple((int(start), int(stop)) for start, stop in values["sample"])
+            plan = cls(**chosen)
+            wrong = plan.contradiction()
+        except (TypeError, ValueError, KeyError, ZeroDivisionError, AttributeError, BigsvdError) as error:
+            raise PlanError(f"this is not a plan ({error})", "make one with `bigsvd plan --json`") from error
+        if wrong:
+            raise PlanError(f"the plan contradicts itself: {wrong}", "make one with `bigsvd plan --json`")
+        return plan
+
+    def contradiction(self) -> str:
+        """What in the plan cannot be, in words; empty for a plan that this module made."""
+        request, facts = Request.from_dict(self.request), SourceFacts.from_dict(self.facts)
+        streamed = facts.shape[::-1] if self.transposed else facts.shape
+        edges = [edge for lane in self.lanes for edge in lane]
+        covered = edges[:1] == [0] and edges[-1:] == [self.panels] and edges[1:-1:2] == edges[2::2]
+        sizes = (
+            self.panel_rows,
+            self.tile_cols,
+            self.width,
+            self.max_width,
+            self.max_passes,
+            self.threads,
+            self.k,
+        )
+        checks = {
+            f"rows {self.rows} and cols {self.cols} are not {streamed}": streamed == (self.rows, self.cols),
+            f"k={self.k} is not the request's {request.k}": request.k in ("auto", self.k),
+            f"method {self.method!r} is not known": self.method in METHODS[1:],
+            f"{self.compute_dtype} is no precision": self.compute_dtype in ("float32", "float64"),
+            "a size is below 1": all(isinstance(size, int) and size >= 1 for size in sizes),
+            "the lanes are not a division of the panels": covered and edges == sorted(edges),
+            "a sample lies outside the rows": all(0 <= a < b <= self.rows for a, b in self.sample),
+        }
+        return next((text for text, holds in checks.items() if not holds), "")
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -265,7 +299,7 @@ def _choose_method(request: Request, facts: SourceFacts, limits: Limits, dtype: 
     if not other.fits or matrices > _GRAM_BUDGET * limits.budget_bytes:
         reason += f"; a {other.N}x{other.N} Gram matrix does not fit"
         return _Choice("krylov", reason, layout, threads)
-    if gram < krylov:
+    if gram < krylov and request.max_passes != 1:
         return _Choice("gram", reason, other, gram_threads)
     return _Choice("krylov", reason, layout, threads)
 
@@ -330,7 +364,8 @@ def _sample(
         return (), 0
     by_line = request.center or request.scale or request.missing == "mean"
     held_itemsize = 8 if by_line else np.dtype(dtype).itemsize
-    bytes_per_unit = int(_SAMPLE_COPIES * layout.unit_rows * layout.N * held_itemsize)
+    copies = _SAMPLE_COPIES["masked" if request.missing == "mean" else "by line" if by_line else "plain"]
+    bytes_per_unit = int(copies * layout.unit_rows * layout.N * held_itemsize)
     affordable = int(_SAMPLE_BUDGET * limits.budget_bytes) // bytes_per_unit
     enough = -(-2 * layout.width // layout.unit_rows)
     count = min(affordable, max(math.ceil(_SAMPLE_SHARE * units), min(enough, units // _MIN_SAMPLE_UNITS)))

@@ -63,6 +63,7 @@ class Request:
         tol: bound on the worst relative residual (``stop="residual"``) or on the excess of the relative
             reconstruction error over the best possible (``stop="error"``).
         memory: bytes that this machine's part of the run may hold, beyond the bare interpreter.
+        max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
         deadline: seconds after which no further pass is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
@@ -151,8 +152,25 @@ class Request:
                         f"{name} is a parameter of method='compressed', not of {self.method!r}",
                         f"add method='compressed' or drop {name}",
                     )
+        if self.method == "gram" and self.max_passes == 1:
+            raise RequestError(
+                "max_passes=1, but method='gram' makes 2 passes", "allow 2, or use method='krylov'"
+            )
+        if self.method in ("tall_skinny", "compressed"):
+            self._check_no_iteration()
         if self.method in ("tall_skinny", "compressed") and self.k == "auto":
             raise RequestError(f"method={self.method!r} needs a number k", "give k, or use method='krylov'")
+
+    def _check_no_iteration(self) -> None:
+        """Dask's methods have no passes to stop between."""
+        given = {"max_passes": self.max_passes, "deadline": self.deadline}
+        if self.stop != "residual":
+            given["stop"] = self.stop  # type: ignore[assignment]
+        for name, value in given.items():
+            if value is not None:
+                raise RequestError(
+                    f"{name}={value} ends an iteration, method={self.method!r} has none", f"drop {name}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""

@@ -24,6 +24,7 @@ from bigsvd import rank
 from bigsvd.certificate import relative_error
 from bigsvd.device import Device, choose_device
 from bigsvd.errors import (
+    MemoryBudgetError,
     NonFiniteError,
     PlanError,
     RankZeroError,
@@ -39,6 +40,7 @@ from bigsvd.methods.gram import gram_block
 from bigsvd.methods.krylov import KrylovRun, Ritz
 from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
 from bigsvd.methods.starts import gaussian_block, sample_block
+from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
@@ -48,6 +50,7 @@ from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
 from bigsvd.source import Source, SourceFacts, open_source
+from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
 _COARSEST = 0.5  # a residual above which a vector says nothing
@@ -179,7 +182,7 @@ def run(
     plan = plan or make_plan(request, source.facts, limits)
     plan.check_source(source.facts)
     with Output(request.out, overwrite=request.overwrite) as output:
-        scratch, plan, resumed = _prepare_scratch(output, request, plan, pinned=pinned)
+        scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, pinned=pinned)
         progress({"event": "plan", "plan": plan, "resumed": resumed})
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
@@ -188,9 +191,7 @@ def run(
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
             except (NonFiniteError, SourceChangedError):
-                scratch.remove(
-                    "run"
-                )  # what scratch knows is of data that must be changed: the next run sweeps
+                output.sweep()  # what scratch knows is of data that is being changed
                 raise
             except OSError as error:
                 raise StorageError(
@@ -217,7 +218,7 @@ def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
 
 
 def _prepare_scratch(
-    output: Output, request: Request, plan: Plan, *, pinned: bool
+    output: Output, request: Request, plan: Plan, limits: Limits, *, pinned: bool
 ) -> tuple[Scratch, Plan, bool]:
     """The scratch to work in: one left by a run of the same problem on the same source, else a new one.
 
@@ -230,6 +231,12 @@ def _prepare_scratch(
         old = Plan.from_dict(found["plan"])
         same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
         if same_source and same_plan and found["problem"] == request.problem():
+            if old.memory_bytes > limits.budget_bytes:
+                raise MemoryBudgetError(
+                    f"{output.scratch} was planned for {human_bytes(old.memory_bytes)}, the budget is now "
+                    f"{human_bytes(limits.budget_bytes)}",
+                    f"give that much memory to continue, or delete {output.scratch} to begin again",
+                )
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
     output.sweep()
@@ -296,7 +303,7 @@ class _Run:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
                 return self._zero()
-            over = self._over_budget()
+            over = self._over_budget(run.next_name)
             if run.subspace.width == 0:
                 continue
             answer = self._answer(run)
@@ -305,11 +312,12 @@ class _Run:
             unseen = audit is not None and audit.unseen_direction
             if answer.converged and answer.k is not None and not unseen:
                 break
+            if not over and self._needs_float64(answer, exhausted=run.exhausted):
+                run.restart_in_float64()
+                continue
             if run.exhausted or over or (run.full and answer.k is None):
                 reason = over
                 break
-            if self._needs_float64(answer):
-                run.restart_in_float64()
         k = answer.k or max(1, run.subspace.width // 2)
         if answer.k is None:
             reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
@@ -317,6 +325,8 @@ class _Run:
         by_error = request.stop == "error" and answer.converged
         converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
         passes = self.sampled + matrix.passes
+        if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
+            check_unchanged(matrix)
         return Solution(
             matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start
         )
@@ -327,7 +337,8 @@ class _Run:
         if sigma[0] == 0:
             return True
         power = 2 if triplets.basis == "ritz" else 1
-        rounding = 100 * self.matrix.eps * (sigma[0] / sigma) ** power
+        least = 100 * self.matrix.eps if self.matrix.dtype == "float64" else 0.0
+        rounding = least * (sigma[0] / sigma) ** power
         return bool(np.all(triplets.residuals <= np.maximum(self.request.tol, rounding)))
 
     def _zero(self) -> Solution:
@@ -337,10 +348,12 @@ class _Run:
         passes = self.sampled + self.matrix.passes
         return Solution(self.matrix, triplets, True, "", None, 0.0, passes, time.monotonic() - self.start)
 
-    def _over_budget(self) -> str:
-        """Why no further pass may start; empty if one may."""
+    def _over_budget(self, following: str) -> str:
+        """Why the pass `following` may not start; empty if it may, as it may if it is only replayed."""
         if self.matrix.passes >= self.plan.max_passes:
             return f"stopped after {self.matrix.passes} passes, the most allowed"
+        if self.context.scratch.recorded(f"{following}/done") is not None:
+            return ""
         elapsed = time.monotonic() - self.start
         deadline = self.request.deadline
         if deadline is not None and elapsed + self.matrix.costs[-1].seconds > deadline:
@@ -357,16 +370,18 @@ class _Run:
         shown = min(k or self.plan.k, run.subspace.width)
         sigma = np.sqrt(ritz.theta[:shown])
         error, _ = relative_error(sigma, matrix.norm_squared**0.5, matrix.eps)
-        residuals = ritz.residuals[:shown]
         with np.errstate(divide="ignore"):
-            floor = 100 * matrix.eps * ritz.theta[0] / ritz.theta[:shown]
+            rounding = matrix.eps * ritz.theta[0] / ritz.theta[:shown]
+        residuals = ritz.residuals[:shown] + rounding
+        floor = 100 * rounding
         counted = residuals[floor < 1]
         worst = float(np.max(counted, initial=0.0))
         excess = self._excess(ritz.theta[:shown], residuals, error)
         self.errors.append(error)
         self.worsts.append(worst)
         if request.stop == "residual":
-            converged = bool(np.all((residuals <= request.tol) | self._at_rounding(residuals, floor)))
+            lowest = self._at_rounding(residuals, floor) & (matrix.dtype == "float64")
+            converged = bool(np.all((residuals <= request.tol) | lowest))
         else:
             converged = excess is not None and excess <= request.tol
         return _Answer(k, ritz, worst, error, excess, converged)
@@ -412,14 +427,14 @@ class _Run:
             return bound
         return min(bound, max(0.0, self.errors[-1] - error))
 
-    def _needs_float64(self, answer: _Answer) -> bool:
-        """Whether float32 cannot resolve what is asked: rounding of θ1 exceeds the tolerance at θ_k."""
+    def _needs_float64(self, answer: _Answer, *, exhausted: bool) -> bool:
+        """Whether float32 cannot resolve what is asked: its rounding of θ1 is near the tolerance at θ_k."""
         if self.matrix.dtype == "float64" or answer.k is None:
             return False
         tol = self.request.tol if self.request.stop == "residual" else _COARSEST
         theta = answer.ritz.theta
         last = theta[min(answer.k, theta.size) - 1]
-        return bool(self.matrix.eps * theta[0] > tol * last)
+        return exhausted or bool(2 * self.matrix.eps * theta[0] > tol * last)
 
     def _report(self, answer: _Answer) -> None:
         left = None
@@ -444,5 +459,5 @@ def load_plan(path: Path) -> Plan:
     """A plan saved by ``bigsvd plan --json``."""
     try:
         return Plan.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path} cannot be read ({error.strerror})", "check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} cannot be read ({error})", "check the path") from error

@@ -144,7 +144,15 @@ class GuardStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """The value of `key`, noted."""
-        value = await self._store.get(key, prototype, byte_range)
+        try:
+            value = await self._store.get(key, prototype, byte_range)
+        except OSError:
+            raise
+        except (
+            Exception
+        ) as error:  # each remote store raises its own kind; none of them says that data is bad
+            text = f"{type(error).__name__}: {error}"
+            raise OSError(text) from error
         is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
         absent = value is None and is_chunk
         if absent and self._absent_is is not None:

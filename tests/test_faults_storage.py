@@ -283,7 +283,7 @@ def test_fault_16_input_changed_between_passes(client: Client, tmp_path: Path) -
     array = stored(data, values_of())
 
     def change(event: dict[str, Any]) -> None:
-        if event["event"] == "pass-end" and event["name"] == "pass-000":
+        if event["event"] == "pass-end" and event["name"].endswith("-000"):
             array[90, 7] = 1.0
 
     with pytest.raises(SourceChangedError, match=r"rows 80\.\.119 had checksum \d+, now \d+"):
@@ -535,9 +535,9 @@ MOMENTS: dict[str, int | str] = {
     "first operation": 1,
     "creating scratch": 4,
     "early": 40,
-    "in pass 0": r"pass-000/lane-00002",
-    "after pass 0": r"pass-000/done",
-    "in pass 1": r"pass-001/y/c/2",
+    "in pass 0": r"[a-z]+-[a-z0-9]+-000/lane-00002",
+    "after pass 0": r"[a-z]+-[a-z0-9]+-000/done",
+    "in pass 1": r"[a-z]+-[a-z0-9]+-001/y/c/2",
     "forming": r"factors/U/c",
     "before the manifest": r"factors/s/c",
     "writing the manifest": r"open .*factors/zarr.json",
@@ -567,7 +567,7 @@ def test_fault_18_killed_run_resumes_to_the_same_bits(
 
 
 OVERWRITING: dict[str, int | str] = {
-    "in a pass": r"pass-001",
+    "in a pass": r"[a-z]+-[a-z0-9]+-001",
     "before the exchange": r"ctypes.dlsym",
     "after the exchange": r"shutil.rmtree .*\.scratch$",
 }
@@ -599,7 +599,7 @@ def test_fault_18_killed_by_another_process(reference: tuple[Path, bytes], tmp_p
     command = [sys.executable, "-m", "bigsvd.cli", "svd", str(data), str(out), *ARGUMENTS]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        while "pass-000" not in next_line(process.stderr.fileno(), process):
+        while "-000 [" not in next_line(process.stderr.fileno(), process):
             pass
         process.kill()
     assert process.returncode == -signal.SIGKILL

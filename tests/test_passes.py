@@ -90,7 +90,8 @@ def test_a_pass_done_is_only_read_back(data: Path, client: Client) -> None:
     again = run_pass(replace(place, source=open_source(np.zeros((M, N)))), SPEC)
     assert len(place.progress.seen) == told
     np.testing.assert_array_equal(again.sums["z"], first.sums["z"])
-    assert replace(again, sums={}) == replace(first, sums={})
+    assert again.resumed
+    assert replace(again, sums={}, resumed=False) == replace(first, sums={})
 
 
 def test_a_resumed_pass_has_the_bits_of_one_never_stopped(data: Path, client: Client) -> None:

@@ -59,10 +59,10 @@ def gram_block(matrix: Matrix) -> np.ndarray:
     context = matrix.context
     correction = None
     while correction is None:  # a second time only where the first had to find the prescaling
-        name = f"pass-{matrix.passes:03d}"
+        name = matrix.next_name("gram")
         matrix.prepare(name)
         result = run_pass(context, matrix.spec(name, GramKernel(context.plan.cols)))
-        matrix.costs.append(result)
+        matrix.charge(result)
         correction = matrix.learn(name, result)
     G = result.sums["gram"] - context.plan.rows * np.outer(correction.delta, correction.delta)
     G *= correction.ratio[:, None] * correction.ratio[None, :]

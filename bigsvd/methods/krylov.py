@@ -160,18 +160,25 @@ class KrylovRun:
         N = self.context.plan.cols
         return Subspace(np.zeros((N, 0)), np.zeros((N, 0)))
 
+    @property
+    def next_name(self) -> str:
+        """Where `advance` will leave its pass in scratch."""
+        return self.matrix.next_name("krylov")
+
     def advance(self) -> None:
         """One pass over the data, and the next block from it. `NonFiniteError` in the first."""
         matrix, scratch, plan = self.matrix, self.context.scratch, self.context.plan
-        name, keep = f"pass-{matrix.passes:03d}", self.block.shape[1]
-        if not scratch.has(f"{name}/block"):
+        name, keep = self.next_name, self.block.shape[1]
+        wanted = self._columns()
+        if not matrix.holds(name, block=wanted):
+            scratch.remove(name)
             matrix.prepare(name)
             scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
-            scratch.write(f"{name}/block", self._columns())
+            scratch.write(f"{name}/block", wanted)
         columns = scratch.read(f"{name}/block")
         first = not matrix.known
         result = run_pass(self.context, matrix.spec(name, ProductKernel(f"{name}/block", f"{name}/y", keep)))
-        matrix.costs.append(result)
+        matrix.charge(result)
         if not first:
             self._absorb(f"{name}/y", columns, result.sums["z"], keep)
             return
@@ -189,7 +196,7 @@ class KrylovRun:
     def _absorb(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int) -> None:
         """Append a block that was multiplied by the exact matrix."""
         if self.probes is None:
-            self.probes = columns[:, keep:], Z[:, keep:]
+            self.probes = columns[:, keep:].copy(), Z[:, keep:].copy()
         self.subspace.append(columns[:, :keep], Z[:, :keep], name, np.zeros(keep), np.eye(keep))
         self._next_block(Z[:, :keep])
 
@@ -207,7 +214,8 @@ class KrylovRun:
             return
         columns = columns / by.ratio[:, None]
         if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass
-            self.probes = columns[:, keep:], Z[:, keep:]
+            level = np.sqrt(np.mean(by.ratio**2))  # of P̂ = Γ⁻¹P, which makes them standard normal again
+            self.probes = columns[:, keep:] * level, Z[:, keep:] * level
         Q, R = np.linalg.qr(columns[:, :keep])
         mixing = np.linalg.inv(R)
         Z = Z[:, :keep] @ mixing

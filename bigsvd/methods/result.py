@@ -177,15 +177,16 @@ def _two_sided_pass(
     """The sums of `TwoSidedKernel`, by a pass that also makes the matrix known if it is the first."""
     context, scratch = matrix.context, matrix.context.scratch
     while True:
-        name = f"pass-{matrix.passes:03d}"
-        if not scratch.has(f"{name}/values"):
+        name = matrix.next_name("two-sided")
+        if not matrix.holds(name, short=short, values=sigma):
+            scratch.remove(name)
             matrix.prepare(name)
             scratch.write(f"{name}/short", short)
             scratch.write(f"{name}/values", sigma)
         kernel = TwoSidedKernel(f"{name}/short", target.name, f"{name}/values", target.transposed)
         known = matrix.known
         result = run_pass(context, matrix.spec(name, kernel))
-        matrix.costs.append(result)
+        matrix.charge(result)
         if known:
             return result.sums
         if matrix.learn(name, result) is not None:

@@ -8,7 +8,7 @@ from bigsvd.device import Array, Device
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import gaussian
 from bigsvd.monitor import return_large_buffers
-from bigsvd.passes import one_blas_thread
+from bigsvd.passes import cluster_errors, one_blas_thread
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source
@@ -43,7 +43,8 @@ def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
             matrix.dtype,
             seed,
         )
-        context.client.submit(read_sample, *arguments, pure=False).result()
+        with cluster_errors():
+            context.client.submit(read_sample, *arguments, pure=False).result()
     found = scratch.recorded("start/done")
     if found is None or not found["usable"]:
         return gaussian_block(matrix, seed)

@@ -49,11 +49,22 @@ class Null:
 def statistics_pass(matrix: Matrix) -> None:
     """Make the matrix known, and its entries known to be finite, before Dask's method sees them."""
     while not matrix.known:
-        name = f"pass-{matrix.passes:03d}"
+        name = matrix.next_name("statistics")
         matrix.prepare(name)
         result = run_pass(matrix.context, matrix.spec(name, NullKernel()))
-        matrix.costs.append(result)
+        matrix.charge(result)
         matrix.learn(name, result)
+
+
+def check_unchanged(matrix: Matrix) -> None:
+    """Compare the checksum of every panel with the first pass's, by a pass of its own.
+
+    Raises:
+        SourceChangedError: the data is no longer what scratch was computed from.
+
+    """
+    matrix.context.scratch.remove("recheck")
+    matrix.charge(run_pass(matrix.context, matrix.spec("recheck", NullKernel())))
 
 
 def prepared_array(matrix: Matrix) -> Any:

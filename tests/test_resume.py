@@ -1,0 +1,124 @@
+"""What a run finds in scratch is used only where it is what the run would have made itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+import bigsvd
+from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
+from tests.spectra import with_values
+
+NOISE = np.random.default_rng(0).standard_normal((500, 200))
+WIDE = 4 + with_values(np.random.default_rng(1), 20 * 0.9 ** np.arange(60), 60, 800)
+
+
+class StoppedError(Exception):
+    """Raised by a progress callback to end a run in the middle."""
+
+
+def stop_at(kind: str, number: int) -> Any:
+    """A progress callback that ends the run when the pass of that number begins, or is over."""
+
+    def progress(event: dict[str, Any]) -> None:
+        if event["event"] == kind and event["name"].endswith(f"-{number:03d}"):
+            raise StoppedError
+
+    return progress
+
+
+@pytest.mark.parametrize("method", ["krylov", "gram", "tall_skinny", "compressed"])
+def test_means_and_scales_survive_an_interruption(client: Client, tmp_path: Path, method: Any) -> None:
+    options: dict[str, Any] = {"method": method, "center": True, "scale": True, "client": client}
+    with pytest.raises(StoppedError):
+        bigsvd.svd(WIDE, 4, tmp_path / "u", progress=stop_at("pass", 1), **options)
+    resumed = bigsvd.svd(WIDE, 4, tmp_path / "u", tol=0.5, **options)
+    assert np.allclose(resumed.mean, WIDE.mean(axis=0))
+    assert np.allclose(resumed.scale, WIDE.std(axis=0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_data_rewritten_in_place_is_noticed_even_if_no_pass_is_left_to_make(
+    client: Client, tmp_path: Path
+) -> None:
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE, chunks=(50, 200))
+    options: dict[str, Any] = {"method": "krylov", "max_passes": 2, "client": client}
+    bigsvd.svd(array, 5, tmp_path / "u", **options)
+    again = bigsvd.svd(array, 5, tmp_path / "u", overwrite=True, **options)
+    array[:] = 5 * NOISE
+    with pytest.raises(SourceChangedError, match="checksum"):
+        bigsvd.svd(array, 5, tmp_path / "u", overwrite=True, **options)
+    assert np.array_equal(bigsvd.open(tmp_path / "u").s, again.s)
+    renewed = bigsvd.svd(array, 5, tmp_path / "u", overwrite=True, **options)
+    assert np.allclose(renewed.s, 5 * again.s)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("changes", [{"max_passes": 9}, {"tol": 1e-8}, {"stop": "error", "tol": 1e-6}])
+def test_an_unconverged_run_is_continued_under_other_terms(
+    client: Client, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Among them terms that need float64, or that replay what certified a steep spectrum."""
+    A = (np.random.default_rng(2).standard_normal((1_000, 300)) + 6).astype(np.float32)
+    s = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+    bigsvd.svd(A, 10, tmp_path / "u", method="krylov", max_passes=2, client=client)
+    options = {"method": "krylov", "overwrite": True, "client": client} | changes
+    continued = bigsvd.svd(A, 10, tmp_path / "u", **options)
+    assert np.all(np.abs(continued.s - s[:10]) <= np.array(continued.certificate.sigma_bounds) * continued.s)
+    fresh = bigsvd.svd(A, 10, method="krylov", client=client, **changes)
+    assert continued.certificate.converged == fresh.certificate.converged
+
+
+def test_a_large_mean_in_float32_is_iterated_to_the_tolerance(client: Client) -> None:
+    """σ₁/σ_k is beyond what float32 products resolve at this tolerance: the run goes on in float64."""
+    A = (np.random.default_rng(3).standard_normal((2_000, 300)) + 30).astype(np.float32)
+    factors = bigsvd.svd(A, 10, method="krylov", client=client)
+    assert factors.certificate.converged
+    assert factors.certificate.max_residual <= 1e-2
+    s = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+    assert np.max(np.abs(factors.s / s[:10] - 1)) <= 1e-3
+
+
+def test_a_deadline_does_not_discard_finished_passes(client: Client, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "krylov", "tol": 1e-9, "client": client}
+    with pytest.raises(StoppedError):
+        bigsvd.svd(NOISE, 5, tmp_path / "u", progress=stop_at("pass-end", 2), **options)
+    with pytest.warns(UserWarning, match="deadline"):
+        factors = bigsvd.svd(NOISE, 5, tmp_path / "u", deadline=1e-6, **options)
+    assert factors.provenance["costs"]["passes"] >= 2
+
+
+def test_a_smaller_budget_than_the_scratch_was_planned_for_is_refused(client: Client, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "krylov", "client": client}
+    with pytest.raises(StoppedError):
+        bigsvd.svd(NOISE, 5, tmp_path / "u", memory="1GB", progress=stop_at("pass", 1), **options)
+    planned = bigsvd.plan(NOISE, 5, memory="1GB", method="krylov").memory_bytes
+    with pytest.raises(MemoryBudgetError, match="was planned for"):
+        bigsvd.svd(NOISE, 5, tmp_path / "u", memory=int(planned * 0.99), **options)
+
+
+def test_a_folder_that_only_looks_like_scratch_is_left_alone(client: Client, tmp_path: Path) -> None:
+    source = zarr.create_array(str(tmp_path / "d.scratch"), data=NOISE, chunks=(50, 200))
+    with pytest.raises(OutputExistsError, match="no scratch of bigsvd"):
+        bigsvd.svd(source, 5, tmp_path / "d", client=client)
+    assert np.array_equal(source[:], NOISE)
+
+
+def test_a_sample_that_misjudges_all_deviations_does_not_alarm_the_audit(
+    client: Client, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    A = rng.standard_normal((4_000, 150))
+    A[:400] *= 12
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=A, chunks=(100, 150))
+    for seed in range(4):
+        factors = bigsvd.svd(array, 5, scale=True, method="krylov", tol=0.3, seed=seed, client=client)
+        audit = factors.certificate.audit
+        assert audit is not None
+        assert not audit.flagged
+        assert 0.5 < audit.missing_energy / audit.expected < 2
