@@ -16,7 +16,7 @@ from bigsvd.errors import OutputBusyError, OutputExistsError
 from bigsvd.factors import ATTRIBUTE, FOLDER, Factors, open_factors, scratch_path
 from bigsvd.scratch import storage_errors
 
-SCRATCH_MARK = "run"  # the record that names the run, written first and removed last
+_MARK = ".bigsvd-scratch"  # an empty folder in scratch: made first, removed last, needs no room on the disk
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -115,6 +115,12 @@ class Output:
             self._temporary = None
         return factors
 
+    def begin(self) -> None:
+        """Make an empty scratch folder, marked as ours."""
+        self.sweep()
+        with storage_errors(f"creating {self.scratch}"):
+            (self.scratch / _MARK).mkdir(parents=True)
+
     def sweep(self) -> None:
         """Remove the scratch folder, its mark last, so that a killed sweep is finished by the next run.
 
@@ -124,16 +130,15 @@ class Output:
         """
         if not self.scratch.exists():
             return
-        marked = (self.scratch / SCRATCH_MARK / "zarr.json").exists()
         with storage_errors(f"deleting {self.scratch}"):
             entries = sorted(self.scratch.iterdir())
-            if not marked and any(entry.name != SCRATCH_MARK for entry in entries):
+            if entries and not (self.scratch / _MARK).is_dir():
                 raise OutputExistsError(
                     f"{self.scratch} exists and is no scratch of bigsvd",
                     "move it away or choose another output",
                 )
             for entry in entries:
-                if entry.name != SCRATCH_MARK:
+                if entry.name != _MARK:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             shutil.rmtree(self.scratch)
 

@@ -239,7 +239,7 @@ def _prepare_scratch(
                 )
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
-    output.sweep()
+    output.begin()
     scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
     return scratch, plan, False
 
