@@ -108,6 +108,8 @@ class Request:
         _check_name("source", self.source)
         if self.out is not None:
             _check_name("out", self.out)
+            if "://" in self.out:
+                raise RequestError(f"out={self.out!r} is a URL", "give a path that every worker can write")
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed and not (name == "iterator" and value is None):

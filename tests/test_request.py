@@ -215,3 +215,8 @@ def test_any_text_is_a_size_or_a_request_error(text: str) -> None:
     else:
         assert repr(text) in outcome.message
         assert len(str(outcome).splitlines()) == 1
+
+
+def test_an_output_is_a_path() -> None:
+    with pytest.raises(RequestError, match="is a URL"):
+        Request("data.zarr", 3, out="s3://bucket/factors")
