@@ -24,9 +24,9 @@ from zarr.storage import LocalStore
 
 from bigsvd import rank, reconstruct
 from bigsvd.certificate import Certificate, angle_bounds, relative_error
+from bigsvd.chunks import GuardStore
 from bigsvd.errors import FactorStoreError, RankError, RequestError
 from bigsvd.scratch import Scratch, storage_errors
-from bigsvd.source import GuardStore
 
 FORMAT_VERSION = 1
 FOLDER = "factors"

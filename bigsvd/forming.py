@@ -17,7 +17,8 @@ import numpy as np
 from bigsvd.passes import Context, await_workers, cluster_errors, one_blas_thread
 from bigsvd.scratch import Scratch
 
-_BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 8 * 2**20
+_TASK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class LongFactor:
         self._context = context
         self._blocks = [
             RowBlock(scratch, tuple(names), "form/post", start, stop, step)
-            for start, stop in _aligned_lanes(context, chunk_rows)
+            for start, stop in _aligned_lanes(context, chunk_rows, columns)
         ]
 
     def _map(self, function: Callable[..., Any], *more: Any) -> list[Any]:
@@ -117,14 +118,19 @@ class LongFactor:
         self._map(write_rows, target)
 
 
-def _aligned_lanes(context: Context, chunk_rows: int) -> list[tuple[int, int]]:
-    """The plan's lanes as row ranges moved to chunk borders, so that no two tasks write one chunk."""
+def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tuple[int, int]]:
+    """The plan's lanes as row ranges moved to chunk borders, so that no two tasks write one chunk.
+
+    Neighbours are joined up to `_TASK_BYTES`: a task takes some tens of milliseconds to begin.
+    """
     plan = context.plan
-    edges = [
-        min(plan.rows, -(-first * plan.panel_rows // chunk_rows) * chunk_rows) for first, _ in plan.lanes
-    ]
-    edges = [*edges, plan.rows]
-    return [(a, b) for a, b in pairwise(edges) if b > a]
+    least = max(1, _TASK_BYTES // (columns * np.dtype(plan.compute_dtype).itemsize))
+    edges = [0]
+    for first, _ in plan.lanes:
+        edge = min(plan.rows, -(-first * plan.panel_rows // chunk_rows) * chunk_rows)
+        if edge - edges[-1] >= least:
+            edges.append(edge)
+    return [(a, b) for a, b in pairwise([*edges, plan.rows]) if b > a]
 
 
 def gram_rows(block: RowBlock) -> np.ndarray:

@@ -17,8 +17,10 @@ from bigsvd.text import human_bytes, round_up
 
 PROBES = 10
 _AUTO_WIDTH_K = 64
-_PANEL_BYTES = 64 * 2**20
-_SLAB_BYTES = 4 * 2**20
+_PANEL_BYTES = 32 * 2**20
+_PANELS = 64
+_SLAB_BYTES = 8 * 2**20
+_BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.15
@@ -40,7 +42,8 @@ class Layout:
     Attributes:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
-        panel_rows, tile_cols, reads_per_pass, width, max_width: as in `Plan`.
+        panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
+        reader: how the source is read, as in `SourceFacts`.
         fits: whether the memory it takes is within the budget.
 
     """
@@ -56,7 +59,9 @@ class Layout:
     tile_cols: int
     reads_per_pass: int
     width: int
+    narrow: int
     max_width: int
+    reader: str
     fits: bool
 
     @property
@@ -114,14 +119,16 @@ def _candidates(
     M, N = facts.shape[::-1] if transposed else facts.shape
     unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
     k = _wanted_rank(request, (M, N), dtype)
-    width = min(N, max(3 * k, k + 40))
+    width = _block_width(max(3 * k, k + 40), N)
+    narrow = min(width, _block_width(max(k + k // 2, k + 16), N))
     basis_share = int(0.3 * limits.budget_bytes / (16 * N))
     least_width = min(N, 2 * width)
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
-        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, least_width, fits=True
-    )
-    wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // (2 * limits.threads)))
+        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
+        facts.reader, fits=True,
+    )  # fmt: skip
+    wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // _PANELS))
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(max(1, wanted // unit_rows)):
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
@@ -132,6 +139,11 @@ def _candidates(
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(-(-N // unit_cols) // 2):
             yield replace(tiled, tile_cols=units * unit_cols, max_width=max_width)
+
+
+def _block_width(least: int, N: int) -> int:
+    """Columns that make up, with the probes, a multiple of what BLAS kernels handle at a time; at most N."""
+    return min(N, -(-(least + PROBES) // _BLAS_COLUMNS) * _BLAS_COLUMNS - PROBES)
 
 
 def _wanted_rank(request: Request, shape: tuple[int, int], dtype: str) -> int:
@@ -160,13 +172,9 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     columns = layout.width + PROBES
     terms = _basis_memory(layout.N, layout.width, layout.max_width, wide, threads)
     panel_bytes = layout.panel_rows * min(layout.tile_cols, layout.N) * layout.itemsize
-    chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
-    in_flight = min(_ZARR_CONCURRENCY, chunks)
-    terms["panels, two a lane"] = 2 * threads * panel_bytes
-    terms["chunks being decoded"] = (
-        2 * threads * in_flight * layout.unit_rows * layout.unit_cols * layout.itemsize
-    )
-    terms["widened slabs"] = threads * _slab_memory(layout.M, layout.tile_cols, dtype)
+    terms["panels, two a lane"] = 2 * threads * panel_bytes if layout.reader != "memory" else 0
+    terms["chunks being decoded"] = threads * _decoding_memory(layout)
+    terms["widened slabs"] = threads * _slab_memory(request, layout, dtype)
     terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * wide
     if method == "gram":
         terms["Gram matrices"] = layout.N**2 * (threads * (8 + wide) + 3 * 8)
@@ -180,6 +188,17 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     return terms
 
 
+def _decoding_memory(layout: Layout) -> int:
+    """Encoded and decoded chunks of one lane: one at a time where they are decoded in place, else many."""
+    if layout.reader == "memory":
+        return 0
+    chunk_bytes = layout.unit_rows * layout.unit_cols * layout.itemsize
+    if layout.reader == "direct":
+        return chunk_bytes if layout.unit_cols >= layout.tile_cols else 2 * chunk_bytes
+    chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
+    return 2 * min(_ZARR_CONCURRENCY, chunks) * chunk_bytes
+
+
 def _basis_memory(N: int, width: int, max_width: int, wide: int, threads: int) -> dict[str, int]:
     columns = width + PROBES
     lanes = threads * N * columns * (8 + 2 * wide) + N * columns * (8 + wide)
@@ -190,14 +209,19 @@ def _basis_memory(N: int, width: int, max_width: int, wide: int, threads: int) -
     }
 
 
-def slab_rows(cols: int, dtype: str) -> int:
-    """Rows of B that are widened and multiplied at a time, so that they stay in cache."""
-    return max(16, _SLAB_BYTES // (cols * np.dtype(dtype).itemsize))
+def slab_rows(cols: int, dtype: str, *, by_line: bool) -> int:
+    """Rows of B that are multiplied at a time, so that they stay in cache; fewer where centred first."""
+    itemsize = 16 if by_line else np.dtype(dtype).itemsize
+    return max(16, _SLAB_BYTES // (cols * itemsize))
 
 
-def _slab_memory(M: int, N: int, dtype: str) -> int:
-    """The widened slab, and in the first pass its float64 copy and their temporaries."""
-    return min(M, slab_rows(N, dtype)) * N * (2 * np.dtype(dtype).itemsize + 16)
+def _slab_memory(request: Request, layout: Layout, dtype: str) -> int:
+    """The slab in the precision of the products; where it is centred, in float64 first, with temporaries."""
+    by_line = request.center or request.scale or request.missing == "mean"
+    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=by_line))
+    wide = np.dtype(dtype).itemsize
+    extra = 24 if by_line or request.missing != "none" else 0
+    return rows * layout.tile_cols * (2 * wide + extra)
 
 
 def refusal(method: str, layout: Layout, terms: dict[str, int], budget_bytes: int) -> MemoryBudgetError:

@@ -39,6 +39,7 @@ class Matrix:
     Attributes:
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
+        costs, sample_costs: what each pass over all panels, and over the sample's, took.
 
     """
 
@@ -52,10 +53,11 @@ class Matrix:
         self.known = False
         self.moments = Moments()
         self.costs: list[PassResult] = []
+        self.sample_costs: list[PassResult] = []
 
     @property
     def passes(self) -> int:
-        """Passes made so far."""
+        """Passes over all panels made so far."""
         return len(self.costs)
 
     @property
@@ -75,30 +77,41 @@ class Matrix:
             for key, values in operands.items()
         )
 
-    def charge(self, result: PassResult) -> None:
+    def charge(self, result: PassResult, *, sample: bool = False) -> None:
         """Book the costs of a pass, without its sums."""
-        self.costs.append(replace(result, sums={}))
+        (self.sample_costs if sample else self.costs).append(replace(result, sums={}))
 
-    def prepare(self, name: str) -> None:
+    def prepare(self, name: str, *, sample: bool = False) -> None:
         """Write what lanes of pass `name` need besides the kernel's operands."""
         scratch, plan = self.context.scratch, self.context.plan
         if self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        rows_named = plan.transposed and self.transform.by_line and not self.known
+        rows_named = not sample and plan.transposed and self.transform.by_line and not self.known
         if rows_named and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
 
-    def spec(self, name: str, kernel: Kernel) -> PassSpec:
-        """Pass `name` of `kernel` over the matrix as known now."""
+    def spec(self, name: str, kernel: Kernel, *, sample: bool = False, look: bool = False) -> PassSpec:
+        """Pass `name` of `kernel` over the matrix as known now; over the sample alone, to `look` at it."""
         return PassSpec(
             name=name,
             kernel=kernel,
             transform=self.transform,
             lines_name=f"{name}/lines" if self.lines is not None else None,
-            first=not self.known,
+            first=look or not (self.known or sample),
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
+            sample=sample,
         )
+
+    def guess(self, result: PassResult, rows: int) -> bool:
+        """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
+        if self.prescale(result.moments.peak):
+            return False
+        if "line-sums" not in result.sums:
+            return True
+        sums = self._line_sums(result.sums["line-sums"], rows)
+        self.lines = self._estimate(sums)
+        return not sums.far_shift
 
     def prescale(self, peak: float) -> bool:
         """Choose 2^e so that squares neither overflow nor vanish; whether it changed."""
@@ -124,7 +137,11 @@ class Matrix:
             scratch.record("checksums", {"checksums": result.checksums})
         if self.prescale(moments.peak):
             return None
-        sums = self._line_sums(result.sums["line-sums"]) if "line-sums" in result.sums else None
+        sums = (
+            self._line_sums(result.sums["line-sums"], self.context.plan.rows)
+            if "line-sums" in result.sums
+            else None
+        )
         if sums is not None and sums.far_shift:
             self.lines = self._estimate(sums)
             return None
@@ -138,9 +155,9 @@ class Matrix:
         self.norm_squared = moments.squares
         return Correction(np.zeros(N), np.ones(N), benign=True)
 
-    def _line_sums(self, raw_sums: np.ndarray) -> LineSums:
+    def _line_sums(self, raw_sums: np.ndarray, rows: int) -> LineSums:
         used = self.lines or Lines.neutral(self.context.plan.cols)
-        sums = LineSums(used.high, self.context.plan.rows)
+        sums = LineSums(used.high, rows)
         sums.observed, sums.sum, sums.squares = raw_sums
         return sums
 

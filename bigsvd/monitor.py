@@ -9,7 +9,7 @@ import psutil
 
 _SECONDS = 0.02
 _M_MMAP_THRESHOLD = -3
-_MMAP_THRESHOLD_BYTES = 2**20
+_MMAP_THRESHOLD_BYTES = 2**22
 
 
 class MemoryMonitor:

@@ -13,8 +13,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import google_crc32c
@@ -24,6 +24,8 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
+from bigsvd.cache import cache_of, close_cache
+from bigsvd.chunks import Scrap
 from bigsvd.device import Array, Device
 from bigsvd.errors import BigsvdError, NoWorkersError, SourceChangedError
 from bigsvd.layout import slab_rows
@@ -68,7 +70,13 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """Where a run happens: everything that passes need besides what they compute."""
+    """Where a run happens: everything that passes need besides what they compute.
+
+    Attributes:
+        token: names the run's panel caches in its workers.
+        homes: the worker that ran a lane, by (of the sample, index), and so has its panels in its cache.
+
+    """
 
     client: Client
     plan: Plan
@@ -76,6 +84,8 @@ class Context:
     scratch: Scratch
     device: Device
     progress: Progress
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    homes: dict[tuple[bool, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class PassSpec:
         first: whether moments and line sums are collected and non-finite entries refused.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
+        sample: whether only the panels of the plan's sample are streamed.
 
     """
 
@@ -100,12 +111,14 @@ class PassSpec:
     first: bool
     dtype: str
     checksums: str | None
+    sample: bool = False
 
 
 @dataclass(frozen=True)
 class PassResult:
     """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part.
 
+    `bytes_read` came from the source, uncompressed, `cached_bytes` from the panel cache.
     `resumed`: some of it was read back from scratch; `checked`: it compared checksums with the first pass.
     """
 
@@ -113,6 +126,7 @@ class PassResult:
     moments: Moments
     checksums: list[int]
     bytes_read: int
+    cached_bytes: int
     encoded_bytes: int
     filled_chunks: int
     retries: int
@@ -124,6 +138,8 @@ class PassResult:
 @dataclass(frozen=True)
 class _Lane:
     index: int
+    panels: tuple[int, ...]
+    token: str
     spec: PassSpec
     plan: Plan
     source: Source
@@ -199,6 +215,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     costs = {
         "checksums": [crc for report in reports for crc in report["checksums"]],
         "bytes_read": sum(report["bytes_read"] for report in reports),
+        "cached_bytes": sum(report["cached_bytes"] for report in reports),
         "encoded_bytes": sum(report["encoded_bytes"] for report in reports),
         "filled_chunks": sum(report["filled_chunks"] for report in reports),
         "retries": sum(report["retries"] for report in reports),
@@ -224,27 +241,32 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
     reports: dict[int, dict[str, Any]] = {}
     waiting: list[_Lane] = []
     topic = f"bigsvd-{uuid.uuid4()}"
-    for index, (first, last) in enumerate(plan.lanes):
+    lanes = plan.sample_lanes() if spec.sample else tuple(tuple(range(*lane)) for lane in plan.lanes)
+    for index, panels in enumerate(lanes):
         report = scratch.recorded(f"{spec.name}/lane-{index:05d}/done")
         if report is not None:
             reports[index] = report
             continue
-        crcs = tuple(known["checksums"][first:last]) if known else None
-        waiting.append(_Lane(index, spec, plan, context.source, scratch, context.device, crcs, topic))
+        crcs = tuple(known["checksums"][panel] for panel in panels) if known else None
+        waiting.append(
+            _Lane(
+                index, panels, context.token, spec, plan, context.source, scratch, context.device, crcs, topic
+            )
+        )
     resumed = len(reports)
-    total = plan.bytes_per_pass
+    total = plan.bytes_per_pass if not spec.sample else int(plan.bytes_per_pass * plan.sample_share)
     progress({"event": "pass", "name": spec.name, "total_bytes": total, "resumed_lanes": len(reports)})
     for report in reports.values():
-        progress({"event": "read", "bytes": report["bytes_read"]})
+        progress({"event": "read", "bytes": report["bytes_read"] + report["cached_bytes"]})
     await_workers(client)
     client.subscribe_topic(topic, lambda event: progress(event[1]))
     try:
-        futures = client.map(
-            run_lane, waiting, key=[f"{topic}-{lane.index:05d}" for lane in waiting], pure=False
-        )
+        futures = [_submit(context, lane) for lane in waiting]
         with cluster_errors():
             for future in as_completed(futures):
-                reports[int(future.key.rsplit("-", 1)[1])] = future.result()
+                index = int(future.key.rsplit("-", 1)[1])
+                reports[index] = future.result()
+                context.homes[spec.sample, index] = reports[index]["worker"]
     except NoWorkersError:
         raise
     except (BigsvdError, OSError):
@@ -254,7 +276,24 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
     finally:
         client.unsubscribe_topic(topic)
     progress({"event": "pass-end", "name": spec.name, "total_bytes": total})
-    return [reports[index] for index in range(len(plan.lanes))], resumed
+    return [reports[index] for index in range(len(lanes))], resumed
+
+
+def _submit(context: Context, lane: _Lane) -> Any:
+    """The lane as a task, on the worker that had it in the pass before if that one is free."""
+    home = context.homes.get((lane.spec.sample, lane.index))
+    where = {"workers": [home], "allow_other_workers": True} if home else {}
+    return context.client.submit(run_lane, lane, key=f"{lane.topic}-{lane.index:05d}", pure=False, **where)
+
+
+@contextmanager
+def panels_kept(context: Context) -> Iterator[None]:
+    """While this lasts, the run's workers keep panels between passes; then they free them."""
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # a cluster that is gone has freed them
+            context.client.run(close_cache, context.token)
 
 
 @contextmanager
@@ -315,6 +354,8 @@ class _LaneRun:
         self.moments = Moments()
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
         self.bytes_read = 0
+        self.cached_bytes = 0
+        self.cache = cache_of(lane.token, lane.plan.cache_bytes, lane.plan.request.get("stage"))
         self._events = 0.0
         self._unsent = 0
 
@@ -328,7 +369,7 @@ class _LaneRun:
 
     def run(self) -> dict[str, Any]:
         lane, plan = self.lane, self.plan
-        panels = range(*plan.lanes[lane.index])
+        panels = lane.panels
         checksums = []
         with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader:
             blocks = self._read_ahead(
@@ -358,6 +399,8 @@ class _LaneRun:
             "moments": self.moments.to_dict(),
             "checksums": checksums,
             "bytes_read": self.bytes_read,
+            "cached_bytes": self.cached_bytes,
+            "worker": get_worker().address,
             "encoded_bytes": counters.encoded_bytes,
             "filled_chunks": counters.filled_chunks,
             "retries": counters.retries,
@@ -376,23 +419,40 @@ class _LaneRun:
     def _read_ahead(
         self, reader: ThreadPoolExecutor, wanted: list[tuple[int, tuple[int, int]]]
     ) -> Iterator[np.ndarray]:
-        """Each rectangle of B in turn, the next one being read meanwhile."""
-        pending = reader.submit(self._read, *wanted[0])
+        """Each rectangle of B in turn, the next one being read meanwhile into the other of two memories."""
+        here, there = Scrap(), Scrap()
+        pending = reader.submit(self._read, *wanted[0], here)
         for following in [*wanted[1:], None]:
             block = pending.result()
             if following is not None:
-                pending = reader.submit(self._read, *following)
+                here, there = there, here
+                pending = reader.submit(self._read, *following, here)
             yield block
 
-    def _read(self, panel: int, tile: tuple[int, int]) -> np.ndarray:
+    def _read(self, panel: int, tile: tuple[int, int], scrap: Scrap) -> np.ndarray:
+        """One rectangle, from the cache or else from the source; then the cache may take its memory over."""
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
-        source = self.source
-        return source.read(cols, rows) if self.plan.transposed else source.read(rows, cols)
+        if self.plan.transposed:
+            rows, cols = cols, rows
+        if not self.plan.keeps_panels:
+            block = self.source.read(rows, cols, scrap)
+            self.bytes_read += block.nbytes
+            return block
+        key, stamp = (panel, tile[0]), self.source.stamp(rows, cols)
+        cached = self.cache.get(key, stamp, scrap)
+        if cached is not None:
+            self.cached_bytes += cached.nbytes
+            return cached
+        block = self.source.read(rows, cols, scrap)
+        self.bytes_read += block.nbytes
+        if self.cache.keep(key, stamp, block):
+            scrap.give_away()
+        return block
 
     def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
         """All sweeps over one panel; its checksum."""
         start, stop = self.plan.panel(panel)
-        steps = slab_rows(self.plan.tile_cols, self.spec.dtype)
+        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, by_line=self.spec.transform.by_line)
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
         y: dict[int, Array] = {}
         line_sums: dict[int, LineSums] = {}
@@ -402,7 +462,6 @@ class _LaneRun:
             for tile in self.plan.tiles():
                 block = next(blocks)
                 sweep_crc = google_crc32c.extend(sweep_crc, np.ascontiguousarray(block))
-                self.bytes_read += block.nbytes
                 matrix = block.T if self.plan.transposed else block
                 for piece in pieces:
                     raw = matrix[piece.start - start : piece.stop - start]
@@ -450,8 +509,7 @@ class _LaneRun:
             if values is None:
                 return
         if self.spec.first and sweep in ("all", "forward"):
-            wide = xp.astype(values, xp.float64, copy=False)
-            self.moments.squares += float(xp.sum(xp.vecdot(wide, wide)))
+            self.moments.squares += device.sum_of_squares(values)
         slab = xp.astype(values, getattr(xp, self.spec.dtype), copy=False)
         if sweep in ("all", "forward"):
             part = self.operator.forward(slab, cols)
@@ -483,7 +541,7 @@ class _LaneRun:
         if sweep == "lines":
             return None
         lines = line_sums[rows.start].lines(transform.unit)
-        if self.spec.first and sweep in ("all", "forward"):
+        if self.spec.first and sweep in ("all", "forward") and not self.spec.sample:
             self.moments.constant += int(np.sum(line_sums[rows.start].constant))
             store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
             store[:, rows] = lines.stacked()

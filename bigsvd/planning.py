@@ -24,14 +24,15 @@ from bigsvd.request import METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 DEFAULT_MAX_PASSES = 20
-_SAMPLE_SHARE = 0.04
-_MIN_SAMPLE_UNITS = 8
-# Copies of the sampled rows that are held at worst: as they are; with means, and temporaries; with masks too.
-_SAMPLE_COPIES = {"plain": 3.25, "by line": 4.3, "masked": 5.5}
-_SAMPLE_BUDGET = 0.8
+_SAMPLE_SHARE = 0.1
+_SMALL_SAMPLE_SHARE = 0.04
+_SAMPLE_LANES = 4
+_MIN_SAMPLE_PANELS = 8
+_LEAST_SAMPLE = 4
 _GRAM_BUDGET = 0.3
+_CACHE_SHARE = 0.95
 # Nominal rates for the choice of method; a calibration may replace them, the arithmetic stays.
 _READ_BYTES_PER_SECOND = 5e8
 _FLOPS_PER_SECOND_PER_THREAD = {"float32": 4e10, "float64": 2e10}
@@ -50,11 +51,13 @@ class Plan:
         panel_rows, tile_cols: a panel is `panel_rows`×N; where that does not fit it is read in tiles of
             `tile_cols` columns, `reads_per_pass` times.
         lanes: (first, last+1) panel of each Dask task; partial sums are combined in this order.
-        sample: row ranges of B for the warm start.
-        width, max_width: columns of one block, and of all blocks held at once (l and L).
+        sample: panels for the warm start, one from each of as many equal stretches of the data.
+        width, narrow, max_width: columns of one block at most (l), of the first where the sample shows that
+            fewer serve, and of all blocks held at once (L).
         compute_dtype: precision of the panel products; their sums are float64.
         expected_passes: passes over B, sample included, at which the default tolerance is usual.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
+        cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
 
     """
 
@@ -69,14 +72,16 @@ class Plan:
     tile_cols: int
     reads_per_pass: int
     lanes: tuple[tuple[int, int], ...]
-    sample: tuple[tuple[int, int], ...]
+    sample: tuple[int, ...]
     k: int
     width: int
+    narrow: int
     max_width: int
     max_passes: int
     compute_dtype: str
     expected_passes: float
     memory: dict[str, int]
+    cache_bytes: int
     budget_bytes: int
     threads: int
     device: str
@@ -103,6 +108,22 @@ class Plan:
     def bytes_to_read(self) -> int:
         """Uncompressed bytes that the expected passes read."""
         return int(self.bytes_per_pass * self.expected_passes)
+
+    @property
+    def keeps_panels(self) -> bool:
+        """Whether any panel is kept between passes."""
+        return self.cache_bytes > 0 or self.request.get("stage") is not None
+
+    @property
+    def sample_share(self) -> float:
+        """Rows of the sample, of all."""
+        return sum(stop - start for start, stop in map(self.panel, self.sample)) / self.rows
+
+    def sample_lanes(self) -> tuple[tuple[int, ...], ...]:
+        """The sample's panels as even runs, each for one Dask task."""
+        count = max(1, min(len(self.sample), _SAMPLE_LANES))
+        edges = [len(self.sample) * i // count for i in range(count + 1)]
+        return tuple(self.sample[first:last] for first, last in pairwise(edges))
 
     def panel(self, index: int) -> tuple[int, int]:
         """Rows (start, stop) of B in one panel."""
@@ -138,7 +159,7 @@ class Plan:
         chosen = {name: values[name] for name in known}
         try:
             chosen["lanes"] = tuple((int(first), int(last)) for first, last in values["lanes"])
-            chosen["sample"] = tuple((int(start), int(stop)) for start, stop in values["sample"])
+            chosen["sample"] = tuple(map(int, values["sample"]))
             plan = cls(**chosen)
             wrong = plan.contradiction()
         except (TypeError, ValueError, KeyError, ZeroDivisionError, AttributeError, BigsvdError) as error:
@@ -157,6 +178,7 @@ class Plan:
             self.panel_rows,
             self.tile_cols,
             self.width,
+            self.narrow,
             self.max_width,
             self.max_passes,
             self.threads,
@@ -169,7 +191,7 @@ class Plan:
             f"{self.compute_dtype} is no precision": self.compute_dtype in ("float32", "float64"),
             "a size is below 1": all(isinstance(size, int) and size >= 1 for size in sizes),
             "the lanes are not a division of the panels": covered and edges == sorted(edges),
-            "a sample lies outside the rows": all(0 <= a < b <= self.rows for a, b in self.sample),
+            "the sample is not of its panels": all(0 <= panel < self.panels for panel in self.sample),
         }
         return next((text for text, holds in checks.items() if not holds), "")
 
@@ -217,10 +239,9 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
     memory = memory_terms(method, request, layout, threads, dtype)
     if not layout.fits:
         raise refusal(method, layout, memory, limits.budget_bytes)
-    sample: tuple[tuple[int, int], ...] = ()
-    if method == "krylov":
-        sample, held_bytes = _sample(request, layout, limits, dtype)
-        memory["warm start, beyond the passes"] = max(0, held_bytes - sum(memory.values()))
+    cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes)
+    memory["decoded panels kept"] = cache
+    sample = _sample(request, layout, cache) if method == "krylov" else ()
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
@@ -245,11 +266,13 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
         sample=sample,
         k=k,
         width=layout.width,
+        narrow=layout.narrow,
         max_width=layout.max_width,
         max_passes=max_passes,
         compute_dtype=dtype,
-        expected_passes=min(expected, max_passes + len(sample) * layout.unit_rows / layout.M),
+        expected_passes=min(expected, max_passes + _share(sample, layout)),
         memory=memory,
+        cache_bytes=cache,
         budget_bytes=limits.budget_bytes,
         threads=limits.threads,
         device=limits.device,
@@ -326,9 +349,7 @@ def dask_reads(method: str, request: Request) -> float:
     return 1.0 if method == "tall_skinny" else 2.0 * (request.power_iterations or 0) + 2.0
 
 
-def _expected_passes(
-    method: str, request: Request, layout: Layout, sample: tuple[tuple[int, int], ...]
-) -> float:
+def _expected_passes(method: str, request: Request, layout: Layout, sample: tuple[int, ...]) -> float:
     if method in ("tall_skinny", "compressed"):
         return 2.0 + dask_reads(method, request)  # a pass before for statistics, one after to certify
     first = 1.0 if request.missing == "mean" and not layout.transposed else 0.0
@@ -336,14 +357,13 @@ def _expected_passes(
         return 2.0 + first
     if layout.width >= layout.N:
         return 1.0 + first
-    share = sum(stop - start for start, stop in sample) / layout.M
-    return first + (3.0 + share if sample else 4.0)
+    return first + (2.0 + _share(sample, layout) if sample else 4.0)
 
 
 def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
     """Even runs of panels; two a thread, more for long passes, fewer where partial sums are large."""
     panels = -(-layout.M // layout.panel_rows)
-    partial_share = layout.N * (layout.width + PROBES) * 8 / (layout.M * layout.N * layout.itemsize)
+    partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
     if partial_share > 0:
         wanted = min(wanted, max(2 * limits.threads, int(0.2 / partial_share)))
@@ -352,28 +372,34 @@ def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
     return tuple(pairwise(edges))
 
 
-def _sample(
-    request: Request, layout: Layout, limits: Limits, dtype: str
-) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Chunk rows for the warm start, chosen at random, and the bytes that handling them takes.
-
-    About 4 %; none where that is most of the data. They are held before the passes need their panels.
-    """
-    units = -(-layout.M // layout.unit_rows)
-    if units < _MIN_SAMPLE_UNITS or layout.tiled or layout.width >= layout.N:
-        return (), 0
-    by_line = request.center or request.scale or request.missing == "mean"
-    held_itemsize = 8 if by_line else np.dtype(dtype).itemsize
-    copies = _SAMPLE_COPIES["masked" if request.missing == "mean" else "by line" if by_line else "plain"]
-    bytes_per_unit = int(copies * layout.unit_rows * layout.N * held_itemsize)
-    affordable = int(_SAMPLE_BUDGET * limits.budget_bytes) // bytes_per_unit
-    enough = -(-2 * layout.width // layout.unit_rows)
-    count = min(affordable, max(math.ceil(_SAMPLE_SHARE * units), min(enough, units // _MIN_SAMPLE_UNITS)))
-    chosen = np.random.default_rng([request.seed, 1]).choice(units, size=count, replace=False)
-    rows = tuple(
-        (int(u) * layout.unit_rows, min(layout.M, (int(u) + 1) * layout.unit_rows)) for u in np.sort(chosen)
+def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int) -> int:
+    """What the budget leaves for decoded panels, at most all of them; none where reading is free."""
+    if layout.reader == "memory":
+        return 0
+    return max(
+        0, min(int(_CACHE_SHARE * (budget_bytes - needed_bytes)), layout.M * layout.N * layout.itemsize)
     )
-    return rows, count * bytes_per_unit
+
+
+def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ...]:
+    """Panels for the warm start, one at random from each of as many equal stretches; none of a few panels.
+
+    A tenth of the data while that much can be kept, since the sample is gone over several times, else less.
+    """
+    panels = -(-layout.M // layout.panel_rows)
+    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N:
+        return ()
+    panel_bytes = layout.panel_rows * layout.N * layout.itemsize
+    kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
+    enough = min(-(-2 * layout.width // layout.panel_rows), panels // _MIN_SAMPLE_PANELS)
+    least = max(math.ceil(_SMALL_SAMPLE_SHARE * panels), enough, min(_LEAST_SAMPLE, panels // 2))
+    count = max(least, min(math.ceil(_SAMPLE_SHARE * panels), kept))
+    within = np.random.default_rng([request.seed, 1]).random(count)
+    return tuple(int(panel) for panel in (np.arange(count) + within) * panels / count)
+
+
+def _share(sample: tuple[int, ...], layout: Layout) -> float:
+    return min(1.0, len(sample) * layout.panel_rows / layout.M)
 
 
 def _describe(plan: Plan) -> str:
@@ -385,9 +411,8 @@ def _describe(plan: Plan) -> str:
         panel += (
             f", read {plan.reads_per_pass} times a pass in tiles of {plan.tile_cols}: whole ones do not fit"
         )
-    sampled = sum(stop - start for start, stop in plan.sample) / plan.rows
     start = {
-        "krylov": f"{100 * sampled:.1f} % sample" if plan.sample else "Gaussian block",
+        "krylov": f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block",
         "gram": "Gram matrix",
     }
     lines = [

@@ -129,19 +129,23 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
     """What the run took: passes, bytes, seconds, memory."""
     matrix = solution.matrix
     costs = matrix.costs
+    every = [*matrix.sample_costs, *costs]
+    by_dask = (solution.passes - plan.sample_share - len(costs)) * plan.bytes_per_pass
+    read, cached = sum(c.bytes_read for c in every), sum(c.cached_bytes for c in every)
     return {
         "method": plan.method,
         "passes": solution.passes,
-        "bytes_read": int(
-            sum(c.bytes_read for c in costs) + (solution.passes - len(costs)) * plan.bytes_per_pass
-        ),
-        "encoded_bytes_read": sum(c.encoded_bytes for c in costs),
+        "bytes_read": int(read + by_dask),
+        "cached_bytes": cached,
+        "cache_hit_rate": cached / (read + cached) if cached else 0.0,
+        "encoded_bytes_read": sum(c.encoded_bytes for c in every),
         "seconds": solution.seconds,
+        "sample_seconds": sum(c.seconds for c in matrix.sample_costs),
         "pass_seconds": [c.seconds for c in costs],
         "peak_memory_bytes": monitor.peak_bytes,
         "baseline_memory_bytes": monitor.baseline_bytes,
         "planned_memory_bytes": plan.memory_bytes,
         "filled_chunks": costs[0].filled_chunks if costs else 0,
         "missing_entries": matrix.moments.missing,
-        "retries": sum(c.retries for c in costs),
+        "retries": sum(c.retries for c in every),
     }

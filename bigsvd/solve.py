@@ -39,12 +39,12 @@ from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
 from bigsvd.methods.krylov import KrylovRun, Ritz
 from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
-from bigsvd.methods.starts import gaussian_block, sample_block
+from bigsvd.methods.starts import Sample, gaussian_block, sample_block
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
-from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread
+from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread, panels_kept
 from bigsvd.planning import Plan, dask_reads, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -187,7 +187,8 @@ def run(
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
             try:
-                solution = _Run(request, context, should_stop).solve()
+                with panels_kept(context):
+                    solution = _Run(request, context, should_stop).solve()
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
             except (NonFiniteError, SourceChangedError):
@@ -270,11 +271,11 @@ class _Run:
         self.errors: list[float] = []
         self.worsts: list[float] = []
         self.residuals = np.zeros(0)
-        self.sampled = 0.0
 
     def solve(self) -> Solution:
         """The method of the plan."""
         method, matrix = self.plan.method, self.matrix
+        sample = None
         if method == "tall_skinny":
             return self._by_dask(tall_skinny(matrix, self.plan.k))
         if method == "compressed":
@@ -283,10 +284,10 @@ class _Run:
             block = gram_block(matrix)
         elif self.plan.sample:
             block = sample_block(matrix, self.request.seed)
-            self.sampled = sum(stop - start for start, stop in self.plan.sample) / self.plan.rows
+            sample = Sample(matrix)
         else:
             block = gaussian_block(matrix, self.request.seed)
-        return self._iterate(KrylovRun(matrix, block, self.request.seed))
+        return self._iterate(KrylovRun(matrix, block, self.request.seed, sample))
 
     def _by_dask(self, triplets: Triplets) -> Solution:
         converged = self._within_tolerance(triplets)
@@ -312,6 +313,7 @@ class _Run:
             unseen = audit is not None and audit.unseen_direction
             if answer.converged and answer.k is not None and not unseen:
                 break
+            run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
             if not over and self._needs_float64(answer, exhausted=run.exhausted):
                 run.restart_in_float64()
                 continue
@@ -324,7 +326,7 @@ class _Run:
         triplets = finish_krylov(run, k, request.tol)
         by_error = request.stop == "error" and answer.converged
         converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
-        passes = self.sampled + matrix.passes
+        passes = self.plan.sample_share + matrix.passes
         if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
             check_unchanged(matrix)
         return Solution(
@@ -345,7 +347,7 @@ class _Run:
         if self.request.k == "auto":
             raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
         triplets = zero_triplets(self.matrix, self.plan.k)
-        passes = self.sampled + self.matrix.passes
+        passes = self.plan.sample_share + self.matrix.passes
         return Solution(self.matrix, triplets, True, "", None, 0.0, passes, time.monotonic() - self.start)
 
     def _over_budget(self, following: str) -> str:

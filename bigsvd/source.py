@@ -9,24 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import threading
 import time
 import uuid
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
 from zarr.errors import NodeNotFoundError, ZarrUserWarning
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
 
+from bigsvd.chunks import ChunkReader, GuardStore, Scrap
 from bigsvd.errors import (
     BigsvdError,
     ChunkCorruptError,
@@ -38,7 +38,6 @@ from bigsvd.errors import (
     StorageError,
 )
 
-_METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _RETRIES = 3
 _RETRY_SECONDS = 0.2
 
@@ -53,6 +52,8 @@ class SourceFacts:
         dtype: NumPy name of the element type, in native byte order.
         chunks: rows and columns that are stored, and so best read, together (the shard where there is one).
         fingerprint: hash of the metadata; two sources that differ in it are different sources.
+        reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
+            into place (`ChunkReader`), "pipeline" where another library decodes several at a time.
 
     """
 
@@ -61,6 +62,7 @@ class SourceFacts:
     dtype: str
     chunks: tuple[int, int]
     fingerprint: str
+    reader: str = "pipeline"
 
     @property
     def itemsize(self) -> int:
@@ -101,8 +103,17 @@ class Source(ABC):
     counters: ReadCounters
 
     @abstractmethod
-    def read(self, rows: slice, cols: slice) -> np.ndarray:
-        """The entries of a rectangle, native byte order; the caller must not write into it."""
+    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
+        """The entries of a rectangle, native byte order; the caller must not write into it.
+
+        With `scrap` they may lie in its memory, and then until its next use. One thread at a time: each takes
+        a `fresh` one.
+        """
+
+    def stamp(self, rows: slice, cols: slice) -> Hashable:
+        """What changes when somebody writes into the rectangle, as far as is known without reading it."""
+        del rows, cols
+        return None
 
     def fresh(self) -> Source:
         """The same source with counters of its own, for one lane."""
@@ -117,87 +128,28 @@ class Source(ABC):
         return False
 
 
-class GuardStore(WrapperStore[Store]):
-    """A read-only store that counts what is read and remembers which chunk keys did not exist.
-
-    With `absent_is` an exception is raised for such a key instead.
-    """
-
-    def __init__(self, store: Store, absent_is: type[BigsvdError] | None = None) -> None:
-        super().__init__(store)
-        self._absent_is = absent_is
-        self.encoded_bytes = 0
-        self.missing: set[str] = set()
-        self._lock = threading.Lock()
-
-    @property
-    def _supports_sync_io(self) -> bool:
-        """No: every read of Zarr >= 3.3 must come through `get`, which keeps the books."""
-        return False
-
-    @property
-    def read_only(self) -> bool:
-        """Yes: else Zarr would read through a copy of this store with books of its own."""
-        return True
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """The value of `key`, noted."""
-        try:
-            value = await self._store.get(key, prototype, byte_range)
-        except OSError:
-            raise
-        except (
-            Exception
-        ) as error:  # each remote store raises its own kind; none of them says that data is bad
-            text = f"{type(error).__name__}: {error}"
-            raise OSError(text) from error
-        is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
-        absent = value is None and is_chunk
-        if absent and self._absent_is is not None:
-            raise self._absent_is(
-                f"{key} of {self._store} does not exist", "restore it or compute the result again"
-            )
-        if is_chunk and value is not None and len(value) == 0:  # which zarr 3.1 reads as a shard of nothing
-            refuse = self._absent_is or ChunkCorruptError
-            text = f"chunk {key} of {self._store} cannot be decoded (it is empty)"
-            raise refuse(text, "restore that chunk")
-        with self._lock:
-            if value is not None:
-                self.encoded_bytes += len(value)
-            elif absent:
-                self.missing.add(key)
-        return value
-
-    def __reduce__(self) -> tuple[type[GuardStore], tuple[Store, type[BigsvdError] | None]]:
-        return GuardStore, (self._store, self._absent_is)
-
-    def take_missing(self) -> set[str]:
-        """The absent keys since the last call."""
-        with self._lock:
-            missing, self.missing = self.missing, set()
-        return missing
-
-
 class ZarrSource(Source):
     """A 2-D Zarr array, v2 or v3, on any of Zarr's own stores."""
 
-    def __init__(self, name: str, store: Store, path: str, *, fill_missing: bool) -> None:
+    def __init__(
+        self, name: str, store: Store, path: str, *, fill_missing: bool, array: zarr.Array[Any] | None = None
+    ) -> None:
         self._arguments = (name, store, path, fill_missing)
         self._guard = GuardStore(store)
         self._fill_missing = fill_missing
         self.counters = ReadCounters()
-        self._array = _open_array(name, self._guard, path)
-        facts = _check_matrix(name, self._array.shape, self._array.dtype)
+        self._array = _open_array(name, self._guard, path) if array is None else array
+        shape = _check_matrix(name, self._array.shape, self._array.dtype)
+        self._direct = ChunkReader.of(name, self._array, self._guard)
         chunks = self._array.shards or self._array.chunks
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         self.facts = SourceFacts(
             name=name,
-            shape=facts,
+            shape=shape,
             dtype=self._array.dtype.newbyteorder("=").name,
-            chunks=(min(chunks[0], facts[0]), min(chunks[1], facts[1])),
+            chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
+            reader="pipeline" if self._direct is None else "direct",
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -205,20 +157,21 @@ class ZarrSource(Source):
         return _reopen_zarr, (name, _portable(store), path, fill_missing)
 
     def fresh(self) -> Source:
-        """See `Source.fresh`; reopened, so that its guard's books are its own too."""
+        """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
         name, store, path, fill_missing = self._arguments
-        return ZarrSource(name, store, path, fill_missing=fill_missing)
+        known = self._array if self._direct is not None else None
+        return ZarrSource(name, store, path, fill_missing=fill_missing, array=known)
 
     @property
     def in_this_process_only(self) -> bool:
         """Whether the store is one that only this process has."""
         return not isinstance(_portable(self._arguments[1]), Store)
 
-    def read(self, rows: slice, cols: slice) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
         """See `Source.read`. `ChunkMissingError`, `ChunkCorruptError` or `StorageError` name the key."""
         for attempt in range(_RETRIES + 1):
             try:
-                block = self._read_once(rows, cols)
+                block = self._read_once(rows, cols, scrap)
                 break
             except (OSError, TimeoutError) as error:
                 if attempt == _RETRIES or isinstance(error, (PermissionError, IsADirectoryError)):
@@ -239,10 +192,35 @@ class ZarrSource(Source):
         self.counters.filled_chunks += len(missing)
         return block
 
-    def _read_once(self, rows: slice, cols: slice) -> np.ndarray:
+    def stamp(self, rows: slice, cols: slice) -> Hashable:
+        """See `Source.stamp`: size and time of last change of each file; None on other than local stores."""
+        store = self._arguments[1]
+        if not isinstance(store, LocalStore):
+            return None
+        folder = Path(store.root) / self._array.path
+        found = []
+        for _, key in self._chunks_in(rows, cols):
+            try:
+                status = (folder / key).stat()
+                found.append((status.st_size, status.st_mtime_ns, status.st_ino))
+            except OSError:
+                found.append((-1, 0, 0))
+        return tuple(found)
+
+    def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, int], str]]:
+        """Grid position and key of the chunks (shards) that the rectangle touches."""
+        height, width = self._array.shards or self._array.chunks
+        for i in range(rows.start // height, -(-rows.stop // height)):
+            for j in range(cols.start // width, -(-cols.stop // width)):
+                yield (i, j), self._array.metadata.encode_chunk_key((i, j))
+
+    def _read_once(self, rows: slice, cols: slice, scrap: Scrap | None) -> np.ndarray:
         shape = (rows.stop - rows.start, cols.stop - cols.start)
-        native = self._array.dtype.isnative
-        target = np.empty(shape, self._array.dtype)
+        dtype = self._array.dtype
+        target = np.empty(shape, dtype) if scrap is None else scrap.take(shape, dtype)
+        if self._direct is not None:
+            self._direct.read(rows, cols, target)
+            return target
         buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(target)  # type: ignore[arg-type]
         try:
             self._array.get_basic_selection((rows, cols), out=buffer)
@@ -250,22 +228,20 @@ class ZarrSource(Source):
             raise
         except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
             raise self._corrupt(rows, cols, error) from error
-        return target if native else target.astype(target.dtype.newbyteorder("="))
+        return target if dtype.isnative else target.astype(dtype.newbyteorder("="))
 
     def _corrupt(self, rows: slice, cols: slice, error: Exception) -> ChunkCorruptError:
         """Name the first chunk of the rectangle that cannot be decoded alone."""
         height, width = self.facts.chunks
-        for i in range(rows.start // height, -(-rows.stop // height)):
-            for j in range(cols.start // width, -(-cols.stop // width)):
-                try:
-                    self._array[i * height : (i + 1) * height, j * width : (j + 1) * width]
-                except Exception as chunk_error:  # noqa: BLE001 - whatever a codec raises is the evidence
-                    key = self._array.metadata.encode_chunk_key((i, j))
-                    detail = str(chunk_error).strip().splitlines() or [type(chunk_error).__name__]
-                    return ChunkCorruptError(
-                        f"chunk {key} of {self.facts.name} cannot be decoded ({detail[0]})",
-                        "restore that chunk",
-                    )
+        for (i, j), key in self._chunks_in(rows, cols):
+            try:
+                self._array[i * height : (i + 1) * height, j * width : (j + 1) * width]
+            except Exception as chunk_error:  # noqa: BLE001 - whatever a codec raises is the evidence
+                detail = str(chunk_error).strip().splitlines() or [type(chunk_error).__name__]
+                return ChunkCorruptError(
+                    f"chunk {key} of {self.facts.name} cannot be decoded ({detail[0]})",
+                    "restore that chunk",
+                )
         return ChunkCorruptError(
             f"rows {rows.start}:{rows.stop} of {self.facts.name} cannot be decoded ({error})",
             "restore that part",
@@ -282,7 +258,9 @@ class ArraySource(Source):
         dtype = np.dtype(array.dtype).newbyteorder("=")
         name = f"<{type(array).__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
         self._token = _keep(self)
-        self.facts = SourceFacts(name, shape, dtype.name, _line_chunks(shape, dtype.itemsize), _hash(name))
+        self.facts = SourceFacts(
+            name, shape, dtype.name, _line_chunks(shape, dtype.itemsize), _hash(name), "memory"
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         return _kept, (self._token,)
@@ -292,8 +270,9 @@ class ArraySource(Source):
         """True: the array is a reference."""
         return True
 
-    def read(self, rows: slice, cols: slice) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
         """See `Source.read`; a view where the array allows one."""
+        del scrap
         block = np.asarray(self._array[rows, cols])
         if block.shape != (rows.stop - rows.start, cols.stop - cols.start):
             kind = type(self._array).__name__
@@ -329,8 +308,9 @@ class DaskSource(Source):
     def __reduce__(self) -> tuple[type[DaskSource], tuple[Any]]:
         return DaskSource, (self._array,)
 
-    def read(self, rows: slice, cols: slice) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
         """See `Source.read`."""
+        del scrap
         block = np.asarray(self._array[rows, cols].compute(scheduler="synchronous"))
         return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
 

@@ -245,7 +245,7 @@ def inspect(
 ) -> Moments:
     """`peak`, and where it is not finite a census of what is not, of one widened slab at `origin` of B."""
     xp = device.xp
-    peak = float(xp.max(xp.abs(values)))
+    peak = float(xp.maximum(xp.max(values), -xp.min(values)))
     found = Moments(peak=peak if np.isfinite(peak) else 0.0, missing=mask_count)
     if raw.dtype.kind in "iu" and raw.dtype.itemsize == 8 and peak >= EXACT_INTEGERS:
         found.inexact = int(

@@ -72,7 +72,7 @@ def _measure(
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", energy=None, error=None, max_bytes=None,
                       power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
     limits, device = limits_for(request, client)
-    plan = make_plan(request, source.facts, limits)
+    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0)  # there is one pass
     scratch = Scratch(folder / "verify.scratch")
 
     def measure(active: Client) -> tuple[TwoSidedResult, np.ndarray]:

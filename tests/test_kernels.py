@@ -41,6 +41,10 @@ class StrictDevice:
     def to_host(self, array: Any) -> np.ndarray:
         return np.from_dlpack(array)
 
+    def sum_of_squares(self, array: Any) -> float:
+        wide = array_api_strict.astype(array, array_api_strict.float64)
+        return float(array_api_strict.sum(array_api_strict.vecdot(wide, wide)))
+
     def memory_bytes(self) -> int:
         return 2**30
 

@@ -56,7 +56,10 @@ def context(data: Path, client: Client, folder: str, **changes: Any) -> Context:
 
 
 def lane(place: Context, index: int) -> _Lane:
-    return _Lane(index, SPEC, place.plan, place.source, place.scratch, place.device, None, "topic")
+    panels = tuple(range(*place.plan.lanes[index]))
+    return _Lane(
+        index, panels, "token", SPEC, place.plan, place.source, place.scratch, place.device, None, "topic"
+    )
 
 
 CUTS: list[dict[str, Any]] = [
@@ -78,7 +81,8 @@ def test_products_do_not_depend_on_how_the_matrix_is_cut(
     np.testing.assert_allclose(result.sums["z"], A.T @ (A @ BLOCK), rtol=0, atol=1e-10)
     assert result.moments.squares == pytest.approx(np.sum(A**2))
     assert result.moments.peak == np.abs(A).max()
-    assert result.bytes_read == place.plan.bytes_per_pass
+    assert result.bytes_read + result.cached_bytes == place.plan.bytes_per_pass
+    assert result.bytes_read == A.nbytes
     assert len(result.checksums) == place.plan.panels
 
 

@@ -9,6 +9,7 @@ residual; Stewart's thick restart where K outgrows its budget).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -17,13 +18,17 @@ from bigsvd.device import Array, Device
 from bigsvd.forming import Part
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
-from bigsvd.passes import run_pass
+from bigsvd.passes import PassResult, run_pass
 from bigsvd.scratch import Scratch
+
+_CORRECTS = 0.3
+_REACHES = 2.0
+_BEYOND = 10
 
 
 @dataclass(frozen=True)
 class ProductKernel:
-    """Y = B·P and Z = BᵀY for `block` (N×c) of scratch; the first `keep` columns of Y are stored."""
+    """Y = B·P and Z = BᵀY for `block` (N×c) of scratch; the first `keep` columns of Y are stored, if any."""
 
     block: str
     y: str
@@ -41,8 +46,8 @@ class Product:
         self._device = device
         block = scratch.read(kernel.block)
         self._block = device.to_device(block.astype(dtype))
-        self._total = device.to_device(np.zeros(block.shape))
-        self._y = scratch.open(kernel.y)
+        self._total = device.to_device(np.zeros(block.shape[::-1]))
+        self._y = scratch.open(kernel.y) if kernel.keep else None
         self._keep = kernel.keep
 
     def forward(self, slab: Array, cols: slice) -> Array:
@@ -50,17 +55,41 @@ class Product:
         return slab @ self._block[cols, :]
 
     def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Add Bᵀ·Y of a slab, in float64."""
+        """Add Yᵀ·B of a slab, in float64; as its transpose, which BLAS finds easier than BᵀY."""
         del rows
-        self._total[cols, :] += slab.T @ y
+        if y is not None:
+            self._total[:, cols] += y.T @ slab
 
     def finish_panel(self, y: np.ndarray, rows: slice) -> None:
         """Store the kept columns of Y."""
-        self._y[rows] = y[:, : self._keep]
+        if self._y is not None:
+            self._y[rows] = y[:, : self._keep]
 
     def sums(self) -> dict[str, np.ndarray]:
         """Z (N, c)."""
-        return {"z": self._device.to_host(self._total)}
+        return {"z": np.ascontiguousarray(self._device.to_host(self._total).T)}
+
+
+def product_pass(
+    matrix: Matrix, name: str, columns: np.ndarray, *, keep: int, sample: bool, look: bool = False
+) -> PassResult:
+    """BᵀB·P in `sums["z"]` for P = `columns` (N, c), and the first `keep` columns of B·P in `<name>/y`.
+
+    Over all panels or the sample's, with a `look` at what they hold; replayed if scratch has it, and then for
+    the very columns it had.
+    """
+    context = matrix.context
+    scratch, plan = context.scratch, context.plan
+    if not matrix.holds(name, block=columns):
+        scratch.remove(name)
+        matrix.prepare(name, sample=sample)
+        if keep:
+            scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
+        scratch.write(f"{name}/block", columns)
+    kernel = ProductKernel(f"{name}/block", f"{name}/y", keep)
+    result = run_pass(context, matrix.spec(name, kernel, sample=sample, look=look))
+    matrix.charge(result, sample=sample)
+    return result
 
 
 @dataclass(frozen=True)
@@ -139,22 +168,36 @@ def gaussian(seed: int, tag: int, shape: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng([seed, tag]).standard_normal(shape)
 
 
+class Preconditioner(Protocol):
+    """Something cheap that knows BᵀB roughly."""
+
+    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err."""
+
+
 class KrylovRun:
     """The anytime iteration: `advance` makes one pass, `subspace.ritz` is the answer so far.
 
-    The matrix is exact only after its first pass. Where that pass's products cannot be corrected to the exact
-    matrix they serve as a power step and are dropped.
+    `extend` chooses the next block: the residuals of the wanted Ritz vectors, preconditioned, where one such
+    step should end the iteration, else all that the last products have outside the subspace. The matrix is
+    exact only after its first pass. Where that pass's products cannot be corrected to the exact matrix they
+    serve as a power step and are dropped.
     """
 
-    def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
+    def __init__(
+        self, matrix: Matrix, block: np.ndarray, seed: int, sample: Preconditioner | None = None
+    ) -> None:
         self.matrix = matrix
         self.context = matrix.context
         self.block = block
         self.seed = seed
+        self.sample = sample
         self.subspace = self._empty()
         self.exhausted = False
         self.full = False
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
+        self._latest = np.zeros((self.context.plan.cols, 0))
+        self._before_correction: float | None = None
 
     def _empty(self) -> Subspace:
         N = self.context.plan.cols
@@ -166,19 +209,12 @@ class KrylovRun:
         return self.matrix.next_name("krylov")
 
     def advance(self) -> None:
-        """One pass over the data, and the next block from it. `NonFiniteError` in the first."""
-        matrix, scratch, plan = self.matrix, self.context.scratch, self.context.plan
+        """One pass over the data. `NonFiniteError` in the first."""
+        matrix, scratch = self.matrix, self.context.scratch
         name, keep = self.next_name, self.block.shape[1]
-        wanted = self._columns()
-        if not matrix.holds(name, block=wanted):
-            scratch.remove(name)
-            matrix.prepare(name)
-            scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
-            scratch.write(f"{name}/block", wanted)
-        columns = scratch.read(f"{name}/block")
         first = not matrix.known
-        result = run_pass(self.context, matrix.spec(name, ProductKernel(f"{name}/block", f"{name}/y", keep)))
-        matrix.charge(result)
+        result = product_pass(matrix, name, self._columns(), keep=keep, sample=False)
+        columns = scratch.read(f"{name}/block")  # those of a killed run may differ in the last bits
         if not first:
             self._absorb(f"{name}/y", columns, result.sums["z"], keep)
             return
@@ -198,7 +234,7 @@ class KrylovRun:
         if self.probes is None:
             self.probes = columns[:, keep:].copy(), Z[:, keep:].copy()
         self.subspace.append(columns[:, :keep], Z[:, :keep], name, np.zeros(keep), np.eye(keep))
-        self._next_block(Z[:, :keep])
+        self._latest = Z[:, :keep]
 
     def _absorb_corrected(
         self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction
@@ -220,18 +256,43 @@ class KrylovRun:
         mixing = np.linalg.inv(R)
         Z = Z[:, :keep] @ mixing
         self.subspace.append(Q, Z, name, along[:keep], mixing)
-        self._next_block(Z)
+        self._latest = Z
 
-    def _next_block(self, Z: np.ndarray) -> None:
-        """Q of the next pass; restart when K would outgrow the plan."""
+    def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
+        """Q of the next pass, for k Ritz vectors to reach `tol`; restart when K would outgrow the plan."""
         plan, space = self.context.plan, self.subspace
+        W = self._correction(ritz, k, tol)
         room = min(plan.width, plan.cols - space.width)
-        Q = orthonormal_complement(Z, space.K, room, self.matrix.eps)
+        Q = orthonormal_complement(self._latest if W is None else W, space.K, room, self.matrix.eps)
         self.exhausted = Q.shape[1] == 0
         if not self.exhausted and space.width + Q.shape[1] > plan.max_width:
             self.full = True
-            space.rotate(space.ritz(0).coordinates[:, : plan.max_width - plan.width])
+            space.rotate(ritz.coordinates[:, : plan.max_width - plan.width])
         self.block = Q
+
+    def _correction(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
+        """Preconditioned residuals (N, c), where they should do; None where the whole block must go on.
+
+        A step takes the worst residual ρ to about ρ² while the sample resembles the data; a step that has not
+        shown that is the last. A few Ritz vectors behind the k-th come along: one may be on its way up.
+        """
+        if self.sample is None or k is None or ritz.residuals.size < k:
+            return None
+        worst = float(np.max(ritz.residuals[:k]))
+        before, self._before_correction = self._before_correction, None
+        failed = before is not None and worst > _CORRECTS * before
+        if failed or not worst**2 <= _REACHES * tol:
+            self.sample = None if failed else self.sample
+            return None
+        count = min(k + _BEYOND, ritz.residuals.size)
+        wanted = [i for i in range(count) if i >= k or ritz.residuals[i] > tol / 3]
+        E, theta = ritz.coordinates[:, wanted], ritz.theta[wanted]
+        if theta.min() <= 0:
+            return None
+        self._before_correction = worst
+        space = self.subspace
+        R = space.Z @ E - (space.K @ E) * theta
+        return self.sample.correct(f"correct-{self.next_name}", R, theta, space.K)
 
     def restart_in_float64(self) -> None:
         """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
@@ -239,6 +300,7 @@ class KrylovRun:
         self.block = np.linalg.qr(self.subspace.K @ best)[0]
         self.subspace = self._empty()
         self.matrix.dtype = "float64"
+        self.sample = None
         self.probes = None
         self.exhausted = False
 

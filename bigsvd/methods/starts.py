@@ -1,21 +1,24 @@
-"""First blocks for the Krylov iteration: Gaussian, or from a sample of the rows."""
+"""First blocks for the Krylov iteration: Gaussian, or from a sample of the panels.
+
+The sample is a few whole panels spread over the data. Products with it, S = (M/rows)·B_sᵀB_s, are passes
+like any other, over those panels alone, which the workers' caches hold after the first. S stands in for BᵀB
+twice: its leading vectors are the first block (`sample_block`), and it preconditions the residuals of later
+ones (`Sample.correct`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.layout import PROBES
 from bigsvd.matrix import Matrix
-from bigsvd.methods.krylov import gaussian
-from bigsvd.monitor import return_large_buffers
-from bigsvd.passes import cluster_errors, one_blas_thread
-from bigsvd.planning import Plan
-from bigsvd.scratch import Scratch
-from bigsvd.source import Source
-from bigsvd.transform import Lines, LineSums, Transform
+from bigsvd.methods.krylov import Subspace, gaussian, orthonormal_complement, product_pass
 
-_GAUSSIAN_SHARE = 0.2
-_ITERATIONS = 3
+_GAUSSIAN_SHARE = 0.1
+_BLOCKS = 4
+_TERMS = 3
+_EASY = 0.8
+_LOOKS = 3
 
 
 def gaussian_block(matrix: Matrix, seed: int) -> np.ndarray:
@@ -24,93 +27,85 @@ def gaussian_block(matrix: Matrix, seed: int) -> np.ndarray:
     return np.linalg.qr(gaussian(seed, 2, (plan.cols, plan.width)))[0]
 
 
+class Sample:
+    """S = (M/rows)·B_sᵀB_s, the estimate of BᵀB from the panels of the plan's sample."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+        self._scale = 1 / matrix.context.plan.sample_share
+
+    def multiply(self, name: str, X: np.ndarray) -> np.ndarray:
+        """S·X (N, c) float64; `name` is the product's place in scratch."""
+        return np.asarray(product_pass(self._matrix, name, X, keep=0, sample=True).sums["z"] * self._scale)
+
+    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Directions (N, c) in which Ritz vectors with residuals R and values θ (c,) err, outside span K.
+
+        The correction t of a Ritz vector solves (θ − P·BᵀB·P)t = r, P the projector off span K (Sleijpen and
+        Van der Vorst 1996, Jacobi-Davidson). With S in place of BᵀB its Neumann series t = Σ (P·S·P/θ)ʲ r/θ
+        converges where S has nothing above θ left outside K; a term that would grow is kept from growing.
+        """
+
+        def off(X: np.ndarray) -> np.ndarray:
+            return np.asarray(X - K @ (K.T @ X))
+
+        term = off(R) / theta
+        total = term.copy()
+        for j in range(_TERMS):
+            size = np.linalg.norm(term, axis=0)
+            term = off(self.multiply(f"{name}-{j}", term)) / theta
+            with np.errstate(divide="ignore", invalid="ignore"):
+                growth = np.linalg.norm(term, axis=0) / size
+            term = term * np.where(growth > 1, 1 / growth, 1.0)
+            total += term
+        return total
+
+
 def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
-    """The leading right vectors of the sampled rows, completed with Gaussian columns (N, l).
+    """The leading vectors of the sample, completed with Gaussian columns (N, l).
 
-    Also gives the matrix its first estimates of means, divisors and prescaling. At least a fifth of the block
-    is Gaussian, so that a biased sample cannot hide a direction.
+    Also gives the matrix its first estimates of means, divisors and prescaling. A tenth of the block, and no
+    less than there are probes, is Gaussian, so that a biased sample cannot hide a direction. Where the values
+    of the sample fall off fast enough behind the k-th, a narrower block serves.
     """
-    context = matrix.context
-    scratch = context.scratch
-    if scratch.recorded("start/done") is None:
-        context.progress({"event": "sample", "rows": sum(b - a for a, b in context.plan.sample)})
-        arguments = (
-            context.plan,
-            context.source,
-            scratch,
-            context.device,
-            matrix.transform,
-            matrix.dtype,
-            seed,
-        )
-        with cluster_errors():
-            context.client.submit(read_sample, *arguments, pure=False).result()
-    found = scratch.recorded("start/done")
-    if found is None or not found["usable"]:
+    plan = matrix.context.plan
+    columns = min(plan.narrow, plan.cols)
+    Q = np.linalg.qr(gaussian(seed, 0, (plan.cols, columns)))[0]
+    Z = _first_look(matrix, Q)
+    if Z is None:
         return gaussian_block(matrix, seed)
-    matrix.prescale(found["peak"])
-    if scratch.has("start/lines"):
-        matrix.lines = Lines(*np.ldexp(scratch.read("start/lines"), matrix.transform.exponent))
-    return scratch.read("start/block")
+    sample = Sample(matrix)
+    space = Subspace(np.zeros((plan.cols, 0)), np.zeros((plan.cols, 0)))
+    for step in range(_BLOCKS):
+        if step > 0:
+            Z = sample.multiply(f"start-{step}", Q)
+        space.append(Q, Z, "", np.zeros(Q.shape[1]), np.eye(Q.shape[1]))
+        room = min(columns, plan.cols - space.width)
+        Q = orthonormal_complement(Z, space.K, room, matrix.eps)
+        if Q.shape[1] == 0:
+            break
+    ritz = space.ritz(0)
+    easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < _EASY * ritz.theta[plan.k - 1]
+    width = plan.narrow if easy else plan.width
+    rest = max(PROBES, int(np.ceil(_GAUSSIAN_SHARE * width)))
+    leading = space.K @ ritz.coordinates[:, : max(0, width - rest)]
+    more = gaussian(seed, 2, (plan.cols, width - leading.shape[1]))
+    return np.linalg.qr(np.concatenate([leading, more], axis=1))[0]
 
 
-def read_sample(
-    plan: Plan, source: Source, scratch: Scratch, device: Device, transform: Transform, dtype: str, seed: int
-) -> None:
-    """In a worker: read the sampled rows of B; leave block, line estimates and a record in scratch."""
-    return_large_buffers()
-    with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        rows = sum(stop - start for start, stop in plan.sample)
-        values = np.empty((rows, plan.cols), np.float64 if transform.by_line else dtype)
-        masks: list[np.ndarray | None] = []
-        at = 0
-        for start, stop in plan.sample:
-            span = slice(start, stop)
-            raw = (
-                source.read(slice(0, plan.cols), span).T
-                if plan.transposed
-                else source.read(span, slice(0, plan.cols))
-            )
-            wide, mask = transform.widen(device, raw)
-            values[at : at + stop - start] = device.to_host(wide)
-            masks.append(None if mask is None else device.to_host(mask))
-            at += stop - start
-        peak = float(np.max(np.abs(values)))
-        if not 0 < peak < np.inf:
-            scratch.record("start/done", {"usable": False, "peak": 0.0})
-            return
-        mask = None if masks[0] is None else np.concatenate([m for m in masks if m is not None])
-        if transform.by_line:
-            lines = _lines_of(device, values, mask, peak, rows=plan.transposed)
-            values = transform.apply(device, values, mask, lines, rows=plan.transposed)
-            if not plan.transposed:
-                scratch.write("start/lines", lines.stacked())
-        scale = float(np.max(np.abs(values)))
-        block = _leading(
-            device, (values / scale if scale else values).astype(dtype, copy=False), plan.width, seed
-        )
-        scratch.write("start/block", block)
-        scratch.record("start/done", {"usable": True, "peak": peak})
+def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
+    """S·Q (N, c), and prescaling, means and divisors for the matrix; None where the sample is of no use.
 
-
-def _lines_of(
-    device: Device, values: np.ndarray, mask: np.ndarray | None, peak: float, *, rows: bool
-) -> Lines:
-    """Mean and divisor of the lines of the sample, whose largest entry is `peak`: its square may overflow."""
-    exponent = int(np.log2(peak))
-    values = np.ldexp(values, -exponent)
-    sums = LineSums(np.mean(values, axis=1 if rows else 0), values.shape[1 if rows else 0])
-    sums.add(device, values, mask, rows=rows, at=slice(None))
-    return Lines(*np.ldexp(sums.lines(2.0**-exponent).stacked(), exponent))
-
-
-def _leading(device: Device, sample: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Leading right vectors of the sample by subspace iteration (Halko et al. 2011, Alg. 4.4) + Gaussian."""
-    narrow = min(width - int(np.ceil(_GAUSSIAN_SHARE * width)), *sample.shape)
-    S = device.to_device(sample)
-    Q = np.linalg.qr(gaussian(seed, 0, (sample.shape[1], narrow)))[0]
-    for _ in range(_ITERATIONS):
-        block: Array = device.to_device(Q.astype(sample.dtype))
-        Q = np.linalg.qr(device.to_host(S.T @ (S @ block)).astype(np.float64))[0]
-    rest = gaussian(seed, 2, (sample.shape[1], width - narrow))
-    return np.linalg.qr(np.concatenate([Q, rest], axis=1))[0]
+    Products of a look that taught something about the matrix are of another matrix, and made again.
+    """
+    plan = matrix.context.plan
+    rows = round(plan.sample_share * plan.rows)
+    for attempt in range(_LOOKS):
+        by_line = matrix.transform.by_line and matrix.lines is None
+        result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
+        if result.moments.first is not None or not 0 < result.moments.peak < np.inf:
+            return None
+        if matrix.guess(result, rows) and not by_line:
+            Z = result.sums["z"] / plan.sample_share
+            return Z if np.isfinite(Z).all() else None
+    return None

@@ -92,6 +92,7 @@ def read_panel(
 ) -> Array:
     """One panel of B on the device, in a worker."""
     rows = slice(start, stop)
+    source = source.fresh()  # Dask's threads read at the same time
     raw = (
         source.read(slice(0, plan.cols), rows).T
         if plan.transposed

@@ -1,0 +1,143 @@
+"""Decoded panels that a worker keeps between passes: in memory, then (`stage`) in files on a local disk.
+
+What has come in stays until the run ends: of a matrix that is swept again and again, a fixed part that always
+hits serves as well as any other, and nothing is ever evicted, copied or allocated twice. Which panels are
+kept changes what is read, never a bit of the result.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigsvd.chunks import Scrap
+
+_LEAST_FREE_BYTES = 2**30
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """Where in the stage file a rectangle lies."""
+
+    stamp: Hashable
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+
+class _Stage:
+    """One file on a local disk; it has no name, so that nothing is left behind however the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="bigsvd-")  # noqa: SIM115 - closed by `close`
+        self._end = 0
+        self._lock = threading.Lock()
+        self.full = False
+
+    def write(self, stamp: Hashable, block: np.ndarray) -> _Staged | None:
+        """Append a rectangle; None, now and from then on, where the disk has no room or fails."""
+        with self._lock:
+            offset = self._end
+            self._end += block.nbytes
+        try:
+            disk = os.fstatvfs(self._file.fileno())
+            self.full = self.full or disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES + block.nbytes
+            if self.full:
+                return None
+            data, done = np.ascontiguousarray(block).reshape(-1).view(np.uint8), 0
+            while done < data.size:
+                done += os.pwrite(self._file.fileno(), data[done:].data, offset + done)
+        except OSError:
+            self.full = True
+            return None
+        return _Staged(stamp, offset, (block.shape[0], block.shape[1]), block.dtype)
+
+    def read(self, staged: _Staged, scrap: Scrap) -> np.ndarray | None:
+        """The rectangle, in the memory of `scrap`; None if the disk fails."""
+        block = scrap.take(staged.shape, staged.dtype)
+        data, done = block.reshape(-1).view(np.uint8), 0
+        try:
+            while done < data.size:
+                got = os.preadv(self._file.fileno(), [data[done:].data], staged.offset + done)
+                if got == 0:
+                    return None
+                done += got
+        except OSError:
+            return None
+        return block
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._file.close()
+
+
+class PanelCache:
+    """Rectangles of the source by (panel, first column), shared by the lanes of one run in one process."""
+
+    def __init__(self, budget_bytes: int, stage: Path | None = None) -> None:
+        self._free_bytes = budget_bytes
+        self._stage = _Stage(stage) if stage is not None else None
+        self._held: dict[Key, tuple[Hashable, np.ndarray]] = {}
+        self._staged: dict[Key, _Staged] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> np.ndarray | None:
+        """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
+        with self._lock:
+            held, staged = self._held.get(key), self._staged.get(key)
+        if held is not None and held[0] == stamp:
+            return held[1]
+        if staged is not None and staged.stamp == stamp and self._stage is not None:
+            return self._stage.read(staged, scrap)
+        return None
+
+    def keep(self, key: Key, stamp: Hashable, block: np.ndarray) -> bool:
+        """Take a rectangle in, if there is room; True if its memory now belongs to the cache."""
+        with self._lock:
+            if key in self._held or key in self._staged:
+                return False
+            if block.nbytes <= self._free_bytes:
+                self._free_bytes -= block.nbytes
+                self._held[key] = stamp, block
+                return True
+        if self._stage is not None and (staged := self._stage.write(stamp, block)) is not None:
+            with self._lock:
+                self._staged[key] = staged
+        return False
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+        self._staged.clear()
+        if self._stage is not None:
+            self._stage.close()
+
+
+# One cache for each run in this process, by the run's token: its lanes come and go as tasks.
+_CACHES: dict[str, PanelCache] = {}
+_LOCK = threading.Lock()
+
+
+def cache_of(token: str, budget_bytes: int, stage: str | None) -> PanelCache:
+    """The cache of a run in this process, made when it is first asked for."""
+    with _LOCK:
+        if token not in _CACHES:
+            _CACHES[token] = PanelCache(budget_bytes, Path(stage) if stage is not None else None)
+        return _CACHES[token]
+
+
+def close_cache(token: str) -> None:
+    """Drop the cache of a run in this process, if there is one."""
+    with _LOCK:
+        cache = _CACHES.pop(token, None)
+    if cache is not None:
+        cache.close()

@@ -1,0 +1,256 @@
+"""Zarr chunks decoded straight into place: one file or object, one decode, no copy in between.
+
+Zarr's own pipeline decodes a chunk into fresh memory and copies it into the target; on panels of tens of
+megabytes the page faults of that memory cost more than the decoding. Where a chunk's codecs are those that
+`numcodecs` decodes into given memory, `ChunkReader` does so, in the calling thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs.blosc import Blosc
+from numcodecs.gzip import GZip
+from numcodecs.zstd import Zstd
+from zarr.abc.store import ByteRequest, Store
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, GzipCodec, ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.metadata import ArrayV2Metadata
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, WrapperStore
+
+from bigsvd.errors import BigsvdError, ChunkCorruptError
+
+_METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+_CRC_BYTES = 4
+_UNWRITTEN = np.frombuffer(b"\x9e7\xc1\x0b\xd3\xa5h\xfe\x11\x86\xeeZ\x07\xb9L\xf1", np.uint8)
+
+
+class GuardStore(WrapperStore[Store]):
+    """A read-only store that counts what is read and remembers which chunk keys did not exist.
+
+    With `absent_is` an exception is raised for such a key instead.
+    """
+
+    def __init__(self, store: Store, absent_is: type[BigsvdError] | None = None) -> None:
+        super().__init__(store)
+        self._absent_is = absent_is
+        self.encoded_bytes = 0
+        self.missing: set[str] = set()
+        self._lock = threading.Lock()
+        self._file = np.empty(0, np.uint8)
+
+    @property
+    def _supports_sync_io(self) -> bool:
+        """No: every read of Zarr >= 3.3 must come through `get`, which keeps the books."""
+        return False
+
+    @property
+    def read_only(self) -> bool:
+        """Yes: else Zarr would read through a copy of this store with books of its own."""
+        return True
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The value of `key`, noted."""
+        try:
+            value = await self._store.get(key, prototype, byte_range)
+        except OSError:
+            raise
+        except (
+            Exception
+        ) as error:  # each remote store raises its own kind; none of them says that data is bad
+            text = f"{type(error).__name__}: {error}"
+            raise OSError(text) from error
+        self._note(key, None if value is None else len(value))
+        return value
+
+    def get_bytes(self, key: str) -> np.ndarray | None:
+        """The value of `key` (uint8), noted; overwritten by the next call, so for one thread only."""
+        if not isinstance(self._store, LocalStore):
+            value = sync(self.get(key, default_buffer_prototype()))
+            return None if value is None else np.asarray(value.as_numpy_array())
+        path = Path(self._store.root) / key
+        try:
+            with path.open("rb", buffering=0) as file:
+                size = path.stat().st_size
+                if self._file.size < size:
+                    self._file = np.empty(size, np.uint8)
+                view = self._file[:size]
+                got = 0
+                while got < size and (more := file.readinto(view[got:].data)):
+                    got += more
+        except (FileNotFoundError, NotADirectoryError):
+            self._note(key, None)
+            return None
+        self._note(key, got)
+        return view[:got]
+
+    def _note(self, key: str, size: int | None) -> None:
+        is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
+        absent = size is None and is_chunk
+        if absent and self._absent_is is not None:
+            raise self._absent_is(
+                f"{key} of {self._store} does not exist", "restore it or compute the result again"
+            )
+        if is_chunk and size == 0:  # which zarr 3.1 reads as a shard of nothing
+            refuse = self._absent_is or ChunkCorruptError
+            text = f"chunk {key} of {self._store} cannot be decoded (it is empty)"
+            raise refuse(text, "restore that chunk")
+        with self._lock:
+            if size is not None:
+                self.encoded_bytes += size
+            elif absent:
+                self.missing.add(key)
+
+    def __reduce__(self) -> tuple[type[GuardStore], tuple[Store, type[BigsvdError] | None]]:
+        return GuardStore, (self._store, self._absent_is)
+
+    def take_missing(self) -> set[str]:
+        """The absent keys since the last call."""
+        with self._lock:
+            missing, self.missing = self.missing, set()
+        return missing
+
+
+class Scrap:
+    """One piece of memory that is used again and again; grows to the largest use."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def take(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
+        """An array over this memory, holding whatever was there."""
+        size = shape[0] * shape[1] * dtype.itemsize
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size].view(dtype).reshape(shape)
+
+    def give_away(self) -> None:
+        """Forget the memory: the array taken last now owns it."""
+        self._memory = np.empty(0, np.uint8)
+
+
+class ChunkReader:
+    """Reads rectangles of an array on a regular grid of chunks, each decoded where it belongs.
+
+    A chunk that spans whole rows of the rectangle is decoded into the target itself, any other into one
+    scrap chunk of which the part wanted is copied.
+    """
+
+    def __init__(self, name: str, array: zarr.Array[Any], guard: GuardStore, codecs: tuple[Any, ...]) -> None:
+        self._name = name
+        self._array = array
+        self._guard = guard
+        self._codecs = codecs
+        self._chunk = (int(array.chunks[0]), int(array.chunks[1]))
+        self._scrap = Scrap()
+        self._prefix = f"{array.path}/" if array.path else ""
+
+    @classmethod
+    def of(cls, name: str, array: zarr.Array[Any], guard: GuardStore) -> ChunkReader | None:
+        """A reader for this array, or None where only Zarr's own pipeline can decode its chunks."""
+        codecs = None if array.shards else _decoders(array)
+        return None if codecs is None else cls(name, array, guard, codecs)
+
+    def read(self, rows: slice, cols: slice, target: np.ndarray) -> None:
+        """Fill `target` (rows, cols). `ChunkCorruptError` names the chunk; absent ones are the fill value."""
+        height, width = self._chunk
+        for i in range(rows.start // height, -(-rows.stop // height)):
+            for j in range(cols.start // width, -(-cols.stop // width)):
+                top, left = i * height, j * width
+                a, b = max(rows.start, top), min(rows.stop, top + height)
+                c, d = max(cols.start, left), min(cols.stop, left + width)
+                part = target[a - rows.start : b - rows.start, c - cols.start : d - cols.start]
+                key = self._prefix + self._array.metadata.encode_chunk_key((i, j))
+                encoded = self._guard.get_bytes(key)
+                if encoded is None:
+                    fill = self._array.fill_value
+                    part[...] = 0 if fill is None else fill
+                    continue
+                whole = part.shape == self._chunk and part.flags.c_contiguous
+                chunk = part if whole else self._scrap.take(self._chunk, target.dtype)
+                try:
+                    self._decode(encoded, chunk.reshape(-1).view(np.uint8))
+                except (
+                    Exception
+                ) as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
+                    detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    text = f"chunk {key} of {self._name} cannot be decoded ({detail})"
+                    raise ChunkCorruptError(text, "restore that chunk") from error
+                if not whole:
+                    part[...] = chunk[a - top : b - top, c - left : d - left]
+
+    def _decode(self, encoded: np.ndarray, target: np.ndarray) -> None:
+        """Undo the codecs into `target` (uint8), which must come out full."""
+        data: Any = encoded
+        for codec in self._codecs[:-1]:
+            data = codec.decode(data)
+        tail = target[-_UNWRITTEN.size :]
+        tail[:] = _UNWRITTEN[
+            : tail.size
+        ]  # a decoder says when there is too much, not when there is too little
+        self._codecs[-1].decode(data, out=target)
+        if np.array_equal(tail, _UNWRITTEN[: tail.size]) and tail.size == _UNWRITTEN.size:
+            message = f"fewer than the {target.size} bytes of a chunk"
+            raise ValueError(message)
+
+
+class _Plain:
+    """No compression."""
+
+    def decode(self, data: Any, out: np.ndarray | None = None) -> Any:
+        """The bytes, copied to `out` if given."""
+        if out is None:
+            return data
+        found = np.frombuffer(data, np.uint8)
+        if found.size != out.size:
+            message = f"{found.size} bytes where a chunk has {out.size}"
+            raise ValueError(message)
+        out[:] = found
+        return out
+
+
+class _Checksummed(_Plain):
+    """The `crc32c` codec: the checksum follows the bytes, little-endian."""
+
+    def decode(self, data: Any, out: np.ndarray | None = None) -> Any:
+        """The bytes without their checksum, which must fit."""
+        found = np.frombuffer(data, np.uint8)
+        body, checksum = found[:-_CRC_BYTES], found[-_CRC_BYTES:].tobytes()
+        if google_crc32c.value(np.ascontiguousarray(body)) != int.from_bytes(checksum, "little"):
+            message = "its checksum does not fit"
+            raise ValueError(message)
+        return super().decode(body, out)
+
+
+def _decoders(array: zarr.Array[Any]) -> tuple[Any, ...] | None:
+    """What undoes the array's codecs, in the order in which they are undone; None for others than these.
+
+    Only entries in native byte order and C order, so that what is decoded is what is in memory.
+    """
+    metadata = array.metadata
+    if not array.dtype.isnative:
+        return None
+    if isinstance(metadata, ArrayV2Metadata):
+        if metadata.filters or (metadata.order != "C" and 1 not in array.chunks):
+            return None
+        return (metadata.compressor or _Plain(),)
+    first, *rest = metadata.codecs
+    if not isinstance(first, BytesCodec) or not _native(first, array.dtype):
+        return None
+    known = {ZstdCodec: Zstd, BloscCodec: Blosc, GzipCodec: GZip, Crc32cCodec: _Checksummed}
+    if any(type(codec) not in known for codec in rest):
+        return None
+    return tuple(known[type(codec)]() for codec in reversed(rest)) or (_Plain(),)
+
+
+def _native(codec: BytesCodec, dtype: np.dtype[Any]) -> bool:
+    return dtype.itemsize == 1 or codec.endian == Endian(sys.byteorder)
