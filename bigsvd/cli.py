@@ -83,6 +83,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
         click.option("--max-bytes", default=None, help="k=auto: largest size of the factors, such as 100MB."),
         click.option("--memory", default=None, help="Memory budget beyond the interpreter, such as 1GB."),
+        click.option("--stage", default=None, help="Folder on a local disk for decoded panels."),
+        click.option("--warm-start", default=None, help="Factor store of similar data to start from."),
         click.option("--max-passes", type=int, default=None, help="Most passes over the data."),
         click.option("--deadline", type=float, default=None, help="Seconds after which no pass is started."),
         click.option("--seed", type=int, default=0, show_default=True),

@@ -357,6 +357,8 @@ def _expected_passes(method: str, request: Request, layout: Layout, sample: tupl
         return 2.0 + first
     if layout.width >= layout.N:
         return 1.0 + first
+    if request.warm_start:
+        return first + 1.0
     return first + (2.0 + _share(sample, layout) if sample else 4.0)
 
 
@@ -387,19 +389,26 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     A tenth of the data while that much can be kept, since the sample is gone over several times, else less.
     """
     panels = -(-layout.M // layout.panel_rows)
-    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N:
+    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N or request.warm_start:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
     kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
     enough = min(-(-2 * layout.width // layout.panel_rows), panels // _MIN_SAMPLE_PANELS)
     least = max(math.ceil(_SMALL_SAMPLE_SHARE * panels), enough, min(_LEAST_SAMPLE, panels // 2))
     count = max(least, min(math.ceil(_SAMPLE_SHARE * panels), kept))
-    within = np.random.default_rng([request.seed, 1]).random(count)
-    return tuple(int(panel) for panel in (np.arange(count) + within) * panels / count)
+    edges = [panels * i // count for i in range(count + 1)]
+    random = np.random.default_rng([request.seed, 1])
+    return tuple(int(random.integers(first, last)) for first, last in pairwise(edges))
 
 
 def _share(sample: tuple[int, ...], layout: Layout) -> float:
     return min(1.0, len(sample) * layout.panel_rows / layout.M)
+
+
+def _describe_start(plan: Plan) -> str:
+    if plan.request.get("warm_start") is not None:
+        return f"the factors {plan.request['warm_start']}"
+    return f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block"
 
 
 def _describe(plan: Plan) -> str:
@@ -412,7 +421,7 @@ def _describe(plan: Plan) -> str:
             f", read {plan.reads_per_pass} times a pass in tiles of {plan.tile_cols}: whole ones do not fit"
         )
     start = {
-        "krylov": f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block",
+        "krylov": _describe_start(plan),
         "gram": "Gram matrix",
     }
     lines = [

@@ -66,6 +66,8 @@ class Request:
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
         deadline: seconds after which no further pass is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).
+        stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
+        warm_start: path of a factor store of similar data (rows changed or appended): the first block.
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
         power_iterations, iterator, oversampling, compute: the parameters of Dask's `svd_compressed`.
 
@@ -85,6 +87,8 @@ class Request:
     deadline: float | None = None
     seed: int = 0
     overwrite: bool = False
+    stage: str | None = None
+    warm_start: str | None = None
     missing: Missing = "none"
     missing_value: float | None = None
     missing_chunks: Literal["error", "fill"] = "error"
@@ -110,6 +114,9 @@ class Request:
             _check_name("out", self.out)
             if "://" in self.out:
                 raise RequestError(f"out={self.out!r} is a URL", "give a path that every worker can write")
+        for name in ("stage", "warm_start"):
+            if getattr(self, name) is not None:
+                _check_name(name, getattr(self, name))
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed and not (name == "iterator" and value is None):
@@ -198,7 +205,7 @@ class Request:
 
     def problem(self) -> str:
         """JSON of the fields that fix the mathematics, and so decide whether scratch may be continued."""
-        free = ("out", "tol", "stop", "max_passes", "deadline", "overwrite", "memory", "device")
+        free = ("out", "tol", "stop", "max_passes", "deadline", "overwrite", "memory", "device", "stage")
         return json.dumps(
             {name: value for name, value in self.to_dict().items() if name not in free}, sort_keys=True
         )

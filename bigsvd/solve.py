@@ -32,14 +32,14 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
-from bigsvd.factors import FOLDER, Factors
+from bigsvd.factors import FOLDER, Factors, open_factors
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
 from bigsvd.methods.krylov import KrylovRun, Ritz
 from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
-from bigsvd.methods.starts import Sample, gaussian_block, sample_block
+from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
@@ -120,8 +120,9 @@ def svd(
         seed: of everything random; the same seed, plan and data give the same bits.
         overwrite: replace a published result, once the new one is verified.
         progress: called with small event dictionaries, from any thread.
-        options: further fields of `Request`: deadline, missing, missing_value, missing_chunks, energy, error,
-            max_bytes, power_iterations, iterator, oversampling, compute.
+        options: further fields of `Request`: stage, warm_start (a path, or the `Factors`), deadline,
+            missing, missing_value, missing_chunks, energy, error, max_bytes,
+            power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -155,6 +156,10 @@ def make_request(source: Source, k: Any, out: str | Path | None, **options: Any)
     """A `Request` from Python arguments; NumPy integers are taken as integers."""
     if isinstance(k, np.integer):
         k = int(k)
+    for name in ("stage", "warm_start"):
+        given = options.get(name)
+        if isinstance(given, (Factors, Path)):
+            options[name] = str(given.path if isinstance(given, Factors) else given)
     unknown = sorted(set(options) - set(Request.__dataclass_fields__))
     if unknown:
         message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
@@ -282,6 +287,8 @@ class _Run:
             return self._by_dask(compressed(matrix, self.plan.k, self.request))
         if method == "gram":
             block = gram_block(matrix)
+        elif self.request.warm_start is not None:
+            block = warm_block(matrix, open_factors(self.request.warm_start), self.request.seed)
         elif self.plan.sample:
             block = sample_block(matrix, self.request.seed)
             sample = Sample(matrix)

@@ -14,13 +14,14 @@ from bigsvd.errors import FactorStoreError
 from bigsvd.factors import Factors, check_store
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
+from bigsvd.methods.starts import stored_lines
 from bigsvd.passes import Context, Progress, local_client, one_blas_thread
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solve import limits_for
 from bigsvd.source import Source
-from bigsvd.transform import Lines, Transform
+from bigsvd.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _measure(
         matrix.prescale(rms)
         exponent = matrix.transform.exponent
         if matrix.transform.by_line and not plan.transposed:
-            matrix.lines = _stored_lines(factors, exponent)
+            matrix.lines = stored_lines(factors, exponent)
         target, _ = long_target(context, factors.k, factors.dtype.name)
         short = _copy_factors(factors, plan, scratch, target.name)
         sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
@@ -97,13 +98,6 @@ def _measure(
             return measure(client)
         with local_client(plan.threads) as local:
             return measure(local)
-
-
-def _stored_lines(factors: Factors, exponent: int) -> Lines:
-    n = factors.shape[1]
-    mean = np.zeros(n) if factors.mean is None else np.asarray(factors.mean[:])
-    scale = np.ones(n) if factors.scale is None else np.asarray(factors.scale[:])
-    return Lines(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
 
 
 def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str) -> np.ndarray:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bigsvd.errors import RequestError
+from bigsvd.factors import Factors
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import Subspace, gaussian, orthonormal_complement, product_pass
+from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
 _BLOCKS = 4
@@ -58,7 +61,7 @@ class Sample:
                 growth = np.linalg.norm(term, axis=0) / size
             term = term * np.where(growth > 1, 1 / growth, 1.0)
             total += term
-        return total
+        return np.asarray(total)
 
 
 def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
@@ -91,6 +94,43 @@ def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
     leading = space.K @ ritz.coordinates[:, : max(0, width - rest)]
     more = gaussian(seed, 2, (plan.cols, width - leading.shape[1]))
     return np.linalg.qr(np.concatenate([leading, more], axis=1))[0]
+
+
+def warm_block(matrix: Matrix, factors: Factors, seed: int) -> np.ndarray:
+    """The short factor of published factors, completed with Gaussian columns (N, l).
+
+    Where the basis has become longer, with columns appended to A streamed by rows or rows to A streamed by
+    columns, the new entries start at 0. Its means and divisors are the first estimates of the matrix's.
+
+    Raises:
+        RequestError: the factors are of a matrix with more of these than this one has.
+
+    """
+    plan = matrix.context.plan
+    short = np.asarray(factors.U[:] if plan.transposed else np.asarray(factors.Vt[:]).T, dtype=np.float64)
+    if short.shape[0] > plan.cols:
+        what = "rows" if plan.transposed else "columns"
+        raise RequestError(
+            f"{factors.path} is of a matrix with {short.shape[0]} {what}, this one has {plan.cols}",
+            "start without it",
+        )
+    grown = plan.cols - short.shape[0]
+    rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
+    matrix.prescale(rms)
+    if matrix.transform.by_line and not (plan.transposed or grown):
+        matrix.lines = stored_lines(factors, matrix.transform.exponent)
+    short = np.pad(short, ((0, grown), (0, 0)))[:, : plan.width]
+    rest = min(plan.cols, max(plan.narrow, short.shape[1] + PROBES)) - short.shape[1]
+    more = gaussian(seed, 2, (plan.cols, max(0, rest)))
+    return np.linalg.qr(np.concatenate([short, more], axis=1))[0]
+
+
+def stored_lines(factors: Factors, exponent: int) -> Lines:
+    """Mean and divisor of the columns, of factors in a matrix's prescaled units."""
+    n = factors.shape[1]
+    mean = np.zeros(n) if factors.mean is None else np.asarray(factors.mean[:])
+    scale = np.ones(n) if factors.scale is None else np.asarray(factors.scale[:])
+    return Lines(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
 
 
 def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
