@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Scrap
+from bigsvd.chunks import Scrap, Workspace
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -89,6 +90,18 @@ class PanelCache:
         self._held: dict[Key, tuple[Hashable, np.ndarray]] = {}
         self._staged: dict[Key, _Staged] = {}
         self._lock = threading.Lock()
+        self._spaces: list[Workspace] = []
+
+    @contextmanager
+    def workspace(self) -> Iterator[Workspace]:
+        """Memory to read in, left by a lane before: fresh pages cost more than what is read into them."""
+        with self._lock:
+            space = self._spaces.pop() if self._spaces else Workspace()
+        try:
+            yield space
+        finally:
+            with self._lock:
+                self._spaces.append(space)
 
     def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> np.ndarray | None:
         """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
@@ -118,6 +131,7 @@ class PanelCache:
         """Forget everything."""
         self._held.clear()
         self._staged.clear()
+        self._spaces.clear()
         if self._stage is not None:
             self._stage.close()
 

@@ -32,6 +32,24 @@ _CRC_BYTES = 4
 _UNWRITTEN = np.frombuffer(b"\x9e7\xc1\x0b\xd3\xa5h\xfe\x11\x86\xeeZ\x07\xb9L\xf1", np.uint8)
 
 
+class Scrap:
+    """One piece of memory that is used again and again; grows to the largest use."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def take(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
+        """An array over this memory, holding whatever was there."""
+        size = shape[0] * shape[1] * dtype.itemsize
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size].view(dtype).reshape(shape)
+
+    def give_away(self) -> None:
+        """Forget the memory: the array taken last now owns it."""
+        self._memory = np.empty(0, np.uint8)
+
+
 class GuardStore(WrapperStore[Store]):
     """A read-only store that counts what is read and remembers which chunk keys did not exist.
 
@@ -44,7 +62,6 @@ class GuardStore(WrapperStore[Store]):
         self.encoded_bytes = 0
         self.missing: set[str] = set()
         self._lock = threading.Lock()
-        self._file = np.empty(0, np.uint8)
 
     @property
     def _supports_sync_io(self) -> bool:
@@ -72,18 +89,16 @@ class GuardStore(WrapperStore[Store]):
         self._note(key, None if value is None else len(value))
         return value
 
-    def get_bytes(self, key: str) -> np.ndarray | None:
-        """The value of `key` (uint8), noted; overwritten by the next call, so for one thread only."""
+    def get_bytes(self, key: str, scrap: Scrap) -> np.ndarray | None:
+        """The value of `key` (uint8), noted; it may lie in the memory of `scrap`."""
         if not isinstance(self._store, LocalStore):
             value = sync(self.get(key, default_buffer_prototype()))
-            return None if value is None else np.asarray(value.as_numpy_array())
+            return None if value is None else np.asarray(value.as_numpy_array(), dtype=np.uint8)
         path = Path(self._store.root) / key
         try:
             with path.open("rb", buffering=0) as file:
                 size = path.stat().st_size
-                if self._file.size < size:
-                    self._file = np.empty(size, np.uint8)
-                view = self._file[:size]
+                view = scrap.take((1, size), np.dtype(np.uint8))[0]
                 got = 0
                 while got < size and (more := file.readinto(view[got:].data)):
                     got += more
@@ -120,22 +135,16 @@ class GuardStore(WrapperStore[Store]):
         return missing
 
 
-class Scrap:
-    """One piece of memory that is used again and again; grows to the largest use."""
+class Workspace:
+    """The memory in which one thread reads: two panels in turn, a chunk of which a part is wanted, a file."""
 
     def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
+        self.panel, self.other = Scrap(), Scrap()
+        self.chunk, self.file = Scrap(), Scrap()
 
-    def take(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
-        """An array over this memory, holding whatever was there."""
-        size = shape[0] * shape[1] * dtype.itemsize
-        if self._memory.size < size:
-            self._memory = np.empty(size, np.uint8)
-        return self._memory[:size].view(dtype).reshape(shape)
-
-    def give_away(self) -> None:
-        """Forget the memory: the array taken last now owns it."""
-        self._memory = np.empty(0, np.uint8)
+    def turn(self) -> None:
+        """Read the next panel into the other memory; that of the one before stays as it is."""
+        self.panel, self.other = self.other, self.panel
 
 
 class ChunkReader:
@@ -151,7 +160,6 @@ class ChunkReader:
         self._guard = guard
         self._codecs = codecs
         self._chunk = (int(array.chunks[0]), int(array.chunks[1]))
-        self._scrap = Scrap()
         self._prefix = f"{array.path}/" if array.path else ""
 
     @classmethod
@@ -160,7 +168,7 @@ class ChunkReader:
         codecs = None if array.shards else _decoders(array)
         return None if codecs is None else cls(name, array, guard, codecs)
 
-    def read(self, rows: slice, cols: slice, target: np.ndarray) -> None:
+    def read(self, rows: slice, cols: slice, target: np.ndarray, space: Workspace) -> None:
         """Fill `target` (rows, cols). `ChunkCorruptError` names the chunk; absent ones are the fill value."""
         height, width = self._chunk
         for i in range(rows.start // height, -(-rows.stop // height)):
@@ -170,13 +178,13 @@ class ChunkReader:
                 c, d = max(cols.start, left), min(cols.stop, left + width)
                 part = target[a - rows.start : b - rows.start, c - cols.start : d - cols.start]
                 key = self._prefix + self._array.metadata.encode_chunk_key((i, j))
-                encoded = self._guard.get_bytes(key)
+                encoded = self._guard.get_bytes(key, space.file)
                 if encoded is None:
                     fill = self._array.fill_value
                     part[...] = 0 if fill is None else fill
                     continue
                 whole = part.shape == self._chunk and part.flags.c_contiguous
-                chunk = part if whole else self._scrap.take(self._chunk, target.dtype)
+                chunk = part if whole else space.chunk.take(self._chunk, target.dtype)
                 try:
                     self._decode(encoded, chunk.reshape(-1).view(np.uint8))
                 except (

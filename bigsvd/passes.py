@@ -25,7 +25,7 @@ from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
 from bigsvd.cache import cache_of, close_cache
-from bigsvd.chunks import Scrap
+from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
 from bigsvd.errors import BigsvdError, NoWorkersError, SourceChangedError
 from bigsvd.layout import slab_rows
@@ -371,9 +371,12 @@ class _LaneRun:
         lane, plan = self.lane, self.plan
         panels = lane.panels
         checksums = []
-        with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader:
+        with (
+            self.cache.workspace() as space,
+            ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader,
+        ):
             blocks = self._read_ahead(
-                reader, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()]
+                reader, space, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()]
             )
             for position, panel in enumerate(panels):
                 crc = self._panel(panel, blocks)
@@ -417,36 +420,35 @@ class _LaneRun:
         return ("lines", "forward", "backward") if rows else ("forward", "backward")
 
     def _read_ahead(
-        self, reader: ThreadPoolExecutor, wanted: list[tuple[int, tuple[int, int]]]
+        self, reader: ThreadPoolExecutor, space: Workspace, wanted: list[tuple[int, tuple[int, int]]]
     ) -> Iterator[np.ndarray]:
         """Each rectangle of B in turn, the next one being read meanwhile into the other of two memories."""
-        here, there = Scrap(), Scrap()
-        pending = reader.submit(self._read, *wanted[0], here)
+        pending = reader.submit(self._read, *wanted[0], space)
         for following in [*wanted[1:], None]:
             block = pending.result()
             if following is not None:
-                here, there = there, here
-                pending = reader.submit(self._read, *following, here)
+                space.turn()
+                pending = reader.submit(self._read, *following, space)
             yield block
 
-    def _read(self, panel: int, tile: tuple[int, int], scrap: Scrap) -> np.ndarray:
+    def _read(self, panel: int, tile: tuple[int, int], space: Workspace) -> np.ndarray:
         """One rectangle, from the cache or else from the source; then the cache may take its memory over."""
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
         if self.plan.transposed:
             rows, cols = cols, rows
         if not self.plan.keeps_panels:
-            block = self.source.read(rows, cols, scrap)
+            block = self.source.read(rows, cols, space)
             self.bytes_read += block.nbytes
             return block
         key, stamp = (panel, tile[0]), self.source.stamp(rows, cols)
-        cached = self.cache.get(key, stamp, scrap)
+        cached = self.cache.get(key, stamp, space.panel)
         if cached is not None:
             self.cached_bytes += cached.nbytes
             return cached
-        block = self.source.read(rows, cols, scrap)
+        block = self.source.read(rows, cols, space)
         self.bytes_read += block.nbytes
         if self.cache.keep(key, stamp, block):
-            scrap.give_away()
+            space.panel.give_away()
         return block
 
     def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:

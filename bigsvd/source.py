@@ -26,7 +26,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.errors import NodeNotFoundError, ZarrUserWarning
 from zarr.storage import LocalStore
 
-from bigsvd.chunks import ChunkReader, GuardStore, Scrap
+from bigsvd.chunks import ChunkReader, GuardStore, Workspace
 from bigsvd.errors import (
     BigsvdError,
     ChunkCorruptError,
@@ -103,11 +103,11 @@ class Source(ABC):
     counters: ReadCounters
 
     @abstractmethod
-    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """The entries of a rectangle, native byte order; the caller must not write into it.
 
-        With `scrap` they may lie in its memory, and then until its next use. One thread at a time: each takes
-        a `fresh` one.
+        With `space` they may lie in its memory, and then until it is used again. One thread
+        at a time: each takes a `fresh` source.
         """
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
@@ -167,11 +167,11 @@ class ZarrSource(Source):
         """Whether the store is one that only this process has."""
         return not isinstance(_portable(self._arguments[1]), Store)
 
-    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`. `ChunkMissingError`, `ChunkCorruptError` or `StorageError` name the key."""
         for attempt in range(_RETRIES + 1):
             try:
-                block = self._read_once(rows, cols, scrap)
+                block = self._read_once(rows, cols, space or Workspace())
                 break
             except (OSError, TimeoutError) as error:
                 if attempt == _RETRIES or isinstance(error, (PermissionError, IsADirectoryError)):
@@ -214,12 +214,12 @@ class ZarrSource(Source):
             for j in range(cols.start // width, -(-cols.stop // width)):
                 yield (i, j), self._array.metadata.encode_chunk_key((i, j))
 
-    def _read_once(self, rows: slice, cols: slice, scrap: Scrap | None) -> np.ndarray:
+    def _read_once(self, rows: slice, cols: slice, space: Workspace) -> np.ndarray:
         shape = (rows.stop - rows.start, cols.stop - cols.start)
         dtype = self._array.dtype
-        target = np.empty(shape, dtype) if scrap is None else scrap.take(shape, dtype)
+        target = space.panel.take(shape, dtype)
         if self._direct is not None:
-            self._direct.read(rows, cols, target)
+            self._direct.read(rows, cols, target, space)
             return target
         buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(target)  # type: ignore[arg-type]
         try:
@@ -270,9 +270,9 @@ class ArraySource(Source):
         """True: the array is a reference."""
         return True
 
-    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`; a view where the array allows one."""
-        del scrap
+        del space
         block = np.asarray(self._array[rows, cols])
         if block.shape != (rows.stop - rows.start, cols.stop - cols.start):
             kind = type(self._array).__name__
@@ -308,9 +308,9 @@ class DaskSource(Source):
     def __reduce__(self) -> tuple[type[DaskSource], tuple[Any]]:
         return DaskSource, (self._array,)
 
-    def read(self, rows: slice, cols: slice, scrap: Scrap | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`."""
-        del scrap
+        del space
         block = np.asarray(self._array[rows, cols].compute(scheduler="synchronous"))
         return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
 

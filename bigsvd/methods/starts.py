@@ -19,7 +19,7 @@ from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
 _BLOCKS = 4
-_TERMS = 3
+_TERMS = 2
 _EASY = 0.8
 _LOOKS = 3
 
