@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,15 @@ from numcodecs.blosc import Blosc
 from numcodecs.gzip import GZip
 from numcodecs.zstd import Zstd
 from zarr.abc.store import ByteRequest, Store
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, GzipCodec, ZstdCodec
+from zarr.codecs import (
+    BloscCodec,
+    BytesCodec,
+    Crc32cCodec,
+    Endian,
+    GzipCodec,
+    ShardingCodec,
+    ZstdCodec,
+)
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.metadata import ArrayV2Metadata
 from zarr.core.sync import sync
@@ -29,6 +39,7 @@ from bigsvd.errors import BigsvdError, ChunkCorruptError
 
 _METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CRC_BYTES = 4
+_ABSENT = 2**64 - 1
 _UNWRITTEN = np.frombuffer(b"\x9e7\xc1\x0b\xd3\xa5h\xfe\x11\x86\xeeZ\x07\xb9L\xf1", np.uint8)
 
 
@@ -93,12 +104,14 @@ class GuardStore(WrapperStore[Store]):
         """The value of `key` (uint8), noted; it may lie in the memory of `scrap`."""
         if not isinstance(self._store, LocalStore):
             value = sync(self.get(key, default_buffer_prototype()))
-            return None if value is None else np.asarray(value.as_numpy_array(), dtype=np.uint8)
+            if value is None:
+                return None
+            return np.frombuffer(value.to_bytes(), np.uint8)
         path = Path(self._store.root) / key
         try:
             with path.open("rb", buffering=0) as file:
                 size = path.stat().st_size
-                view = scrap.take((1, size), np.dtype(np.uint8))[0]
+                view: np.ndarray = scrap.take((1, size), np.dtype(np.uint8))[0]
                 got = 0
                 while got < size and (more := file.readinto(view[got:].data)):
                     got += more
@@ -147,54 +160,120 @@ class Workspace:
         self.panel, self.other = self.other, self.panel
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Rows top … top+height and columns left … left+width of an array."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def grid(self, height: int, width: int) -> Iterator[_Box]:
+        """The boxes of a regular grid from the array's corner that this one touches, row by row."""
+        for i in range(self.top // height, -(-(self.top + self.height) // height)):
+            for j in range(self.left // width, -(-(self.left + self.width) // width)):
+                yield _Box(i * height, j * width, height, width)
+
+    def common(self, other: _Box) -> _Box:
+        """The part in both, which touch."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Box(top, left, bottom - top, min(self.left + self.width, other.left + other.width) - left)
+
+    def view(self, inside: _Box, values: np.ndarray) -> np.ndarray:
+        """The part of `values`, those of the box `inside`, that lies in this one."""
+        i, j = self.top - inside.top, self.left - inside.left
+        return values[i : i + self.height, j : j + self.width]
+
+
 class ChunkReader:
-    """Reads rectangles of an array on a regular grid of chunks, each decoded where it belongs.
+    """Reads rectangles of an array on a regular grid of chunks or shards, each decoded where it belongs.
 
     A chunk that spans whole rows of the rectangle is decoded into the target itself, any other into one
-    scrap chunk of which the part wanted is copied.
+    scrap chunk of which the part wanted is copied. A shard is read whole, in one file or object.
     """
 
-    def __init__(self, name: str, array: zarr.Array[Any], guard: GuardStore, codecs: tuple[Any, ...]) -> None:
+    def __init__(
+        self, name: str, array: zarr.Array[Any], guard: GuardStore, codecs: tuple[Any, ...], index: str | None
+    ) -> None:
         self._name = name
         self._array = array
         self._guard = guard
         self._codecs = codecs
+        self._index = index
         self._chunk = (int(array.chunks[0]), int(array.chunks[1]))
+        self._stored = self._chunk if array.shards is None else (int(array.shards[0]), int(array.shards[1]))
         self._prefix = f"{array.path}/" if array.path else ""
 
     @classmethod
     def of(cls, name: str, array: zarr.Array[Any], guard: GuardStore) -> ChunkReader | None:
         """A reader for this array, or None where only Zarr's own pipeline can decode its chunks."""
-        codecs = None if array.shards else _decoders(array)
-        return None if codecs is None else cls(name, array, guard, codecs)
+        metadata, index = array.metadata, None
+        if not array.dtype.isnative:
+            return None
+        if isinstance(metadata, ArrayV2Metadata):
+            codecs = _decoders_of_format_2(metadata, array.chunks)
+        elif isinstance(metadata.codecs[0], ShardingCodec):
+            sharding = metadata.codecs[0]
+            usual = [type(codec) for codec in sharding.index_codecs] == [BytesCodec, Crc32cCodec]
+            index = str(sharding.index_location.value) if usual and len(metadata.codecs) == 1 else None
+            codecs = _decoders(sharding.codecs, array.dtype) if index is not None else None
+        else:
+            codecs = _decoders(metadata.codecs, array.dtype)
+        return None if codecs is None else cls(name, array, guard, codecs, index)
 
     def read(self, rows: slice, cols: slice, target: np.ndarray, space: Workspace) -> None:
         """Fill `target` (rows, cols). `ChunkCorruptError` names the chunk; absent ones are the fill value."""
+        wanted = _Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+        for box in wanted.grid(*self._stored):
+            place = (box.top // box.height, box.left // box.width)
+            key = self._prefix + self._array.metadata.encode_chunk_key(place)
+            encoded = self._guard.get_bytes(key, space.file)
+            try:
+                if encoded is None or self._index is None:
+                    self._put(encoded, box, wanted, target, space)
+                else:
+                    self._put_shard(encoded, box, wanted, target, space)
+            except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
+                detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                text = f"chunk {key} of {self._name} cannot be decoded ({detail})"
+                raise ChunkCorruptError(text, "restore that chunk") from error
+
+    def _put_shard(
+        self, shard: np.ndarray, box: _Box, wanted: _Box, target: np.ndarray, space: Workspace
+    ) -> None:
+        """Decode the chunks of a shard (Zarr's sharding_indexed codec, v1.0) that are wanted."""
         height, width = self._chunk
-        for i in range(rows.start // height, -(-rows.stop // height)):
-            for j in range(cols.start // width, -(-cols.stop // width)):
-                top, left = i * height, j * width
-                a, b = max(rows.start, top), min(rows.stop, top + height)
-                c, d = max(cols.start, left), min(cols.stop, left + width)
-                part = target[a - rows.start : b - rows.start, c - cols.start : d - cols.start]
-                key = self._prefix + self._array.metadata.encode_chunk_key((i, j))
-                encoded = self._guard.get_bytes(key, space.file)
-                if encoded is None:
-                    fill = self._array.fill_value
-                    part[...] = 0 if fill is None else fill
-                    continue
-                whole = part.shape == self._chunk and part.flags.c_contiguous
-                chunk = part if whole else space.chunk.take(self._chunk, target.dtype)
-                try:
-                    self._decode(encoded, chunk.reshape(-1).view(np.uint8))
-                except (
-                    Exception
-                ) as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
-                    detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    text = f"chunk {key} of {self._name} cannot be decoded ({detail})"
-                    raise ChunkCorruptError(text, "restore that chunk") from error
-                if not whole:
-                    part[...] = chunk[a - top : b - top, c - left : d - left]
+        across = box.width // width
+        count = (box.height // height) * across
+        size = 16 * count
+        raw = shard[: size + _CRC_BYTES] if self._index == "start" else shard[-size - _CRC_BYTES :]
+        index = np.empty(size, np.uint8)
+        _Checksummed().decode(raw, out=index)
+        ends = index.view("<u8").reshape(count, 2)
+        for chunk in wanted.common(box).grid(height, width):
+            at = (chunk.top - box.top) // height * across + (chunk.left - box.left) // width
+            offset, length = (int(value) for value in ends[at])
+            absent = offset == length == _ABSENT
+            self._put(None if absent else shard[offset : offset + length], chunk, wanted, target, space)
+
+    def _put(
+        self, encoded: np.ndarray | None, box: _Box, wanted: _Box, target: np.ndarray, space: Workspace
+    ) -> None:
+        """Decode one chunk to its place in `target`; the fill value where it is absent."""
+        common = box.common(wanted)
+        part = common.view(wanted, target)
+        if encoded is None:
+            fill = self._array.fill_value
+            part[...] = 0 if fill is None else fill
+            return
+        shape = (box.height, box.width)
+        whole = part.shape == shape and part.flags.c_contiguous
+        chunk = part if whole else space.chunk.take(shape, target.dtype)
+        self._decode(encoded, chunk.reshape(-1).view(np.uint8))
+        if not whole:
+            part[...] = common.view(box, chunk)
 
     def _decode(self, encoded: np.ndarray, target: np.ndarray) -> None:
         """Undo the codecs into `target` (uint8), which must come out full."""
@@ -202,9 +281,7 @@ class ChunkReader:
         for codec in self._codecs[:-1]:
             data = codec.decode(data)
         tail = target[-_UNWRITTEN.size :]
-        tail[:] = _UNWRITTEN[
-            : tail.size
-        ]  # a decoder says when there is too much, not when there is too little
+        tail[:] = _UNWRITTEN[: tail.size]  # decoders say when there is too much, not when there is too little
         self._codecs[-1].decode(data, out=target)
         if np.array_equal(tail, _UNWRITTEN[: tail.size]) and tail.size == _UNWRITTEN.size:
             message = f"fewer than the {target.size} bytes of a chunk"
@@ -239,20 +316,15 @@ class _Checksummed(_Plain):
         return super().decode(body, out)
 
 
-def _decoders(array: zarr.Array[Any]) -> tuple[Any, ...] | None:
-    """What undoes the array's codecs, in the order in which they are undone; None for others than these.
+def _decoders(codecs: tuple[Any, ...], dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    """What undoes these codecs, in the order in which they are undone; None for others than these.
 
     Only entries in native byte order and C order, so that what is decoded is what is in memory.
     """
-    metadata = array.metadata
-    if not array.dtype.isnative:
+    first, *rest = codecs
+    if not isinstance(first, BytesCodec):
         return None
-    if isinstance(metadata, ArrayV2Metadata):
-        if metadata.filters or (metadata.order != "C" and 1 not in array.chunks):
-            return None
-        return (metadata.compressor or _Plain(),)
-    first, *rest = metadata.codecs
-    if not isinstance(first, BytesCodec) or not _native(first, array.dtype):
+    if dtype.itemsize > 1 and first.endian != Endian(sys.byteorder):
         return None
     known = {ZstdCodec: Zstd, BloscCodec: Blosc, GzipCodec: GZip, Crc32cCodec: _Checksummed}
     if any(type(codec) not in known for codec in rest):
@@ -260,5 +332,8 @@ def _decoders(array: zarr.Array[Any]) -> tuple[Any, ...] | None:
     return tuple(known[type(codec)]() for codec in reversed(rest)) or (_Plain(),)
 
 
-def _native(codec: BytesCodec, dtype: np.dtype[Any]) -> bool:
-    return dtype.itemsize == 1 or codec.endian == Endian(sys.byteorder)
+def _decoders_of_format_2(metadata: ArrayV2Metadata, chunks: tuple[int, ...]) -> tuple[Any, ...] | None:
+    """As `_decoders`."""
+    if metadata.filters or (metadata.order != "C" and 1 not in chunks):
+        return None
+    return (metadata.compressor or _Plain(),)

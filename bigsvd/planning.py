@@ -20,6 +20,7 @@ import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError
 from bigsvd.layout import PROBES, Layout, Limits, choose_layout, memory_terms, refusal
+from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
@@ -33,10 +34,20 @@ _MIN_SAMPLE_PANELS = 8
 _LEAST_SAMPLE = 4
 _GRAM_BUDGET = 0.3
 _CACHE_SHARE = 0.95
-# Nominal rates for the choice of method; a calibration may replace them, the arithmetic stays.
-_READ_BYTES_PER_SECOND = 5e8
-_FLOPS_PER_SECOND_PER_THREAD = {"float32": 4e10, "float64": 2e10}
 _DENSE_FLOPS_PER_SECOND = 1e10
+_MOST_LANES_A_CORE = 4
+_READ_BOUND = 1.1
+# Seconds that a run takes besides its passes, and a pass besides its panels; measured on two cores.
+_RUN_SECONDS = 0.6
+_PASS_SECONDS = 0.08
+_FORMING_BYTES_PER_SECOND = 2.5e8
+_CONTRACTION = 20.0
+_USUAL_TOL = 1e-2
+# Of the warm start: products with the sample for its vectors, and for each correction.
+SAMPLE_BLOCKS = 4
+CORRECTION_TERMS = 2
+# Ritz vectors behind the k-th that corrections take along.
+BEYOND = 10
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ class Plan:
             fewer serve, and of all blocks held at once (L).
         compute_dtype: precision of the panel products; their sums are float64.
         expected_passes: passes over B, sample included, at which the default tolerance is usual.
+        rates: what reading and multiplying were taken to cost, see `Rates`.
+        predicted_seconds: of the warm start, the passes and the rest, at these rates.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
         cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
 
@@ -80,6 +93,8 @@ class Plan:
     max_passes: int
     compute_dtype: str
     expected_passes: float
+    rates: dict[str, Any]
+    predicted_seconds: dict[str, float]
     memory: dict[str, int]
     cache_bytes: int
     budget_bytes: int
@@ -98,6 +113,11 @@ class Plan:
     def memory_bytes(self) -> int:
         """Bound on the working set beyond the bare interpreter."""
         return sum(self.memory.values())
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time of the run."""
+        return sum(self.predicted_seconds.values())
 
     @property
     def bytes_per_pass(self) -> int:
@@ -223,8 +243,8 @@ class Plan:
         return _describe(self)
 
 
-def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
-    """The plan for `request`, or why there is none.
+def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates = NOMINAL) -> Plan:
+    """The plan for `request`, or why there is none; `rates` decide what is worth its time.
 
     Raises:
         RankError: k is greater than min(m, n).
@@ -233,7 +253,9 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
     """
     _check_rank(request.k, facts.shape)
     dtype = _compute_dtype(request, facts)
-    choice = _choose_method(request, facts, limits, dtype)
+    cost = Cost(rates, limits.threads, dtype)
+    limits = replace(limits, threads=limits.threads * cost.lanes_a_core)
+    choice = _choose_method(request, facts, limits, cost)
     method, layout, threads = choice.method, choice.layout, choice.threads
     limits = replace(limits, threads=threads)
     memory = memory_terms(method, request, layout, threads, dtype)
@@ -245,8 +267,10 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
-    expected = _expected_passes(method, request, layout, sample)
+    if method == "krylov" and not cost.products_matter(layout):
+        layout = replace(layout, narrow=layout.width)
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
+    expected = min(_expected_passes(method, request, layout, sample), max_passes + _share(sample, layout))
     streamed_width = (
         k if method in ("tall_skinny", "compressed") else math.ceil(expected) * layout.width + PROBES
     )
@@ -270,7 +294,9 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits) -> Plan:
         max_width=layout.max_width,
         max_passes=max_passes,
         compute_dtype=dtype,
-        expected_passes=min(expected, max_passes + _share(sample, layout)),
+        expected_passes=expected,
+        rates=rates.to_dict(),
+        predicted_seconds=cost.of_run(method, layout, expected, _share(sample, layout), cache),
         memory=memory,
         cache_bytes=cache,
         budget_bytes=limits.budget_bytes,
@@ -305,7 +331,68 @@ class _Choice:
     threads: int
 
 
-def _choose_method(request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> _Choice:
+@dataclass(frozen=True)
+class Cost:
+    """What things take at given rates on a number of cores, products in one precision."""
+
+    rates: Rates
+    cores: int
+    dtype: str
+
+    @property
+    def lanes_a_core(self) -> int:
+        """Lanes at a time for each core: more where a reader mostly waits for its storage."""
+        waiting = self.rates.read_seconds / max(self.rates.read_cpu_seconds, 1e-15)
+        return max(1, min(_MOST_LANES_A_CORE, round(waiting)))
+
+    def of_pass(self, layout: Layout, columns: int, share: float = 1.0, kept: float = 0.0) -> float:
+        """Seconds of a pass over `share` of the panels, of which a fraction `kept` need not be read."""
+        if layout.reader == "memory":
+            kept = 1.0
+        read_bytes = share * (1 - kept) * layout.M * layout.N * layout.itemsize * layout.reads_per_pass
+        flops = 4.0 * share * layout.M * layout.N * columns
+        products = flops / self.rates.flops_at(self.dtype, columns)
+        waiting = read_bytes * self.rates.read_seconds / (self.cores * self.lanes_a_core)
+        working = (read_bytes * self.rates.read_cpu_seconds + products) / self.cores
+        return max(waiting, working)
+
+    def products_matter(self, layout: Layout) -> bool:
+        """Whether a pass with the narrow block takes noticeably less than one with the wide."""
+        wide, narrow = (self.of_pass(layout, columns) for columns in (layout.width, layout.narrow))
+        return layout.narrow < layout.width and wide > _READ_BOUND * narrow
+
+    def of_gram(self, layout: Layout) -> float:
+        """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
+        dense = 10 * layout.N**3 / _DENSE_FLOPS_PER_SECOND
+        return self.of_pass(layout, -(-layout.N // 2)) + dense + self.of_pass(layout, layout.width)
+
+    def of_run(
+        self, method: str, layout: Layout, passes: float, share: float, cache_bytes: int
+    ) -> dict[str, float]:
+        """Seconds of each part of a run of so many passes, a `share` of one in the sample."""
+        kept = min(1.0, cache_bytes / (layout.M * layout.N * layout.itemsize))
+        columns = layout.narrow + PROBES
+        later = layout.k + BEYOND
+        full = max(1, round(passes - share))
+        if method == "gram":
+            body = self.of_gram(layout)
+        elif method == "krylov":
+            body = self.of_pass(layout, columns, kept=min(kept, share)) + _PASS_SECONDS
+            body += (full - 1) * (self.of_pass(layout, later, kept=kept) + _PASS_SECONDS)
+        else:
+            body = full * (self.of_pass(layout, layout.k) + _PASS_SECONDS)
+        start = 0.0
+        if share > 0:
+            again = self.of_pass(layout, layout.narrow, share, 1.0) + _PASS_SECONDS
+            fix = self.of_pass(layout, later, share, 1.0) + _PASS_SECONDS
+            start = self.of_pass(layout, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * fix
+        stored = layout.M * (columns + later * (full - 1)) * np.dtype(self.dtype).itemsize
+        rest = _RUN_SECONDS + stored / _FORMING_BYTES_PER_SECOND / self.cores
+        return {"warm start": start, "passes": body, "the rest": rest}
+
+
+def _choose_method(request: Request, facts: SourceFacts, limits: Limits, cost: Cost) -> _Choice:
+    dtype = cost.dtype
     if request.method != "auto":
         return _Choice(
             request.method, "asked for", *choose_layout(request.method, request, facts, limits, dtype)
@@ -315,9 +402,10 @@ def _choose_method(request: Request, facts: SourceFacts, limits: Limits, dtype: 
         reason = f"the block spans all {layout.N} columns: one pass is exact"
         return _Choice("krylov", reason, layout, threads)
     other, gram_threads = choose_layout("gram", request, facts, limits, dtype)
-    krylov = _expected_passes("krylov", request, layout, ()) * _krylov_pass_seconds(layout, threads, dtype)
-    gram = _gram_seconds(other, gram_threads, dtype)
-    reason = f"krylov about {krylov:.2g} s, gram about {gram:.2g} s at nominal rates"
+    krylov = _expected_passes("krylov", request, layout, (0,)) * cost.of_pass(layout, layout.narrow)
+    gram = cost.of_gram(other)
+    how = "measured" if cost.rates.measured else "nominal"
+    reason = f"krylov about {krylov:.2g} s, gram about {gram:.2g} s at {how} rates"
     matrices = other.N**2 * 8 * (2 * gram_threads + 3)
     if not other.fits or matrices > _GRAM_BUDGET * limits.budget_bytes:
         reason += f"; a {other.N}x{other.N} Gram matrix does not fit"
@@ -325,23 +413,6 @@ def _choose_method(request: Request, facts: SourceFacts, limits: Limits, dtype: 
     if gram < krylov and request.max_passes != 1:
         return _Choice("gram", reason, other, gram_threads)
     return _Choice("krylov", reason, layout, threads)
-
-
-def _read_seconds(layout: Layout) -> float:
-    return layout.M * layout.N * layout.itemsize * layout.reads_per_pass / _READ_BYTES_PER_SECOND
-
-
-def _krylov_pass_seconds(layout: Layout, threads: int, dtype: str) -> float:
-    rate = _FLOPS_PER_SECOND_PER_THREAD[dtype] * threads
-    return max(_read_seconds(layout), 4 * layout.M * layout.N * layout.width / rate)
-
-
-def _gram_seconds(layout: Layout, threads: int, dtype: str) -> float:
-    """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
-    rate = _FLOPS_PER_SECOND_PER_THREAD[dtype] * threads
-    products = max(_read_seconds(layout), 2 * layout.M * layout.N**2 / rate)
-    dense = 10 * layout.N**3 / _DENSE_FLOPS_PER_SECOND
-    return products + dense + _krylov_pass_seconds(layout, threads, dtype)
 
 
 def dask_reads(method: str, request: Request) -> float:
@@ -357,9 +428,10 @@ def _expected_passes(method: str, request: Request, layout: Layout, sample: tupl
         return 2.0 + first
     if layout.width >= layout.N:
         return 1.0 + first
+    further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_CONTRACTION)))
     if request.warm_start:
-        return first + 1.0
-    return first + (2.0 + _share(sample, layout) if sample else 4.0)
+        return first + 1.0 + further
+    return first + further + (2.0 + _share(sample, layout) if sample else 4.0)
 
 
 def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
@@ -414,6 +486,7 @@ def _describe_start(plan: Plan) -> str:
 def _describe(plan: Plan) -> str:
     facts = SourceFacts.from_dict(plan.facts)
     m, n = facts.shape
+    rates = "measured" if plan.rates["measured"] else "nominal"
     lines_of_A = "columns" if plan.transposed else "rows"
     panel = f"{plan.panels} panels of {plan.panel_rows} {lines_of_A}"
     if plan.tile_cols < plan.cols:
@@ -433,6 +506,8 @@ def _describe(plan: Plan) -> str:
         f"start         {start.get(plan.method, 'Dask')}",
         f"block         {plan.width} columns for k = {plan.k}, products in {plan.compute_dtype}",
         f"passes        about {plan.expected_passes:.2f} expected, at most {plan.max_passes}",
+        f"time          about {plan.seconds:.2g} s at {rates} rates: "
+        + ", ".join(f"{part} {seconds:.2g} s" for part, seconds in plan.predicted_seconds.items()),
         f"bytes to read {human_bytes(plan.bytes_to_read)} uncompressed",
         f"scratch       about {human_bytes(plan.scratch_bytes)}; output {human_bytes(plan.output_bytes)}",
         f"peak memory   {human_bytes(plan.memory_bytes)} of a budget of {human_bytes(plan.budget_bytes)}:",

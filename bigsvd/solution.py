@@ -125,6 +125,13 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         )
 
 
+def _seconds_by_part(solution: Solution) -> dict[str, float]:
+    """Measured time of the parts that a plan predicts."""
+    sample = sum(c.seconds for c in solution.matrix.sample_costs)
+    passes = sum(c.seconds for c in solution.matrix.costs)
+    return {"warm start": sample, "passes": passes, "the rest": max(0.0, solution.seconds - sample - passes)}
+
+
 def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, Any]:
     """What the run took: passes, bytes, seconds, memory."""
     matrix = solution.matrix
@@ -135,12 +142,13 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
     return {
         "method": plan.method,
         "passes": solution.passes,
-        "bytes_read": int(read + by_dask),
+        "bytes_read": round(read + by_dask),
         "cached_bytes": cached,
         "cache_hit_rate": cached / (read + cached) if cached else 0.0,
         "encoded_bytes_read": sum(c.encoded_bytes for c in every),
         "seconds": solution.seconds,
-        "sample_seconds": sum(c.seconds for c in matrix.sample_costs),
+        "predicted_seconds": plan.predicted_seconds,
+        "seconds_by_part": _seconds_by_part(solution),
         "pass_seconds": [c.seconds for c in costs],
         "peak_memory_bytes": monitor.peak_bytes,
         "baseline_memory_bytes": monitor.baseline_bytes,

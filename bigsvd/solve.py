@@ -32,7 +32,7 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
-from bigsvd.factors import FOLDER, Factors, open_factors
+from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
@@ -46,6 +46,7 @@ from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
 from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread, panels_kept
 from bigsvd.planning import Plan, dask_reads, make_plan
+from bigsvd.rates import measure_rates
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
@@ -53,6 +54,7 @@ from bigsvd.source import Source, SourceFacts, open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
+_WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes half a second
 _COARSEST = 0.5  # a residual above which a vector says nothing
 
 
@@ -184,7 +186,12 @@ def run(
             "store it as Zarr, or run without a client",
         )
     pinned = plan is not None
-    plan = plan or make_plan(request, source.facts, limits)
+    if plan is None:
+        plan = make_plan(request, source.facts, limits)
+        if plan.seconds > _WORTH_MEASURING and not _begun(request):
+            with one_blas_thread:
+                rates = measure_rates(source, device, plan.compute_dtype)
+            plan = make_plan(request, source.facts, limits, rates)
     plan.check_source(source.facts)
     with Output(request.out, overwrite=request.overwrite) as output:
         scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, pinned=pinned)
@@ -207,6 +214,11 @@ def run(
             output.sweep()
         progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
         return factors
+
+
+def _begun(request: Request) -> bool:
+    """Whether a run that was stopped has left its plan."""
+    return request.out is not None and Scratch(scratch_path(Path(request.out))).recorded("run") is not None
 
 
 def _shares_process(client: Client) -> bool:

@@ -25,6 +25,7 @@ LAYERS = (
     "monitor",
     "cache",
     "layout",
+    "rates",
     "planning",
     "scratch",
     "transform",

@@ -19,11 +19,11 @@ from bigsvd.forming import Part
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import PassResult, run_pass
+from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
 _CORRECTS = 0.3
 _REACHES = 2.0
-_BEYOND = 10
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class KrylovRun:
         if failed or not worst**2 <= _REACHES * tol:
             self.sample = None if failed else self.sample
             return None
-        count = min(k + _BEYOND, ritz.residuals.size)
+        count = min(k + BEYOND, ritz.residuals.size)
         wanted = [i for i in range(count) if i >= k or ritz.residuals[i] > tol / 3]
         E, theta = ritz.coordinates[:, wanted], ritz.theta[wanted]
         if theta.min() <= 0:

@@ -15,11 +15,10 @@ from bigsvd.factors import Factors
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import Subspace, gaussian, orthonormal_complement, product_pass
+from bigsvd.planning import CORRECTION_TERMS, SAMPLE_BLOCKS
 from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
-_BLOCKS = 4
-_TERMS = 2
 _EASY = 0.8
 _LOOKS = 3
 
@@ -54,7 +53,7 @@ class Sample:
 
         term = off(R) / theta
         total = term.copy()
-        for j in range(_TERMS):
+        for j in range(CORRECTION_TERMS):
             size = np.linalg.norm(term, axis=0)
             term = off(self.multiply(f"{name}-{j}", term)) / theta
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +78,7 @@ def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
         return gaussian_block(matrix, seed)
     sample = Sample(matrix)
     space = Subspace(np.zeros((plan.cols, 0)), np.zeros((plan.cols, 0)))
-    for step in range(_BLOCKS):
+    for step in range(SAMPLE_BLOCKS):
         if step > 0:
             Z = sample.multiply(f"start-{step}", Q)
         space.append(Q, Z, "", np.zeros(Q.shape[1]), np.eye(Q.shape[1]))

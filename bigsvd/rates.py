@@ -1,0 +1,113 @@
+"""What reading and multiplying cost here, nominal or measured in about half a second before planning.
+
+The plan keeps the rates it was made with; nothing that is measured later changes it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bigsvd.chunks import Workspace
+from bigsvd.device import Device
+from bigsvd.layout import slab_rows
+from bigsvd.source import Source
+
+_READ_SECONDS = 0.3
+_MOST_READS = 4
+_PRODUCT_COLUMNS = (32, 96, 256)
+_PRODUCT_SECONDS = 0.03
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Costs of one thread.
+
+    Attributes:
+        read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
+        flops: multiplications and additions per second in products of a panel with a block, by precision and
+            columns of the block.
+        measured: whether here, else these are figures that are common.
+
+    """
+
+    read_seconds: float
+    read_cpu_seconds: float
+    flops: dict[str, dict[int, float]]
+    measured: bool
+
+    def flops_at(self, dtype: str, columns: int) -> float:
+        """The rate for a block of so many columns, between the nearest that are known."""
+        known = sorted(self.flops[dtype].items())
+        return float(np.interp(columns, [c for c, _ in known], [rate for _, rate in known]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {
+            "flops": {
+                dtype: {str(c): rate for c, rate in rates.items()} for dtype, rates in self.flops.items()
+            }
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Rates:
+        """The inverse of `to_dict`."""
+        flops = {
+            dtype: {int(c): float(rate) for c, rate in rates.items()}
+            for dtype, rates in values["flops"].items()
+        }
+        return cls(**{**values, "flops": flops})
+
+
+NOMINAL = Rates(1 / 7e8, 1 / 7e8, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
+
+
+def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
+    """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller."""
+    own = source.fresh()
+    m, n = source.facts.shape
+    height, width = source.facts.chunks
+    space = Workspace()
+    tall = -(-m // height) >= -(-n // width)
+    grid = -(-m // height) if tall else -(-n // width)
+    read_bytes, wall, cpu = 0, 0.0, 0.0
+    for i in np.linspace(0, grid - 1, min(_MOST_READS + 1, grid)).astype(int):
+        rows = slice(i * height, min(m, (i + 1) * height)) if tall else slice(0, min(m, height))
+        cols = slice(0, min(n, width)) if tall else slice(i * width, min(n, (i + 1) * width))
+        before, cpu_before = time.perf_counter(), time.process_time()
+        block = own.read(rows, cols, space)
+        if i > 0 or grid == 1:  # the first touches its memory, and what storage does only once
+            read_bytes += block.nbytes
+            wall += time.perf_counter() - before
+            cpu += time.process_time() - cpu_before
+        if wall > _READ_SECONDS:
+            break
+    flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
+    return Rates(wall / read_bytes, min(cpu, wall) / read_bytes, flops, measured=True)
+
+
+def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:
+    """Flops per second of Y = B·Q and Yᵀ·B for one slab."""
+    xp = device.xp
+    cols = min(n, 4096)
+    rows = slab_rows(cols, dtype, by_line=False)
+    random = np.random.default_rng(0)
+    slab = device.to_device(random.standard_normal((rows, cols)).astype(dtype))
+    block = device.to_device(random.standard_normal((cols, columns)).astype(dtype))
+    total = xp.zeros((columns, cols), dtype=xp.float64)
+
+    def once() -> None:
+        nonlocal total
+        y = slab @ block
+        total += y.T @ slab
+        device.to_host(total[:1, :1])  # waits for the device
+
+    once()
+    start, count = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < _PRODUCT_SECONDS:
+        once()
+        count += 1
+    return 4.0 * rows * cols * columns * count / spent
