@@ -63,7 +63,8 @@ class CpuDevice:
         return np.asarray(array)
 
     def sum_of_squares(self, array: Array) -> float:
-        """Row by row in float64, so that the wide copy stays in cache: half the time of a whole one."""
+        """A few lines at a time in float64, so that the wide copy stays in cache: half the time."""
+        array = array.T if array.strides[0] < array.strides[1] else array
         step = max(1, _CACHED_ENTRIES // array.shape[1])
         total = 0.0
         for start in range(0, array.shape[0], step):

@@ -23,7 +23,8 @@ _SLAB_BYTES = 8 * 2**20
 _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
-_SLACK = 0.15
+_SLACK = 0.18
+SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's leading vectors
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     """Bytes of the working set by what they hold, for `threads` lanes at a time."""
     wide = np.dtype(dtype).itemsize
     columns = layout.width + PROBES
-    terms = _basis_memory(layout.N, layout.width, layout.max_width, wide, threads)
+    terms = _basis_memory(layout, wide, threads)
     panel_bytes = layout.panel_rows * min(layout.tile_cols, layout.N) * layout.itemsize
     terms["panels, two a lane"] = 2 * threads * panel_bytes if layout.reader != "memory" else 0
     terms["chunks being decoded"] = threads * _decoding_memory(layout)
@@ -199,12 +200,14 @@ def _decoding_memory(layout: Layout) -> int:
     return 2 * min(_ZARR_CONCURRENCY, chunks) * chunk_bytes
 
 
-def _basis_memory(N: int, width: int, max_width: int, wide: int, threads: int) -> dict[str, int]:
-    columns = width + PROBES
-    lanes = threads * N * columns * (8 + 2 * wide) + N * columns * (8 + wide)
+def _basis_memory(layout: Layout, wide: int, threads: int) -> dict[str, int]:
+    """A lane holds the block, one slab's product and their float64 sum, and at its end two copies of that."""
+    N, columns = layout.N, layout.width + PROBES
+    basis = max(layout.max_width, min(N, SAMPLE_BLOCKS * layout.narrow))
+    lanes = threads * N * columns * (24 + 2 * wide) + N * columns * (8 + wide)
     return {
-        "basis K and products Z (driver)": 16 * N * (max_width + PROBES),
-        "small dense work (driver)": 8 * (4 * N * columns + 6 * max_width**2),
+        "basis K and products Z (driver)": 16 * N * (basis + PROBES),
+        "small dense work (driver)": 8 * (4 * N * columns + 6 * basis**2),
         "block and its partial sums (lanes)": lanes,
     }
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError
-from bigsvd.layout import PROBES, Layout, Limits, choose_layout, memory_terms, refusal
+from bigsvd.layout import PROBES, SAMPLE_BLOCKS, Layout, Limits, choose_layout, memory_terms, refusal
 from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import METHODS, Request
 from bigsvd.source import SourceFacts
@@ -30,6 +30,8 @@ DEFAULT_MAX_PASSES = 20
 _SAMPLE_SHARE = 0.1
 _SMALL_SAMPLE_SHARE = 0.04
 _SAMPLE_LANES = 4
+_SAMPLE_ROWS_A_COLUMN = 160
+_MOST_SAMPLE = 3
 _MIN_SAMPLE_PANELS = 8
 _LEAST_SAMPLE = 4
 _GRAM_BUDGET = 0.3
@@ -43,8 +45,7 @@ _PASS_SECONDS = 0.08
 _FORMING_BYTES_PER_SECOND = 2.5e8
 _CONTRACTION = 20.0
 _USUAL_TOL = 1e-2
-# Of the warm start: products with the sample for its vectors, and for each correction.
-SAMPLE_BLOCKS = 4
+# Products with the sample for each correction.
 CORRECTION_TERMS = 2
 # Ritz vectors behind the k-th that corrections take along.
 BEYOND = 10
@@ -364,7 +365,7 @@ class Cost:
     def of_gram(self, layout: Layout) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
         dense = 10 * layout.N**3 / _DENSE_FLOPS_PER_SECOND
-        return self.of_pass(layout, -(-layout.N // 2)) + dense + self.of_pass(layout, layout.width)
+        return self.of_pass(layout, -(-layout.N // 2)) + dense + self.of_pass(layout, layout.k + BEYOND)
 
     def of_run(
         self, method: str, layout: Layout, passes: float, share: float, cache_bytes: int
@@ -458,16 +459,18 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int) -> int:
 def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ...]:
     """Panels for the warm start, one at random from each of as many equal stretches; none of a few panels.
 
-    A tenth of the data while that much can be kept, since the sample is gone over several times, else less.
+    A tenth of the data, and of small data up to a third: how well a sample shows directions depends on its
+    rows, not on their share. Less where so much cannot be kept, since the sample is gone over several times.
     """
     panels = -(-layout.M // layout.panel_rows)
     if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N or request.warm_start:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
     kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
-    enough = min(-(-2 * layout.width // layout.panel_rows), panels // _MIN_SAMPLE_PANELS)
-    least = max(math.ceil(_SMALL_SAMPLE_SHARE * panels), enough, min(_LEAST_SAMPLE, panels // 2))
-    count = max(least, min(math.ceil(_SAMPLE_SHARE * panels), kept))
+    enough = -(-_SAMPLE_ROWS_A_COLUMN * layout.narrow // layout.panel_rows)
+    wanted = max(math.ceil(_SAMPLE_SHARE * panels), min(enough, panels // _MOST_SAMPLE))
+    least = max(math.ceil(_SMALL_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE, panels // 2))
+    count = max(least, min(wanted, kept))
     edges = [panels * i // count for i in range(count + 1)]
     random = np.random.default_rng([request.seed, 1])
     return tuple(int(random.integers(first, last)) for first, last in pairwise(edges))

@@ -240,7 +240,7 @@ def test_more_threads_are_used_where_they_fit() -> None:
     assert 1 <= tight.threads < 8
 
 
-@pytest.mark.parametrize("budget_bytes", [60 * 10**6, 10**9])
+@pytest.mark.parametrize("budget_bytes", [120 * 10**6, 10**9])
 def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes: int) -> None:
     facts = replace(FACTS, shape=(3_000_000, 2_000), reader="direct")
     plan = make_plan(Request("d", 5, center=True), facts, Limits(budget_bytes, 1))
@@ -255,7 +255,7 @@ def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes
 def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:
     facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
     whole = make_plan(Request("d", 5), facts, Limits(4 * 10**9, 2))
-    tiled = make_plan(Request("d", 5), facts, Limits(4 * 10**8, 2))
+    tiled = make_plan(Request("d", 5), facts, Limits(5 * 10**8, 2))
     assert whole.reads_per_pass == 1
     assert tiled.reads_per_pass == 2
     assert "tiles of" in str(tiled)
@@ -375,7 +375,7 @@ def test_a_printed_plan_has_its_parts(plan: Plan) -> None:
 
 @pytest.mark.parametrize(
     ("n", "method"),
-    [(4_000, "krylov"), (1_000, "gram")],
+    [(4_000, "krylov"), (100, "gram")],
 )
 def test_the_method_is_the_cheaper_one_at_nominal_rates(n: int, method: str) -> None:
     facts = replace(FACTS, shape=(4_000_000, n), chunks=(1_000, 500))

@@ -13,6 +13,7 @@ import numpy as np
 from bigsvd.device import Array, Device
 from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
+from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
 
@@ -52,7 +53,7 @@ class Gram:
 
 
 def gram_block(matrix: Matrix) -> np.ndarray:
-    """The leading eigenvectors of BᵀB (N, l).
+    """The leading eigenvectors of BᵀB, k and some more, all l where k is not known yet; (N, ≤l).
 
     Means and divisors enter afterwards: for B = (B0 − 1δᵀ)Γ, BᵀB = Γ(G0 − M·δδᵀ)Γ.
     """
@@ -66,4 +67,6 @@ def gram_block(matrix: Matrix) -> np.ndarray:
         correction = matrix.learn(name, result)
     G = result.sums["gram"] - context.plan.rows * np.outer(correction.delta, correction.delta)
     G *= correction.ratio[:, None] * correction.ratio[None, :]
-    return np.linalg.eigh(G)[1][:, ::-1][:, : context.plan.width]
+    plan = context.plan
+    columns = plan.width if plan.request["k"] == "auto" else min(plan.width, plan.k + BEYOND)
+    return np.linalg.eigh(G)[1][:, ::-1][:, :columns]

@@ -12,10 +12,10 @@ import numpy as np
 
 from bigsvd.errors import RequestError
 from bigsvd.factors import Factors
-from bigsvd.layout import PROBES
+from bigsvd.layout import PROBES, SAMPLE_BLOCKS
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import Subspace, gaussian, orthonormal_complement, product_pass
-from bigsvd.planning import CORRECTION_TERMS, SAMPLE_BLOCKS
+from bigsvd.planning import CORRECTION_TERMS
 from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1

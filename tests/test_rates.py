@@ -1,0 +1,95 @@
+"""Rates are measured on source and device, written into the plan, and decide what is worth its time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+import bigsvd
+from bigsvd import solve as solve_module
+from bigsvd.device import CpuDevice
+from bigsvd.layout import Limits
+from bigsvd.planning import Plan, make_plan
+from bigsvd.rates import NOMINAL, Rates, measure_rates
+from bigsvd.request import Request
+from bigsvd.source import SourceFacts, open_source
+
+FACTS = SourceFacts("d", (1_000_000, 5_000), "float32", (1_000, 5_000), "f", "direct")
+LIMITS = Limits(4 * 10**9, 2)
+REQUEST = Request("d", 50, method="krylov")
+
+
+def planned(rates: Rates, limits: Limits = LIMITS) -> Plan:
+    return make_plan(REQUEST, FACTS, limits, rates)
+
+
+def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
+    A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
+    zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32")
+    assert rates.measured
+    assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
+    assert 1e-12 < rates.read_seconds < 1e-5
+    assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
+    assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
+
+
+def test_a_rate_lies_between_its_neighbours() -> None:
+    rates = replace(NOMINAL, flops={"float32": {10: 1.0, 20: 3.0}})
+    assert [rates.flops_at("float32", columns) for columns in (5, 10, 15, 40)] == [1.0, 1.0, 2.0, 3.0]
+
+
+def test_a_wide_block_is_used_where_its_columns_are_free() -> None:
+    slow = replace(NOMINAL, read_seconds=1e-7)
+    assert planned(NOMINAL).narrow < planned(NOMINAL).width
+    assert planned(slow).narrow == planned(slow).width
+
+
+def test_more_lanes_run_at_a_time_where_readers_wait() -> None:
+    waiting = replace(NOMINAL, read_seconds=4 * NOMINAL.read_cpu_seconds)
+    assert planned(NOMINAL).threads == 2
+    assert planned(waiting).threads == 8
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_predictions_follow_the_rates(factor: float) -> None:
+    faster = Rates(
+        NOMINAL.read_seconds * factor,
+        NOMINAL.read_cpu_seconds * factor,
+        {dtype: {c: rate / factor for c, rate in rates.items()} for dtype, rates in NOMINAL.flops.items()},
+        measured=True,
+    )
+    here, there = planned(NOMINAL), planned(faster)
+    passes = here.predicted_seconds["passes"]
+    assert there.predicted_seconds["passes"] == pytest.approx(factor * passes, rel=0.05)
+    assert here.seconds == sum(here.predicted_seconds.values())
+    assert "at nominal rates" in str(here)
+    assert "at measured rates" in str(there)
+
+
+def test_a_long_run_is_measured_and_its_plan_says_so(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
+    zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(100, 200))
+    options: dict[str, Any] = {"client": client, "method": "krylov", "stop": "error", "max_passes": 2}
+
+    def plan_of(factors: bigsvd.Factors) -> Plan:
+        return Plan.from_dict(factors.provenance["plan"])
+
+    short = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
+    assert not plan_of(short).rates["measured"]
+    monkeypatch.setattr(solve_module, "_WORTH_MEASURING", 0.0)
+    long = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
+    assert plan_of(long).rates["measured"]
+    costs = long.provenance["costs"]
+    assert set(costs["predicted_seconds"]) == set(costs["seconds_by_part"])
+    assert costs["predicted_seconds"] == plan_of(long).predicted_seconds
+    assert sum(costs["seconds_by_part"].values()) == pytest.approx(costs["seconds"], rel=0.01)
