@@ -238,6 +238,11 @@ def info(factors: str, *, as_json: bool) -> None:
         f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
         f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB"
     )
+    parts = facts.get("seconds_by_part", {})  # which stores of older versions lack
+    if parts:
+        predicted = facts["predicted_seconds"]
+        each = ", ".join(f"{part} {parts[part]:.2g} s ({predicted[part]:.2g} predicted)" for part in parts)
+        click.echo(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
     click.echo(str(opened.certificate))
 
 

@@ -21,6 +21,7 @@ class Console:
         self._lock = threading.Lock()
         self._total = self._done = 0
         self._name = ""
+        self._brief = False
         self._start = 0.0
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -45,6 +46,7 @@ class Console:
 
     def _on_pass(self, event: dict[str, Any]) -> None:
         self._name, self._total, self._done = event["name"], event["total_bytes"], 0
+        self._brief = bool(event.get("sample"))
         self._start = time.monotonic()
 
     def _on_read(self, event: dict[str, Any]) -> None:
@@ -55,7 +57,8 @@ class Console:
 
     def _on_pass_end(self, event: dict[str, Any]) -> None:
         self._done = event["total_bytes"]
-        self.say(self._line())
+        if not self._brief:  # the many short passes over a sample leave no line behind
+            self.say(self._line())
 
     def _line(self) -> str:
         share = min(1.0, self._done / self._total) if self._total else 1.0

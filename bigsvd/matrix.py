@@ -65,6 +65,10 @@ class Matrix:
         """Unit roundoff of the products."""
         return float(np.finfo(self.dtype).eps)
 
+    def unresolved(self, first: float, last: float, tol: float) -> bool:
+        """Whether float32 rounding of θ = `first` is near `tol` at θ = `last`."""
+        return self.dtype == "float32" and 2 * self.eps * first > tol * last
+
     def next_name(self, kind: str) -> str:
         """Where the next pass lies in scratch; with kind and precision, so that no other is replayed."""
         return f"{kind}-{self.dtype}-{self.passes:03d}"

@@ -255,7 +255,8 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         )
     resumed = len(reports)
     total = plan.bytes_per_pass if not spec.sample else int(plan.bytes_per_pass * plan.sample_share)
-    progress({"event": "pass", "name": spec.name, "total_bytes": total, "resumed_lanes": len(reports)})
+    told = {"name": spec.name, "total_bytes": total, "sample": spec.sample}
+    progress({"event": "pass", **told, "resumed_lanes": len(reports)})
     for report in reports.values():
         progress({"event": "read", "bytes": report["bytes_read"] + report["cached_bytes"]})
     await_workers(client)
@@ -275,7 +276,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         raise
     finally:
         client.unsubscribe_topic(topic)
-    progress({"event": "pass-end", "name": spec.name, "total_bytes": total})
+    progress({"event": "pass-end", **told})
     return [reports[index] for index in range(len(lanes))], resumed
 
 

@@ -39,9 +39,11 @@ _CACHE_SHARE = 0.95
 _DENSE_FLOPS_PER_SECOND = 1e10
 _MOST_LANES_A_CORE = 4
 _READ_BOUND = 1.1
-# Seconds that a run takes besides its passes, and a pass besides its panels; measured on two cores.
-_RUN_SECONDS = 0.6
-_PASS_SECONDS = 0.08
+# Seconds that a run takes besides its passes, and a pass besides its panels, and what checksums, sums and
+# two threads sharing one memory add to reading and multiplying; measured on two cores.
+_RUN_SECONDS = 1.0
+_PASS_SECONDS = 0.15
+_CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
 _CONTRACTION = 20.0
 _USUAL_TOL = 1e-2
@@ -297,7 +299,9 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         compute_dtype=dtype,
         expected_passes=expected,
         rates=rates.to_dict(),
-        predicted_seconds=cost.of_run(method, layout, expected, _share(sample, layout), cache),
+        predicted_seconds=cost.of_run(
+            method, layout, expected, 0.0 if request.warm_start is not None else _share(sample, layout), cache
+        ),
         memory=memory,
         cache_bytes=cache,
         budget_bytes=limits.budget_bytes,
@@ -354,7 +358,7 @@ class Cost:
         flops = 4.0 * share * layout.M * layout.N * columns
         products = flops / self.rates.flops_at(self.dtype, columns)
         waiting = read_bytes * self.rates.read_seconds / (self.cores * self.lanes_a_core)
-        working = (read_bytes * self.rates.read_cpu_seconds + products) / self.cores
+        working = _CROWDING * (read_bytes * self.rates.read_cpu_seconds + products) / self.cores
         return max(waiting, working)
 
     def products_matter(self, layout: Layout) -> bool:
@@ -430,7 +434,7 @@ def _expected_passes(method: str, request: Request, layout: Layout, sample: tupl
     if layout.width >= layout.N:
         return 1.0 + first
     further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_CONTRACTION)))
-    if request.warm_start:
+    if request.warm_start is not None:
         return first + 1.0 + further
     return first + further + (2.0 + _share(sample, layout) if sample else 4.0)
 
@@ -463,7 +467,7 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     rows, not on their share. Less where so much cannot be kept, since the sample is gone over several times.
     """
     panels = -(-layout.M // layout.panel_rows)
-    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N or request.warm_start:
+    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
     kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes

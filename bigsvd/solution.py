@@ -137,7 +137,9 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
     matrix = solution.matrix
     costs = matrix.costs
     every = [*matrix.sample_costs, *costs]
-    by_dask = (solution.passes - plan.sample_share - len(costs)) * plan.bytes_per_pass
+    by_dask = 0.0
+    if plan.method in ("tall_skinny", "compressed"):
+        by_dask = (solution.passes - len(costs)) * plan.bytes_per_pass
     read, cached = sum(c.bytes_read for c in every), sum(c.cached_bytes for c in every)
     return {
         "method": plan.method,

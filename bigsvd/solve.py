@@ -288,11 +288,12 @@ class _Run:
         self.errors: list[float] = []
         self.worsts: list[float] = []
         self.residuals = np.zeros(0)
+        self._resolution = request.tol if request.stop == "residual" else _COARSEST
 
     def solve(self) -> Solution:
         """The method of the plan."""
         method, matrix = self.plan.method, self.matrix
-        sample = None
+        sample = Sample(matrix) if self.plan.sample else None
         if method == "tall_skinny":
             return self._by_dask(tall_skinny(matrix, self.plan.k))
         if method == "compressed":
@@ -300,13 +301,19 @@ class _Run:
         if method == "gram":
             block = gram_block(matrix)
         elif self.request.warm_start is not None:
-            block = warm_block(matrix, open_factors(self.request.warm_start), self.request.seed)
+            block = warm_block(
+                matrix, open_factors(self.request.warm_start), self.request.seed, self._resolution
+            )
         elif self.plan.sample:
-            block = sample_block(matrix, self.request.seed)
-            sample = Sample(matrix)
+            block = sample_block(matrix, self.request.seed, self._resolution)
         else:
             block = gaussian_block(matrix, self.request.seed)
         return self._iterate(KrylovRun(matrix, block, self.request.seed, sample))
+
+    @property
+    def _passes(self) -> float:
+        """Passes made, with the share of one that the sample is."""
+        return self.matrix.passes + (self.plan.sample_share if self.matrix.sample_costs else 0.0)
 
     def _by_dask(self, triplets: Triplets) -> Solution:
         converged = self._within_tolerance(triplets)
@@ -345,7 +352,7 @@ class _Run:
         triplets = finish_krylov(run, k, request.tol)
         by_error = request.stop == "error" and answer.converged
         converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
-        passes = self.plan.sample_share + matrix.passes
+        passes = self._passes
         if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
             check_unchanged(matrix)
         return Solution(
@@ -366,7 +373,7 @@ class _Run:
         if self.request.k == "auto":
             raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
         triplets = zero_triplets(self.matrix, self.plan.k)
-        passes = self.plan.sample_share + self.matrix.passes
+        passes = self._passes
         return Solution(self.matrix, triplets, True, "", None, 0.0, passes, time.monotonic() - self.start)
 
     def _over_budget(self, following: str) -> str:
@@ -449,13 +456,12 @@ class _Run:
         return min(bound, max(0.0, self.errors[-1] - error))
 
     def _needs_float64(self, answer: _Answer, *, exhausted: bool) -> bool:
-        """Whether float32 cannot resolve what is asked: its rounding of θ1 is near the tolerance at θ_k."""
+        """Whether float32 cannot resolve what is asked."""
         if self.matrix.dtype == "float64" or answer.k is None:
             return False
-        tol = self.request.tol if self.request.stop == "residual" else _COARSEST
         theta = answer.ritz.theta
         last = theta[min(answer.k, theta.size) - 1]
-        return exhausted or bool(2 * self.matrix.eps * theta[0] > tol * last)
+        return exhausted or self.matrix.unresolved(theta[0], last, self._resolution)
 
     def _report(self, answer: _Answer) -> None:
         left = None

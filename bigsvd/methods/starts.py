@@ -63,15 +63,17 @@ class Sample:
         return np.asarray(total)
 
 
-def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
+def sample_block(matrix: Matrix, seed: int, tol: float) -> np.ndarray:
     """The leading vectors of the sample, completed with Gaussian columns (N, l).
 
-    Also gives the matrix its first estimates of means, divisors and prescaling. A tenth of the block, and no
+    Also gives the matrix its first estimates of means, divisors and prescaling, and float64 products where
+    float32 will not resolve the k-th value to `tol`. A tenth of the block, and no
     less than there are probes, is Gaussian, so that a biased sample cannot hide a direction. Where the values
     of the sample fall off fast enough behind the k-th, a narrower block serves.
     """
     plan = matrix.context.plan
     columns = min(plan.narrow, plan.cols)
+    matrix.context.progress({"event": "sample", "rows": round(plan.sample_share * plan.rows)})
     Q = np.linalg.qr(gaussian(seed, 0, (plan.cols, columns)))[0]
     Z = _first_look(matrix, Q)
     if Z is None:
@@ -89,17 +91,21 @@ def sample_block(matrix: Matrix, seed: int) -> np.ndarray:
     ritz = space.ritz(0)
     easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < _EASY * ritz.theta[plan.k - 1]
     width = plan.narrow if easy else plan.width
+    last = ritz.theta[min(plan.k, ritz.theta.size) - 1]
+    if matrix.unresolved(ritz.theta[0], last, tol):
+        matrix.dtype = "float64"
     rest = max(PROBES, int(np.ceil(_GAUSSIAN_SHARE * width)))
     leading = space.K @ ritz.coordinates[:, : max(0, width - rest)]
     more = gaussian(seed, 2, (plan.cols, width - leading.shape[1]))
     return np.linalg.qr(np.concatenate([leading, more], axis=1))[0]
 
 
-def warm_block(matrix: Matrix, factors: Factors, seed: int) -> np.ndarray:
+def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.ndarray:
     """The short factor of published factors, completed with Gaussian columns (N, l).
 
     Where the basis has become longer, with columns appended to A streamed by rows or rows to A streamed by
-    columns, the new entries start at 0. Its means and divisors are the first estimates of the matrix's.
+    columns, the new entries start at 0. Its means and divisors are the first estimates of the matrix's, and
+    products are float64 where float32 will not resolve its last value to `tol`.
 
     Raises:
         RequestError: the factors are of a matrix with more of these than this one has.
@@ -116,6 +122,8 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int) -> np.ndarray:
     grown = plan.cols - short.shape[0]
     rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
     matrix.prescale(rms)
+    if matrix.unresolved(float(factors.s[0]) ** 2, float(factors.s[-1]) ** 2, tol):
+        matrix.dtype = "float64"
     if matrix.transform.by_line and not (plan.transposed or grown):
         matrix.lines = stored_lines(factors, matrix.transform.exponent)
     short = np.pad(short, ((0, grown), (0, 0)))[:, : plan.width]
