@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+from benchmarks import memory as memory_suite
+from benchmarks import scaling as scaling_suite
 from benchmarks.data import SIZES, ensure_data
-from benchmarks.peers import PEERS
+from benchmarks.families import FAMILIES, SHAPES, problems
+from benchmarks.passes import Targets, run_passes
+from benchmarks.peers import PEERS, SEED
 from benchmarks.reference import ensure_reference
-from benchmarks.report import write_report
+from benchmarks.report import regenerate, write_report
+from benchmarks.simulation import Cluster
 from benchmarks.suite import Limits, run_suite
 
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
 data_option = click.option(
     "--data", "folder", type=click.Path(path_type=Path), default=Path("benchmarks/data"), show_default=True
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results"), show_default=True
+)
+timeout_option = click.option(
+    "--timeout", default=900.0, show_default=True, help="Seconds after which a run is stopped."
 )
 
 
@@ -39,13 +52,13 @@ def data(size: str, folder: Path) -> None:
 @main.command()
 @size_option
 @data_option
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results"), show_default=True)
+@out_option
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--only", multiple=True, type=click.Choice([peer.name for peer in PEERS]), help="This peer only."
 )
 @click.option("--slow", default=60.0, show_default=True, help="Seconds from which a peer is not repeated.")
-@click.option("--timeout", default=900.0, show_default=True, help="Seconds after which a peer is stopped.")
+@timeout_option
 @click.option("--memory-limit", default=8.0, show_default=True, help="GB; what needs more is refused.")
 def peers(
     *,
@@ -60,11 +73,122 @@ def peers(
 ) -> None:
     """Time, memory, passes and errors of bigsvd, Dask and scikit-learn on one stored matrix."""
     limits = Limits(repeat, slow, timeout, int(memory_limit * 1e9))
-    results = run_suite(SIZES[size], folder, only, limits, lambda line: click.echo(line, err=True))
-    chosen = "".join(f" --only {name}" for name in only)
+    results = run_suite(SIZES[size], folder, only, limits, _tell)
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g} --memory-limit {memory_limit:g}"
-    results["command"] = f"python -m benchmarks peers --size {size} {options}{chosen} --data DATA --out OUT"
-    _, table, _ = write_report(results, out, f"peers-{size}")
+    _publish(results, out, "peers", size, f"{options}{_chosen(only)} --data DATA")
+
+
+@main.command()
+@size_option
+@out_option
+@click.option("--tol", default=1e-2, show_default=True, help="Worst relative residual to reach.")
+@click.option("--excess", default=1e-3, show_default=True, help="Relative error above the best to reach.")
+@click.option("--max-passes", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--only", multiple=True, type=click.Choice([row.name for row in FAMILIES]), help="This family only."
+)
+@click.option(
+    "--hapmap", type=click.Path(path_type=Path), help="Zarr array of allele counts, -1 where missing."
+)
+@click.option("--counts", type=click.Path(path_type=Path), help="Zarr array of counts, cells × genes.")
+def passes(
+    *,
+    size: str,
+    out: Path,
+    tol: float,
+    excess: float,
+    max_passes: int,
+    only: tuple[str, ...],
+    hapmap: Path | None,
+    counts: Path | None,
+) -> None:
+    """Passes to a given accuracy by family of matrices: bigsvd, plain block Krylov, Dask and scikit-learn."""
+    chosen = problems(SHAPES[size], SEED, only, hapmap, counts)
+    results = run_passes(chosen, Targets(tol, excess, max_passes), _tell)
+    given = "".join(f" --{name} PATH" for name, path in (("hapmap", hapmap), ("counts", counts)) if path)
+    options = f"--tol {tol:g} --excess {excess:g} --max-passes {max_passes}"
+    _publish(results, out, "passes", size, f"{options}{_chosen(only)}{given}")
+
+
+@main.command()
+@size_option
+@data_option
+@out_option
+@timeout_option
+@click.option("--only", multiple=True, type=click.Choice(memory_suite.NAMES), help="This shape of data only.")
+def memory(*, size: str, folder: Path, out: Path, timeout: float, only: tuple[str, ...]) -> None:
+    """Peak memory of `bigsvd svd` against the bound of its plan, by shape of the data and budget."""
+    results = memory_suite.run_memory(memory_suite.SIZES[size], folder, only, timeout, _tell)
+    _publish(results, out, "memory", size, f"--timeout {timeout:g}{_chosen(only)} --data DATA")
+
+
+@main.command()
+@size_option
+@data_option
+@out_option
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--cluster-workers", default=Cluster.workers, show_default=True, help="Simulated workers.")
+@click.option("--network", default=25.0, show_default=True, help="Simulated: Gbit/s of one machine.")
+@click.option(
+    "--store-rate", default=1.0, show_default=True, help="Simulated: GB/s from the store, a machine."
+)
+@click.option(
+    "--driver-memory", default=64.0, show_default=True, help="Simulated: GB of driver and scheduler."
+)
+@click.option("--scratch", default=100.0, show_default=True, help="Simulated: TB of scratch.")
+@click.option("--pass-hours", default=24.0, show_default=True, help="Simulated: longest bearable pass.")
+def scaling(
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    repeat: int,
+    cluster_workers: int,
+    network: float,
+    store_rate: float,
+    driver_memory: float,
+    scratch: float,
+    pass_hours: float,
+) -> None:
+    """Overhead of panels and lanes, planning, weak scaling, and a simulated petabyte on a cluster."""
+    cluster = Cluster(
+        workers=cluster_workers,
+        network_bytes_per_second=network * 1e9 / 8,
+        store_bytes_per_second=store_rate * 1e9,
+        driver_bytes=driver_memory * 1e9,
+        scratch_bytes=scratch * 1e12,
+        pass_seconds=pass_hours * 3600,
+    )
+    results = scaling_suite.run_scaling(scaling_suite.SIZES[size], folder, repeat, cluster, _tell)
+    options = (
+        f"--repeat {repeat} --cluster-workers {cluster_workers} --network {network:g} "
+        f"--store-rate {store_rate:g} --driver-memory {driver_memory:g} --scratch {scratch:g} "
+        f"--pass-hours {pass_hours:g}"
+    )
+    _publish(results, out, "scaling", size, f"{options} --data DATA")
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def report(results: tuple[Path, ...]) -> None:
+    """Make the table and the plot beside each RESULTS file (SUITE-SIZE.json) again."""
+    for path in results:
+        for made in regenerate(path):
+            click.echo(made)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _chosen(only: Sequence[str]) -> str:
+    return "".join(f" --only {name}" for name in only)
+
+
+def _publish(results: dict[str, Any], out: Path, suite: str, size: str, options: str) -> None:
+    """Write the report, with the command that makes it again, and print its table."""
+    results["command"] = f"python -m benchmarks {suite} --size {size} {options} --out OUT"
+    _, table, _ = write_report(results, out, f"{suite}-{size}")
     click.echo(table.read_text(encoding="utf-8"))
 
 

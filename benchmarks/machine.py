@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+FORMAT_VERSION = 1
 _PACKAGES = ("bigsvd", "numpy", "scipy", "zarr", "numcodecs", "dask", "distributed", "scikit-learn")
 
 
@@ -29,6 +31,24 @@ def limited_to(cpus: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def provenance() -> dict[str, Any]:
+    """What every results value begins with; taken before the first measurement, for the load average."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "versions": versions(),
+        "git": commit(),
+    }
 
 
 def describe_machine() -> dict[str, Any]:

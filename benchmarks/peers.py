@@ -7,6 +7,7 @@ the store included, is timed. Adding a peer is one row.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -97,27 +98,39 @@ class CountingStore(WrapperStore[Store]):
         return await self._store.get(key, prototype, byte_range)
 
 
-def bare_read(job: Job) -> Outcome:
-    """Every chunk read and decoded once by `THREADS` threads, nothing done with it."""
+def bare_read(job: Job, threads: int) -> Outcome:
+    """Every chunk read and decoded once by some threads with zarr-python, nothing done with it."""
     array = open_store(job.store)
 
     def read(start: int) -> int:
         return int(np.asarray(array[start : start + array.chunks[0]]).nbytes)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         total = sum(pool.map(read, range(0, array.shape[0], array.chunks[0])))
     return Outcome(np.zeros(0), np.zeros((0, array.shape[1])), 1.0, {"decoded_bytes": total})
 
 
-def bigsvd_svd(job: Job, **options: Any) -> Outcome:
-    """`bigsvd.svd`: cluster start, passes, writing, checking and publishing U, s and Vt, certificate."""
-    factors = import_module("bigsvd.solve").svd(
-        job.store, job.k, job.folder / "factors", device="cpu", seed=SEED, **options
-    )
+def bigsvd_svd(job: Job, share: float, *, stage: bool = False, **options: Any) -> Outcome:
+    """`bigsvd.svd`: cluster start, passes, writing, checking and publishing U, s and Vt, certificate.
+
+    Its memory is `share` of the data's bytes, and no less than `_LEAST_MEMORY`.
+    """
+    memory = max(_LEAST_MEMORY, int(share * open_store(job.store).nbytes))
+    if stage:
+        options["stage"] = job.folder / "stage"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a run of one pass did not reach its tolerance
+        factors = import_module("bigsvd.solve").svd(
+            job.store, job.k, job.folder / "factors", memory=memory, device="cpu", seed=SEED, **options
+        )
     costs, certificate = factors.provenance["costs"], factors.certificate
     facts = {
         "seconds_in_run": costs["seconds"],
         "pass_seconds": costs["pass_seconds"],
+        "predicted_seconds": costs["predicted_seconds"],
+        "seconds_by_part": costs["seconds_by_part"],
+        "cache_hit_rate": costs["cache_hit_rate"],
+        "bytes_read": costs["bytes_read"],
         "planned_memory_bytes": costs["planned_memory_bytes"],
         "max_residual": certificate.max_residual,
         "converged": certificate.converged,
@@ -185,6 +198,7 @@ def sklearn_incremental(job: Job) -> Outcome:
     return Outcome(estimator.singular_values_, estimator.components_, 1.0)
 
 
+_LEAST_MEMORY = 200_000_000
 _OURS: dict[str, Any] = {
     "family": "bigsvd",
     "modules": ("bigsvd.solve",),
@@ -208,26 +222,36 @@ BARE_READ = Peer(
     "bare-read",
     "one bare read",
     "Zarr",
-    bare_read,
+    partial(bare_read, threads=THREADS),
     ("zarr",),
     "2 threads",
     1,
     note="the unit of the ÷ read column",
 )
+BARE_LOOP = Peer(
+    "bare-loop",
+    "one bare read, panel by panel",
+    "Zarr",
+    partial(bare_read, threads=1),
+    ("zarr",),
+    "1 thread",
+    1,
+)
+_VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("krylov", "krylov", {"share": 0.25}),
+    ("krylov-5e-2", "krylov, tol 5e-2", {"share": 0.25, "tol": 5e-2}),
+    ("krylov-one", "krylov, one pass", {"share": 0.25, "max_passes": 1}),
+    ("krylov-stage", "krylov, staged", {"share": 0.25, "stage": True}),
+    ("krylov-fits", "krylov, data fit", {"share": 1.5}),
+)
 PEERS = (
-    Peer(
-        "bigsvd-krylov",
-        "bigsvd krylov (tol 1e-2)",
-        run=partial(bigsvd_svd, method="krylov", memory="1GB"),
-        **_OURS,
+    *(
+        Peer(
+            f"bigsvd-{name}", f"bigsvd {label}", run=partial(bigsvd_svd, method="krylov", **options), **_OURS
+        )
+        for name, label, options in _VARIANTS
     ),
-    Peer(
-        "bigsvd-krylov-5e-2",
-        "bigsvd krylov (tol 5e-2)",
-        run=partial(bigsvd_svd, method="krylov", memory="1GB", tol=5e-2),
-        **_OURS,
-    ),
-    Peer("bigsvd-gram", "bigsvd gram", run=partial(bigsvd_svd, method="gram"), **_OURS),
+    Peer("bigsvd-gram", "bigsvd gram", run=partial(bigsvd_svd, method="gram", share=0.25), **_OURS),
     *(
         Peer(
             f"dask-{iterator.lower()}-q{q}",
@@ -264,4 +288,4 @@ PEERS = (
         **_SKLEARN,
     ),
 )
-BY_NAME = {peer.name: peer for peer in (BARE_READ, *PEERS)}
+BY_NAME = {peer.name: peer for peer in (BARE_READ, BARE_LOOP, *PEERS)}

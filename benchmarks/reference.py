@@ -76,12 +76,13 @@ def compute_reference(array: zarr.Array[Any], keep: int) -> Reference:
         values = block.astype(np.float64)
         gram += values.T @ values
         total += values.sum(axis=0)
-    raw = _triplets(gram, keep)
+    raw = triplets(gram, keep)
     gram -= np.outer(total, total / m)
-    return Reference(raw, _triplets(gram, keep))
+    return Reference(raw, triplets(gram, keep))
 
 
-def _triplets(gram: np.ndarray, keep: int) -> Triplets:
+def triplets(gram: np.ndarray, keep: int) -> Triplets:
+    """σ and V of a matrix from its float64 Gram matrix (N, N); `keep` right singular vectors are kept."""
     values, vectors = np.linalg.eigh(gram)
     sigma = np.sqrt(np.maximum(values[::-1], 0.0))
     return Triplets(sigma, np.ascontiguousarray(vectors[:, ::-1][:, :keep].T))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.data import THREADS, Dataset, ensure_data
-from benchmarks.machine import commit, describe_machine, limited_to, versions
+from benchmarks.machine import limited_to, provenance
 from benchmarks.measure import Measurement, measure
-from benchmarks.peers import BARE_READ, OVERSAMPLING, PEERS, SEED, Peer
+from benchmarks.peers import BARE_LOOP, BARE_READ, OVERSAMPLING, PEERS, SEED, Peer
 from benchmarks.reference import Triplets, ensure_reference
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,14 @@ def run_suite(
     The check of the store's checksum before the first measurement leaves the store in the page cache, if it
     fits there.
     """
-    started = datetime.now(UTC)
-    machine, code = describe_machine(), commit()
+    measured_with = provenance()
     store = ensure_data(dataset, data)
     reference = ensure_reference(dataset, data)
     reads: list[Measurement] = []
+    loops: list[Measurement] = []
     rows = []
     with limited_to(THREADS):
+        loops.append(measure(BARE_LOOP, store, dataset.k, None, limits.timeout_seconds))
         for peer in [peer for peer in PEERS if not names or peer.name in names]:
             reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
             tell(f"{BARE_READ.label}: {_said(reads[-1])}")
@@ -58,13 +56,10 @@ def run_suite(
             tell(f"{peer.label}: {', '.join(map(_said, runs))}")
             rows.append((peer, runs))
         reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
+        loops.append(measure(BARE_LOOP, store, dataset.k, None, limits.timeout_seconds))
     read_seconds = _median(reads, "seconds")
     return {
-        "format_version": FORMAT_VERSION,
-        "date": started.isoformat(timespec="seconds"),
-        "machine": machine,
-        "versions": versions(),
-        "git": code,
+        **measured_with,
         "parameters": {
             "dataset": dataset.describe(),
             "data_bytes": dataset.data_bytes,
@@ -80,6 +75,7 @@ def run_suite(
             "sigma_k_plus_1": float(reference.raw.sigma[dataset.k]),
         },
         "bare_read": {"seconds": read_seconds, "runs": [run.to_dict() for run in reads]},
+        "bare_loop": {"seconds": _median(loops, "seconds"), "runs": [run.to_dict() for run in loops]},
         "peers": [_row(peer, runs, read_seconds) for peer, runs in rows],
     }
 

@@ -128,4 +128,4 @@ def test_data_is_the_same_each_time_and_damage_is_noticed(tmp_path: Path) -> Non
 
 
 def test_names_are_unique() -> None:
-    assert len(BY_NAME) == len(PEERS) + 1
+    assert len(BY_NAME) == len(PEERS) + 2

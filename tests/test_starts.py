@@ -30,7 +30,7 @@ M, N, K = 6000, 200, 8
 def slow(m: int = M, seed: int = 0) -> np.ndarray:
     """Rows with variances 1/i along a fixed rotation: what a sample shows well."""
     Q = np.linalg.qr(np.random.default_rng(99).standard_normal((N, N)))[0]
-    return (np.random.default_rng(seed).standard_normal((m, N)) * np.arange(1, N + 1) ** -0.5) @ Q
+    return np.asarray((np.random.default_rng(seed).standard_normal((m, N)) * np.arange(1, N + 1) ** -0.5) @ Q)
 
 
 def store(path: Path, A: np.ndarray) -> Path:

@@ -1,0 +1,69 @@
+"""Peak memory against the plan: what the suite runs, and what it says of a run that cannot be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.data import open_store
+from benchmarks.memory import BUDGETS, NAMES, SIZES, Size, ensure_store, stores
+
+CHOSEN = ("tall", "both-axes")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
+    only = [word for name in CHOSEN for word in ("--only", name)]
+    ended = CliRunner().invoke(
+        main, ["memory", "--size", "tiny", "--data", str(data), "--out", str(out), *only]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert (out / "memory-tiny.png").stat().st_size > 5_000
+    assert "÷ bound" in (out / "memory-tiny.md").read_text(encoding="utf-8")
+    text = (out / "memory-tiny.json").read_text(encoding="utf-8")
+    assert str(data) not in text
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def test_every_store_meets_every_budget(results: dict[str, Any]) -> None:
+    assert [(row["name"], row["budget"]) for row in results["runs"]] == [
+        (name, budget.label) for name in CHOSEN for budget in BUDGETS
+    ]
+
+
+def test_ratios_are_those_of_peak_and_bound(results: dict[str, Any]) -> None:
+    done = [row for row in results["runs"] if row["status"] == "done"]
+    assert {row["budget"] for row in done} >= {"data fit"}
+    for row in done:
+        assert row["planned_bytes"] <= row["budget_bytes"]
+        assert row["ratio"] == row["peak_memory_bytes"] / row["planned_bytes"] > 0
+        assert row["half_used"] == (row["ratio"] >= 0.5)
+        assert row["passes"] >= 1
+        assert 0 < row["own_peak_bytes"] <= 1.1 * row["peak_memory_bytes"]
+
+
+def test_a_budget_that_nothing_fits_is_refused_with_its_words(results: dict[str, Any]) -> None:
+    refused = [row for row in results["runs"] if row["status"] == "refused"]
+    assert {row["budget"] for row in refused} == {"a quarter", "a tenth"}
+    assert all(row["said"].startswith("error[E_MEMORY]") for row in refused)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stores_are_as_described(name: str, tmp_path: Path) -> None:
+    store = next(store for store in stores(Size(600, 40, 20, 2)) if store.name == name)
+    array = open_store(ensure_store(store, tmp_path))
+    assert (array.shape, array.chunks, array.shards) == (store.shape, store.chunks, store.shards)
+    values = np.asarray(array[:], dtype=np.float64)
+    assert values.nbytes // 8 * array.dtype.itemsize == store.data_bytes
+    assert np.std(values[-20:, -20:]) > 0.5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_stores_of_one_size_have_the_same_bytes(size: str) -> None:
+    assert len({store.data_bytes for store in stores(SIZES[size])}) == 1

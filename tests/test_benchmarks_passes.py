@@ -1,0 +1,167 @@
+"""Passes by family: what is counted and judged, on matrices whose answers are known."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from zarr.storage import MemoryStore
+
+from benchmarks.__main__ import main
+from benchmarks.contenders import CONTENDERS, Answer, Contender, Task
+from benchmarks.families import (
+    FAMILIES,
+    HAPMAP_OPTIONS,
+    SHAPES,
+    Problem,
+    Shape,
+    decomposed,
+    in_memory,
+    make_problem,
+)
+from benchmarks.passes import Targets, exact, follow, judge
+from benchmarks.pictures import photographs
+
+CHOSEN = ("slow-decay", "genotypes")
+TARGETS = Targets(1e-2, 1e-3, 8)
+SMALL = Shape(400, 60, 3)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("out")
+    only = [word for name in CHOSEN for word in ("--only", name)]
+    ended = CliRunner().invoke(
+        main, ["passes", "--size", "tiny", "--max-passes", "8", "--out", str(out), *only]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert (out / "passes-tiny.png").stat().st_size > 10_000
+    assert "plain block Krylov" in (out / "passes-tiny.md").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads((out / "passes-tiny.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def problem_of(values: np.ndarray, k: int, **options: Any) -> Problem:
+    return Problem("given", "given", in_memory(values, 20, MemoryStore()), k, "a test", options)
+
+
+def test_every_contender_answers_on_every_family(results: dict[str, Any]) -> None:
+    assert [family["name"] for family in results["families"]] == list(CHOSEN)
+    for family in results["families"]:
+        assert [row["name"] for row in family["contenders"]] == [row.name for row in CONTENDERS]
+        for row in family["contenders"]:
+            figures = [
+                value for point in row["answers"] for name, value in point.items() if name != "claimed"
+            ]
+            assert np.isfinite(figures).all()
+            assert all(point["passes"] >= 1 for point in row["answers"])
+            assert [point["passes"] for point in row["answers"]] == sorted(
+                {point["passes"] for point in row["answers"]}
+            )
+
+
+def test_ours_arrives_and_means_what_it_says(results: dict[str, Any]) -> None:
+    for family in results["families"]:
+        ours = family["contenders"][0]
+        assert ours["passes_to_residual"] <= 8.2
+        assert ours["passes_to_excess"] <= ours["passes_to_residual"]
+        last = ours["answers"][-1]
+        assert last["residual"] <= last["claimed"] + 1e-6
+
+
+def test_dask_and_scikit_learn_make_two_passes_and_two_an_iteration(results: dict[str, Any]) -> None:
+    for row in results["families"][0]["contenders"][3:]:
+        counted = [point["passes"] for point in row["answers"]]
+        assert counted == pytest.approx([2 * i + 2 for i in range(len(counted))])
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
+def test_families_are_the_same_each_time(family: Any) -> None:
+    first, again = (make_problem(family, SMALL, 0) for _ in range(2))
+    np.testing.assert_array_equal(first.stored[:], again.stored[:])
+    assert np.linalg.matrix_rank(decomposed(first)) > SMALL.k
+
+
+def test_exact_triplets_are_judged_exact() -> None:
+    A = np.random.default_rng(0).standard_normal((50, 12))
+    _, s, Vt = np.linalg.svd(A, full_matrices=False)
+    found = judge(Answer(1.0, s[:4], Vt[:4]), exact(A, 4))
+    assert found.residual < 1e-12
+    assert found.excess < 1e-12
+    assert found.accuracy.angle_radians < 1e-7
+
+
+def test_a_turned_vector_has_the_residual_and_the_excess_of_its_angle() -> None:
+    rng = np.random.default_rng(1)
+    Q = np.linalg.qr(rng.standard_normal((30, 6)))[0]
+    sigma = np.array([9.0, 7.0, 5.0, 3.0, 2.0, 1.0])
+    A = Q * sigma  # right singular vectors are the unit vectors
+    turned = np.eye(6)[:2]
+    turned[1, 1:3] = np.cos(0.2), np.sin(0.2)
+    theta = 49 * np.cos(0.2) ** 2 + 25 * np.sin(0.2) ** 2
+    found = judge(Answer(1.0, np.array([9.0, theta**0.5]), turned), exact(A, 2))
+    assert found.residual == pytest.approx((49 - 25) * np.sin(0.2) * np.cos(0.2) / theta)
+    energy = float(np.sum(sigma**2))
+    assert found.excess == pytest.approx(np.sqrt(1 - (81 + theta) / energy) - np.sqrt(1 - (81 + 49) / energy))
+
+
+def test_vectors_along_the_short_side_are_judged_whichever_way_the_matrix_lies() -> None:
+    A = np.random.default_rng(2).standard_normal((90, 30)).astype(np.float32)
+    for matrix in (A, A.T):
+        task = Task(problem_of(matrix, 3), np.ascontiguousarray(matrix), 1e-2, 8)
+        reference = exact(matrix.astype(np.float64), 3)
+        for contender in CONTENDERS:
+            answers = list(islice(contender.answers(task), 2))
+            assert all(answer.vectors.shape == (3, 30) for answer in answers)
+            assert np.isfinite(judge(answers[-1], reference).residual)
+
+
+def test_a_contender_that_never_arrives_is_stopped() -> None:
+    def wander(task: Task) -> Iterator[Answer]:
+        rng = np.random.default_rng(3)
+        for passes in range(1, 100):
+            V = np.linalg.qr(rng.standard_normal((12, task.problem.k)))[0]
+            yield Answer(float(passes), np.ones(task.problem.k), V.T)
+
+    A = np.random.default_rng(4).standard_normal((40, 12))
+    judged = follow(
+        Contender("w", "w", "w", wander), Task(problem_of(A, 2), A, 1e-2, 8), exact(A, 2), TARGETS
+    )
+    assert [point.passes for point in judged] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+
+
+def test_given_genotypes_are_filled_centred_and_scaled_as_bigsvd_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    people, sites = 60, 300
+    counts = rng.binomial(2, rng.uniform(0.2, 0.8, sites), (people, sites)).astype(np.int8)
+    counts[rng.random((people, sites)) < 0.02] = -1
+    stored = zarr.create_array(tmp_path / "g.zarr", shape=counts.shape, chunks=(20, 100), dtype="int8")
+    stored[:] = counts
+    ended = CliRunner().invoke(
+        main,
+        ["passes", "--size", "tiny", "--only", "fast-decay", "--max-passes", "2", "--tol", "0.5",
+         "--hapmap", str(tmp_path / "g.zarr"), "--counts", str(tmp_path / "g.zarr"), "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert ended.exit_code == 0, ended.output
+    text = (tmp_path / "passes-tiny.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    family = json.loads(text)["families"][1]
+    assert (family["name"], family["shape"], family["options"]) == ("hapmap", [60, 300], HAPMAP_OPTIONS)
+    last = family["contenders"][0]["answers"][-1]
+    assert last["residual"] == pytest.approx(last["claimed"], rel=1e-3)
+
+
+def test_photographs_are_there_without_other_packages() -> None:
+    patches, origin = photographs()
+    assert patches.shape[1] == 256
+    assert len(patches) > 10_000
+    assert "scikit-learn" in origin
+
+
+def test_sizes_have_room_for_the_rank() -> None:
+    assert all(shape.long >= shape.short > 4 * shape.k for shape in SHAPES.values())
