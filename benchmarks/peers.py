@@ -251,7 +251,7 @@ PEERS = (
         )
         for name, label, options in _VARIANTS
     ),
-    Peer("bigsvd-gram", "bigsvd gram", run=partial(bigsvd_svd, method="gram", share=0.25), **_OURS),
+    Peer("bigsvd-gram", "bigsvd gram", run=partial(bigsvd_svd, method="gram", share=0.5), **_OURS),
     *(
         Peer(
             f"dask-{iterator.lower()}-q{q}",

@@ -265,8 +265,10 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     if not layout.fits:
         raise refusal(method, layout, memory, limits.budget_bytes)
     cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes)
-    memory["decoded panels kept"] = cache
     sample = _sample(request, layout, cache) if method == "krylov" else ()
+    if not cost.keeping_pays(layout, _expected_passes(method, request, layout, sample)):
+        cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
+    memory["decoded panels kept"] = cache
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
@@ -365,6 +367,11 @@ class Cost:
         """Whether a pass with the narrow block takes noticeably less than one with the wide."""
         wide, narrow = (self.of_pass(layout, columns) for columns in (layout.width, layout.narrow))
         return layout.narrow < layout.width and wide > _READ_BOUND * narrow
+
+    def keeping_pays(self, layout: Layout, passes: float) -> bool:
+        """Whether a panel in new memory costs less than reading it again in the passes after the first."""
+        again = max(0, round(passes) - 1) * layout.reads_per_pass * self.rates.read_seconds
+        return again > self.rates.fresh_seconds
 
     def of_gram(self, layout: Layout) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""

@@ -1,10 +1,11 @@
-"""What reading and multiplying cost here, nominal or measured in about half a second before planning.
+"""What reading and multiplying cost here, nominal or measured in a third of a second before planning.
 
 The plan keeps the rates it was made with; nothing that is measured later changes it.
 """
 
 from __future__ import annotations
 
+import mmap
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from bigsvd.device import Device
 from bigsvd.layout import slab_rows
 from bigsvd.source import Source
 
-_READ_SECONDS = 0.3
+_READ_SECONDS = 0.15
 _MOST_READS = 4
-_PRODUCT_COLUMNS = (32, 96, 256)
-_PRODUCT_SECONDS = 0.03
+_FRESH_BYTES = 2**25
+_PRODUCT_COLUMNS = (32, 96)
+_PRODUCT_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Rates:
 
     Attributes:
         read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
+        fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
         flops: multiplications and additions per second in products of a panel with a block, by precision and
             columns of the block.
         measured: whether here, else these are figures that are common.
@@ -36,6 +39,7 @@ class Rates:
 
     read_seconds: float
     read_cpu_seconds: float
+    fresh_seconds: float
     flops: dict[str, dict[int, float]]
     measured: bool
 
@@ -62,7 +66,7 @@ class Rates:
         return cls(**{**values, "flops": flops})
 
 
-NOMINAL = Rates(1 / 7e8, 1 / 7e8, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
+NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 3e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
 
 
 def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
@@ -86,7 +90,15 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
         if wall > _READ_SECONDS:
             break
     flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
-    return Rates(wall / read_bytes, min(cpu, wall) / read_bytes, flops, measured=True)
+    return Rates(wall / read_bytes, min(cpu, wall) / read_bytes, _fresh_seconds(), flops, measured=True)
+
+
+def _fresh_seconds() -> float:
+    """Seconds a byte to touch memory that the system has to give first."""
+    with mmap.mmap(-1, _FRESH_BYTES) as memory:
+        start = time.perf_counter()
+        memory[:: mmap.PAGESIZE] = bytes(_FRESH_BYTES // mmap.PAGESIZE)
+        return (time.perf_counter() - start) / _FRESH_BYTES
 
 
 def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:

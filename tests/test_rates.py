@@ -37,6 +37,7 @@ def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
     assert rates.measured
     assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
     assert 1e-12 < rates.read_seconds < 1e-5
+    assert 1e-12 < rates.fresh_seconds < 1e-6
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
 
@@ -52,6 +53,13 @@ def test_a_wide_block_is_used_where_its_columns_are_free() -> None:
     assert planned(slow).narrow == planned(slow).width
 
 
+def test_panels_are_kept_where_memory_is_cheaper_than_reading_again() -> None:
+    dear = planned(replace(NOMINAL, fresh_seconds=2 * NOMINAL.read_seconds))
+    cheap = planned(NOMINAL)
+    assert cheap.cache_bytes > dear.cache_bytes == len(dear.sample) * dear.panel_rows * dear.cols * 4
+    assert dear.sample == cheap.sample
+
+
 def test_more_lanes_run_at_a_time_where_readers_wait() -> None:
     waiting = replace(NOMINAL, read_seconds=4 * NOMINAL.read_cpu_seconds)
     assert planned(NOMINAL).threads == 2
@@ -63,6 +71,7 @@ def test_predictions_follow_the_rates(factor: float) -> None:
     faster = Rates(
         NOMINAL.read_seconds * factor,
         NOMINAL.read_cpu_seconds * factor,
+        NOMINAL.fresh_seconds * factor,
         {dtype: {c: rate / factor for c, rate in rates.items()} for dtype, rates in NOMINAL.flops.items()},
         measured=True,
     )
