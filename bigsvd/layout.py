@@ -121,7 +121,7 @@ def _candidates(
     unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
     k = _wanted_rank(request, (M, N), dtype)
     width = _block_width(max(3 * k, k + 40), N)
-    narrow = min(width, _block_width(max(k + k // 2, k + 16), N))
+    narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
     basis_share = int(0.3 * limits.budget_bytes / (16 * N))
     least_width = min(N, 2 * width)
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)

@@ -38,6 +38,7 @@ _GRAM_BUDGET = 0.3
 _CACHE_SHARE = 0.95
 _DENSE_FLOPS_PER_SECOND = 1e10
 _MOST_LANES_A_CORE = 4
+_WAITING = 2.5
 _READ_BOUND = 1.1
 # Seconds that a run takes besides its passes, and a pass besides its panels, and what checksums, sums and
 # two threads sharing one memory add to reading and multiplying; measured on two cores.
@@ -350,7 +351,7 @@ class Cost:
     def lanes_a_core(self) -> int:
         """Lanes at a time for each core: more where a reader mostly waits for its storage."""
         waiting = self.rates.read_seconds / max(self.rates.read_cpu_seconds, 1e-15)
-        return max(1, min(_MOST_LANES_A_CORE, round(waiting)))
+        return max(1, min(_MOST_LANES_A_CORE, int(waiting) if waiting >= _WAITING else 1))
 
     def of_pass(self, layout: Layout, columns: int, share: float = 1.0, kept: float = 0.0) -> float:
         """Seconds of a pass over `share` of the panels, of which a fraction `kept` need not be read."""

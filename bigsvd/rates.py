@@ -77,20 +77,20 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
     space = Workspace()
     tall = -(-m // height) >= -(-n // width)
     grid = -(-m // height) if tall else -(-n // width)
-    read_bytes, wall, cpu = 0, 0.0, 0.0
-    for i in np.linspace(0, grid - 1, min(_MOST_READS + 1, grid)).astype(int):
+    wall, cpu, spent = np.inf, np.inf, 0.0
+    for i in np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int):
         rows = slice(i * height, min(m, (i + 1) * height)) if tall else slice(0, min(m, height))
         cols = slice(0, min(n, width)) if tall else slice(i * width, min(n, (i + 1) * width))
         before, cpu_before = time.perf_counter(), time.process_time()
         block = own.read(rows, cols, space)
-        if i > 0 or grid == 1:  # the first touches its memory, and what storage does only once
-            read_bytes += block.nbytes
-            wall += time.perf_counter() - before
-            cpu += time.process_time() - cpu_before
-        if wall > _READ_SECONDS:
+        took = time.perf_counter() - before
+        wall = min(wall, took / block.nbytes)  # the least: others may be using this machine
+        cpu = min(cpu, (time.process_time() - cpu_before) / block.nbytes)
+        spent += took
+        if spent > _READ_SECONDS:
             break
     flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
-    return Rates(wall / read_bytes, min(cpu, wall) / read_bytes, _fresh_seconds(), flops, measured=True)
+    return Rates(float(wall), float(min(cpu, wall)), _fresh_seconds(), flops, measured=True)
 
 
 def _fresh_seconds() -> float:

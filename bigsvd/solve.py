@@ -293,7 +293,7 @@ class _Run:
     def solve(self) -> Solution:
         """The method of the plan."""
         method, matrix = self.plan.method, self.matrix
-        sample = Sample(matrix) if self.plan.sample else None
+        sample, behind = Sample(matrix) if self.plan.sample else None, None
         if method == "tall_skinny":
             return self._by_dask(tall_skinny(matrix, self.plan.k))
         if method == "compressed":
@@ -305,10 +305,10 @@ class _Run:
                 matrix, open_factors(self.request.warm_start), self.request.seed, self._resolution
             )
         elif self.plan.sample:
-            block = sample_block(matrix, self.request.seed, self._resolution)
+            block, behind = sample_block(matrix, self.request.seed, self._resolution)
         else:
             block = gaussian_block(matrix, self.request.seed)
-        return self._iterate(KrylovRun(matrix, block, self.request.seed, sample))
+        return self._iterate(KrylovRun(matrix, block, self.request.seed, sample, behind))
 
     @property
     def _passes(self) -> float:

@@ -24,6 +24,7 @@ from bigsvd.scratch import Scratch
 
 _CORRECTS = 0.3
 _REACHES = 2.0
+EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,19 @@ class KrylovRun:
     """The anytime iteration: `advance` makes one pass, `subspace.ritz` is the answer so far.
 
     `extend` chooses the next block: the residuals of the wanted Ritz vectors, preconditioned, where one such
-    step should end the iteration, else all that the last products have outside the subspace. The matrix is
+    step should end the iteration, else all that the last products have outside the subspace, with vectors
+    `behind` (N, c) the first block if that was narrow. The matrix is
     exact only after its first pass. Where that pass's products cannot be corrected to the exact matrix they
     serve as a power step and are dropped.
     """
 
     def __init__(
-        self, matrix: Matrix, block: np.ndarray, seed: int, sample: Preconditioner | None = None
+        self,
+        matrix: Matrix,
+        block: np.ndarray,
+        seed: int,
+        sample: Preconditioner | None = None,
+        behind: np.ndarray | None = None,
     ) -> None:
         self.matrix = matrix
         self.context = matrix.context
@@ -198,6 +205,7 @@ class KrylovRun:
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
         self._latest = np.zeros((self.context.plan.cols, 0))
         self._before_correction: float | None = None
+        self._behind = behind
 
     def _empty(self) -> Subspace:
         N = self.context.plan.cols
@@ -261,9 +269,19 @@ class KrylovRun:
     def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
         """Q of the next pass, for k Ritz vectors to reach `tol`; restart when K would outgrow the plan."""
         plan, space = self.context.plan, self.subspace
+        corrected = self._before_correction is not None
         W = self._correction(ritz, k, tol)
+        if W is None:  # after a correction, whose block was narrow, the residuals span what its products lack
+            W = (
+                self._residuals(ritz, list(range(min(plan.width, space.width))))
+                if corrected
+                else self._latest
+            )
+            if self._behind is not None:  # the block was narrow, which did not do
+                scale = np.linalg.norm(W) / np.sqrt(W.shape[1])
+                W, self._behind = np.concatenate([W, self._behind * scale], axis=1), None
         room = min(plan.width, plan.cols - space.width)
-        Q = orthonormal_complement(self._latest if W is None else W, space.K, room, self.matrix.eps)
+        Q = orthonormal_complement(W, space.K, room, self.matrix.eps)
         self.exhausted = Q.shape[1] == 0
         if not self.exhausted and space.width + Q.shape[1] > plan.max_width:
             self.full = True
@@ -273,26 +291,33 @@ class KrylovRun:
     def _correction(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
         """Preconditioned residuals (N, c), where they should do; None where the whole block must go on.
 
-        A step takes the worst residual ρ to about ρ² while the sample resembles the data; a step that has not
-        shown that is the last. A few Ritz vectors behind the k-th come along: one may be on its way up.
+        A step takes the worst residual ρ to about ρ² while the sample resembles the data and the values fall
+        off behind the k-th; a step that has not shown that is the last. A few Ritz vectors behind the k-th
+        come along: one may be on its way up.
         """
         if self.sample is None or k is None or ritz.residuals.size < k:
             return None
         worst = float(np.max(ritz.residuals[:k]))
         before, self._before_correction = self._before_correction, None
         failed = before is not None and worst > _CORRECTS * before
-        if failed or not worst**2 <= _REACHES * tol:
+        beyond = ritz.theta[min(self.context.plan.narrow, ritz.theta.size - 1)]
+        flat = beyond > EASY * ritz.theta[k - 1]
+        if failed or flat or not worst**2 <= _REACHES * tol:
             self.sample = None if failed else self.sample
             return None
         count = min(k + BEYOND, ritz.residuals.size)
         wanted = [i for i in range(count) if i >= k or ritz.residuals[i] > tol / 3]
-        E, theta = ritz.coordinates[:, wanted], ritz.theta[wanted]
+        theta = ritz.theta[wanted]
         if theta.min() <= 0:
             return None
         self._before_correction = worst
-        space = self.subspace
-        R = space.Z @ E - (space.K @ E) * theta
-        return self.sample.correct(f"correct-{self.next_name}", R, theta, space.K)
+        R = self._residuals(ritz, wanted)
+        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K)
+
+    def _residuals(self, ritz: Ritz, wanted: list[int]) -> np.ndarray:
+        """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
+        E, space = ritz.coordinates[:, wanted], self.subspace
+        return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
 
     def restart_in_float64(self) -> None:
         """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""

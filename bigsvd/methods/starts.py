@@ -14,12 +14,11 @@ from bigsvd.errors import RequestError
 from bigsvd.factors import Factors
 from bigsvd.layout import PROBES, SAMPLE_BLOCKS
 from bigsvd.matrix import Matrix
-from bigsvd.methods.krylov import Subspace, gaussian, orthonormal_complement, product_pass
+from bigsvd.methods.krylov import EASY, Subspace, gaussian, orthonormal_complement, product_pass
 from bigsvd.planning import CORRECTION_TERMS
 from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
-_EASY = 0.8
 _LOOKS = 3
 
 
@@ -63,13 +62,14 @@ class Sample:
         return np.asarray(total)
 
 
-def sample_block(matrix: Matrix, seed: int, tol: float) -> np.ndarray:
-    """The leading vectors of the sample, completed with Gaussian columns (N, l).
+def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
+    """The leading vectors of the sample, completed with Gaussian columns (N, l), and those behind (N, c).
 
     Also gives the matrix its first estimates of means, divisors and prescaling, and float64 products where
     float32 will not resolve the k-th value to `tol`. A tenth of the block, and no
     less than there are probes, is Gaussian, so that a biased sample cannot hide a direction. Where the values
-    of the sample fall off fast enough behind the k-th, a narrower block serves.
+    of the sample fall off fast enough behind the k-th, a narrower block serves; the vectors that it leaves
+    out are for a next block that has to be wide.
     """
     plan = matrix.context.plan
     columns = min(plan.narrow, plan.cols)
@@ -77,7 +77,7 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> np.ndarray:
     Q = np.linalg.qr(gaussian(seed, 0, (plan.cols, columns)))[0]
     Z = _first_look(matrix, Q)
     if Z is None:
-        return gaussian_block(matrix, seed)
+        return gaussian_block(matrix, seed), np.zeros((plan.cols, 0))
     sample = Sample(matrix)
     space = Subspace(np.zeros((plan.cols, 0)), np.zeros((plan.cols, 0)))
     for step in range(SAMPLE_BLOCKS):
@@ -89,15 +89,16 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> np.ndarray:
         if Q.shape[1] == 0:
             break
     ritz = space.ritz(0)
-    easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < _EASY * ritz.theta[plan.k - 1]
+    easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < EASY * ritz.theta[plan.k - 1]
     width = plan.narrow if easy else plan.width
     last = ritz.theta[min(plan.k, ritz.theta.size) - 1]
     if matrix.unresolved(ritz.theta[0], last, tol):
         matrix.dtype = "float64"
     rest = max(PROBES, int(np.ceil(_GAUSSIAN_SHARE * width)))
-    leading = space.K @ ritz.coordinates[:, : max(0, width - rest)]
+    vectors = space.K @ ritz.coordinates[:, : plan.width]
+    leading, behind = np.split(vectors, [max(0, width - rest)], axis=1)
     more = gaussian(seed, 2, (plan.cols, width - leading.shape[1]))
-    return np.linalg.qr(np.concatenate([leading, more], axis=1))[0]
+    return np.linalg.qr(np.concatenate([leading, more], axis=1))[0], behind[:, : plan.width - width]
 
 
 def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.ndarray:
