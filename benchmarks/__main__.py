@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import memory as memory_suite
 from benchmarks import scaling as scaling_suite
+from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
 from benchmarks.data import SIZES, ensure_data
 from benchmarks.families import FAMILIES, SHAPES, problems
 from benchmarks.passes import Targets, run_passes
@@ -168,6 +170,36 @@ def scaling(
     _publish(results, out, "scaling", size, f"{options} --data DATA")
 
 
+@main.command("cpu-gpu")
+@size_option
+@data_option
+@out_option
+@click.option("--repeat", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--only", multiple=True, type=click.Choice(sorted(CPU_GPU_ROWS)), help="This row only.")
+@click.option("--slow", default=20.0, show_default=True, help="Seconds from which a run is not repeated.")
+@timeout_option
+@click.option("--budget", type=float, help="Seconds for everything; what they do not suffice for says so.")
+def cpu_gpu(
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    repeat: int,
+    only: tuple[str, ...],
+    slow: float,
+    timeout: float,
+    budget: float | None,
+) -> None:
+    """The same request on CPU and GPU, peers on either, and each pass against measured ceilings."""
+    limits = cpu_gpu_suite.Limits(repeat, slow, timeout, budget)
+    options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g}"
+    options += f" --budget {budget:g}" if budget is not None else ""
+    table = out
+    for results in cpu_gpu_suite.run_cpu_gpu(cpu_gpu_suite.SIZES[size], folder, only, limits, _tell):
+        table = _write(results, out, "cpu-gpu", size, f"{options}{_chosen(only)} --data DATA")
+    click.echo(table.read_text(encoding="utf-8"))
+
+
 @main.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def report(results: tuple[Path, ...]) -> None:
@@ -186,10 +218,15 @@ def _chosen(only: Sequence[str]) -> str:
 
 
 def _publish(results: dict[str, Any], out: Path, suite: str, size: str, options: str) -> None:
-    """Write the report, with the command that makes it again, and print its table."""
+    """Write the report and print its table."""
+    click.echo(_write(results, out, suite, size, options).read_text(encoding="utf-8"))
+
+
+def _write(results: dict[str, Any], out: Path, suite: str, size: str, options: str) -> Path:
+    """Write the report, with the command that makes it again; the path of its table."""
     results["command"] = f"python -m benchmarks {suite} --size {size} {options} --out OUT"
     _, table, _ = write_report(results, out, f"{suite}-{size}")
-    click.echo(table.read_text(encoding="utf-8"))
+    return table
 
 
 if __name__ == "__main__":

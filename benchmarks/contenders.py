@@ -5,12 +5,14 @@ Each is a generator of answers with the passes they took, and is judged by its a
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,24 +78,26 @@ class Contender:
 def bigsvd_krylov(task: Task) -> Iterator[Answer]:
     """`bigsvd.svd` stopped after 1, 2, … passes, up to the answer that it stops at by itself.
 
-    Where it is stopped early it may make further passes to certify what it has; such an answer is left out if
-    it takes as many passes as the last.
+    Each goes on from the one before, to the bits of a run of its own. Where it is stopped early it may make
+    further passes to certify what it has; such an answer is left out if it takes as many passes as the last.
     """
-    last = _bigsvd_answer(task, task.max_passes)
-    for passes in range(1, task.max_passes):
-        answer = _bigsvd_answer(task, passes)
-        if answer.passes >= last.passes:
-            break
-        yield answer
+    with tempfile.TemporaryDirectory(prefix="passes-") as name:
+        last = bigsvd_answer(task, task.max_passes, Path(name) / "last")
+        for passes in range(1, task.max_passes):
+            answer = bigsvd_answer(task, passes, Path(name) / "stopped")
+            if answer.passes >= last.passes:
+                break
+            yield answer
     yield last
 
 
-def _bigsvd_answer(task: Task, max_passes: int) -> Answer:
+def bigsvd_answer(task: Task, max_passes: int, out: Path) -> Answer:
+    """The answer after so many passes; goes on from a run that was stopped at `out`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # which repeat the certificate
         factors = import_module("bigsvd").svd(
-            task.problem.stored, task.problem.k, method="krylov", max_passes=max_passes, tol=task.tol,
-            seed=SEED, device="cpu", memory=MEMORY, **task.problem.options,
+            task.problem.stored, task.problem.k, out, method="krylov", max_passes=max_passes, tol=task.tol,
+            seed=SEED, device="cpu", memory=MEMORY, overwrite=True, **task.problem.options,
         )  # fmt: skip
     costs = factors.provenance["costs"]
     multiplied = (costs["bytes_read"] + costs["cached_bytes"]) / task.problem.stored.nbytes

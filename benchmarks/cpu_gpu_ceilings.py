@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,12 @@ def load(store: Path) -> np.ndarray:
 
 
 def read_rates(store: str) -> dict[str, Any]:
-    """Decoded bytes per second of a bare read by all threads: with zarr-python, and as bigsvd's lanes read."""
+    """Decoded bytes per second of a bare read by all threads: by zarr-python, and as lanes of bigsvd do."""
     path = Path(store)
     array = open_store(path)
     readers = {"zarr-python": _read_by_zarr, "bigsvd": _read_by_bigsvd}
     _read_by_zarr(path)  # the first leaves the store in the page cache, if it fits there
-    seconds = {name: _best(lambda reader=reader: reader(path)) for name, reader in readers.items()}
+    seconds = {name: _best(partial(reader, path)) for name, reader in readers.items()}
     rates = {name: array.nbytes / took for name, took in seconds.items()}
     return {"threads": usable_cpus(), "rates": rates, "bytes_per_second": max(rates.values())}
 
@@ -71,7 +72,7 @@ def _read_by_bigsvd(path: Path) -> None:
 
 
 def machine_ceilings(side: int, copy_bytes: int, *, gpu: bool) -> dict[str, Any]:
-    """Products of square matrices, `side` across on the CPU and twice that on a GPU, and copies to the GPU."""
+    """Products of square matrices, `side` across on the CPU, twice that on a GPU, and copies to the GPU."""
     found: dict[str, Any] = {
         "threads": usable_cpus(),
         "products": {"cpu": {dtype: _cpu_products(side, dtype) for dtype in _PRECISIONS}},

@@ -22,9 +22,9 @@ _LONGEST_WORDS = 300
 
 
 def in_fresh_process(
-    what: str, folder: Path, timeout_seconds: float, **job: Any
+    what: str, folder: Path, timeout_seconds: float, /, **job: Any
 ) -> tuple[str, dict[str, Any]]:
-    """"done" and what it measured, or what stopped it and nothing; no paths in either."""
+    """Its status, "done" or what stopped it, and what it measured, if anything; no paths in either."""
     (folder / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", "benchmarks.cpu_gpu_child", what, str(folder)]
     try:

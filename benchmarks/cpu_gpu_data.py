@@ -1,4 +1,4 @@
-"""Matrices of several precisions with a slowly decaying spectrum, stored in Zarr, and their float64 reference."""
+"""Matrices of several precisions with a slowly decaying spectrum in Zarr, and their float64 reference."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _INT8_DEVIATION = 20.0
 class Matrix:
     """A = (G·diag(i^-½))·Cᵀ + 0.02·N, (m, n), as `benchmarks.data`; int8 has 20/deviation times it, rounded.
 
-    G and N are standard normal, generated for each row of chunks from (seed, its number); C is the orthonormal
-    DCT. k is the rank that is asked for.
+    G and N are standard normal, generated for each row of chunks from (seed, its number); C is the
+    orthonormal DCT. k is the rank that is asked for.
     """
 
     m: int
@@ -63,22 +63,23 @@ class Matrix:
         """Rows number·chunk_rows …, (rows, n) of `dtype`."""
         rows = min(self.chunk_rows, self.m - number * self.chunk_rows)
         generator = np.random.default_rng((self.seed, number))
-        wide = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+        wide: type[np.float32 | np.float64] = np.float64 if self.dtype == "float64" else np.float32
         decay = np.arange(1, self.n + 1) ** -0.5
-        values = generator.standard_normal((rows, self.n), dtype=wide.type)
+        values: np.ndarray = generator.standard_normal((rows, self.n), dtype=wide)
         values *= decay.astype(wide)
         values = import_module("scipy.fft").dct(values, norm="ortho", axis=1, overwrite_x=True)
-        values += wide.type(NOISE) * generator.standard_normal((rows, self.n), dtype=wide.type)
+        values += wide(NOISE) * generator.standard_normal((rows, self.n), dtype=wide)
         if self.dtype != "int8":
             return values
         deviation = float(np.sqrt(np.sum(decay**2) / self.n + NOISE**2))
-        return np.clip(np.rint(values * (_INT8_DEVIATION / deviation)), -127, 127).astype(np.int8)
+        rounded: np.ndarray = np.rint(values * (_INT8_DEVIATION / deviation))
+        return rounded.clip(-127, 127).astype(np.int8)
 
 
 def ensure_matrix(matrix: Matrix, folder: Path) -> tuple[Path, Triplets]:
     """The stored matrix and its reference; what lacks is written beside its place, then renamed."""
     path, kept = folder / f"{matrix.stem}.zarr", folder / f"{matrix.stem}-reference.npz"
-    attributes = {"matrix": matrix.describe()}
+    attributes: dict[str, Any] = {"matrix": matrix.describe()}
     if path.exists() and kept.exists() and open_store(path).attrs.asdict() == attributes:
         with np.load(kept, allow_pickle=False) as found:
             if str(found["key"]) == json.dumps(attributes, sort_keys=True):

@@ -1,7 +1,7 @@
 """What `cpu-gpu` compares, one row each, and the measurement of one of them in a process of its own.
 
-A row's function is run once on a little matrix, which starts the device, compiles its kernels and imports what
-is imported late; then it is timed on the matrix, from opening the source to factors in host memory.
+A row's function is run once on a little matrix, which starts the device, compiles its kernels and imports
+what is imported late; then it is timed on the matrix, from opening the source to factors in host memory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import numpy as np
 import psutil
 
 from benchmarks.cpu_gpu_ceilings import load
+from benchmarks.data import open_store
 from benchmarks.machine import usable_cpus
 from benchmarks.measure import peak_rss_bytes
 from benchmarks.peers import OVERSAMPLING, SEED
 
 POWER_ITERATIONS = 4
-_LEAST_MEMORY = 200_000_000
+LEAST_MEMORY = 320_000_000
 _LITTLE = (3_000, 100, 3)
 
 
@@ -43,9 +44,9 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("larger", "Zarr, four times the memory", 0.25, stored=True),
-        Kind("fits", "Zarr, fits in memory", 2.0, stored=True),
-        Kind("host", "NumPy array in memory", 2.0, stored=False),
+        Kind("larger", "Zarr, scarce memory", 0.25, stored=True),
+        Kind("fits", "Zarr, ample memory", 2.0, stored=True),
+        Kind("host", "NumPy array", 2.0, stored=False),
     )
 }
 
@@ -264,7 +265,7 @@ BY_NAME = {contender.name: contender for contender in CONTENDERS}
 def measure_here(
     folder: str, name: str, store: str, kind: str, k: int, data_bytes: int, repeat: int, slow: float
 ) -> dict[str, Any]:
-    """In a fresh process: imports, a first use on a little matrix, then timed runs; factors stay in the folder.
+    """In a fresh process: imports, a first use on a little matrix, timed runs; factors stay in the folder.
 
     Memory is counted from after the first use, with the matrix already there where it is an array.
     """
@@ -275,7 +276,7 @@ def measure_here(
     first_seconds = _first_use(contender, place, _dtype_of(source))
     _forget_peak()
     resident = int(psutil.Process().memory_info().rss)
-    memory = max(_LEAST_MEMORY, int(chosen.share * data_bytes))
+    memory = max(LEAST_MEMORY, int(chosen.share * data_bytes))
     runs: list[dict[str, Any]] = []
     while len(runs) < repeat and not (runs and runs[-1]["seconds"] > slow):
         task = Task(source, k, memory, place / f"run-{len(runs)}")
@@ -288,16 +289,15 @@ def measure_here(
     return {
         "first_use_seconds": first_seconds,
         "peak_memory_bytes": max(0, peak_rss_bytes() - resident),
-        "device_memory_bytes": _device_bytes(),
+        "device_memory_bytes": _device_bytes() if contender.device == "gpu" else None,
         "memory_budget_bytes": memory if contender.family == "bigsvd" else None,
         "runs": runs,
     }
 
 
 def _dtype_of(source: Path | np.ndarray) -> np.dtype[Any]:
-    if isinstance(source, Path):
-        return np.dtype(import_module("zarr").open_array(source, mode="r").dtype)
-    return source.dtype
+    found: np.dtype[Any] = open_store(source).dtype if isinstance(source, Path) else source.dtype
+    return found
 
 
 def _first_use(contender: Contender, place: Path, dtype: np.dtype[Any]) -> float:
@@ -306,7 +306,7 @@ def _first_use(contender: Contender, place: Path, dtype: np.dtype[Any]) -> float
     folder = place / "first"
     folder.mkdir()
     start = time.perf_counter()
-    contender.run(Task(little, k, _LEAST_MEMORY, folder))
+    contender.run(Task(little, k, LEAST_MEMORY, folder))
     return time.perf_counter() - start
 
 
@@ -317,7 +317,7 @@ def _forget_peak() -> None:
 
 
 def _device_bytes() -> int | None:
-    """The most that CuPy's pool or PyTorch's allocator held on the GPU; None where neither was used."""
+    """The most that PyTorch's allocator or CuPy's pool held on the GPU; None where neither was used."""
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
         return int(sys.modules["torch"].cuda.max_memory_allocated())
     if "cupy" in sys.modules:

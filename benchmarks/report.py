@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_memory, report_passes, report_peers, report_scaling
+from benchmarks import report_cpu_gpu, report_memory, report_passes, report_peers, report_scaling
 
 Results = dict[str, Any]
 
@@ -26,6 +26,7 @@ REPORTS = {
     "passes": Report(report_passes.markdown, report_passes.plot),
     "memory": Report(report_memory.markdown, report_memory.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
+    "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
 
 
@@ -41,7 +42,7 @@ def write_report(results: Results, folder: Path, stem: str) -> tuple[Path, Path,
 def regenerate(path: Path) -> tuple[Path, Path]:
     """The table and the plot beside a results file, made from it alone."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    report = REPORTS[path.stem.split("-")[0]]
+    report = REPORTS[path.stem.rpartition("-")[0]]
     table, plot = path.with_suffix(".md"), path.with_suffix(".png")
     table.write_text(report.markdown(results), encoding="utf-8")
     report.plot(results, plot)

@@ -104,9 +104,10 @@ def _weak_scaling(results: dict[str, Any]) -> list[str]:
         "",
         *prose(
             f"Processes of one thread on {cpus} cores, data growing with them, in the page cache; efficiency "
-            "is the time of one worker over that of this many; more workers than cores cannot do better than "
-            "“possible”. The scheduler and the driver share the cores. The first pass also imports "
-            "what it needs, and leaves decoded panels in memory to the next."
+            "is the time of one worker over that of this many. “Possible” is what the cores allow where all "
+            "of the time is work; what a pass costs whatever the data, which one worker pays alone, makes it "
+            "look better. The scheduler and the driver share the cores. The first pass also imports what it "
+            "needs, and leaves decoded panels in memory to the next."
         ),
         "",
     ]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from zarr.storage import MemoryStore
 
 from benchmarks.__main__ import main
-from benchmarks.contenders import CONTENDERS, Answer, Contender, Task
+from benchmarks.contenders import CONTENDERS, Answer, Contender, Task, bigsvd_answer, bigsvd_krylov
 from benchmarks.families import (
     FAMILIES,
     HAPMAP_OPTIONS,
@@ -119,6 +119,16 @@ def test_vectors_along_the_short_side_are_judged_whichever_way_the_matrix_lies()
             answers = list(islice(contender.answers(task), 2))
             assert all(answer.vectors.shape == (3, 30) for answer in answers)
             assert np.isfinite(judge(answers[-1], reference).residual)
+
+
+def test_our_answers_are_those_of_runs_of_their_own(tmp_path: Path) -> None:
+    problem = make_problem(FAMILIES[-1], SMALL, 0)
+    task = Task(problem, decomposed(problem).astype(np.float32), 1e-6, 8)
+    for number, answer in enumerate(islice(bigsvd_krylov(task), 2), 1):
+        fresh = bigsvd_answer(task, number, tmp_path / str(number))
+        assert answer.passes == fresh.passes
+        np.testing.assert_array_equal(answer.sigma, fresh.sigma)
+        np.testing.assert_array_equal(answer.vectors, fresh.vectors)
 
 
 def test_a_contender_that_never_arrives_is_stopped() -> None:
