@@ -31,6 +31,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return loaded
 
 
+def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "memory-tiny.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    ended = CliRunner().invoke(main, ["report", str(path)])
+    assert ended.exit_code == 0, ended.output
+    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert path.with_suffix(".png").stat().st_size > 5_000
+
+
 def test_every_store_meets_every_budget(results: dict[str, Any]) -> None:
     assert [(row["name"], row["budget"]) for row in results["runs"]] == [
         (name, budget.label) for name in CHOSEN for budget in BUDGETS

@@ -46,6 +46,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return loaded
 
 
+def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "passes-tiny.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    ended = CliRunner().invoke(main, ["report", str(path)])
+    assert ended.exit_code == 0, ended.output
+    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert path.with_suffix(".png").stat().st_size > 5_000
+
+
 def problem_of(values: np.ndarray, k: int, **options: Any) -> Problem:
     return Problem("given", "given", in_memory(values, 20, MemoryStore()), k, "a test", options)
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.report import REPORTS, regenerate
@@ -19,14 +18,6 @@ def test_published_tables_are_those_of_their_results(path: Path, tmp_path: Path)
     table, plot = regenerate(copy)
     assert table.read_text(encoding="utf-8") == path.with_suffix(".md").read_text(encoding="utf-8")
     assert plot.stat().st_size > 10_000
-
-
-def test_a_report_is_made_again_by_a_command(tmp_path: Path) -> None:
-    path = tmp_path / "peers-full.json"
-    path.write_bytes(RESULTS[0].with_name(path.name).read_bytes())
-    ended = CliRunner().invoke(main, ["report", str(path)])
-    assert ended.exit_code == 0, ended.output
-    assert {name.suffix for name in tmp_path.iterdir()} == {".json", ".md", ".png"}
 
 
 def test_every_suite_has_a_report_and_a_command() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert str(data) not in text
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "scaling-tiny.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    ended = CliRunner().invoke(main, ["report", str(path)])
+    assert ended.exit_code == 0, ended.output
+    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert path.with_suffix(".png").stat().st_size > 5_000
 
 
 def test_overheads_are_seconds_of_a_pass(results: dict[str, Any]) -> None:
