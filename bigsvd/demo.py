@@ -41,7 +41,7 @@ def prescribed(rows: int, sigma: np.ndarray, seed: int) -> np.ndarray:
 
 def make_dataset(path: Path, size_bytes: int) -> np.ndarray:
     """Write A = B⊗C, 16r²×r² float32 of about `size_bytes`, as Zarr; its singular values, descending."""
-    return_large_buffers()
+    return_large_buffers(0)
     r = max(3, round((size_bytes / (4 * _TALL**2)) ** 0.25))
     i = np.arange(1, r + 1)
     b, c = 100 * i**-0.5, i**-0.9

@@ -336,7 +336,7 @@ def run_lane(lane: _Lane) -> dict[str, Any]:
     done = lane.scratch.recorded(f"{lane.spec.name}/lane-{lane.index:05d}/done")
     if done is not None:  # Dask runs a lane again whose worker was lost before it could report
         return done
-    return_large_buffers()
+    return_large_buffers(lane.plan.budget_bytes)
     with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _LaneRun(lane).run()
 

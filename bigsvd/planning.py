@@ -28,7 +28,6 @@ from bigsvd.text import human_bytes
 PLAN_VERSION = 2
 DEFAULT_MAX_PASSES = 20
 _SAMPLE_SHARE = 0.1
-_SMALL_SAMPLE_SHARE = 0.04
 _SAMPLE_LANES = 4
 _SAMPLE_ROWS_A_COLUMN = 160
 _MOST_SAMPLE = 3
@@ -472,7 +471,7 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     """Panels for the warm start, one at random from each of as many equal stretches; none of a few panels.
 
     A tenth of the data, and of small data up to a third: how well a sample shows directions depends on its
-    rows, not on their share. Less where so much cannot be kept, since the sample is gone over several times.
+    rows, not on their share. No more than a tenth where that cannot be kept: it is gone over several times.
     """
     panels = -(-layout.M // layout.panel_rows)
     if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N:
@@ -481,7 +480,7 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
     enough = -(-_SAMPLE_ROWS_A_COLUMN * layout.narrow // layout.panel_rows)
     wanted = max(math.ceil(_SAMPLE_SHARE * panels), min(enough, panels // _MOST_SAMPLE))
-    least = max(math.ceil(_SMALL_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE, panels // 2))
+    least = max(math.ceil(_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE, panels // 2))
     count = max(least, min(wanted, kept))
     edges = [panels * i // count for i in range(count + 1)]
     random = np.random.default_rng([request.seed, 1])

@@ -17,7 +17,7 @@ from bigsvd.monitor import return_large_buffers
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """240 MB: 30,000 × 2,000 float32."""
-    return_large_buffers()
+    return_large_buffers(0)
     path = tmp_path_factory.mktemp("memory") / "a.zarr"
     array = zarr.create_array(str(path), shape=(30_000, 2_000), chunks=(500, 2_000), dtype="float32")
     rng = np.random.default_rng(0)

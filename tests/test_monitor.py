@@ -34,7 +34,7 @@ def test_the_peak_is_what_was_taken() -> None:
 
 
 def test_a_peak_is_remembered_after_the_memory_was_given_back() -> None:
-    return_large_buffers()
+    return_large_buffers(0)
     with MemoryMonitor() as monitor:
         block = np.ones(64 * MEGABYTES // 8)
         seen = wait_for_peak(monitor, monitor.baseline_bytes + 50 * MEGABYTES)
@@ -74,5 +74,5 @@ def test_a_system_without_that_allocator_is_left_alone(monkeypatch: pytest.Monke
         return object()
 
     monkeypatch.setattr(ctypes, "CDLL", other_libc)
-    return_large_buffers()
+    return_large_buffers(0)
     assert asked == [None]
