@@ -25,7 +25,6 @@ from zarr.codecs import (
     BloscCodec,
     BytesCodec,
     Crc32cCodec,
-    Endian,
     GzipCodec,
     ShardingCodec,
     ZstdCodec,
@@ -217,7 +216,7 @@ class ChunkReader:
         elif isinstance(metadata.codecs[0], ShardingCodec):
             sharding = metadata.codecs[0]
             usual = [type(codec) for codec in sharding.index_codecs] == [BytesCodec, Crc32cCodec]
-            index = str(sharding.index_location.value) if usual and len(metadata.codecs) == 1 else None
+            index = _word(sharding.index_location) if usual and len(metadata.codecs) == 1 else None
             codecs = _decoders(sharding.codecs, array.dtype) if index is not None else None
         else:
             codecs = _decoders(metadata.codecs, array.dtype)
@@ -316,6 +315,11 @@ class _Checksummed(_Plain):
         return super().decode(body, out)
 
 
+def _word(value: Any) -> str:
+    """What is an enumeration up to zarr 3.1 and its value later."""
+    return str(getattr(value, "value", value))
+
+
 def _decoders(codecs: tuple[Any, ...], dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
     """What undoes these codecs, in the order in which they are undone; None for others than these.
 
@@ -324,7 +328,7 @@ def _decoders(codecs: tuple[Any, ...], dtype: np.dtype[Any]) -> tuple[Any, ...] 
     first, *rest = codecs
     if not isinstance(first, BytesCodec):
         return None
-    if dtype.itemsize > 1 and first.endian != Endian(sys.byteorder):
+    if dtype.itemsize > 1 and _word(first.endian) != sys.byteorder:
         return None
     known = {ZstdCodec: Zstd, BloscCodec: Blosc, GzipCodec: GZip, Crc32cCodec: _Checksummed}
     if any(type(codec) not in known for codec in rest):
