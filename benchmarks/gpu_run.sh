@@ -30,7 +30,8 @@ install=("$python" -m pip --python "$own" install --quiet --no-index --no-deps)
 "${install[@]}" --no-build-isolation --editable .
 
 failed=0
-timeout "${TEST_SECONDS:-150}" "$own" -m pytest -m gpu --continue-on-collection-errors -p no:cacheprovider \
+timeout "${TEST_SECONDS:-150}" "$own" -m pytest -o addopts="--strict-markers -ra" -m gpu --continue-on-collection-errors \
+    -p no:cacheprovider \
     2>&1 | tee "$out/pytest-gpu.log" || failed=1
 "$own" -m benchmarks cpu-gpu --size "${SIZE:-full}" --budget "${BUDGET:-360}" --data "$work/data" --out "$out" \
     2>&1 | tee "$out/cpu-gpu.log" || failed=1

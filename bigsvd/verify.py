@@ -15,7 +15,7 @@ from bigsvd.factors import Factors, check_store
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
-from bigsvd.passes import Context, Progress, local_client, one_blas_thread
+from bigsvd.passes import Context, Progress, local_client, one_blas_thread, panels_kept
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -70,8 +70,9 @@ def _measure(
     factors: Factors, source: Source, folder: Path, progress: Progress, client: Client | None
 ) -> tuple[TwoSidedResult, np.ndarray]:
     asked = Request.from_dict(factors.provenance["request"])
-    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", energy=None, error=None, max_bytes=None,
-                      power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
+    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", stage=None, warm_start=None, energy=None,
+                      error=None, max_bytes=None, power_iterations=None, iterator=None, oversampling=None,
+                      compute=None)  # fmt: skip
     limits, device = limits_for(request, client)
     plan = replace(make_plan(request, source.facts, limits), cache_bytes=0)  # there is one pass
     scratch = Scratch(folder / "verify.scratch")
@@ -89,7 +90,8 @@ def _measure(
         target, _ = long_target(context, factors.k, factors.dtype.name)
         short = _copy_factors(factors, plan, scratch, target.name)
         sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
-        found = measure_two_sided(matrix, sigma, short, target)
+        with panels_kept(context):
+            found = measure_two_sided(matrix, sigma, short, target)
         lines = matrix.column_lines()
         return found, np.zeros((2, 0)) if lines is None else lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import zarr
 from distributed import Client
 
 import bigsvd
+from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
 from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
-from bigsvd.passes import Context, PassSpec, _Lane, one_blas_thread, run_lane, run_pass
+from bigsvd.passes import Context, PassSpec, _Lane, one_blas_thread, panels_kept, run_lane, run_pass
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -55,6 +57,14 @@ def context(data: Path, client: Client, folder: str, **changes: Any) -> Context:
     return Context(client, plan, source, scratch, CpuDevice(), Events([]))
 
 
+@pytest.fixture(autouse=True)
+def no_caches(client: Client) -> Iterator[None]:
+    """What runs without `panels_kept` leaves its caches; none of them outlives its test."""
+    yield
+    for token in list(_CACHES):
+        client.run(close_cache, token)
+
+
 def lane(place: Context, index: int) -> _Lane:
     panels = tuple(range(*place.plan.lanes[index]))
     return _Lane(
@@ -76,7 +86,9 @@ def test_products_do_not_depend_on_how_the_matrix_is_cut(
     data: Path, client: Client, changes: dict[str, Any]
 ) -> None:
     place = context(data, client, "scratch", **changes)
-    result = run_pass(place, SPEC)
+    with panels_kept(place):
+        result = run_pass(place, SPEC)
+    assert not _CACHES
     np.testing.assert_allclose(place.scratch.read("y"), A @ BLOCK, rtol=0, atol=1e-12)
     np.testing.assert_allclose(result.sums["z"], A.T @ (A @ BLOCK), rtol=0, atol=1e-10)
     assert result.moments.squares == pytest.approx(np.sum(A**2))

@@ -14,6 +14,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd import factors as store
+from bigsvd.cache import _CACHES
 from bigsvd.factors import digest
 from bigsvd.source import open_source
 from bigsvd.verify import Verification, verify
@@ -30,7 +31,9 @@ def published(
     A = 5 + with_values(np.random.default_rng(0), 30 * 0.8 ** np.arange(60), m, n)
     array = zarr.create_array(str(folder / "a.zarr"), shape=(m, n), chunks=(50, 50), dtype="float64")
     array[:] = A
-    bigsvd.svd(str(folder / "a.zarr"), 5, folder / "f", client=client, center=True, method="krylov")
+    stage = folder / "stage"
+    bigsvd.svd(folder / "a.zarr", 5, folder / "f", client=client, center=True, method="krylov", stage=stage)
+    stage.rmdir()
     return folder / "a.zarr", folder / "f"
 
 
@@ -85,6 +88,8 @@ def test_what_was_published_holds(published: tuple[Path, Path], client: Client) 
     assert check(None, factors, client).findings == ()
     outcome = check(data, factors, client)
     assert outcome.findings == ()
+    assert not _CACHES
+    assert not data.with_name("stage").exists()  # one pass has no use for it
     certificate = bigsvd.open(factors).certificate
     assert outcome.relative_error == pytest.approx(certificate.relative_error, rel=1e-6)
     assert outcome.max_residual == pytest.approx(certificate.max_residual, rel=1e-3)
