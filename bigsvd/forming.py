@@ -18,6 +18,7 @@ from bigsvd.passes import Context, await_workers, cluster_errors, one_blas_threa
 from bigsvd.scratch import Scratch
 
 _BLOCK_BYTES = 8 * 2**20
+_BUDGET_SHARE = 1 / 16  # of a task's block, at most
 _TASK_BYTES = 32 * 2**20
 
 
@@ -32,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """One task: rows (start, stop) of the long factor, handled `step` at a time."""
+    """One task: rows (start, stop) of the long factor, handled from one multiple of `step` to the next."""
 
     scratch: Scratch
     parts: tuple[tuple[str, str, str], ...]
@@ -48,8 +49,12 @@ class RowBlock:
             (self.scratch.open(y), self.scratch.read(offset), self.scratch.read(coefficients))
             for y, offset, coefficients in self.parts
         ]
-        for start in range(self.start, self.stop, self.step):
-            rows = slice(start, min(self.stop, start + self.step))
+        edges = [
+            self.start,
+            *range((self.start // self.step + 1) * self.step, self.stop, self.step),
+            self.stop,
+        ]
+        for rows in map(slice, edges, edges[1:]):
             total = sum(
                 (np.asarray(y[rows], dtype=np.float64) - offset) @ coefficients
                 for y, offset, coefficients in opened
@@ -84,7 +89,7 @@ class LongFactor:
             names.append((part.name, offset, coefficients))
         scratch.write("form/post", post)
         columns = sum(part.offset.size for part in parts) + 2 * combine.shape[1]
-        step = max(1, _BLOCK_BYTES // (8 * columns) // chunk_rows) * chunk_rows
+        step = _rows_at_a_time(context, columns)
         self._context = context
         self._blocks = [
             RowBlock(scratch, tuple(names), "form/post", start, stop, step)
@@ -116,6 +121,17 @@ class LongFactor:
     def write(self, target: Target) -> None:
         """Store the rows."""
         self._map(write_rows, target)
+
+
+def _rows_at_a_time(context: Context, columns: int) -> int:
+    """Rows in a block: whole panels, as Y is stored, in less memory than a panel of the data took.
+
+    Enough for a QR of them to be worth its R.
+    """
+    plan = context.plan
+    most = min(_BLOCK_BYTES, int(_BUDGET_SHARE * plan.budget_bytes / plan.threads))
+    rows = max(most // (8 * columns), 2 * columns)
+    return max(1, rows // plan.panel_rows) * plan.panel_rows
 
 
 def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tuple[int, int]]:
@@ -164,11 +180,18 @@ def extreme_rows(block: RowBlock) -> np.ndarray:
 
 
 def write_rows(block: RowBlock, target: Target) -> None:
-    """Store one task's rows."""
+    """Store one task's rows, as many whole chunks at a time as are complete."""
     with one_blas_thread:
         array = block.scratch.open(target.name)
+        chunk = array.chunks[1 if target.transposed else 0]
+        begin, waiting = block.start, np.zeros((0, 0), array.dtype)
         for rows, values in block.pieces():
-            if target.transposed:
-                array[:, rows] = values.T.astype(array.dtype)
-            else:
-                array[rows] = values.astype(array.dtype)
+            fresh = values.astype(array.dtype)
+            ready = np.concatenate([waiting, fresh]) if waiting.size else fresh
+            count = len(ready) if rows.stop == block.stop else len(ready) // chunk * chunk
+            if count:
+                done = slice(begin, begin + count)
+                array[(slice(None), done) if target.transposed else done] = (
+                    ready[:count].T if target.transposed else ready[:count]
+                )
+            begin, waiting = begin + count, ready[count:]

@@ -24,6 +24,9 @@ _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.18
+# Whatever the data, measured: Dask's and Python's own growth in a run; stack, arena and BLAS buffers of a thread.
+_SERVICE_BYTES = 6 * 2**20
+_THREAD_BYTES = 3 * 2**20
 SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's leading vectors
 
 
@@ -185,6 +188,7 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
         terms["Dask's tall blocks"] = (
             4 * layout.M * columns * wide + 2 * threads * panel_bytes * wide // layout.itemsize
         )
+    terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
     terms["allocator slack"] = int(_SLACK * sum(terms.values()))
     return terms
 

@@ -28,8 +28,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("options", "budget"),
-    [((), 150_000_000), (("--center", "--scale"), 200_000_000), (("--method", "gram"), 500_000_000)],
-    ids=["krylov", "scaled", "gram"],
+    [
+        ((), 150_000_000),
+        ((), 45_000_000),
+        (("--center", "--scale"), 200_000_000),
+        (("--method", "gram"), 500_000_000),
+    ],
+    ids=["krylov", "small budget", "scaled", "gram"],
 )
 def test_peak_memory_stays_under_the_plan(
     data: Path, tmp_path: Path, options: tuple[str, ...], budget: int
