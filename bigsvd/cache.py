@@ -25,10 +25,17 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A rectangle and how many of its chunks were absent and read as the fill value."""
+
+    block: np.ndarray
+    filled: int
+
+
+@dataclass(frozen=True)
 class _Staged:
     """Where in the stage file a rectangle lies."""
 
-    stamp: Hashable
     offset: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
@@ -44,7 +51,7 @@ class _Stage:
         self._lock = threading.Lock()
         self.full = False
 
-    def write(self, stamp: Hashable, block: np.ndarray) -> _Staged | None:
+    def write(self, block: np.ndarray) -> _Staged | None:
         """Append a rectangle; None, now and from then on, where the disk has no room or fails."""
         with self._lock:
             offset = self._end
@@ -60,7 +67,7 @@ class _Stage:
         except OSError:
             self.full = True
             return None
-        return _Staged(stamp, offset, (block.shape[0], block.shape[1]), block.dtype)
+        return _Staged(offset, (block.shape[0], block.shape[1]), block.dtype)
 
     def read(self, staged: _Staged, scrap: Scrap) -> np.ndarray | None:
         """The rectangle, in the memory of `scrap`; None if the disk fails."""
@@ -82,13 +89,21 @@ class _Stage:
 
 
 class PanelCache:
-    """Rectangles of the source by (panel, first column), shared by the lanes of one run in one process."""
+    """Rectangles of the source by (panel, first column), shared by the lanes of one run in one process.
 
-    def __init__(self, budget_bytes: int, stage: Path | None = None) -> None:
+    Attributes:
+        turns: as many lanes as the plan has memory for run at a time; a worker may have more threads.
+        closed: the run is over, and what of it still runs is to stop.
+
+    """
+
+    def __init__(self, budget_bytes: int, stage: Path | None = None, lanes: int = 1) -> None:
+        self.turns = threading.BoundedSemaphore(lanes)
+        self.closed = False
         self._free_bytes = budget_bytes
         self._stage = _Stage(stage) if stage is not None else None
-        self._held: dict[Key, tuple[Hashable, np.ndarray]] = {}
-        self._staged: dict[Key, _Staged] = {}
+        self._held: dict[Key, tuple[Hashable, Kept]] = {}
+        self._staged: dict[Key, tuple[Hashable, _Staged, int]] = {}
         self._lock = threading.Lock()
         self._spaces: list[Workspace] = []
 
@@ -103,32 +118,33 @@ class PanelCache:
             with self._lock:
                 self._spaces.append(space)
 
-    def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> np.ndarray | None:
+    def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> Kept | None:
         """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
         with self._lock:
             held, staged = self._held.get(key), self._staged.get(key)
         if held is not None and held[0] == stamp:
             return held[1]
-        if staged is not None and staged.stamp == stamp and self._stage is not None:
-            return self._stage.read(staged, scrap)
+        if staged is not None and staged[0] == stamp and self._stage is not None:
+            block = self._stage.read(staged[1], scrap)
+            return None if block is None else Kept(block, staged[2])
         return None
 
-    def keep(self, key: Key, stamp: Hashable, block: np.ndarray) -> bool:
-        """Take a rectangle in, if there is room; True if its memory now belongs to the cache."""
+    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap) -> None:
+        """Take in, if there is room, a rectangle that may lie in the memory of `scrap`."""
         with self._lock:
-            if key in self._held or key in self._staged:
-                return False
-            if block.nbytes <= self._free_bytes:
-                self._free_bytes -= block.nbytes
-                self._held[key] = stamp, block
-                return True
-        if self._stage is not None and (staged := self._stage.write(stamp, block)) is not None:
+            if key in self._held or key in self._staged or self.closed:
+                return
+            if read.block.nbytes <= self._free_bytes:
+                self._free_bytes -= read.block.nbytes
+                self._held[key] = stamp, Kept(scrap.hand_over(read.block), read.filled)
+                return
+        if self._stage is not None and (staged := self._stage.write(read.block)) is not None:
             with self._lock:
-                self._staged[key] = staged
-        return False
+                self._staged[key] = stamp, staged, read.filled
 
     def close(self) -> None:
         """Forget everything."""
+        self.closed = True
         self._held.clear()
         self._staged.clear()
         self._spaces.clear()
@@ -138,20 +154,26 @@ class PanelCache:
 
 # One cache for each run in this process, by the run's token: its lanes come and go as tasks.
 _CACHES: dict[str, PanelCache] = {}
+_ENDED: set[str] = set()
 _LOCK = threading.Lock()
 
 
-def cache_of(token: str, budget_bytes: int, stage: str | None) -> PanelCache:
-    """The cache of a run in this process, made when it is first asked for."""
+def cache_of(token: str, budget_bytes: int, stage: str | None, lanes: int) -> PanelCache:
+    """The cache of a run in this process, made when it is first asked for; a closed one after its end."""
     with _LOCK:
+        if token in _ENDED:
+            over = PanelCache(0)
+            over.close()
+            return over
         if token not in _CACHES:
-            _CACHES[token] = PanelCache(budget_bytes, Path(stage) if stage is not None else None)
+            _CACHES[token] = PanelCache(budget_bytes, Path(stage) if stage is not None else None, lanes)
         return _CACHES[token]
 
 
 def close_cache(token: str) -> None:
-    """Drop the cache of a run in this process, if there is one."""
+    """Drop the cache of a run in this process, if there is one; lanes of the run that come late get none."""
     with _LOCK:
+        _ENDED.add(token)
         cache = _CACHES.pop(token, None)
     if cache is not None:
         cache.close()

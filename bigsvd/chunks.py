@@ -39,7 +39,7 @@ from bigsvd.errors import BigsvdError, ChunkCorruptError
 _METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
-_UNWRITTEN = np.frombuffer(b"\x9e7\xc1\x0b\xd3\xa5h\xfe\x11\x86\xeeZ\x07\xb9L\xf1", np.uint8)
+_UNWRITTEN = (0x9E, 0x61)
 
 
 class Scrap:
@@ -55,9 +55,14 @@ class Scrap:
             self._memory = np.empty(size, np.uint8)
         return self._memory[:size].view(dtype).reshape(shape)
 
-    def give_away(self) -> None:
-        """Forget the memory: the array taken last now owns it."""
+    def hand_over(self, values: np.ndarray) -> np.ndarray:
+        """`values` for good: if they fill this memory it is theirs from now on, if a part they are copied."""
+        if not np.may_share_memory(values, self._memory):
+            return values
+        if values.nbytes < self._memory.size:
+            return values.copy()
         self._memory = np.empty(0, np.uint8)
+        return values
 
 
 class GuardStore(WrapperStore[Store]):
@@ -234,6 +239,8 @@ class ChunkReader:
                     self._put(encoded, box, wanted, target, space)
                 else:
                     self._put_shard(encoded, box, wanted, target, space)
+            except MemoryError:
+                raise
             except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
                 detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 text = f"chunk {key} of {self._name} cannot be decoded ({detail})"
@@ -279,12 +286,13 @@ class ChunkReader:
         data: Any = encoded
         for codec in self._codecs[:-1]:
             data = codec.decode(data)
-        tail = target[-_UNWRITTEN.size :]
-        tail[:] = _UNWRITTEN[: tail.size]  # decoders say when there is too much, not when there is too little
-        self._codecs[-1].decode(data, out=target)
-        if np.array_equal(tail, _UNWRITTEN[: tail.size]) and tail.size == _UNWRITTEN.size:
-            message = f"fewer than the {target.size} bytes of a chunk"
-            raise ValueError(message)
+        for mark in _UNWRITTEN:  # decoders say when there is too much, not when there is too little
+            target[-1] = mark
+            self._codecs[-1].decode(data, out=target)
+            if target[-1] != mark:
+                return
+        message = f"fewer than the {target.size} bytes of a chunk"
+        raise ValueError(message)
 
 
 class _Plain:

@@ -24,7 +24,7 @@ _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.18
-# Whatever the data, measured: Dask's and Python's own growth in a run; stack, arena and BLAS buffers of a thread.
+# Measured, whatever the data: Dask's and Python's growth in a run; stack, arena, BLAS buffers of a thread.
 _SERVICE_BYTES = 6 * 2**20
 _THREAD_BYTES = 3 * 2**20
 SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's leading vectors
@@ -47,7 +47,7 @@ class Layout:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        reader: how the source is read, as in `SourceFacts`.
+        stored_bytes, reader: as in `SourceFacts`.
         fits: whether the memory it takes is within the budget.
 
     """
@@ -65,6 +65,7 @@ class Layout:
     width: int
     narrow: int
     max_width: int
+    stored_bytes: int
     reader: str
     fits: bool
 
@@ -130,7 +131,7 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.reader, fits=True,
+        facts.stored_bytes, facts.reader, fits=True,
     )  # fmt: skip
     wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // _PANELS))
     for max_width in dict.fromkeys(max_widths):
@@ -174,12 +175,12 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     """Bytes of the working set by what they hold, for `threads` lanes at a time."""
     wide = np.dtype(dtype).itemsize
     columns = layout.width + PROBES
-    terms = _basis_memory(layout, wide, threads)
+    terms = _basis_memory(layout, threads)
     panel_bytes = layout.panel_rows * min(layout.tile_cols, layout.N) * layout.itemsize
     terms["panels, two a lane"] = 2 * threads * panel_bytes if layout.reader != "memory" else 0
     terms["chunks being decoded"] = threads * _decoding_memory(layout)
     terms["widened slabs"] = threads * _slab_memory(request, layout, dtype)
-    terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * wide
+    terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
     if method == "gram":
         terms["Gram matrices"] = layout.N**2 * (threads * (8 + wide) + 3 * 8)
     if method == "tall_skinny" or (method == "compressed" and request.compute is False):
@@ -197,18 +198,21 @@ def _decoding_memory(layout: Layout) -> int:
     """Encoded and decoded chunks of one lane: one at a time where they are decoded in place, else many."""
     if layout.reader == "memory":
         return 0
-    chunk_bytes = layout.unit_rows * layout.unit_cols * layout.itemsize
+    chunk_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
     if layout.reader == "direct":
-        return chunk_bytes if layout.unit_cols >= layout.tile_cols else 2 * chunk_bytes
+        return 2 * chunk_bytes
     chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
     return 2 * min(_ZARR_CONCURRENCY, chunks) * chunk_bytes
 
 
-def _basis_memory(layout: Layout, wide: int, threads: int) -> dict[str, int]:
-    """A lane holds the block, one slab's product and their float64 sum, and at its end two copies of that."""
+def _basis_memory(layout: Layout, threads: int) -> dict[str, int]:
+    """A lane holds the block, one slab's product and their sum, and at its end two copies of that.
+
+    All counted as float64, to which a run may have to change.
+    """
     N, columns = layout.N, layout.width + PROBES
     basis = max(layout.max_width, min(N, SAMPLE_BLOCKS * layout.narrow))
-    lanes = threads * N * columns * (24 + 2 * wide) + N * columns * (8 + wide)
+    lanes = threads * N * columns * 40 + N * columns * 16
     return {
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),
         "small dense work (driver)": 8 * (4 * N * columns + 6 * basis**2),

@@ -9,14 +9,14 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 import weakref
 from pathlib import Path
 
 from bigsvd.errors import OutputBusyError, OutputExistsError
 from bigsvd.factors import ATTRIBUTE, FOLDER, Factors, open_factors, scratch_path
-from bigsvd.scratch import storage_errors
+from bigsvd.scratch import MARK, storage_errors
 
-_MARK = ".bigsvd-scratch"  # an empty folder in scratch: made first, removed last, needs no room on the disk
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -115,11 +115,18 @@ class Output:
             self._temporary = None
         return factors
 
-    def begin(self) -> None:
-        """Make an empty scratch folder, marked as ours."""
+    def begin(self) -> str:
+        """Make an empty scratch folder, marked as ours; the name of the run that has it."""
         self.sweep()
+        run = uuid.uuid4().hex
         with storage_errors(f"creating {self.scratch}"):
-            (self.scratch / _MARK).mkdir(parents=True)
+            (self.scratch / MARK / run).mkdir(parents=True)
+        return run
+
+    def resume(self) -> str:
+        """The name of the run that has the scratch folder."""
+        mark = self.scratch / MARK
+        return next((entry.name for entry in mark.iterdir()), "") if mark.is_dir() else ""
 
     def sweep(self) -> None:
         """Remove the scratch folder, its mark last, so that a killed sweep is finished by the next run.
@@ -132,13 +139,15 @@ class Output:
             return
         with storage_errors(f"deleting {self.scratch}"):
             entries = sorted(self.scratch.iterdir())
-            if entries and not (self.scratch / _MARK).is_dir():
+            if entries and not (self.scratch / MARK).is_dir():
                 raise OutputExistsError(
                     f"{self.scratch} exists and is no scratch of bigsvd",
                     "move it away or choose another output",
                 )
+            for run in (self.scratch / MARK).glob("*"):
+                run.rmdir()  # first, so that nothing left of that run writes on
             for entry in entries:
-                if entry.name != _MARK:
+                if entry.name != MARK:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             shutil.rmtree(self.scratch)
 

@@ -24,10 +24,10 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
-from bigsvd.cache import cache_of, close_cache
+from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
-from bigsvd.errors import BigsvdError, NoWorkersError, SourceChangedError
+from bigsvd.errors import NoWorkersError, SourceChangedError
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
@@ -261,8 +261,9 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         progress({"event": "read", "bytes": report["bytes_read"] + report["cached_bytes"]})
     await_workers(client)
     client.subscribe_topic(topic, lambda event: progress(event[1]))
+    futures: list[Any] = []
     try:
-        futures = [_submit(context, lane) for lane in waiting]
+        futures.extend(_submit(context, lane) for lane in waiting)
         with cluster_errors():
             for future in as_completed(futures):
                 index = int(future.key.rsplit("-", 1)[1])
@@ -270,9 +271,10 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
                 context.homes[spec.sample, index] = reports[index]["worker"]
     except NoWorkersError:
         raise
-    except (BigsvdError, OSError):
+    except BaseException:
         client.cancel(futures)
-        _await_lanes(client, topic)  # those under way still write to scratch
+        client.run(close_cache, context.token)  # those under way stop at their next panel
+        _await_lanes(client, topic)
         raise
     finally:
         client.unsubscribe_topic(topic)
@@ -334,18 +336,24 @@ def await_workers(client: Client) -> None:
 def run_lane(lane: _Lane) -> dict[str, Any]:
     """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
     done = lane.scratch.recorded(f"{lane.spec.name}/lane-{lane.index:05d}/done")
-    if done is not None:  # Dask runs a lane again whose worker was lost before it could report
+    if (
+        done is not None and lane.scratch.current
+    ):  # Dask runs a lane again whose worker was lost before it could report
         return done
     return_large_buffers(lane.plan.budget_bytes)
-    with one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _LaneRun(lane).run()
+    cache = cache_of(
+        lane.token, lane.plan.cache_bytes, lane.plan.request.get("stage"), max(1, lane.plan.threads)
+    )
+    with cache.turns, one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _LaneRun(lane, cache).run()
 
 
 class _LaneRun:
     """The state of one lane while it streams."""
 
-    def __init__(self, lane: _Lane) -> None:
+    def __init__(self, lane: _Lane, cache: PanelCache) -> None:
         self.lane = lane
+        self.cache = cache
         self.source = lane.source.fresh()
         self.plan = lane.plan
         self.spec = lane.spec
@@ -356,7 +364,7 @@ class _LaneRun:
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
         self.bytes_read = 0
         self.cached_bytes = 0
-        self.cache = cache_of(lane.token, lane.plan.cache_bytes, lane.plan.request.get("stage"))
+        self.filled_chunks = 0
         self._events = 0.0
         self._unsent = 0
 
@@ -372,14 +380,19 @@ class _LaneRun:
         lane, plan = self.lane, self.plan
         panels = lane.panels
         checksums = []
+        reads = [
+            (panel, tile, number == 0)
+            for panel in panels
+            for number, _ in enumerate(self._sweeps())
+            for tile in plan.tiles()
+        ]
         with (
             self.cache.workspace() as space,
             ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader,
         ):
-            blocks = self._read_ahead(
-                reader, space, [(p, tile) for p in panels for _ in self._sweeps() for tile in plan.tiles()]
-            )
+            blocks = self._read_ahead(reader, space, reads)
             for position, panel in enumerate(panels):
+                self._check_current()
                 crc = self._panel(panel, blocks)
                 checksums.append(crc)
                 if lane.checksums is not None and crc != lane.checksums[position]:
@@ -390,6 +403,7 @@ class _LaneRun:
                         f"had checksum {lane.checksums[position]}, now {crc}",
                         "run again on data that nobody writes",
                     )
+        self._check_current()
         counters = self.source.counters
         folder = f"{self.spec.name}/lane-{lane.index:05d}"
         sums = self.operator.sums()
@@ -406,12 +420,17 @@ class _LaneRun:
             "cached_bytes": self.cached_bytes,
             "worker": get_worker().address,
             "encoded_bytes": counters.encoded_bytes,
-            "filled_chunks": counters.filled_chunks,
+            "filled_chunks": self.filled_chunks,
             "retries": counters.retries,
         }
         lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)
         return report
+
+    def _check_current(self) -> None:
+        """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
+        if self.cache.closed or not self.lane.scratch.current:
+            raise NoWorkersError("the run of this lane has ended", "nothing is to be done")
 
     def _sweeps(self) -> tuple[str, ...]:
         """How often a panel's tiles are read: once if the panel fits."""
@@ -421,7 +440,7 @@ class _LaneRun:
         return ("lines", "forward", "backward") if rows else ("forward", "backward")
 
     def _read_ahead(
-        self, reader: ThreadPoolExecutor, space: Workspace, wanted: list[tuple[int, tuple[int, int]]]
+        self, reader: ThreadPoolExecutor, space: Workspace, wanted: list[tuple[int, tuple[int, int], bool]]
     ) -> Iterator[np.ndarray]:
         """Each rectangle of B in turn, the next one being read meanwhile into the other of two memories."""
         pending = reader.submit(self._read, *wanted[0], space)
@@ -432,25 +451,26 @@ class _LaneRun:
                 pending = reader.submit(self._read, *following, space)
             yield block
 
-    def _read(self, panel: int, tile: tuple[int, int], space: Workspace) -> np.ndarray:
-        """One rectangle, from the cache or else from the source; then the cache may take its memory over."""
+    def _read(self, panel: int, tile: tuple[int, int], first: bool, space: Workspace) -> np.ndarray:
+        """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
         if self.plan.transposed:
             rows, cols = cols, rows
-        if not self.plan.keeps_panels:
+        key, stamp, kept = (panel, tile[0]), None, None
+        if self.plan.keeps_panels:
+            stamp = self.source.stamp(rows, cols)
+            kept = self.cache.get(key, stamp, space.panel)
+        if kept is not None:
+            self.cached_bytes += kept.block.nbytes
+        else:
+            filled = self.source.counters.filled_chunks
             block = self.source.read(rows, cols, space)
+            kept = Kept(block, self.source.counters.filled_chunks - filled)
             self.bytes_read += block.nbytes
-            return block
-        key, stamp = (panel, tile[0]), self.source.stamp(rows, cols)
-        cached = self.cache.get(key, stamp, space.panel)
-        if cached is not None:
-            self.cached_bytes += cached.nbytes
-            return cached
-        block = self.source.read(rows, cols, space)
-        self.bytes_read += block.nbytes
-        if self.cache.keep(key, stamp, block):
-            space.panel.give_away()
-        return block
+            if self.plan.keeps_panels:
+                self.cache.keep(key, stamp, kept, space.panel)
+        self.filled_chunks += kept.filled if first else 0
+        return kept.block
 
     def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
         """All sweeps over one panel; its checksum."""

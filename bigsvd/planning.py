@@ -135,7 +135,8 @@ class Plan:
     @property
     def keeps_panels(self) -> bool:
         """Whether any panel is kept between passes."""
-        return self.cache_bytes > 0 or self.request.get("stage") is not None
+        in_memory = self.facts["reader"] == "memory"
+        return not in_memory and (self.cache_bytes > 0 or self.request.get("stage") is not None)
 
     @property
     def sample_share(self) -> float:
@@ -261,21 +262,25 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     choice = _choose_method(request, facts, limits, cost)
     method, layout, threads = choice.method, choice.layout, choice.threads
     limits = replace(limits, threads=threads)
+    if method == "krylov" and not cost.products_matter(layout, threads):
+        wide = replace(layout, narrow=layout.width)
+        needed = sum(memory_terms(method, request, wide, threads, dtype).values())
+        layout = wide if needed <= limits.budget_bytes else layout
     memory = memory_terms(method, request, layout, threads, dtype)
     if not layout.fits:
         raise refusal(method, layout, memory, limits.budget_bytes)
     cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes)
     sample = _sample(request, layout, cache) if method == "krylov" else ()
-    if not cost.keeping_pays(layout, _expected_passes(method, request, layout, sample)):
+    share = _share(sample, layout)
+    expected = _expected_passes(method, request, layout, share)
+    if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
-    if method == "krylov" and not cost.products_matter(layout):
-        layout = replace(layout, narrow=layout.width)
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
-    expected = min(_expected_passes(method, request, layout, sample), max_passes + _share(sample, layout))
+    expected = min(expected, max_passes + share)
     streamed_width = (
         k if method in ("tall_skinny", "compressed") else math.ceil(expected) * layout.width + PROBES
     )
@@ -302,7 +307,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         expected_passes=expected,
         rates=rates.to_dict(),
         predicted_seconds=cost.of_run(
-            method, layout, expected, 0.0 if request.warm_start is not None else _share(sample, layout), cache
+            method, layout, threads, expected, 0.0 if request.warm_start is not None else share, cache
         ),
         memory=memory,
         cache_bytes=cache,
@@ -352,20 +357,25 @@ class Cost:
         waiting = self.rates.read_seconds / max(self.rates.read_cpu_seconds, 1e-15)
         return max(1, min(_MOST_LANES_A_CORE, int(waiting) if waiting >= _WAITING else 1))
 
-    def of_pass(self, layout: Layout, columns: int, share: float = 1.0, kept: float = 0.0) -> float:
-        """Seconds of a pass over `share` of the panels, of which a fraction `kept` need not be read."""
+    def of_pass(
+        self, layout: Layout, lanes: int, columns: int, share: float = 1.0, kept: float = 0.0
+    ) -> float:
+        """Seconds of a pass over `share` of the panels, of which a fraction `kept` need not be read.
+
+        As many lanes run at a time as memory allows, which may be fewer than there are cores.
+        """
         if layout.reader == "memory":
             kept = 1.0
         read_bytes = share * (1 - kept) * layout.M * layout.N * layout.itemsize * layout.reads_per_pass
         flops = 4.0 * share * layout.M * layout.N * columns
         products = flops / self.rates.flops_at(self.dtype, columns)
-        waiting = read_bytes * self.rates.read_seconds / (self.cores * self.lanes_a_core)
-        working = _CROWDING * (read_bytes * self.rates.read_cpu_seconds + products) / self.cores
+        waiting = read_bytes * self.rates.read_seconds / lanes
+        working = _CROWDING * (read_bytes * self.rates.read_cpu_seconds + products) / min(self.cores, lanes)
         return max(waiting, working)
 
-    def products_matter(self, layout: Layout) -> bool:
+    def products_matter(self, layout: Layout, lanes: int) -> bool:
         """Whether a pass with the narrow block takes noticeably less than one with the wide."""
-        wide, narrow = (self.of_pass(layout, columns) for columns in (layout.width, layout.narrow))
+        wide, narrow = (self.of_pass(layout, lanes, columns) for columns in (layout.width, layout.narrow))
         return layout.narrow < layout.width and wide > _READ_BOUND * narrow
 
     def keeping_pays(self, layout: Layout, passes: float) -> bool:
@@ -373,13 +383,14 @@ class Cost:
         again = max(0, round(passes) - 1) * layout.reads_per_pass * self.rates.read_seconds
         return again > self.rates.fresh_seconds
 
-    def of_gram(self, layout: Layout) -> float:
+    def of_gram(self, layout: Layout, lanes: int) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
         dense = 10 * layout.N**3 / _DENSE_FLOPS_PER_SECOND
-        return self.of_pass(layout, -(-layout.N // 2)) + dense + self.of_pass(layout, layout.k + BEYOND)
+        first, second = -(-layout.N // 2), layout.k + BEYOND
+        return self.of_pass(layout, lanes, first) + dense + self.of_pass(layout, lanes, second)
 
     def of_run(
-        self, method: str, layout: Layout, passes: float, share: float, cache_bytes: int
+        self, method: str, layout: Layout, lanes: int, passes: float, share: float, cache_bytes: int
     ) -> dict[str, float]:
         """Seconds of each part of a run of so many passes, a `share` of one in the sample."""
         kept = min(1.0, cache_bytes / (layout.M * layout.N * layout.itemsize))
@@ -387,17 +398,17 @@ class Cost:
         later = layout.k + BEYOND
         full = max(1, round(passes - share))
         if method == "gram":
-            body = self.of_gram(layout)
+            body = self.of_gram(layout, lanes)
         elif method == "krylov":
-            body = self.of_pass(layout, columns, kept=min(kept, share)) + _PASS_SECONDS
-            body += (full - 1) * (self.of_pass(layout, later, kept=kept) + _PASS_SECONDS)
+            body = self.of_pass(layout, lanes, columns, kept=min(kept, share)) + _PASS_SECONDS
+            body += (full - 1) * (self.of_pass(layout, lanes, later, kept=kept) + _PASS_SECONDS)
         else:
-            body = full * (self.of_pass(layout, layout.k) + _PASS_SECONDS)
+            body = full * (self.of_pass(layout, lanes, layout.k) + _PASS_SECONDS)
         start = 0.0
         if share > 0:
-            again = self.of_pass(layout, layout.narrow, share, 1.0) + _PASS_SECONDS
-            fix = self.of_pass(layout, later, share, 1.0) + _PASS_SECONDS
-            start = self.of_pass(layout, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * fix
+            again = self.of_pass(layout, lanes, layout.narrow, share, 1.0) + _PASS_SECONDS
+            fix = self.of_pass(layout, lanes, later, share, 1.0) + _PASS_SECONDS
+            start = self.of_pass(layout, lanes, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * fix
         stored = layout.M * (columns + later * (full - 1)) * np.dtype(self.dtype).itemsize
         rest = _RUN_SECONDS + stored / _FORMING_BYTES_PER_SECOND / self.cores
         return {"warm start": start, "passes": body, "the rest": rest}
@@ -409,13 +420,19 @@ def _choose_method(request: Request, facts: SourceFacts, limits: Limits, cost: C
         return _Choice(
             request.method, "asked for", *choose_layout(request.method, request, facts, limits, dtype)
         )
+    if request.warm_start is not None:
+        return _Choice(
+            "krylov", "it goes on from factors", *choose_layout("krylov", request, facts, limits, dtype)
+        )
     layout, threads = choose_layout("krylov", request, facts, limits, dtype)
     if layout.width >= layout.N:
         reason = f"the block spans all {layout.N} columns: one pass is exact"
         return _Choice("krylov", reason, layout, threads)
     other, gram_threads = choose_layout("gram", request, facts, limits, dtype)
-    krylov = _expected_passes("krylov", request, layout, (0,)) * cost.of_pass(layout, layout.narrow)
-    gram = cost.of_gram(other)
+    krylov = _expected_passes("krylov", request, layout, _SAMPLE_SHARE) * cost.of_pass(
+        layout, threads, layout.narrow
+    )
+    gram = cost.of_gram(other, gram_threads)
     how = "measured" if cost.rates.measured else "nominal"
     reason = f"krylov about {krylov:.2g} s, gram about {gram:.2g} s at {how} rates"
     matrices = other.N**2 * 8 * (2 * gram_threads + 3)
@@ -432,7 +449,8 @@ def dask_reads(method: str, request: Request) -> float:
     return 1.0 if method == "tall_skinny" else 2.0 * (request.power_iterations or 0) + 2.0
 
 
-def _expected_passes(method: str, request: Request, layout: Layout, sample: tuple[int, ...]) -> float:
+def _expected_passes(method: str, request: Request, layout: Layout, share: float) -> float:
+    """Passes at which the tolerance is usual, with a sample of `share` of the rows or 0 without one."""
     if method in ("tall_skinny", "compressed"):
         return 2.0 + dask_reads(method, request)  # a pass before for statistics, one after to certify
     first = 1.0 if request.missing == "mean" and not layout.transposed else 0.0
@@ -443,7 +461,7 @@ def _expected_passes(method: str, request: Request, layout: Layout, sample: tupl
     further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_CONTRACTION)))
     if request.warm_start is not None:
         return first + 1.0 + further
-    return first + further + (2.0 + _share(sample, layout) if sample else 4.0)
+    return first + further + (2.0 + share if share else 4.0)
 
 
 def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:

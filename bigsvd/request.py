@@ -161,6 +161,10 @@ class Request:
                         f"{name} is a parameter of method='compressed', not of {self.method!r}",
                         f"add method='compressed' or drop {name}",
                     )
+        if self.warm_start is not None and self.method not in ("auto", "krylov"):
+            raise RequestError(
+                f"warm_start with method={self.method!r}, which starts from nothing", "use method='krylov'"
+            )
         if self.method == "gram" and self.max_passes == 1:
             raise RequestError(
                 "max_passes=1, but method='gram' makes 2 passes", "allow 2, or use method='krylov'"

@@ -20,6 +20,7 @@ from zarr.storage import LocalStore
 
 from bigsvd.errors import StorageError
 
+MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
 _RECORD = "bigsvd_record"
 
 
@@ -36,14 +37,23 @@ def storage_errors(action: str) -> Iterator[None]:
 
 
 class Scratch:
-    """Named arrays and records under one folder; travels to workers by its path."""
+    """Named arrays and records under one folder; travels to workers by its path.
 
-    def __init__(self, path: Path | str) -> None:
+    `run` names an empty folder in its mark: while that is there, what scratch holds is of that run.
+    """
+
+    def __init__(self, path: Path | str, run: str = "") -> None:
         self.path = Path(path)
+        self.run = run
         self._store = LocalStore(self.path)
 
-    def __reduce__(self) -> tuple[type[Scratch], tuple[str]]:
-        return Scratch, (str(self.path),)
+    def __reduce__(self) -> tuple[type[Scratch], tuple[str, str]]:
+        return Scratch, (str(self.path), self.run)
+
+    @property
+    def current(self) -> bool:
+        """Whether the run that this was made for still has it: not after another has begun anew."""
+        return not self.run or (self.path / MARK / self.run).is_dir()
 
     def create(
         self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str

@@ -242,11 +242,11 @@ def _prepare_scratch(
 
     A run that is continued keeps the plan it began with, unless another is `pinned`.
     """
-    scratch = Scratch(output.scratch)
+    scratch = Scratch(output.scratch, output.resume())
     found = scratch.recorded("run")
-    if found is not None:
-        same_source = found["plan"]["facts"] == plan.facts
-        old = Plan.from_dict(found["plan"])
+    old = _plan_of(found) if scratch.run else None
+    if found is not None and old is not None:
+        same_source = old.facts == plan.facts
         same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
         if same_source and same_plan and found["problem"] == request.problem():
             if old.memory_bytes > limits.budget_bytes:
@@ -257,9 +257,17 @@ def _prepare_scratch(
                 )
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
-    output.begin()
+    scratch = Scratch(output.scratch, output.begin())
     scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
     return scratch, plan, False
+
+
+def _plan_of(found: dict[str, Any] | None) -> Plan | None:
+    """The plan of a run that left scratch; None of another version of bigsvd."""
+    try:
+        return None if found is None else Plan.from_dict(found["plan"])
+    except PlanError:
+        return None
 
 
 @dataclass
@@ -339,15 +347,19 @@ class _Run:
             unseen = audit is not None and audit.unseen_direction
             if answer.converged and answer.k is not None and not unseen:
                 break
-            run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
-            if not over and self._needs_float64(answer, exhausted=run.exhausted):
-                run.restart_in_float64()
-                continue
-            if run.exhausted or over or (run.full and answer.k is None):
+            if over:
                 reason = over
                 break
+            run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
+            if self._needs_float64(answer, exhausted=run.exhausted):
+                run.restart_in_float64()
+                self.errors.clear()
+                self.residuals = np.zeros(0)
+                continue
+            if run.exhausted or (run.full and answer.k is None):
+                break
         k = answer.k or max(1, run.subspace.width // 2)
-        if answer.k is None:
+        if answer.k is None and not reason:
             reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
         triplets = finish_krylov(run, k, request.tol)
         by_error = request.stop == "error" and answer.converged
@@ -396,6 +408,7 @@ class _Run:
         ritz = run.subspace.ritz(min(run.subspace.width, self.plan.cols))
         k = self._rank(ritz)
         shown = min(k or self.plan.k, run.subspace.width)
+        lacking = shown < (k or self.plan.k)
         sigma = np.sqrt(ritz.theta[:shown])
         error, _ = relative_error(sigma, matrix.norm_squared**0.5, matrix.eps)
         with np.errstate(divide="ignore"):
@@ -409,9 +422,9 @@ class _Run:
         self.worsts.append(worst)
         if request.stop == "residual":
             lowest = self._at_rounding(residuals, floor) & (matrix.dtype == "float64")
-            converged = bool(np.all((residuals <= request.tol) | lowest))
+            converged = bool(np.all((residuals <= request.tol) | lowest)) and not lacking
         else:
-            converged = excess is not None and excess <= request.tol
+            converged = excess is not None and excess <= request.tol and not lacking
         return _Answer(k, ritz, worst, error, excess, converged)
 
     def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:

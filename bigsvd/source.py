@@ -54,6 +54,7 @@ class SourceFacts:
         fingerprint: hash of the metadata; two sources that differ in it are different sources.
         reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
             into place (`ChunkReader`), "pipeline" where another library decodes several at a time.
+        stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
 
     """
 
@@ -63,6 +64,7 @@ class SourceFacts:
     chunks: tuple[int, int]
     fingerprint: str
     reader: str = "pipeline"
+    stored_bytes: int = 0
 
     @property
     def itemsize(self) -> int:
@@ -150,6 +152,7 @@ class ZarrSource(Source):
             chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
             reader="pipeline" if self._direct is None else "direct",
+            stored_bytes=int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:

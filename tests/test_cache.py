@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +15,103 @@ from distributed import Client
 
 import bigsvd
 from bigsvd import cache as cache_module
-from bigsvd.cache import PanelCache, cache_of, close_cache
+from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.chunks import Scrap
 from bigsvd.errors import SourceChangedError
+from bigsvd.request import Request
+from bigsvd.solve import run
+from bigsvd.source import open_source
 
 BLOCK = np.arange(12.0).reshape(3, 4)
 
 
+def held(cache: PanelCache, panel: int, stamp: str = "now") -> np.ndarray | None:
+    found = cache.get((panel, 0), stamp, Scrap())
+    return None if found is None else found.block
+
+
 def test_what_fits_is_kept_and_its_memory_taken_over() -> None:
-    cache = PanelCache(2 * BLOCK.nbytes)
-    assert cache.keep((0, 0), "now", BLOCK)
-    assert cache.get((0, 0), "now", Scrap()) is BLOCK
-    assert cache.get((0, 0), "later", Scrap()) is None
-    assert cache.get((1, 0), "now", Scrap()) is None
-    assert not cache.keep((0, 0), "now", BLOCK.copy())
-    assert cache.keep((1, 0), "now", BLOCK.copy())
-    assert not cache.keep((2, 0), "now", BLOCK.copy())
-    assert cache.get((2, 0), "now", Scrap()) is None
+    cache, scrap = PanelCache(2 * BLOCK.nbytes), Scrap()
+    first = scrap.take((3, 4), BLOCK.dtype)
+    first[...] = BLOCK
+    cache.keep((0, 0), "now", Kept(first, 2), scrap)
+    found = cache.get((0, 0), "now", Scrap())
+    assert found is not None
+    assert found.block is first
+    assert found.filled == 2
+    scrap.take((3, 4), BLOCK.dtype)[...] = -1  # other memory now
+    np.testing.assert_array_equal(first, BLOCK)
+    assert held(cache, 0, "later") is None
+    assert held(cache, 1) is None
+    for panel in (1, 2):
+        cache.keep((panel, 0), "now", Kept(BLOCK + panel, 0), scrap)
+    np.testing.assert_array_equal(held(cache, 1), BLOCK + 1)
+    assert held(cache, 2) is None
+
+
+def test_a_small_rectangle_does_not_hold_the_memory_of_a_large_one() -> None:
+    cache, scrap = PanelCache(BLOCK.nbytes), Scrap()
+    scrap.take((1000, 1000), BLOCK.dtype)
+    small = scrap.take((3, 4), BLOCK.dtype)
+    small[...] = BLOCK
+    cache.keep((0, 0), "now", Kept(small, 0), scrap)
+    small[...] = -1  # the scrap is used again
+    found = held(cache, 0)
+    np.testing.assert_array_equal(found, BLOCK)
+    assert found is not None
+    assert found.base is None
 
 
 def test_what_does_not_fit_is_staged(tmp_path: Path) -> None:
     cache = PanelCache(0, tmp_path)
     view = np.asfortranarray(BLOCK)
     for panel in range(3):
-        assert not cache.keep((panel, 0), "now", view + panel)
+        cache.keep((panel, 0), "now", Kept(view + panel, panel), Scrap())
     assert not list(tmp_path.iterdir())  # the file has no name, so nothing is ever left behind
     for panel in range(3):
         found = cache.get((panel, 0), "now", Scrap())
         assert found is not None
-        np.testing.assert_array_equal(found, BLOCK + panel)
-    assert cache.get((0, 0), "later", Scrap()) is None
+        np.testing.assert_array_equal(found.block, BLOCK + panel)
+        assert found.filled == panel
+    assert held(cache, 0, "later") is None
     cache.close()
 
 
 def test_a_full_disk_ends_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), None, BLOCK)
+    cache.keep((0, 0), "now", Kept(BLOCK, 0), Scrap())
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    cache.keep((1, 0), None, BLOCK)
+    cache.keep((1, 0), "now", Kept(BLOCK, 0), Scrap())
     monkeypatch.undo()
-    cache.keep((2, 0), None, BLOCK)
-    assert [cache.get((panel, 0), None, Scrap()) is not None for panel in range(3)] == [True, False, False]
+    cache.keep((2, 0), "now", Kept(BLOCK, 0), Scrap())
+    assert [held(cache, panel) is not None for panel in range(3)] == [True, False, False]
     cache.close()
 
 
 def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_LEAST_FREE_BYTES", 2**62)
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), None, BLOCK)
-    assert cache.get((0, 0), None, Scrap()) is None
+    cache.keep((0, 0), "now", Kept(BLOCK, 0), Scrap())
+    assert held(cache, 0) is None
     cache.close()
 
 
-def test_a_run_has_one_cache_in_a_process() -> None:
-    first = cache_of("run", 10, None)
-    assert cache_of("run", 10, None) is first
-    close_cache("run")
-    close_cache("run")
-    assert cache_of("run", 10, None) is not first
-    close_cache("run")
+def test_a_run_has_one_cache_in_a_process_until_it_ends() -> None:
+    token = uuid.uuid4().hex
+    first = cache_of(token, 10, None, 2)
+    assert cache_of(token, 10, None, 2) is first
+    close_cache(token)
+    close_cache(token)
+    assert first.closed
+    late = cache_of(token, 10, None, 2)
+    assert late.closed
+    late.keep((0, 0), "now", Kept(BLOCK[:1, :1], 0), Scrap())
+    assert held(late, 0) is None
+    assert not cache_module._CACHES
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +145,6 @@ def test_the_bits_do_not_depend_on_what_is_kept(
 
 
 def _run(data: Path, plan: Any, kept: int, stage: Path | None, options: dict[str, Any]) -> bigsvd.Factors:
-    from dataclasses import replace  # noqa: PLC0415
-
-    from bigsvd.request import Request  # noqa: PLC0415
-    from bigsvd.solve import run  # noqa: PLC0415
-    from bigsvd.source import open_source  # noqa: PLC0415
-
     request = Request.from_dict(plan.request | {"stage": None if stage is None else str(stage)})
     changed = replace(plan, request=request.to_dict(), cache_bytes=kept)
     return run(request, open_source(data), plan=changed, client=options["client"])

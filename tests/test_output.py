@@ -15,11 +15,10 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import output as output_module
 from bigsvd.errors import OutputBusyError, OutputExistsError, StorageError
 from bigsvd.factors import open_factors, scratch_path, seal
 from bigsvd.output import Output
-from bigsvd.scratch import Scratch
+from bigsvd.scratch import MARK, Scratch
 
 A = np.random.default_rng(5).standard_normal((40, 12))
 
@@ -41,7 +40,7 @@ def store(original: Path, tmp_path: Path) -> Path:
 def sealed(folder: Path, original: Path, values: float = 0.0) -> Scratch:
     """Scratch of an output at `folder` with a sealed copy of a store, marked by its first singular value."""
     scratch = Scratch(scratch_path(folder))
-    (scratch.path / output_module._MARK).mkdir(parents=True, exist_ok=True)
+    (scratch.path / MARK).mkdir(parents=True, exist_ok=True)
     shutil.copytree(original, scratch.path / "factors")
     if values:
         scratch.open("factors/s")[0] = values

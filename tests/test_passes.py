@@ -68,7 +68,7 @@ def no_caches(client: Client) -> Iterator[None]:
 def lane(place: Context, index: int) -> _Lane:
     panels = tuple(range(*place.plan.lanes[index]))
     return _Lane(
-        index, panels, "token", SPEC, place.plan, place.source, place.scratch, place.device, None, "topic"
+        index, panels, place.token, SPEC, place.plan, place.source, place.scratch, place.device, None, "topic"
     )
 
 

@@ -255,7 +255,7 @@ def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes
 def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:
     facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
     whole = make_plan(Request("d", 5), facts, Limits(4 * 10**9, 2))
-    tiled = make_plan(Request("d", 5), facts, Limits(5 * 10**8, 2))
+    tiled = make_plan(Request("d", 5), facts, Limits(55 * 10**7, 2))
     assert whole.reads_per_pass == 1
     assert tiled.reads_per_pass == 2
     assert "tiles of" in str(tiled)

@@ -22,6 +22,7 @@ from bigsvd.passes import PassResult, run_pass
 from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
+_FILLING = 1000  # a tag of random numbers that no pass's probes have
 _CORRECTS = 0.3
 _REACHES = 2.0
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
@@ -251,10 +252,9 @@ class KrylovRun:
         along = by.delta @ columns
         Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
         if not by.benign:
-            block = orthonormal_complement(
-                Z[:, :keep], self.subspace.K, self.context.plan.width, self.matrix.eps
-            )
-            self.block = block if block.shape[1] else self.block
+            step = orthonormal_complement(Z[:, :keep], self.subspace.K, keep, self.matrix.eps)
+            more = gaussian(self.seed, _FILLING, (Z.shape[0], keep - step.shape[1]))  # for what rounding hid
+            self.block = np.linalg.qr(np.concatenate([step, more], axis=1))[0]
             return
         columns = columns / by.ratio[:, None]
         if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass

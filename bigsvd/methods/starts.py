@@ -149,7 +149,7 @@ def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
     plan = matrix.context.plan
     rows = round(plan.sample_share * plan.rows)
     for attempt in range(_LOOKS):
-        by_line = matrix.transform.by_line and matrix.lines is None
+        by_line = matrix.transform.by_line and matrix.lines is None and not plan.transposed
         result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
         if result.moments.first is not None or not 0 < result.moments.peak < np.inf:
             return None
