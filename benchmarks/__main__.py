@@ -11,6 +11,7 @@ import click
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import memory as memory_suite
 from benchmarks import scaling as scaling_suite
+from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
 from benchmarks.data import SIZES, ensure_data
 from benchmarks.families import FAMILIES, SHAPES, problems
@@ -90,6 +91,10 @@ def peers(
     "--only", multiple=True, type=click.Choice([row.name for row in FAMILIES]), help="This family only."
 )
 @click.option(
+    "--method", "methods", multiple=True, type=click.Choice([row.name for row in CONTENDERS]),
+    help="This method only.",
+)  # fmt: skip
+@click.option(
     "--hapmap", type=click.Path(path_type=Path), help="Zarr array of allele counts, -1 where missing."
 )
 @click.option("--counts", type=click.Path(path_type=Path), help="Zarr array of counts, cells × genes.")
@@ -101,15 +106,18 @@ def passes(
     excess: float,
     max_passes: int,
     only: tuple[str, ...],
+    methods: tuple[str, ...],
     hapmap: Path | None,
     counts: Path | None,
 ) -> None:
-    """Passes to a given accuracy by family of matrices: bigsvd, plain block Krylov, Dask and scikit-learn."""
+    """Passes to a given accuracy by family of matrices: bigsvd and the methods of others."""
     chosen = problems(SHAPES[size], SEED, only, hapmap, counts)
-    results = run_passes(chosen, Targets(tol, excess, max_passes), _tell)
+    contenders = [row for row in CONTENDERS if not methods or row.name in methods]
+    results = run_passes(chosen, contenders, Targets(tol, excess, max_passes), _tell)
+    chosen_methods = "".join(f" --method {name}" for name in methods)
     given = "".join(f" --{name} PATH" for name, path in (("hapmap", hapmap), ("counts", counts)) if path)
     options = f"--tol {tol:g} --excess {excess:g} --max-passes {max_passes}"
-    _publish(results, out, "passes", size, f"{options}{_chosen(only)}{given}")
+    _publish(results, out, "passes", size, f"{options}{_chosen(only)}{chosen_methods}{given}")
 
 
 @main.command()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -24,6 +24,7 @@ from benchmarks.families import Problem, in_memory
 from benchmarks.peers import OVERSAMPLING, SEED, CountingStore
 
 MEMORY = "1GB"
+WINDOW_BLOCKS = 64
 _DASK_CHUNKS = 10
 
 
@@ -164,6 +165,80 @@ def block_krylov(task: Task, *, width: Callable[[int], int]) -> Iterator[Answer]
         Q = new[:, :room]
 
 
+def pcaone_windows(task: Task, *, width: Callable[[int], int]) -> Iterator[Answer]:
+    """PCAone's randomized SVD with windows (Li, Meisner & Albrechtsen 2023, Alg. 2), p = 1, 2, … epochs.
+
+    Up to six renew the basis within the pass, see `renew_in_windows`; the others, and always the last, are
+    plain, and the answer is the SVD of Qᵀ·B, B·Ω = Q·R, formed as R⁻ᵀ·Hᵀ from H = Bᵀ·B·Ω. From p = 7 that is
+    the published schedule, which answers no sooner. The long side is permuted, which is not counted.
+    """
+    rng = np.random.default_rng(SEED)
+    B = task.matrix if task.tall else task.matrix.T
+    B = B[rng.permutation(B.shape[0])]
+    N, k = B.shape[1], task.problem.k
+    omega = rng.standard_normal((N, min(N, width(k))))
+    sums = np.zeros((2, *omega.shape))
+    for epoch in count():
+        G = B @ omega.astype(np.float32)
+        H = (B.T @ G).astype(np.float64)
+        R = np.linalg.qr(G.astype(np.float64))[1]
+        _, s, Vt = np.linalg.svd(np.linalg.lstsq(R.T, H.T)[0], full_matrices=False)
+        yield Answer(epoch + 1.0, s[:k], Vt[:k])
+        if 2**epoch < WINDOW_BLOCKS:
+            omega = renew_in_windows(np.array_split(B, WINDOW_BLOCKS), omega, sums, epoch)
+        else:
+            omega = np.linalg.qr(H)[0]
+
+
+def window_ends(epoch: int) -> set[int]:
+    """After how many blocks the basis is renewed: windows of 2^(epoch+1), each half over the one before.
+
+    Before the first is full, the blocks read and the end of the last epoch renew it once.
+    """
+    half = 2**epoch
+    return set(range(2 * half, WINDOW_BLOCKS + 1, half)) | ({half // 2} if epoch else set())
+
+
+def renew_in_windows(
+    blocks: Sequence[np.ndarray], omega: np.ndarray, sums: np.ndarray, epoch: int
+) -> np.ndarray:
+    """One pass; Ω = qr(H) after each of `window_ends`, H = Σ AᵀA·Ω over the blocks A of the window.
+
+    `sums` (2, N, l) has H in two halves and is carried from epoch to epoch: summed with different Ω, whose
+    columns therefore keep their signs.
+    """
+    half, ends = 2**epoch, window_ends(epoch)
+    for done, block in enumerate(blocks, 1):
+        sums[(done - 1) // half % 2] += block.T @ (block @ omega.astype(np.float32))
+        if done in ends:
+            before, omega = omega, np.linalg.qr(sums.sum(axis=0))[0]
+            turned = np.abs(before - omega).sum(axis=0) > 2 * np.abs(before + omega).sum(axis=0)
+            omega = np.where(turned, -omega, omega)
+            sums[1 if done % (2 * half) else 0] = 0.0
+    return omega
+
+
+def dash_svd(task: Task, *, width: Callable[[int], int]) -> Iterator[Answer]:
+    """Dynamic shifts, dashSVD (Feng, Yu, Xie & Tang 2024, ACM Algorithm 1043), p = 0, 1, … power iterations.
+
+    Those are p+2 passes: Q = orth(BᵀΩ), Ω Gaussian; p times Q = the left singular vectors of BᵀB·Q − α·Q, in
+    one pass, where α moves half way to the least of its singular values if that is above α; the SVD of B·Q.
+    Without the accuracy control; LAPACK's SVD in place of eigSVD.
+    """
+    B = task.matrix if task.tall else task.matrix.T
+    (M, N), k = B.shape, task.problem.k
+    omega = np.random.default_rng(SEED).standard_normal((M, min(N, width(k))), dtype=np.float32)
+    Q = np.linalg.qr((B.T @ omega).astype(np.float64))[0]
+    alpha = 0.0
+    for iterations in count():
+        Y = B @ Q.astype(np.float32)
+        _, s, Wt = np.linalg.svd(Y.astype(np.float64), full_matrices=False)
+        yield Answer(iterations + 2.0, s[:k], Wt[:k] @ Q.T)
+        Q, S, _ = np.linalg.svd((B.T @ Y).astype(np.float64) - alpha * Q, full_matrices=False)
+        if S[-1] > alpha:
+            alpha = (alpha + float(S[-1])) / 2
+
+
 def _narrow(k: int) -> int:
     return k + OVERSAMPLING
 
@@ -179,6 +254,10 @@ _ROWS: tuple[tuple[str, str, str, Callable[..., Iterator[Answer]], dict[str, Any
     ("dask-k+10", "Dask svd_compressed l=k+10", "Dask", dask_compressed, {"width": _narrow}),
     ("dask-3k", "Dask svd_compressed l=3k", "Dask", dask_compressed, {"width": _wide}),
     ("sklearn", "scikit-learn randomized_svd", "scikit-learn", sklearn_randomized, {}),
+    ("pcaone-k+10", "PCAone windows l=k+10", "PCAone", pcaone_windows, {"width": _narrow}),
+    ("pcaone-3k", "PCAone windows l=3k", "PCAone", pcaone_windows, {"width": _wide}),
+    ("dashsvd-k+10", "dashSVD l=k+10", "dashSVD", dash_svd, {"width": _narrow}),
+    ("dashsvd-3k", "dashSVD l=3k", "dashSVD", dash_svd, {"width": _wide}),
 )
 CONTENDERS = tuple(
     Contender(name, label, family, partial(run, **options)) for name, label, family, run, options in _ROWS

@@ -6,14 +6,14 @@ is decomposed, B being that matrix with its short side across: M×N, M ≥ N.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders import CONTENDERS, MEMORY, Answer, Contender, Task
+from benchmarks.contenders import MEMORY, Answer, Contender, Task
 from benchmarks.data import THREADS
 from benchmarks.families import Problem, decomposed
 from benchmarks.machine import limited_to, provenance
@@ -118,11 +118,16 @@ def _first(judged: Iterable[Judgement], name: str, bound: float) -> float | None
     return next((point.passes for point in judged if getattr(point, name) <= bound), None)
 
 
-def run_passes(problems: Iterable[Problem], targets: Targets, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Every contender on every problem."""
+def run_passes(
+    problems: Iterable[Problem],
+    contenders: Sequence[Contender],
+    targets: Targets,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """These contenders on every problem."""
     measured_with = provenance()
     with limited_to(THREADS):
-        families = [_family(problem, targets, tell) for problem in problems]
+        families = [_family(problem, contenders, targets, tell) for problem in problems]
     return {
         **measured_with,
         "parameters": {**asdict(targets), "oversampling": OVERSAMPLING, "seed": SEED, "memory": MEMORY},
@@ -130,14 +135,16 @@ def run_passes(problems: Iterable[Problem], targets: Targets, tell: Callable[[st
     }
 
 
-def _family(problem: Problem, targets: Targets, tell: Callable[[str], None]) -> dict[str, Any]:
+def _family(
+    problem: Problem, contenders: Sequence[Contender], targets: Targets, tell: Callable[[str], None]
+) -> dict[str, Any]:
     matrix = decomposed(problem)
     k = problem.k
     reference = exact(matrix, k)
     task = Task(problem, matrix.astype(np.float32), targets.tol, targets.max_passes)
     del matrix
     rows = []
-    for contender in CONTENDERS:
+    for contender in contenders:
         judged = follow(contender, task, reference, targets)
         rows.append(_row(contender, judged, targets))
         tell(f"{problem.label}, {contender.label}: {judged[-1].passes:.2f} passes, {judged[-1].residual:.1e}")

@@ -19,6 +19,10 @@ _STYLES = {
     "dask-k+10": ("#e0a090", "s:"),
     "dask-3k": ("#c8553d", "s-"),
     "sklearn": ("#2f5d9e", "^-"),
+    "pcaone-k+10": ("#c3a5dd", "D:"),
+    "pcaone-3k": ("#7b4fa6", "D-"),
+    "dashsvd-k+10": ("#e3c271", "P:"),
+    "dashsvd-3k": ("#b8860b", "P-"),
 }
 _COLUMNS = 3
 _ACCURACY = (
@@ -117,7 +121,11 @@ def _method(results: dict[str, Any]) -> list[str]:
             "(bytes delivered, over bytes of the data). Dask's passes are chunk reads counted at the "
             "store (2 + 2·n_power_iter, iterator QR); scikit-learn's are 2 + 2·n_iter sweeps over the matrix "
             "in memory. The plain block Krylov iteration makes both products of a block in one pass, starts "
-            "from a Gaussian block and uses no sample; like bigsvd it has an answer after every pass. l is "
+            "from a Gaussian block and uses no sample; like bigsvd it has an answer after every pass. "
+            "PCAone's passes are its epochs, of which up to six renew the basis in windows, the last never; "
+            "that the matrix is permuted first is not counted, and it answers here before its seventh epoch, "
+            "as published it does not. dashSVD's are p + 2, both products of its p power iterations in one "
+            "pass each. l is "
             f"the width of a block: bigsvd chooses its own, scikit-learn's is k+{p['oversampling']}."
         ),
         "",

@@ -13,7 +13,19 @@ from click.testing import CliRunner
 from zarr.storage import MemoryStore
 
 from benchmarks.__main__ import main
-from benchmarks.contenders import CONTENDERS, Answer, Contender, Task, bigsvd_answer, bigsvd_krylov
+from benchmarks.contenders import (
+    CONTENDERS,
+    WINDOW_BLOCKS,
+    Answer,
+    Contender,
+    Task,
+    bigsvd_answer,
+    bigsvd_krylov,
+    dash_svd,
+    pcaone_windows,
+    renew_in_windows,
+    window_ends,
+)
 from benchmarks.families import (
     FAMILIES,
     HAPMAP_OPTIONS,
@@ -84,7 +96,7 @@ def test_ours_arrives_and_means_what_it_says(results: dict[str, Any]) -> None:
 
 
 def test_dask_and_scikit_learn_make_two_passes_and_two_an_iteration(results: dict[str, Any]) -> None:
-    for row in results["families"][0]["contenders"][3:]:
+    for row in results["families"][0]["contenders"][3:6]:
         counted = [point["passes"] for point in row["answers"]]
         assert counted == pytest.approx([2 * i + 2 for i in range(len(counted))])
 
@@ -130,6 +142,93 @@ def test_vectors_along_the_short_side_are_judged_whichever_way_the_matrix_lies()
             assert np.isfinite(judge(answers[-1], reference).residual)
 
 
+def task_of(matrix: np.ndarray, k: int) -> Task:
+    return Task(problem_of(matrix, k), matrix.astype(np.float32), 1e-2, 20)
+
+
+def narrow(k: int) -> int:
+    return k + 10
+
+
+def easy(sigma: np.ndarray, rows: int) -> np.ndarray:
+    rng = np.random.default_rng(6)
+    U, V = (np.linalg.qr(rng.standard_normal((length, sigma.size)))[0] for length in (rows, sigma.size))
+    return np.asarray((U * sigma) @ V.T)
+
+
+@pytest.mark.parametrize("contender", [pcaone_windows, dash_svd])
+def test_windows_and_shifts_reach_the_values_of_lapack(contender: Any) -> None:
+    A = easy(0.8 ** np.arange(60.0), 500)
+    for matrix in (A, A.T):
+        *_, answer = islice(contender(task_of(matrix, 5), width=narrow), 8)
+        np.testing.assert_allclose(answer.sigma, np.linalg.svd(matrix, compute_uv=False)[:5], rtol=1e-5)
+        assert judge(answer, exact(matrix, 5)).residual < 1e-4
+
+
+def test_the_basis_is_renewed_at_half_of_windows_that_double() -> None:
+    assert window_ends(0) == set(range(2, 65))
+    assert window_ends(1) == {1, *range(4, 65, 2)}
+    assert window_ends(4) == {8, 32, 48, 64}
+    assert window_ends(5) == {16, 64}
+
+
+def test_the_last_window_is_the_whole_pass_and_joins_what_the_one_before_left() -> None:
+    A = easy(0.9 ** np.arange(30.0), 640)
+    rng = np.random.default_rng(7)
+    omega, left = rng.standard_normal((30, 8)), 1e-3 * rng.standard_normal((30, 8))
+    sums = np.stack([np.zeros_like(left), left])
+    found = renew_in_windows(np.array_split(A, WINDOW_BLOCKS), omega, sums, 5)
+    start, rest = A[:160], A[160:]
+    H = start.T @ (start @ omega.astype(np.float32))
+    middle = np.linalg.qr(H + left)[0]
+    expected = np.linalg.qr(H + rest.T @ (rest @ middle))[0]
+    np.testing.assert_allclose(np.abs(np.sum(found * expected, axis=0)), 1.0, atol=1e-6)
+
+
+class Counted(np.ndarray):
+    """Adds up the entries of what is multiplied."""
+
+    entries = 0
+
+    def __matmul__(self, other: Any) -> Any:
+        Counted.entries += self.size
+        return np.asarray(self) @ np.asarray(other)
+
+
+def products(contender: Any) -> list[tuple[float, float]]:
+    """Passes of each answer, and the products with the whole matrix that were made up to it."""
+    A = easy(0.9 ** np.arange(30.0), 640)
+    task = Task(problem_of(A, 3), A.astype(np.float32).view(Counted), 1e-2, 20)
+    Counted.entries = 0
+    answers = islice(contender(task, width=narrow), 9)
+    return [(answer.passes, Counted.entries / A.size) for answer in answers]
+
+
+def test_passes_are_the_products_made_two_at_a_time() -> None:
+    # dashSVD's first and last pass have one product; an answer of PCAone's ends with a plain pass, its own,
+    # and up to six epochs in windows, which the next answers share, go before it
+    assert products(dash_svd) == [(p, 2 * p - 2) for p in range(2, 11)]
+    assert products(pcaone_windows) == [(p, 2 * p + 2 * min(p - 1, 6)) for p in range(1, 10)]
+
+
+def residual_of(A: np.ndarray, Q: np.ndarray, iterations: int) -> float:
+    """Of the leading four after so many power iterations from Q, without windows or shifts."""
+    for _ in range(iterations):
+        Q = np.linalg.qr(A.T @ (A @ Q))[0]
+    _, s, Wt = np.linalg.svd(A @ Q, full_matrices=False)
+    return judge(Answer(1.0, s[:4], Wt[:4] @ Q.T), exact(A, 4)).residual
+
+
+def test_shifts_are_ahead_of_power_iteration_and_windows_at_first() -> None:
+    A = easy(np.arange(1.0, 101.0) ** -0.5, 6400)
+    task, reference = task_of(A, 4), exact(A, 4)
+    start = np.linalg.qr(np.random.default_rng(8).standard_normal((100, 14)))[0]
+    *_, shifted = islice(dash_svd(task, width=narrow), 7)
+    assert judge(shifted, reference).residual < residual_of(A, start, 7) / 2
+    *_, windowed = islice(pcaone_windows(task, width=narrow), 2)
+    assert judge(windowed, reference).residual < residual_of(A, start, 2)
+
+
 def test_our_answers_are_those_of_runs_of_their_own(tmp_path: Path) -> None:
     problem = make_problem(FAMILIES[-1], SMALL, 0)
     task = Task(problem, decomposed(problem).astype(np.float32), 1e-6, 8)
@@ -164,6 +263,7 @@ def test_given_genotypes_are_filled_centred_and_scaled_as_bigsvd_does(tmp_path: 
     ended = CliRunner().invoke(
         main,
         ["passes", "--size", "tiny", "--only", "fast-decay", "--max-passes", "2", "--tol", "0.5",
+         "--method", "dashsvd-3k", "--method", "bigsvd",
          "--hapmap", str(tmp_path / "g.zarr"), "--counts", str(tmp_path / "g.zarr"), "--out", str(tmp_path)],
     )  # fmt: skip
     assert ended.exit_code == 0, ended.output
@@ -171,6 +271,7 @@ def test_given_genotypes_are_filled_centred_and_scaled_as_bigsvd_does(tmp_path: 
     assert str(tmp_path) not in text
     family = json.loads(text)["families"][1]
     assert (family["name"], family["shape"], family["options"]) == ("hapmap", [60, 300], HAPMAP_OPTIONS)
+    assert [row["name"] for row in family["contenders"]] == ["bigsvd", "dashsvd-3k"]
     last = family["contenders"][0]["answers"][-1]
     assert last["residual"] == pytest.approx(last["claimed"], rel=1e-3)
 
