@@ -34,7 +34,7 @@ from zarr.core.metadata import ArrayV2Metadata
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
-from bigsvd.errors import BigsvdError, ChunkCorruptError
+from bigsvd.errors import BigsvdError, ChunkCorruptError, first_line
 
 _METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CRC_BYTES = 4
@@ -242,8 +242,7 @@ class ChunkReader:
             except MemoryError:
                 raise
             except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
-                detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                text = f"chunk {key} of {self._name} cannot be decoded ({detail})"
+                text = f"chunk {key} of {self._name} cannot be decoded ({first_line(error)})"
                 raise ChunkCorruptError(text, "restore that chunk") from error
 
     def _put_shard(

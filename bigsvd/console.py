@@ -38,8 +38,15 @@ class Console:
             self._stream.flush()
 
     def _on_plan(self, event: dict[str, Any]) -> None:
+        plan = event["plan"]
         if event["resumed"]:
             self.say("resuming from scratch with the plan stored there")
+        rates = "measured" if plan.rates["measured"] else "nominal"
+        self.say(
+            f"plan     {plan.method}, about {plan.expected_passes:.2f} passes over "
+            f"{human_bytes(plan.bytes_per_pass)}, {plan.seconds:.2g} s at {rates} rates, "
+            f"at most {human_bytes(plan.memory_bytes)}"
+        )
 
     def _on_sample(self, event: dict[str, Any]) -> None:
         self.say(f"sample   {event['rows']:,} rows for a warm start")

@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, in one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class BigsvdError(Exception):
     """A failure with a code, a message and a remedy; survives pickling across Dask workers."""
 

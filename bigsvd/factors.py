@@ -25,7 +25,7 @@ from zarr.storage import LocalStore
 from bigsvd import rank, reconstruct
 from bigsvd.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.chunks import GuardStore
-from bigsvd.errors import FactorStoreError, RankError, RequestError
+from bigsvd.errors import FactorStoreError, RankError, RequestError, first_line
 from bigsvd.scratch import Scratch, storage_errors
 
 FORMAT_VERSION = 1
@@ -270,8 +270,9 @@ def open_factors(path: str | Path) -> Factors:
     except FactorStoreError:
         raise
     except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FactorStoreError(f"{path} is damaged ({detail})", "restore it or compute it again") from error
+        raise FactorStoreError(
+            f"{path} is damaged ({first_line(error)})", "restore it or compute it again"
+        ) from error
 
 
 def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:

@@ -139,8 +139,8 @@ def _candidates(
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
     if method != "krylov":  # the other methods need whole rows
         return
-    by_line = request.center or request.scale or request.missing == "mean"
-    tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=3 if transposed and by_line else 2)
+    reads = 3 if transposed and request.by_line else 2
+    tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=reads)
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(-(-N // unit_cols) // 2):
             yield replace(tiled, tile_cols=units * unit_cols, max_width=max_width)
@@ -228,10 +228,9 @@ def slab_rows(cols: int, dtype: str, *, by_line: bool) -> int:
 
 def _slab_memory(request: Request, layout: Layout, dtype: str) -> int:
     """The slab in the precision of the products; where it is centred, in float64 first, with temporaries."""
-    by_line = request.center or request.scale or request.missing == "mean"
-    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=by_line))
+    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=request.by_line))
     wide = np.dtype(dtype).itemsize
-    extra = 24 if by_line or request.missing != "none" else 0
+    extra = 24 if request.by_line or request.missing != "none" else 0
     return rows * layout.tile_cols * (2 * wide + extra)
 
 

@@ -21,31 +21,32 @@ import numpy as np
 from bigsvd.errors import BigsvdError, PlanError, RankError
 from bigsvd.layout import PROBES, SAMPLE_BLOCKS, Layout, Limits, choose_layout, memory_terms, refusal
 from bigsvd.rates import NOMINAL, Rates
-from bigsvd.request import METHODS, Request
+from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
 
 PLAN_VERSION = 2
 DEFAULT_MAX_PASSES = 20
+# The sample, measured on the families of `benchmarks passes`: more of it, or more rows, saved no pass.
 _SAMPLE_SHARE = 0.1
-_SAMPLE_LANES = 4
+_LARGEST_SAMPLE_SHARE = 1 / 3
 _SAMPLE_ROWS_A_COLUMN = 160
-_MOST_SAMPLE = 3
-_MIN_SAMPLE_PANELS = 8
-_LEAST_SAMPLE = 4
-_GRAM_BUDGET = 0.3
-_CACHE_SHARE = 0.95
-_DENSE_FLOPS_PER_SECOND = 1e10
+_SAMPLE_LANES = 4
+_PANELS_WORTH_SAMPLING = 8
+_LEAST_SAMPLE_PANELS = 4
+_GRAM_BUDGET = 0.3  # of memory that Gram matrices may take for `auto` to choose them
+_CACHE_SHARE = 0.95  # of memory that is left
+_DENSE_FLOPS_PER_SECOND = 1e10  # of an eigendecomposition
 _MOST_LANES_A_CORE = 4
-_WAITING = 2.5
-_READ_BOUND = 1.1
+_IO_BOUND_RATIO = 2.5  # of wall to processor time of a read, from which lanes are added
+_WIDTH_MATTERS_RATIO = 1.1  # of a pass with the wide block to one with the narrow
 # Seconds that a run takes besides its passes, and a pass besides its panels, and what checksums, sums and
 # two threads sharing one memory add to reading and multiplying; measured on two cores.
 _RUN_SECONDS = 1.0
 _PASS_SECONDS = 0.15
 _CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
-_CONTRACTION = 20.0
+_GAIN_A_PASS = 20.0  # of the residual, where the sample resembles the data
 _USUAL_TOL = 1e-2
 # Products with the sample for each correction.
 CORRECTION_TERMS = 2
@@ -69,7 +70,7 @@ class Plan:
         width, narrow, max_width: columns of one block at most (l), of the first where the sample shows that
             fewer serve, and of all blocks held at once (L).
         compute_dtype: precision of the panel products; their sums are float64.
-        expected_passes: passes over B, sample included, at which the default tolerance is usual.
+        expected_passes: passes over B, sample included, at which the tolerance asked for is usual.
         rates: what reading and multiplying were taken to cost, see `Rates`.
         predicted_seconds: of the warm start, the passes and the rest, at these rates.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
@@ -281,9 +282,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     k = layout.k
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
     expected = min(expected, max_passes + share)
-    streamed_width = (
-        k if method in ("tall_skinny", "compressed") else math.ceil(expected) * layout.width + PROBES
-    )
+    streamed_width = k if method in DASK_METHODS else math.ceil(expected) * layout.width + PROBES
     output = k * (m + n) * itemsize + 8 * k
     return Plan(
         request=request.to_dict(),
@@ -355,7 +354,7 @@ class Cost:
     def lanes_a_core(self) -> int:
         """Lanes at a time for each core: more where a reader mostly waits for its storage."""
         waiting = self.rates.read_seconds / max(self.rates.read_cpu_seconds, 1e-15)
-        return max(1, min(_MOST_LANES_A_CORE, int(waiting) if waiting >= _WAITING else 1))
+        return max(1, min(_MOST_LANES_A_CORE, int(waiting) if waiting >= _IO_BOUND_RATIO else 1))
 
     def of_pass(
         self, layout: Layout, lanes: int, columns: int, share: float = 1.0, kept: float = 0.0
@@ -376,7 +375,7 @@ class Cost:
     def products_matter(self, layout: Layout, lanes: int) -> bool:
         """Whether a pass with the narrow block takes noticeably less than one with the wide."""
         wide, narrow = (self.of_pass(layout, lanes, columns) for columns in (layout.width, layout.narrow))
-        return layout.narrow < layout.width and wide > _READ_BOUND * narrow
+        return layout.narrow < layout.width and wide > _WIDTH_MATTERS_RATIO * narrow
 
     def keeping_pays(self, layout: Layout, passes: float) -> bool:
         """Whether a panel in new memory costs less than reading it again in the passes after the first."""
@@ -451,21 +450,21 @@ def dask_reads(method: str, request: Request) -> float:
 
 def _expected_passes(method: str, request: Request, layout: Layout, share: float) -> float:
     """Passes at which the tolerance is usual, with a sample of `share` of the rows or 0 without one."""
-    if method in ("tall_skinny", "compressed"):
+    if method in DASK_METHODS:
         return 2.0 + dask_reads(method, request)  # a pass before for statistics, one after to certify
     first = 1.0 if request.missing == "mean" and not layout.transposed else 0.0
     if method == "gram":
         return 2.0 + first
     if layout.width >= layout.N:
         return 1.0 + first
-    further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_CONTRACTION)))
+    further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_GAIN_A_PASS)))
     if request.warm_start is not None:
         return first + 1.0 + further
     return first + further + (2.0 + share if share else 4.0)
 
 
 def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
-    """Even runs of panels; two a thread, more for long passes, fewer where partial sums are large."""
+    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread."""
     panels = -(-layout.M // layout.panel_rows)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
@@ -492,13 +491,13 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     rows, not on their share. No more than a tenth where that cannot be kept: it is gone over several times.
     """
     panels = -(-layout.M // layout.panel_rows)
-    if panels < _MIN_SAMPLE_PANELS or layout.tiled or layout.width >= layout.N:
+    if panels < _PANELS_WORTH_SAMPLING or layout.tiled or layout.width >= layout.N:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
     kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
     enough = -(-_SAMPLE_ROWS_A_COLUMN * layout.narrow // layout.panel_rows)
-    wanted = max(math.ceil(_SAMPLE_SHARE * panels), min(enough, panels // _MOST_SAMPLE))
-    least = max(math.ceil(_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE, panels // 2))
+    wanted = max(math.ceil(_SAMPLE_SHARE * panels), min(enough, int(_LARGEST_SAMPLE_SHARE * panels)))
+    least = max(math.ceil(_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE_PANELS, panels // 2))
     count = max(least, min(wanted, kept))
     edges = [panels * i // count for i in range(count + 1)]
     random = np.random.default_rng([request.seed, 1])

@@ -20,6 +20,7 @@ Method = Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
 Missing = Literal["none", "mean", "zero"]
 
 METHODS = ("auto", "krylov", "gram", "tall_skinny", "compressed")
+DASK_METHODS = ("tall_skinny", "compressed")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "stop": ("residual", "error"),
     "method": METHODS,
@@ -169,10 +170,12 @@ class Request:
             raise RequestError(
                 "max_passes=1, but method='gram' makes 2 passes", "allow 2, or use method='krylov'"
             )
-        if self.method in ("tall_skinny", "compressed"):
+        if self.method in DASK_METHODS:
             self._check_no_iteration()
-        if self.method in ("tall_skinny", "compressed") and self.k == "auto":
-            raise RequestError(f"method={self.method!r} needs a number k", "give k, or use method='krylov'")
+            if self.k == "auto":
+                raise RequestError(
+                    f"method={self.method!r} needs a number k", "give k, or use method='krylov'"
+                )
 
     def _check_no_iteration(self) -> None:
         """Dask's methods have no passes to stop between."""
@@ -206,6 +209,11 @@ class Request:
         if values.get("missing_value") in ("nan", "inf", "-inf"):
             values["missing_value"] = float(values["missing_value"])
         return cls(**values)
+
+    @property
+    def by_line(self) -> bool:
+        """Whether entries are shifted or scaled by the mean or deviation of their column."""
+        return self.center or self.scale or self.missing == "mean"
 
     def problem(self) -> str:
         """JSON of the fields that fix the mathematics, and so decide whether scratch may be continued."""

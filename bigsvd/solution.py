@@ -16,7 +16,7 @@ from bigsvd.methods.result import Triplets
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context
 from bigsvd.planning import Plan
-from bigsvd.request import Request
+from bigsvd.request import DASK_METHODS, Request
 from bigsvd.source import SourceFacts
 
 
@@ -138,7 +138,7 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
     costs = matrix.costs
     every = [*matrix.sample_costs, *costs]
     by_dask = 0.0
-    if plan.method in ("tall_skinny", "compressed"):
+    if plan.method in DASK_METHODS:
         by_dask = (solution.passes - len(costs)) * plan.bytes_per_pass
     read, cached = sum(c.bytes_read for c in every), sum(c.cached_bytes for c in every)
     return {

@@ -54,7 +54,8 @@ from bigsvd.source import Source, SourceFacts, open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
-_WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes half a second
+_WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
+_WORKER_SHARE = 0.6
 _COARSEST = 0.5  # a residual above which a vector says nothing
 
 
@@ -67,7 +68,10 @@ def _never() -> bool:
 
 
 def limits_for(request: Request, client: Client | None = None) -> tuple[Limits, Device]:
-    """What this machine, or the smallest worker of a cluster, allows; by default half its free memory."""
+    """What this machine or the smallest worker of a cluster allows.
+
+    By default half of the free memory, or six tenths of a worker's limit, the rest being for its own growth.
+    """
     device, _ = choose_device(request.device)
     if client is None:
         threads = (
@@ -80,7 +84,7 @@ def limits_for(request: Request, client: Client | None = None) -> tuple[Limits, 
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     threads = min(worker["nthreads"] for worker in workers)
     share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in workers)
-    return Limits(request.memory or int(share * 0.6), threads, device.name), device
+    return Limits(request.memory or int(share * _WORKER_SHARE), threads, device.name), device
 
 
 def svd(
@@ -146,7 +150,11 @@ def svd(
 
 
 def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, **options: Any) -> Plan:
-    """The plan that `svd` would follow with the same arguments; reads metadata only."""
+    """The plan for these arguments at nominal rates, from metadata alone.
+
+    `svd` measures its rates before a long run, and may then choose another method, block width or number of
+    lanes; a saved plan runs as it stands.
+    """
     client = options.pop("client", None)
     options.pop("progress", None)
     opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))

@@ -36,6 +36,7 @@ from bigsvd.errors import (
     ShapeError,
     SourceError,
     StorageError,
+    first_line,
 )
 
 _RETRIES = 3
@@ -240,9 +241,8 @@ class ZarrSource(Source):
             try:
                 self._array[i * height : (i + 1) * height, j * width : (j + 1) * width]
             except Exception as chunk_error:  # noqa: BLE001 - whatever a codec raises is the evidence
-                detail = str(chunk_error).strip().splitlines() or [type(chunk_error).__name__]
                 return ChunkCorruptError(
-                    f"chunk {key} of {self.facts.name} cannot be decoded ({detail[0]})",
+                    f"chunk {key} of {self.facts.name} cannot be decoded ({first_line(chunk_error)})",
                     "restore that chunk",
                 )
         return ChunkCorruptError(
@@ -408,9 +408,8 @@ def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
             ) from error
         if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
             raise SourceError(f"{name} holds no Zarr array", "check the path") from error
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MetadataError(
-            f"the Zarr metadata of {name} cannot be read ({detail})",
+            f"the Zarr metadata of {name} cannot be read ({first_line(error)})",
             "repair its zarr.json, or .zarray in format 2",
         ) from error
 

@@ -13,6 +13,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.console import Console
 
+PLAN = bigsvd.plan(np.zeros((50, 20)), 3)
 PASS = {"event": "pass", "name": "pass-000", "total_bytes": 4000, "resumed_lanes": 0}
 READ = {"event": "read", "bytes": 1000}
 END = {"event": "pass-end", "name": "pass-000", "total_bytes": 4000}
@@ -92,12 +93,17 @@ def test_the_certificate_follows_the_pass(changes: dict[str, Any], expected: str
 def test_resuming_and_sampling_are_told() -> None:
     text = shown(
         io.StringIO(),
-        {"event": "plan", "plan": None, "resumed": True},
+        {"event": "plan", "plan": PLAN, "resumed": True},
         {"event": "sample", "rows": 12345},
     )
     assert "resuming from scratch" in text
     assert "12,345 rows" in text
-    assert shown(io.StringIO(), {"event": "plan", "plan": None, "resumed": False}) == ""
+
+
+def test_what_a_run_will_cost_is_told_before_it_starts() -> None:
+    text = shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False})
+    assert f"{PLAN.method}, about {PLAN.expected_passes:.2f} passes over 8.0 kB" in text
+    assert "nominal rates" in text
 
 
 def test_quiet_is_quiet() -> None:
@@ -133,5 +139,6 @@ def test_a_real_run_is_told_from_its_passes_to_its_certificate(client: Client) -
     values = np.random.default_rng(0).standard_normal((50, 20))
     bigsvd.svd(values, 3, client=client, progress=Console(stream))
     lines = stream.getvalue().splitlines()
-    assert lines[0].startswith("krylov-float64-000 [####")
+    assert lines[0].startswith("plan     krylov, about ")
+    assert lines[1].startswith("krylov-float64-000 [####")
     assert lines[-1].endswith("k=3: reached")

@@ -57,6 +57,7 @@ LAYERS = (
 OWNERS: dict[str, frozenset[str]] = {
     "cupy": frozenset({"device"}),
     "zarr": frozenset({"chunks", "source", "factors", "reconstruct", "scratch", "demo"}),
+    "numcodecs": frozenset({"chunks"}),
     "dask": frozenset({"methods.tall_skinny", "methods.compressed", "methods.statistics", "reconstruct"}),
     "distributed": frozenset({"passes", "solve", "verify", "cli"}),
     "click": frozenset({"cli"}),

@@ -40,7 +40,7 @@ class Gram:
         """Nothing: there is no Y."""
 
     def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Add slabᵀ·slab, in float64; slabs are whole rows."""
+        """Add slabᵀ·slab to float64 sums; slabs are whole rows."""
         del y, rows, cols
         self._total += slab.T @ slab
 

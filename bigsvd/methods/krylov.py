@@ -23,8 +23,8 @@ from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
 _FILLING = 1000  # a tag of random numbers that no pass's probes have
-_CORRECTS = 0.3
-_REACHES = 2.0
+_CORRECTION_FAILED = 0.3  # of the residual left after a correction, from which there is no other
+_CORRECTION_SLACK = 2.0  # by which ρ² may exceed the tolerance
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
@@ -57,7 +57,7 @@ class Product:
         return slab @ self._block[cols, :]
 
     def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Add Yᵀ·B of a slab, in float64; as its transpose, which BLAS finds easier than BᵀY."""
+        """Add Yᵀ·B of a slab to float64 sums; as the transpose, which BLAS finds easier than BᵀY."""
         del rows
         if y is not None:
             self._total[:, cols] += y.T @ slab
@@ -299,10 +299,10 @@ class KrylovRun:
             return None
         worst = float(np.max(ritz.residuals[:k]))
         before, self._before_correction = self._before_correction, None
-        failed = before is not None and worst > _CORRECTS * before
+        failed = before is not None and worst > _CORRECTION_FAILED * before
         beyond = ritz.theta[min(self.context.plan.narrow, ritz.theta.size - 1)]
         flat = beyond > EASY * ritz.theta[k - 1]
-        if failed or flat or not worst**2 <= _REACHES * tol:
+        if failed or flat or not worst**2 <= _CORRECTION_SLACK * tol:
             self.sample = None if failed else self.sample
             return None
         count = min(k + BEYOND, ritz.residuals.size)
