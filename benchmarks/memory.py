@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import zarr
 
 from benchmarks.data import THREADS
@@ -171,7 +170,7 @@ def _budget_bytes(store: Store, budget: Budget) -> int:
 
 
 def _row(store: Store, budget: Budget, figures: dict[str, Any]) -> dict[str, Any]:
-    """A run with what it was given; `ratio` is peak memory beyond imports over the plan's bound."""
+    """A run with what it was given; `ratio` is peak memory beyond the idle cluster over the plan's bound."""
     row = {
         **asdict(store),
         "budget": budget.label,
@@ -181,7 +180,7 @@ def _row(store: Store, budget: Budget, figures: dict[str, Any]) -> dict[str, Any
     }
     if figures["status"] != "done":
         return row
-    peak = figures["peak_rss_bytes"] - figures["imported_bytes"]
+    peak = figures["peak_rss_bytes"] - figures["idle_bytes"]
     ratio = peak / figures["planned_bytes"]
     return row | {"peak_memory_bytes": peak, "ratio": ratio, "half_used": ratio >= 0.5}
 
@@ -194,7 +193,6 @@ def run_child(figures: Path, arguments: list[str]) -> None:
     """In the fresh process: run the command, leave its figures."""
     for module in _IMPORTS:
         import_module(module)
-    imported = int(psutil.Process().memory_info().rss)
     said = StringIO()
     try:
         with redirect_stdout(said):
@@ -205,7 +203,7 @@ def run_child(figures: Path, arguments: list[str]) -> None:
     peak = peak_rss_bytes()
     info = json.loads(said.getvalue())
     values = {
-        "imported_bytes": imported,
+        "idle_bytes": info["baseline_memory_bytes"],
         "peak_rss_bytes": peak,
         "own_peak_bytes": info["peak_memory_bytes"] - info["baseline_memory_bytes"],
         "planned_bytes": info["planned_memory_bytes"],

@@ -341,9 +341,9 @@ def run_lane(lane: _Lane) -> dict[str, Any]:
     ):  # Dask runs a lane again whose worker was lost before it could report
         return done
     return_large_buffers(lane.plan.budget_bytes)
-    cache = cache_of(
-        lane.token, lane.plan.cache_bytes, lane.plan.request.get("stage"), max(1, lane.plan.threads)
-    )
+    plan = lane.plan
+    stage = plan.request.get("stage") if plan.keeps_panels else None
+    cache = cache_of(lane.token, plan.cache_bytes, stage, plan.threads)
     with cache.turns, one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _LaneRun(lane, cache).run()
 
@@ -507,6 +507,7 @@ class _LaneRun:
             crc = sweep_crc
         parts = [self.device.to_host(y.pop(piece.start)) for piece in pieces if piece.start in y]
         if parts:
+            self._check_current()
             self.operator.finish_panel(np.concatenate(parts), slice(start, stop))
         return crc
 

@@ -63,7 +63,8 @@ class Request:
         out: path of the factor store to publish.
         tol: bound on the worst relative residual (``stop="residual"``) or on the excess of the relative
             reconstruction error over the best possible (``stop="error"``).
-        memory: bytes that this machine's part of the run may hold, beyond the bare interpreter.
+        memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
+            idle cluster.
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
         deadline: seconds after which no further pass is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).

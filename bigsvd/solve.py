@@ -119,7 +119,7 @@ def svd(
         stop: "residual" or "error", see `tol`.
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
-        memory: bytes, or "1GB": what the run may hold beyond the bare interpreter.
+        memory: bytes, or "1GB": what the run may hold beyond the interpreter and its idle cluster.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
         client: a Dask client; without one a cluster is embedded in this process.
         max_passes: most passes over the data, the sample not counted; 20 where it is None.
@@ -304,6 +304,7 @@ class _Run:
         self.errors: list[float] = []
         self.worsts: list[float] = []
         self.residuals = np.zeros(0)
+        self.restarted = False
         self._resolution = request.tol if request.stop == "residual" else _COARSEST
 
     def solve(self) -> Solution:
@@ -361,6 +362,7 @@ class _Run:
             run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
             if self._needs_float64(answer, exhausted=run.exhausted):
                 run.restart_in_float64()
+                self.restarted = True
                 self.errors.clear()
                 self.residuals = np.zeros(0)
                 continue
@@ -472,8 +474,8 @@ class _Run:
         share = theta / self.matrix.norm_squared
         best = np.sqrt(max(0.0, 1.0 - float(np.sum(share * (1 + np.minimum(residuals, 1e6))))))
         bound = error - float(best)
-        if not self.errors:
-            return bound
+        if not self.errors:  # after a restart the basis is that of before, whose values may all be too small
+            return None if self.restarted else bound
         return min(bound, max(0.0, self.errors[-1] - error))
 
     def _needs_float64(self, answer: _Answer, *, exhausted: bool) -> bool:

@@ -65,8 +65,8 @@ def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
     """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
     u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
-    Gram matrix resolves, Y is orthonormalised by TSQR instead, and if the tolerance needs more than that, by
-    `_graded`.
+    Gram matrix resolves, Y is orthonormalised by TSQR instead, and where it is rounding of BᵀB that keeps a
+    residual above the tolerance, by `_graded`.
     """
     matrix, space = run.matrix, run.subspace
     ritz = space.ritz(0)
@@ -79,7 +79,7 @@ def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
     solid[0] = True
     residuals = _ritz_residuals(run, sigma[solid][:k], Wt[solid][:k].T)
     rounding = 100 * matrix.eps * (sigma[0] / sigma[solid][:k]) ** 2
-    if np.any((residuals > tol) & (rounding > tol)):
+    if np.any((residuals > tol) & (residuals <= rounding)):
         return _graded(run, sigma[solid], Wt[solid].T, k)
     return _ritz_triplets(run, sigma, Wt.T, k)
 
