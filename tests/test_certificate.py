@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from distributed import Client
 
 import bigsvd
+from bigsvd import solve
 from bigsvd.certificate import angle_bounds, relative_error, sigma_bounds
-from tests.spectra import FAMILIES
+from tests.spectra import FAMILIES, with_values
 
 K = 12
 SHAPES = [(240, 70), (70, 240), (181, 97)]
@@ -88,6 +91,56 @@ def test_stop_error_reaches_the_best_reconstruction_with_fewer_passes(client: Cl
     assert factors.certificate.converged
     assert 0 <= factors.certificate.relative_error - best <= 1e-3
     assert factors.provenance["costs"]["passes"] < residual.provenance["costs"]["passes"]
+
+
+def test_an_excess_is_not_judged_by_the_gain_of_a_change_to_float64(client: Client) -> None:
+    sigma = np.append(1.0, 6.6e-4 * np.arange(1, 500) ** -0.03)
+    A = with_values(np.random.default_rng(1), sigma, 600, 500).astype(np.float32)
+    k, tol = 20, 1e-5
+    factors = bigsvd.svd(A, k, client=client, method="krylov", stop="error", tol=tol)
+    s = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+    left = A - (np.asarray(factors.U[:], dtype=np.float64) * factors.s) @ factors.Vt[:]
+    excess = np.linalg.norm(left) / np.linalg.norm(s) - np.sqrt(np.sum(s[k:] ** 2) / np.sum(s**2))
+    assert factors.certificate.converged
+    assert excess <= tol
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("dtype", "tail"), [("float32", 2e-4), ("float64", 1e-8)])
+@pytest.mark.parametrize("options", [{"missing": "mean"}, {"center": True}], ids=str)
+def test_directions_that_rounding_hides_from_the_first_block_are_found(
+    client: Client, options: dict[str, Any], dtype: str, tail: float
+) -> None:
+    """The first block is a power step here, which takes them below the rounding of the leading ones."""
+    rng, k = np.random.default_rng(1), 20
+    sigma = np.append([1, 0.9, 0.8, 0.7, 0.6], np.linspace(tail, tail / 2, 100))
+    A = 100 * with_values(rng, sigma, 400, 150)
+    A = (A + 5 * A.std() * rng.choice([-1, 1], 150) * ("center" in options)).astype(dtype)
+    factors = bigsvd.svd(A, k, client=client, method="krylov", **options)
+    B = A.astype(np.float64)
+    s = np.linalg.svd(B - B.mean(axis=0) * ("center" in options), compute_uv=False)[:k]
+    assert factors.k == k
+    assert not factors.certificate.converged or np.max(np.abs(factors.s / s - 1)) <= 1e-2
+
+
+def test_fewer_values_than_k_are_no_convergence(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    A = with_values(np.random.default_rng(2), 0.9 ** np.arange(60), 200, 60)
+    _, s, Vt = np.linalg.svd(A, full_matrices=False)
+    near = Vt[:3].T + 1e-4 * np.random.default_rng(3).standard_normal((60, 3))
+    monkeypatch.setattr(solve, "gaussian_block", lambda *_: np.linalg.qr(near)[0])
+    for stop in ("residual", "error"):
+        factors = bigsvd.svd(A, 5, client=client, method="krylov", stop=stop)
+        assert factors.k == 5
+        np.testing.assert_allclose(factors.s, s[:5], rtol=1e-2)
+
+
+@pytest.mark.parametrize("rule", [{"energy": 0.99}, {"error": 0.01}], ids=str)
+def test_an_automatic_rank_cut_short_by_the_number_of_passes_says_so(
+    client: Client, rule: dict[str, Any]
+) -> None:
+    A = np.random.default_rng(3).standard_normal((900, 300))
+    with pytest.warns(UserWarning, match="stopped after 1 passes, the most allowed"):
+        bigsvd.svd(A, "auto", client=client, method="krylov", max_passes=1, **rule)
 
 
 def test_audit_estimates_the_missing_energy_it_did_not_use(client: Client) -> None:

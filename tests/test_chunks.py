@@ -10,11 +10,11 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from numcodecs import LZ4, Delta
+from numcodecs import LZ4, Blosc, Delta, GZip, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from bigsvd.chunks import ChunkReader, GuardStore, Workspace
+from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Workspace
 from bigsvd.errors import ChunkCorruptError
 from bigsvd.source import open_source
 
@@ -106,6 +106,44 @@ def test_a_bad_chunk_is_named(tmp_path: Path, name: str, damage: str) -> None:
     key.write_bytes(changes[damage])
     with pytest.raises(ChunkCorruptError, match="c/0/0"):
         reader(LocalStore(tmp_path / "a")).read(slice(0, 57), slice(0, 43), np.empty_like(A), Workspace())
+
+
+@pytest.mark.parametrize("size", [2, 8, 15, 16, 100])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("zstd", Zstd()), ("blosc", Blosc()), ("gzip", GZip())], ids=["zstd", "blosc", "gzip"]
+)
+def test_a_chunk_a_few_bytes_short_is_refused(tmp_path: Path, name: str, codec: Any, size: int) -> None:
+    values = np.arange(size, dtype=np.uint8)[None]
+    zarr.create_array(tmp_path, data=values, chunks=(1, size), **V3[name])
+    source = open_source(tmp_path)
+    assert source.facts.reader == "direct"
+    for lacking in range(1, min(size, 16)):
+        (tmp_path / "c/0/0").write_bytes(bytes(codec.encode(values[0, lacking:].copy())))
+        with pytest.raises(ChunkCorruptError, match="c/0/0"):
+            source.read(slice(0, 1), slice(0, size))
+
+
+@pytest.mark.parametrize("end", [[mark] for mark in _UNWRITTEN] + [[*_UNWRITTEN], [*reversed(_UNWRITTEN)]])
+@pytest.mark.parametrize("name", ["zstd", "blosc", "gzip", "plain", "checked"])
+def test_a_chunk_may_end_like_memory_that_was_not_written(tmp_path: Path, name: str, end: list[int]) -> None:
+    for size in (len(end), 20):
+        values = np.full((1, size), end[0], np.uint8)
+        values[0, -len(end) :] = end
+        path = tmp_path / str(size)
+        zarr.create_array(path, data=values, chunks=(1, size), **V3[name])
+        np.testing.assert_array_equal(open_source(path).read(slice(0, 1), slice(0, size)), values)
+
+
+def test_a_decoder_without_memory_does_not_speak_of_a_bad_chunk(tmp_path: Path) -> None:
+    class Starved:
+        def decode(self, *_: Any, **__: Any) -> None:
+            raise MemoryError
+
+    stored(LocalStore(tmp_path))
+    found = reader(LocalStore(tmp_path))
+    found._codecs = (Starved(),)
+    with pytest.raises(MemoryError):
+        found.read(slice(0, 57), slice(0, 43), np.empty_like(A), Workspace())
 
 
 @pytest.mark.parametrize("name", ["zstd", "sharded"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +17,25 @@ from distributed import Client
 import bigsvd
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
+from bigsvd.errors import NoWorkersError
 from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
-from bigsvd.passes import Context, PassSpec, _Lane, one_blas_thread, panels_kept, run_lane, run_pass
+from bigsvd.output import Output
+from bigsvd.passes import (
+    Context,
+    PassSpec,
+    _Lane,
+    _LaneRun,
+    local_client,
+    one_blas_thread,
+    panels_kept,
+    run_lane,
+    run_pass,
+)
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
-from bigsvd.source import open_source
+from bigsvd.source import ZarrSource, open_source
 from bigsvd.transform import Transform
 
 M, N, WIDTH = 240, 70, 5
@@ -131,6 +144,87 @@ def test_a_lane_that_dask_runs_again_gives_its_record(data: Path, client: Client
     elsewhere = replace(lane(place, 0), source=open_source(data.with_name("other.zarr")))
     again = client.submit(run_lane, elsewhere, pure=False).result()
     assert json.dumps(again, sort_keys=True) == json.dumps(first, sort_keys=True)
+
+
+@pytest.mark.parametrize("when", ["before", "while it reads", "after its record"])
+def test_a_lane_whose_scratch_another_run_has_records_nothing(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    place = context(data, client, "scratch", panel_rows=M, lanes=((0, 1),))
+    reads: list[str] = []
+    read = ZarrSource.read
+    with Output(data.with_name("u"), overwrite=False) as output:
+
+        def begin() -> Scratch:
+            scratch = Scratch(output.scratch, output.begin())
+            scratch.write("block", BLOCK)
+            scratch.create("y", (M, WIDTH), (M, WIDTH), "float64")
+            return scratch
+
+        def disturbed(self: ZarrSource, *where: Any) -> np.ndarray:
+            reads.append("read")
+            if when == "while it reads":
+                begin()
+            return read(self, *where)
+
+        late = replace(lane(place, 0), scratch=begin())
+        monkeypatch.setattr(ZarrSource, "read", disturbed)
+        if when != "while it reads":
+            begin()
+        if when == "after its record":
+            Scratch(output.scratch).record("pass/lane-00000/done", {"of": "another run"})
+        with pytest.raises(NoWorkersError, match="has ended"):
+            client.submit(run_lane, late, pure=False).result()
+        assert Scratch(output.scratch).has("pass") == (when == "after its record")
+        assert len(reads) == (when == "while it reads")
+
+
+def test_no_more_lanes_run_at_once_than_the_plan_has_memory_for(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, crowd, most, at_once = threading.Lock(), threading.Event(), 2, [0]
+    run = _LaneRun.run
+
+    def counted(self: _LaneRun) -> dict[str, Any]:
+        with lock:
+            at_once.append(at_once[-1] + 1)
+            if at_once[-1] > most:
+                crowd.set()
+        if len(at_once) < 6:
+            crowd.wait(0.2)  # for a crowd that must not come
+        try:
+            return run(self)
+        finally:
+            with lock:
+                at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(_LaneRun, "run", counted)
+    with local_client(8) as many:
+        cut = {"panel_rows": 20, "lanes": tuple((i, i + 1) for i in range(12)), "threads": most}
+        place = context(data, many, "scratch", **cut)
+        with panels_kept(place):
+            run_pass(place, SPEC)
+    assert max(at_once) == most
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 10_000, A.nbytes])
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_each_absent_chunk_is_counted_once(
+    data: Path, client: Client, cut: dict[str, Any], kept_bytes: int
+) -> None:
+    """In each pass, whether a sample was read before, and however often it is read."""
+    for row, column in ((0, 0), (0, 2), (3, 1), (6, 0), (11, 2)):
+        (data / "c" / str(row) / str(column)).unlink()
+    place = replace(
+        context(data, client, "scratch", **cut, sample=(0,), cache_bytes=kept_bytes),
+        source=open_source(data, missing_chunks="fill"),
+    )
+    look = replace(SPEC, name="look", kernel=ProductKernel("block", "", 0), sample=True)
+    with panels_kept(place):
+        in_sample = run_pass(place, look).filled_chunks
+        counted = [run_pass(place, replace(SPEC, name=name)).filled_chunks for name in ("one", "two")]
+    assert in_sample == sum(row < place.plan.panel_rows // 20 for row in (0, 0, 3, 6, 11))
+    assert counted == [5, 5]
 
 
 def test_one_blas_thread_is_held_as_long_as_anyone_holds_it() -> None:

@@ -6,25 +6,30 @@ import itertools
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from distributed import Client
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from zarr.codecs import TransposeCodec
 
 import bigsvd
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
+from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import Request, parse_bytes
-from bigsvd.source import SourceFacts
+from bigsvd.source import SourceFacts, open_source
 from bigsvd.text import human_bytes, round_up
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
 FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")
 LIMITS = Limits(10**9, 4)
+SLOW = replace(NOMINAL, read_seconds=1e-7)  # to read; products matter little beside
 SIZE = re.compile(r"([0-9.]+ [kMGTP]?B)")
 
 unhurried = settings(deadline=None)  # the machines that run this are shared
@@ -252,6 +257,33 @@ def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes
     assert roomy.sample_share == pytest.approx(0.1, rel=0.3)
 
 
+@pytest.mark.parametrize(("k", "megabytes"), [(5, 50), (5, 100), (5, 1000), (100, 200)])
+def test_memory_is_that_of_the_block_that_is_used(k: int, megabytes: int) -> None:
+    """Where reading is slow the first block is as wide as the others, if there is room."""
+    plan = make_plan(Request("d", k, method="krylov"), FACTS, Limits(megabytes * 10**6, 4), SLOW)
+    held = 16 * plan.cols * (min(plan.cols, 4 * plan.narrow) + 10)
+    assert plan.memory["basis K and products Z (driver)"] >= held
+    assert plan.memory_bytes <= plan.budget_bytes
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    "filters", [{}, {"filters": [TransposeCodec(order=(1, 0))]}], ids=["direct", "pipeline"]
+)
+def test_chunks_beyond_the_matrix_are_in_the_plan(
+    tmp_path: Path, *, sharded: bool, filters: dict[str, Any]
+) -> None:
+    chunks: dict[str, Any] = (
+        {"shards": (4000, 2000), "chunks": (100, 100)} if sharded else {"chunks": (4000, 2000)}
+    )
+    zarr.create_array(tmp_path, shape=(50, 50), dtype="float64", **chunks, **filters)
+    facts, stored_bytes = open_source(tmp_path).facts, 4000 * 2000 * 8
+    plan = make_plan(Request("d", 3), facts, LIMITS)
+    assert plan.memory["chunks being decoded"] >= 2 * stored_bytes
+    with pytest.raises(MemoryBudgetError, match="chunks being decoded"):
+        make_plan(Request("d", 3), facts, replace(LIMITS, budget_bytes=2 * stored_bytes))
+
+
 def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:
     facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
     whole = make_plan(Request("d", 5), facts, Limits(4 * 10**9, 2))
@@ -385,6 +417,26 @@ def test_the_method_is_the_cheaper_one_at_nominal_rates(n: int, method: str) -> 
     krylov, gram = float(found[1]), float(found[2])
     assert plan.method == method
     assert (gram < krylov) == (method == "gram")
+
+
+@pytest.mark.parametrize("rates", [NOMINAL, SLOW], ids=["products", "reading"])
+def test_predicted_time_is_that_of_the_lanes_that_fit(rates: Rates) -> None:
+    facts = replace(FACTS, shape=(10**6, 2_000))
+    request = Request("d", 5, method="krylov")
+    tight, alone, roomy = (
+        make_plan(request, facts, Limits(budget_bytes, cores), rates)
+        for budget_bytes, cores in ((5 * 10**7, 16), (5 * 10**7, 1), (10**10, 16))
+    )
+    assert (tight.threads, alone.threads) == (1, 1)
+    assert roomy.threads >= 16
+    assert tight.predicted_seconds["passes"] == alone.predicted_seconds["passes"]
+    assert roomy.predicted_seconds["passes"] < tight.predicted_seconds["passes"] / 8
+
+
+def test_factors_to_start_from_decide_the_method() -> None:
+    facts = replace(FACTS, shape=(4_000_000, 100), chunks=(1_000, 100))
+    assert make_plan(Request("d", 5, tol=1e-8), facts, LIMITS).method == "gram"
+    assert make_plan(Request("d", 5, tol=1e-8, warm_start="u"), facts, LIMITS).method == "krylov"
 
 
 def test_a_matrix_no_wider_than_the_block_takes_one_pass() -> None:

@@ -29,6 +29,8 @@ VALID: list[dict[str, Any]] = [
     {"max_passes": 1},
     {"deadline": 0.5},
     {"seed": 2**40},
+    {"warm_start": "u"},
+    {"warm_start": "u", "method": "krylov"},
     {"overwrite": True},
     {"missing": "mean"},
     {"missing": "zero", "missing_value": -1.0},
@@ -84,6 +86,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"method": "compressed", "power_iterations": True}, "power_iterations"),
     ({"method": "compressed", "compute": "no"}, "compute"),
     ({"method": "compressed", "k": "auto"}, "k"),
+    *(({"method": method, "warm_start": "u"}, "warm_start") for method in METHODS[2:]),
     ({"method": "tall_skinny", "k": "auto"}, "k"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import zarr
 from distributed import Client
 
 import bigsvd
+from bigsvd import passes
+from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
+from bigsvd.factors import scratch_path
+from bigsvd.planning import PLAN_VERSION
+from bigsvd.scratch import Scratch
+from bigsvd.source import ZarrSource
 from tests.spectra import with_values
 
 NOISE = np.random.default_rng(0).standard_normal((500, 200))
@@ -122,3 +129,56 @@ def test_a_sample_that_misjudges_all_deviations_does_not_alarm_the_audit(
         assert audit is not None
         assert not audit.flagged
         assert 0.5 < audit.missing_energy / audit.expected < 2
+
+
+def test_an_interrupted_run_leaves_nothing_that_runs(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lanes are held while they read, until the run waits for their end."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE + 1, chunks=(20, 200))
+    options: dict[str, Any] = {"method": "krylov", "memory": "200MB", "client": client}
+    reading, held = threading.Event(), threading.Event()
+    read, await_lanes = ZarrSource.read, passes._await_lanes
+
+    def slow(self: ZarrSource, *where: Any) -> np.ndarray:
+        reading.set()
+        held.wait()
+        return read(self, *where)
+
+    def interrupt(_: Any) -> None:
+        reading.wait()
+        raise KeyboardInterrupt
+
+    def let_go(*which: Any) -> None:
+        held.set()
+        await_lanes(*which)
+
+    def lanes(dask_worker: Any) -> list[str]:
+        return list(map(str, dask_worker.active_keys))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ZarrSource, "read", slow)
+        patch.setattr(passes, "as_completed", interrupt)
+        patch.setattr(passes, "_await_lanes", let_go)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                bigsvd.svd(array, 5, tmp_path / "u", **options)
+            assert not any(client.run(lanes).values())
+        finally:
+            held.set()
+    assert not _CACHES
+    assert not list(scratch_path(tmp_path / "u").rglob("lane-*"))
+    factors = bigsvd.svd(array, 5, tmp_path / "u", center=True, tol=1e-6, **options)
+    expected = np.linalg.svd(NOISE - NOISE.mean(axis=0), compute_uv=False)[:5]
+    np.testing.assert_allclose(factors.s, expected, rtol=1e-10)
+
+
+def test_scratch_of_another_version_is_no_obstacle(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        bigsvd.svd(NOISE, 5, tmp_path / "u", progress=stop_at("pass", 0), method="krylov", client=client)
+    scratch = Scratch(scratch_path(tmp_path / "u"))
+    left = scratch.recorded("run")
+    assert left is not None
+    scratch.record("run", left | {"plan": left["plan"] | {"version": PLAN_VERSION - 1}})
+    factors = bigsvd.svd(NOISE, 5, tmp_path / "u", method="krylov", client=client)
+    assert factors.certificate.converged

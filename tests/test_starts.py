@@ -111,6 +111,40 @@ def test_unchanged_data_take_one_pass(tmp_path: Path, client: Client, *, center:
     assert "the factors" in str(bigsvd.plan(path, K, warm_start=str(first.path), method="krylov"))
 
 
+def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path, client: Client) -> None:
+    """Rows of B are centred exactly at once: nothing of the first look has to be looked at again."""
+    names: dict[str, list[str]] = {"wide": [], "tall": []}
+    wide = slow(1000).T + np.linspace(1, 2, 1000)
+    for name, A in {"wide": wide, "tall": wide.T - wide.T.mean(axis=1, keepdims=True)}.items():
+        path = tmp_path / name
+        zarr.create_array(path, data=A, chunks=(N, 50) if name == "wide" else (50, N))
+
+        def note(event: dict[str, Any], found: list[str] = names[name]) -> None:
+            if event["event"] == "pass":
+                found.append(event["name"])
+
+        bigsvd.svd(path, K, client=client, center=name == "wide", method="krylov", progress=note)
+    assert [name for name in names["wide"] if name.startswith("start-0-")] == ["start-0-0"]
+    assert names["wide"] == names["tall"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path, client: Client) -> None:
+    names: list[str] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] == "pass":
+            names.append(event["name"])
+
+    A = slow(2000)
+    for most in (1, 2):
+        names.clear()
+        bigsvd.svd(
+            store(tmp_path / "a.zarr", A), K, client=client, method="krylov", max_passes=most, progress=note
+        )
+        assert any(name.startswith("correct-") for name in names) == (most == 2)
+
+
 @pytest.mark.parametrize("what", ["rows", "columns"])
 def test_appended_data_start_from_what_is_known(tmp_path: Path, client: Client, what: str) -> None:
     A = slow()
