@@ -59,8 +59,8 @@ def _method(results: dict[str, Any]) -> list[str]:
             f"{within} of {len(done)} runs stayed within the bound of their plan; the worst used {worst:.2f} "
             "of it. Peak memory is the high-water mark of the resident memory of a fresh process that runs "
             "`bigsvd svd`, as the system keeps it, less what was resident when its embedded cluster "
-            "was up and nothing had been read. “By its own word” is bigsvd's own figure: sampled while it runs, from "
-            f"the start of the first pass. k = {parameters['k']}, --max-passes {parameters['max_passes']}, "
+            "was up and nothing had been read. “By its own word” is bigsvd's own figure, sampled while it "
+            f"runs. k = {parameters['k']}, --max-passes {parameters['max_passes']}, "
             f"{parameters['cpus']} CPUs. The entries are random, so compression saves nothing. A budget that "
             "no plan fits is refused before anything is read."
         ),

@@ -29,6 +29,7 @@ from bigsvd.request import METHODS, Request
 from bigsvd.source import open_source
 
 _FAILED = 3
+_MEMORY_HELP = "Budget beyond interpreter and idle cluster, such as 1GB; default half of what is free."
 
 
 class Commands(click.Group):
@@ -82,7 +83,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--energy", type=float, help="k=auto: share of the squared norm, such as 0.95."),
         click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
         click.option("--max-bytes", default=None, help="k=auto: largest size of the factors, such as 100MB."),
-        click.option("--memory", default=None, help="Memory beyond interpreter and idle cluster, such as 1GB; default half of what is free."),
+        click.option("--memory", default=None, help=_MEMORY_HELP),
         click.option("--stage", default=None, help="Folder on a local disk for decoded panels."),
         click.option("--warm-start", default=None, help="Factor store of similar data to start from."),
         click.option("--max-passes", type=int, default=None, help="Most passes over the data."),

@@ -247,7 +247,9 @@ def refusal(method: str, layout: Layout, terms: dict[str, int], budget_bytes: in
         "small dense work (driver)": "ask for a smaller k",
         "block and its partial sums (lanes)": "ask for a smaller k",
     }
-    cure = cures.get(by_size[0], f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
+    fixed = ("cluster and threads", "allocator slack")
+    greatest = next(term for term in by_size if term not in fixed)
+    cure = cures.get(greatest, f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
     return MemoryBudgetError(
         f"method {method} needs {human_bytes(total)} ({parts}) but the budget is {human_bytes(budget_bytes)}",
         f"{cure}, or raise memory to {human_bytes(round_up(total))}",

@@ -173,3 +173,4 @@ def test_what_is_in_memory_is_not_staged(
     assert not bigsvd.plan(A, 3, **options).keeps_panels
     bigsvd.svd(A, 3, **options)
     assert not written
+    assert not (tmp_path / "stage").exists()

@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("options", "budget"),
     [
         ((), 150_000_000),
-        ((), 45_000_000),
+        ((), 70_000_000),
         (("--center", "--scale"), 200_000_000),
         (("--method", "gram"), 500_000_000),
     ],
