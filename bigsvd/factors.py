@@ -300,7 +300,7 @@ def orthonormality(array: Any, *, rows: bool) -> float:
     """Max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
     k = array.shape[0] if rows else array.shape[1]
     length = array.shape[1] if rows else array.shape[0]
-    step = max(1, 2**22 // max(1, k))
+    step = array.chunks[1 if rows else 0]
     gram = np.zeros((k, k))
     for start in range(0, length, step):
         span = slice(start, start + step)
