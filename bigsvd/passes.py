@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import google_crc32c
@@ -242,6 +242,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
     waiting: list[_Lane] = []
     topic = f"bigsvd-{uuid.uuid4()}"
     lanes = plan.sample_lanes() if spec.sample else tuple(tuple(range(*lane)) for lane in plan.lanes)
+    part = replace(plan, lanes=(), sample=())  # a lane has its own; all of them in each task would add up
     for index, panels in enumerate(lanes):
         report = scratch.recorded(f"{spec.name}/lane-{index:05d}/done")
         if report is not None:
@@ -250,7 +251,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         crcs = tuple(known["checksums"][panel] for panel in panels) if known else None
         waiting.append(
             _Lane(
-                index, panels, context.token, spec, plan, context.source, scratch, context.device, crcs, topic
+                index, panels, context.token, spec, part, context.source, scratch, context.device, crcs, topic
             )
         )
     resumed = len(reports)

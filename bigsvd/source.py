@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -225,7 +225,7 @@ class ZarrSource(Source):
         if self._direct is not None:
             self._direct.read(rows, cols, target, space)
             return target
-        buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(target)  # type: ignore[arg-type]
+        buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(cast("Any", target))
         try:
             self._array.get_basic_selection((rows, cols), out=buffer)
         except (OSError, TimeoutError, BigsvdError):
