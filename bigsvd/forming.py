@@ -18,7 +18,7 @@ from bigsvd.passes import Context, await_workers, cluster_errors, one_blas_threa
 from bigsvd.scratch import Scratch
 
 _BLOCK_BYTES = 8 * 2**20
-_BUDGET_SHARE = 1 / 16  # of a task's block, at most
+_BUDGET_SHARE = 1 / 16  # for the blocks of all tasks that run at a time
 _TASK_BYTES = 32 * 2**20
 
 

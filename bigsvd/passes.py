@@ -337,10 +337,8 @@ def await_workers(client: Client) -> None:
 def run_lane(lane: _Lane) -> dict[str, Any]:
     """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
     done = lane.scratch.recorded(f"{lane.spec.name}/lane-{lane.index:05d}/done")
-    if (
-        done is not None and lane.scratch.current
-    ):  # Dask runs a lane again whose worker was lost before it could report
-        return done
+    if done is not None and lane.scratch.current:
+        return done  # Dask runs a lane again whose worker was lost before it could report
     return_large_buffers(lane.plan.budget_bytes)
     plan = lane.plan
     stage = plan.request.get("stage") if plan.keeps_panels else None

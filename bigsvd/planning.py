@@ -27,7 +27,7 @@ from bigsvd.text import human_bytes
 
 PLAN_VERSION = 2
 DEFAULT_MAX_PASSES = 20
-# The sample, measured on the families of `benchmarks passes`: more of it, or more rows, saved no pass.
+# The sample, chosen on the families of `benchmarks passes`.
 _SAMPLE_SHARE = 0.1
 _LARGEST_SAMPLE_SHARE = 1 / 3
 _SAMPLE_ROWS_A_COLUMN = 160

@@ -418,7 +418,7 @@ class _Run:
         ritz = run.subspace.ritz(min(run.subspace.width, self.plan.cols))
         k = self._rank(ritz)
         shown = min(k or self.plan.k, run.subspace.width)
-        lacking = shown < (k or self.plan.k)
+        enough = shown == (k or self.plan.k)
         sigma = np.sqrt(ritz.theta[:shown])
         error, _ = relative_error(sigma, matrix.norm_squared**0.5, matrix.eps)
         with np.errstate(divide="ignore"):
@@ -432,10 +432,10 @@ class _Run:
         self.worsts.append(worst)
         if request.stop == "residual":
             lowest = self._at_rounding(residuals, floor) & (matrix.dtype == "float64")
-            converged = bool(np.all((residuals <= request.tol) | lowest)) and not lacking
+            converged = bool(np.all((residuals <= request.tol) | lowest))
         else:
-            converged = excess is not None and excess <= request.tol and not lacking
-        return _Answer(k, ritz, worst, error, excess, converged)
+            converged = excess is not None and excess <= request.tol
+        return _Answer(k, ritz, worst, error, excess, converged and enough)
 
     def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
