@@ -49,18 +49,25 @@ def _overheads(results: dict[str, Any]) -> list[str]:
         "## Overhead",
         "",
         *table(
-            ("float32 matrix in memory", "panels", "lanes", "partial sums of a lane", "lanes run", "driver"),
+            (
+                "float32 matrix in memory",
+                "panels",
+                "lanes",
+                "partial sums of a lane",
+                "lanes run",
+                "combined",
+            ),
             rows,
         ),
         "",
         *prose(
             f"So a panel costs {human_seconds(found['panel_seconds'])} and a lane "
             f"{human_seconds(found['lane_seconds'])} of its thread beyond reading and multiplying, and "
-            f"{1e9 * found['partial_seconds_per_byte']:.3g} ns a byte of its partial sums; to the driver a "
-            f"lane costs {human_seconds(found['combined_lane_seconds'])} and "
+            f"{1e9 * found['partial_seconds_per_byte']:.3g} ns a byte of its partial sums; to combine a "
+            f"lane's costs {human_seconds(found['combined_lane_seconds'])} and "
             f"{1e9 * found['combined_seconds_per_byte']:.3g} ns a byte. A panel leaves "
             f"{human_bytes(found['panel_bytes'])} in memory until the pass ends. The fastest of "
-            f"{parameters['repeat']} passes each, on one thread; the driver's part includes its small dense "
+            f"{parameters['repeat']} passes each, on one thread; combining includes the driver's small dense "
             "work. The rows of Y of a panel and the sums of a lane are written to scratch on disk."
         ),
         "",
@@ -142,8 +149,9 @@ def _simulation(found: dict[str, Any]) -> list[str]:
         *prose(
             "A pass is the longest of transfers (data from the object store; data, Y and partial sums over "
             "the network), computing (decoding, products, overhead of panels and lanes, over all threads) "
-            "and scheduling (one task a lane), which overlap; then the driver reads and adds the lanes' "
-            "partial sums one by one, at the network's rate or the rate measured here, whichever is lower. "
+            "and scheduling (one task a lane), which overlap; then the lanes' partial sums are read and added, "
+            "some at a time on all threads and in the end by the driver, at the network's rate or the rate "
+            "measured here, whichever is lower. "
             "Scratch is as fast as the network. Start-up, stragglers, failures and the small dense work "
             "between passes are left out. Driver and scheduler share a machine. Memory of the driver is the "
             "plan's terms for it, two partial sums, and what a panel leaves in memory (a checksum, mostly)."
@@ -165,7 +173,7 @@ def _estimated(estimate: dict[str, Any]) -> list[list[str]]:
         "data and sums are transferred": "transfer_seconds",
         "workers compute": "computing_seconds",
         "scheduler hands out lanes": "scheduling_seconds",
-        "driver combines partial sums": "combining_seconds",
+        "partial sums combined": "combining_seconds",
         "whole pass": "pass_seconds",
         "lost with one worker, a thread": "lost_seconds",
     }
@@ -204,7 +212,7 @@ def _constants(constants: dict[str, Any]) -> list[list[str]]:
             f"{1e9 * constants['partial_seconds_per_byte']:.3g} ns a byte",
         ],
         [
-            "read and added by the driver",
+            "read and added afterwards",
             f"{human_seconds(constants['combined_lane_seconds'])} a lane and "
             f"{1e9 * constants['combined_seconds_per_byte']:.3g} ns a byte",
         ],

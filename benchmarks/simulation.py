@@ -8,7 +8,8 @@ A pass is modelled as follows.
 1. Workers stream the data, all at once: a worker needs the longer of its transfers (object store, network)
    and its computing (decoding, both products, the overhead of its panels and lanes, on its threads).
 2. The scheduler hands out the lanes meanwhile, one task each; the pass is no shorter than that takes.
-3. Then the driver reads the partial sums of every lane from scratch and adds them, one after the other.
+3. Then the partial sums of the lanes are read from scratch and added: by tasks of a few each on
+   all threads, level by level, until the driver adds the last of them, one after the other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import numpy as np
 import zarr
 from distributed.protocol.pickle import dumps
 from zarr.storage import MemoryStore
+
+from bigsvd.passes import PARTS_A_SUM
 
 _SUM_ITEMSIZE = 8
 
@@ -192,15 +195,17 @@ def simulate(work: Workload, constants: Constants, cluster: Cluster) -> Estimate
     ) / threads
     tasks_bytes = work.lanes * (constants.task_bytes + work.plan_bytes * constants.plans_in_a_task)
     scheduling = work.lanes * constants.task_seconds + tasks_bytes / cluster.network_bytes_per_second
-    a_byte = max(constants.combined_seconds_per_byte, 1 / cluster.network_bytes_per_second)
-    combining = work.lanes * (constants.combined_lane_seconds + partial * a_byte)
+    added, left = _tree(work.lanes)
+    a_part = constants.combined_lane_seconds + partial * constants.combined_seconds_per_byte
+    sent = partial / cluster.network_bytes_per_second
+    combining = added * max(a_part / threads, sent / cluster.workers) + left * max(a_part, sent)
     return Estimate(
         transfer_seconds=transferring,
         computing_seconds=computing,
         scheduling_seconds=scheduling,
         combining_seconds=combining,
         pass_seconds=max(transferring, computing, scheduling) + combining,
-        network_bytes=moved_bytes + work.lanes * partial + tasks_bytes,
+        network_bytes=moved_bytes + (added + left) * partial + tasks_bytes,
         partial_bytes=partial,
         driver_bytes=work.driver_bytes + 2 * partial + work.panels * constants.panel_bytes,
         scheduler_bytes=tasks_bytes,
@@ -209,12 +214,21 @@ def simulate(work: Workload, constants: Constants, cluster: Cluster) -> Estimate
     )
 
 
+def _tree(lanes: float) -> tuple[float, float]:
+    """Partial sums that tasks add, on all levels together, and those that are left for the driver."""
+    added, left = 0.0, lanes
+    while left > PARTS_A_SUM:
+        added += left
+        left = float(-(-left // PARTS_A_SUM))
+    return added, left
+
+
 def limits(estimate: Estimate, cluster: Cluster) -> tuple[Limit, ...]:
     """Everything that can break, against what there is."""
     streaming = max(estimate.transfer_seconds, estimate.computing_seconds)
     return (
         Limit("time of a pass", "s", estimate.pass_seconds, cluster.pass_seconds),
-        Limit("driver combines while workers wait", "s", estimate.combining_seconds, streaming),
+        Limit("sums combined, nothing streamed", "s", estimate.combining_seconds, streaming),
         Limit("scheduler while workers stream", "s", estimate.scheduling_seconds, streaming),
         Limit("driver memory", "B", estimate.driver_bytes, cluster.driver_bytes),
         Limit("scheduler memory", "B", estimate.scheduler_bytes, cluster.driver_bytes),

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.passes import Context, await_workers, cluster_errors, one_blas_thread
+from bigsvd.lanes import one_blas_thread
+from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
 
 _BLOCK_BYTES = 8 * 2**20

@@ -182,7 +182,7 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     terms["widened slabs"] = threads * _slab_memory(request, layout, dtype)
     terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
     if method == "gram":
-        terms["Gram matrices"] = layout.N**2 * (threads * (8 + wide) + 3 * 8)
+        terms["Gram matrices"] = layout.N**2 * (threads * 16 + 3 * 8)
     if method == "tall_skinny" or (method == "compressed" and request.compute is False):
         terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * wide
     if method == "compressed":

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import NonFiniteError
-from bigsvd.passes import Context, Kernel, PassResult, PassSpec
+from bigsvd.lanes import Kernel, PassSpec
+from bigsvd.passes import Context, PassResult
 from bigsvd.transform import Lines, LineSums, Moments, Transform
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}

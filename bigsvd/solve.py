@@ -33,6 +33,7 @@ from bigsvd.errors import (
     StorageError,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
+from bigsvd.lanes import one_blas_thread
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
@@ -44,7 +45,7 @@ from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
-from bigsvd.passes import Context, Progress, await_workers, local_client, one_blas_thread, panels_kept
+from bigsvd.passes import Context, Progress, await_workers, local_client, panels_kept
 from bigsvd.planning import Plan, dask_reads, make_plan
 from bigsvd.rates import measure_rates
 from bigsvd.request import Request

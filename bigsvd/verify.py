@@ -12,10 +12,11 @@ from distributed import Client
 
 from bigsvd.errors import FactorStoreError
 from bigsvd.factors import Factors, check_store
+from bigsvd.lanes import one_blas_thread
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
-from bigsvd.passes import Context, Progress, local_client, one_blas_thread, panels_kept
+from bigsvd.passes import Context, Progress, local_client, panels_kept
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch

@@ -13,6 +13,7 @@ import bigsvd
 from benchmarks.__main__ import main
 from benchmarks.scaling import SIZES, cut
 from benchmarks.simulation import Case, Cluster, Constants, limits, plan_workload, run_simulation, simulate
+from bigsvd.passes import PARTS_A_SUM
 
 CONSTANTS = Constants(
     panel_seconds=1e-3,
@@ -114,7 +115,6 @@ def test_a_pass_is_linear_in_the_bytes(times: int) -> None:
         "transfer_seconds",
         "computing_seconds",
         "scheduling_seconds",
-        "combining_seconds",
         "pass_seconds",
         "network_bytes",
         "scheduler_bytes",
@@ -125,11 +125,22 @@ def test_a_pass_is_linear_in_the_bytes(times: int) -> None:
     assert often.lost_seconds == pytest.approx(once.lost_seconds)
 
 
+def test_sums_are_combined_by_all_workers_but_for_the_last_few() -> None:
+    few, many = (simulate(WORK, CONSTANTS, Cluster(workers=count)) for count in (4, 400))
+    assert WORK.lanes > PARTS_A_SUM
+    last = -(-WORK.lanes // PARTS_A_SUM)  # so few that they are not worth another level
+    assert last <= PARTS_A_SUM
+    a_byte = max(CONSTANTS.combined_seconds_per_byte, 1 / Cluster.network_bytes_per_second)
+    alone = last * (CONSTANTS.combined_lane_seconds + few.partial_bytes * a_byte)
+    assert few.combining_seconds > many.combining_seconds > alone
+    assert many.combining_seconds < 1.1 * alone + 1 / 10 * few.combining_seconds
+
+
 def test_twice_the_workers_halve_what_workers_do_and_nothing_else() -> None:
     few, many = (simulate(WORK, CONSTANTS, Cluster(workers=count)) for count in (4, 8))
     assert many.transfer_seconds == pytest.approx(few.transfer_seconds / 2)
     assert many.computing_seconds == pytest.approx(few.computing_seconds / 2)
-    assert many.combining_seconds == few.combining_seconds
+    assert many.driver_bytes == few.driver_bytes
     assert many.scratch_bytes == few.scratch_bytes
 
 

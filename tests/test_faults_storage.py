@@ -535,7 +535,7 @@ MOMENTS: dict[str, int | str] = {
     "first operation": 1,
     "creating scratch": 4,
     "early": 40,
-    "in pass 0": r"[a-z]+-[a-z0-9]+-000/lane-00002",
+    "in pass 0": r"[a-z]+-[a-z0-9]+-000/parts/lane-00002",
     "after pass 0": r"[a-z]+-[a-z0-9]+-000/done",
     "in pass 1": r"[a-z]+-[a-z0-9]+-001/y/c/2",
     "forming": r"factors/U/c",

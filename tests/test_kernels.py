@@ -16,9 +16,9 @@ import pytest
 from bigsvd.certificate import TwoSidedKernel
 from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
+from bigsvd.lanes import Kernel, Operator
 from bigsvd.methods.gram import GramKernel
 from bigsvd.methods.krylov import ProductKernel
-from bigsvd.passes import Kernel, Operator
 from bigsvd.scratch import Scratch
 from bigsvd.transform import Lines, LineSums, Transform, inspect
 

@@ -17,21 +17,12 @@ from distributed import Client
 import bigsvd
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
-from bigsvd.errors import NoWorkersError
+from bigsvd.errors import NoWorkersError, StorageError
+from bigsvd.lanes import Lane, LaneRun, PassSpec, one_blas_thread, run_lane
 from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.output import Output
-from bigsvd.passes import (
-    Context,
-    PassSpec,
-    _Lane,
-    _LaneRun,
-    local_client,
-    one_blas_thread,
-    panels_kept,
-    run_lane,
-    run_pass,
-)
+from bigsvd.passes import Context, add_parts, local_client, panels_kept, run_pass
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -78,9 +69,9 @@ def no_caches(client: Client) -> Iterator[None]:
         client.run(close_cache, token)
 
 
-def lane(place: Context, index: int) -> _Lane:
+def lane(place: Context, index: int) -> Lane:
     panels = tuple(range(*place.plan.lanes[index]))
-    return _Lane(
+    return Lane(
         index, panels, place.token, SPEC, place.plan, place.source, place.scratch, place.device, None, "topic"
     )
 
@@ -137,6 +128,71 @@ def test_a_resumed_pass_has_the_bits_of_one_never_stopped(data: Path, client: Cl
     assert place.progress.seen[0]["resumed_lanes"] == 2
 
 
+FINE: dict[str, Any] = {"panel_rows": 20, "lanes": tuple((i, i + 1) for i in range(12))}
+
+
+@pytest.fixture
+def few_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees of twelve lanes: 12, 4, then 2 parts."""
+    monkeypatch.setattr("bigsvd.passes.PARTS_A_SUM", 3)
+
+
+@pytest.mark.usefixtures("few_a_sum")
+def test_many_partial_sums_are_combined_in_a_tree_of_one_shape(data: Path, client: Client) -> None:
+    place = context(data, client, "by-hand", **FINE)
+    for index in range(12):
+        client.submit(run_lane, lane(place, index), pure=False).result()
+    parts = [place.scratch.read(f"pass/parts/lane-{index:05d}/z") for index in range(12)]
+    while len(parts) > 1:
+        parts = [add_up(parts[start : start + 3]) for start in range(0, len(parts), 3)]
+    result = run_pass(place, SPEC)
+    np.testing.assert_array_equal(result.sums["z"], parts[0])
+    assert not place.scratch.has("pass/parts/lane-00000/done")
+
+
+def add_up(parts: list[np.ndarray]) -> np.ndarray:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+@pytest.mark.usefixtures("few_a_sum")
+@pytest.mark.parametrize("where", ["sum-0-00002", "sum-1-00001"])
+def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    whole = run_pass(context(data, client, "whole", **FINE), SPEC)
+    place = context(data, client, "failed", **FINE)
+
+    def failing_in_the_tree(*arguments: Any) -> None:
+        add_parts(*arguments)
+        if arguments[-1].endswith(where):
+            raise StorageError("no room", "make some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bigsvd.passes.add_parts", failing_in_the_tree)
+        with pytest.raises(StorageError, match="no room"):
+            run_pass(place, SPEC)
+    parts = place.scratch.path / "pass/parts"
+    assert (parts / where / "done").exists()
+    assert not (parts / "lane-00006/z").exists()
+    resumed = run_pass(place, SPEC)
+    np.testing.assert_array_equal(resumed.sums["z"], whole.sums["z"])
+    assert resumed.resumed
+    assert resumed.bytes_read == whole.bytes_read
+
+
+def test_sums_of_a_run_that_has_ended_are_not_touched(data: Path, client: Client) -> None:
+    place = context(data, client, "scratch")
+    place.scratch.write("a/z", np.ones(3))
+    ended = Scratch(place.scratch.path, "another run")
+    with pytest.raises(NoWorkersError, match="has ended"):
+        add_parts(ended, ("z",), ("a",), "b")
+    assert place.scratch.has("a/z")
+    assert not place.scratch.has("b")
+
+
 def test_a_lane_that_dask_runs_again_gives_its_record(data: Path, client: Client) -> None:
     place = context(data, client, "scratch")
     zarr.create_array(data.with_name("other.zarr"), data=A + 1, chunks=(20, 30))
@@ -172,7 +228,7 @@ def test_a_lane_whose_scratch_another_run_has_records_nothing(
         if when != "while it reads":
             begin()
         if when == "after its record":
-            Scratch(output.scratch).record("pass/lane-00000/done", {"of": "another run"})
+            Scratch(output.scratch).record("pass/parts/lane-00000/done", {"of": "another run"})
         with pytest.raises(NoWorkersError, match="has ended"):
             client.submit(run_lane, late, pure=False).result()
         assert Scratch(output.scratch).has("pass") == (when == "after its record")
@@ -183,9 +239,9 @@ def test_no_more_lanes_run_at_once_than_the_plan_has_memory_for(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, crowd, most, at_once = threading.Lock(), threading.Event(), 2, [0]
-    run = _LaneRun.run
+    run = LaneRun.run
 
-    def counted(self: _LaneRun) -> dict[str, Any]:
+    def counted(self: LaneRun) -> dict[str, Any]:
         with lock:
             at_once.append(at_once[-1] + 1)
             if at_once[-1] > most:
@@ -198,7 +254,7 @@ def test_no_more_lanes_run_at_once_than_the_plan_has_memory_for(
             with lock:
                 at_once.append(at_once[-1] - 1)
 
-    monkeypatch.setattr(_LaneRun, "run", counted)
+    monkeypatch.setattr(LaneRun, "run", counted)
     with local_client(8) as many:
         cut = {"panel_rows": 20, "lanes": tuple((i, i + 1) for i in range(12)), "threads": most}
         place = context(data, many, "scratch", **cut)

@@ -138,7 +138,7 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
     array = zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE + 1, chunks=(20, 200))
     options: dict[str, Any] = {"method": "krylov", "memory": "200MB", "client": client}
     reading, held = threading.Event(), threading.Event()
-    read, await_lanes = ZarrSource.read, passes._await_lanes
+    read, await_lanes = ZarrSource.read, passes._await_tasks
 
     def slow(self: ZarrSource, *where: Any) -> np.ndarray:
         reading.set()
@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
     with monkeypatch.context() as patch:
         patch.setattr(ZarrSource, "read", slow)
         patch.setattr(passes, "as_completed", interrupt)
-        patch.setattr(passes, "_await_lanes", let_go)
+        patch.setattr(passes, "_await_tasks", let_go)
         try:
             with pytest.raises(KeyboardInterrupt):
                 bigsvd.svd(array, 5, tmp_path / "u", **options)

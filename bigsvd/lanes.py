@@ -1,0 +1,377 @@
+"""One lane of a pass, in a worker: its panels streamed through a kernel, the next read meanwhile.
+
+A lane is one Dask task over several panels. It reads the next rectangle while the present one is multiplied,
+writes its rows of the result and its partial sums to scratch, and then a record.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import google_crc32c
+import numpy as np
+from distributed import get_worker
+from threadpoolctl import threadpool_limits
+
+from bigsvd.cache import Kept, PanelCache, cache_of
+from bigsvd.chunks import Workspace
+from bigsvd.device import Array, Device
+from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.layout import slab_rows
+from bigsvd.monitor import return_large_buffers
+from bigsvd.planning import Plan
+from bigsvd.scratch import Scratch
+from bigsvd.source import Source
+from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows, inspect
+
+_EVENT_SECONDS = 0.2
+PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
+
+
+class Operator(Protocol):
+    """A kernel at work in one lane: products of slabs, sums over panels.
+
+    Law: the outcome does not depend on how a panel is cut into slabs, up to rounding.
+    """
+
+    def forward(self, slab: Array, cols: slice) -> Array | None:
+        """The part of Y that these columns of a slab (r, c) add; None if the kernel has none."""
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Add this slab's part of the sums; `rows` and `cols` are its place in B."""
+
+    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+        """Store the rows of Y of a whole panel; not called where `forward` gives None."""
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """The lane's partial sums, on the host, float64."""
+
+
+class Kernel(Protocol):
+    """What a pass computes; a small value that travels to workers and opens its operands there."""
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
+        """The operator of one lane."""
+
+
+@dataclass(frozen=True)
+class PassSpec:
+    """One pass as a value.
+
+    Attributes:
+        name: where its results lie in scratch.
+        kernel: what it computes.
+        transform: the matrix as multiplied.
+        lines_name: scratch array (3, N) of means and divisors, or None.
+        first: whether moments and line sums are collected and non-finite entries refused.
+        dtype: precision of the products.
+        checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
+        sample: whether only the panels of the plan's sample are streamed.
+
+    """
+
+    name: str
+    kernel: Kernel
+    transform: Transform
+    lines_name: str | None
+    first: bool
+    dtype: str
+    checksums: str | None
+    sample: bool = False
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One task: the `panels` of a pass that it streams, and their `checksums` from before, if known."""
+
+    index: int
+    panels: tuple[int, ...]
+    token: str
+    spec: PassSpec
+    plan: Plan
+    source: Source
+    scratch: Scratch
+    device: Device
+    checksums: tuple[int, ...] | None
+    topic: str
+
+
+class BlasLimit:
+    """Holds BLAS to one thread while any lane or driver of this process needs that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._stack.enter_context(threadpool_limits(limits=1))
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._stack.close()
+
+
+one_blas_thread = BlasLimit()
+
+
+def lane_folder(name: str, index: int) -> str:
+    """Where in scratch a lane of pass `name` leaves its partial sums and its record."""
+    return f"{name}/{PARTS}/lane-{index:05d}"
+
+
+def run_lane(lane: Lane) -> dict[str, Any]:
+    """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
+    done = lane.scratch.recorded(f"{lane_folder(lane.spec.name, lane.index)}/done")
+    if done is not None and lane.scratch.current:
+        return done  # Dask runs a lane again whose worker was lost before it could report
+    return_large_buffers(lane.plan.budget_bytes)
+    plan = lane.plan
+    stage = plan.request.get("stage") if plan.keeps_panels else None
+    cache = cache_of(lane.token, plan.cache_bytes, stage, plan.threads)
+    with cache.turns, one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return LaneRun(lane, cache).run()
+
+
+class LaneRun:
+    """The state of one lane while it streams."""
+
+    def __init__(self, lane: Lane, cache: PanelCache) -> None:
+        self.lane = lane
+        self.cache = cache
+        self.source = lane.source.fresh()
+        self.plan = lane.plan
+        self.spec = lane.spec
+        self.device = lane.device
+        self.lines = self._load_lines()
+        self.operator = lane.spec.kernel.start(lane.scratch, lane.device, lane.spec.dtype)
+        self.moments = Moments()
+        self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
+        self.bytes_read = 0
+        self.cached_bytes = 0
+        self.filled_chunks = 0
+        self._events = 0.0
+        self._unsent = 0
+
+    def _collects_columns(self) -> bool:
+        return self.spec.first and self.spec.transform.by_line and not self.plan.transposed
+
+    def _load_lines(self) -> Lines:
+        if self.spec.lines_name is None:
+            return Lines.neutral(self.plan.cols)
+        return Lines(*self.lane.scratch.read(self.spec.lines_name))
+
+    def run(self) -> dict[str, Any]:
+        """Stream the panels; the record."""
+        lane, plan = self.lane, self.plan
+        panels = lane.panels
+        checksums = []
+        reads = [
+            (panel, tile, number == 0)
+            for panel in panels
+            for number, _ in enumerate(self._sweeps())
+            for tile in plan.tiles()
+        ]
+        with (
+            self.cache.workspace() as space,
+            ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader,
+        ):
+            blocks = self._read_ahead(reader, space, reads)
+            for position, panel in enumerate(panels):
+                self._check_current()
+                crc = self._panel(panel, blocks)
+                checksums.append(crc)
+                if lane.checksums is not None and crc != lane.checksums[position]:
+                    start, stop = plan.panel(panel)
+                    lines = "columns" if plan.transposed else "rows"
+                    raise SourceChangedError(
+                        f"{self.source.facts.name} changed between passes: {lines} {start}..{stop - 1} "
+                        f"had checksum {lane.checksums[position]}, now {crc}",
+                        "run again on data that nobody writes",
+                    )
+        self._check_current()
+        counters = self.source.counters
+        folder = lane_folder(self.spec.name, lane.index)
+        sums = self.operator.sums()
+        if self.line_sums is not None:
+            s = self.line_sums
+            sums["line-sums"] = np.stack([s.observed, s.sum, s.squares])
+        for name, values in sums.items():
+            lane.scratch.write(f"{folder}/{name}", values)
+        report = {
+            "sums": sorted(sums),
+            "moments": self.moments.to_dict(),
+            "checksums": checksums,
+            "bytes_read": self.bytes_read,
+            "cached_bytes": self.cached_bytes,
+            "worker": get_worker().address,
+            "encoded_bytes": counters.encoded_bytes,
+            "filled_chunks": self.filled_chunks,
+            "retries": counters.retries,
+        }
+        lane.scratch.record(f"{folder}/done", report)
+        self._tell(0, final=True)
+        return report
+
+    def _check_current(self) -> None:
+        """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
+        if self.cache.closed or not self.lane.scratch.current:
+            raise NoWorkersError("the run of this lane has ended", "nothing is to be done")
+
+    def _sweeps(self) -> tuple[str, ...]:
+        """How often a panel's tiles are read: once if the panel fits."""
+        if len(self.plan.tiles()) == 1:
+            return ("all",)
+        rows = self.plan.transposed and self.spec.transform.by_line
+        return ("lines", "forward", "backward") if rows else ("forward", "backward")
+
+    def _read_ahead(
+        self, reader: ThreadPoolExecutor, space: Workspace, wanted: list[tuple[int, tuple[int, int], bool]]
+    ) -> Iterator[np.ndarray]:
+        """Each rectangle of B in turn, the next one being read meanwhile into the other of two memories."""
+        pending = reader.submit(self._read, *wanted[0], space)
+        for following in [*wanted[1:], None]:
+            block = pending.result()
+            if following is not None:
+                space.turn()
+                pending = reader.submit(self._read, *following, space)
+            yield block
+
+    def _read(self, panel: int, tile: tuple[int, int], first: bool, space: Workspace) -> np.ndarray:
+        """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
+        rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
+        if self.plan.transposed:
+            rows, cols = cols, rows
+        key, stamp, kept = (panel, tile[0]), None, None
+        if self.plan.keeps_panels:
+            stamp = self.source.stamp(rows, cols)
+            kept = self.cache.get(key, stamp, space.panel)
+        if kept is not None:
+            self.cached_bytes += kept.block.nbytes
+        else:
+            filled = self.source.counters.filled_chunks
+            block = self.source.read(rows, cols, space)
+            kept = Kept(block, self.source.counters.filled_chunks - filled)
+            self.bytes_read += block.nbytes
+            if self.plan.keeps_panels:
+                self.cache.keep(key, stamp, kept, space.panel)
+        self.filled_chunks += kept.filled if first else 0
+        return kept.block
+
+    def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
+        """All sweeps over one panel; its checksum."""
+        start, stop = self.plan.panel(panel)
+        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, by_line=self.spec.transform.by_line)
+        pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
+        y: dict[int, Array] = {}
+        line_sums: dict[int, LineSums] = {}
+        crc = -1
+        for number, sweep in enumerate(self._sweeps()):
+            sweep_crc = 0
+            for tile in self.plan.tiles():
+                block = next(blocks)
+                sweep_crc = google_crc32c.extend(sweep_crc, np.ascontiguousarray(block))
+                matrix = block.T if self.plan.transposed else block
+                for piece in pieces:
+                    raw = matrix[piece.start - start : piece.stop - start]
+                    self._slab(
+                        raw,
+                        piece,
+                        slice(*tile),
+                        sweep,
+                        y,
+                        line_sums,
+                        inspecting=self.spec.first and number == 0,
+                    )
+                self._tell(block.nbytes)
+                del block, matrix, raw
+            if crc not in (-1, sweep_crc):
+                raise SourceChangedError(
+                    f"rows {start}..{stop - 1} of {self.source.facts.name} changed between two reads",
+                    "run again on data that nobody writes",
+                )
+            crc = sweep_crc
+        parts = [self.device.to_host(y.pop(piece.start)) for piece in pieces if piece.start in y]
+        if parts:
+            self._check_current()
+            self.operator.finish_panel(np.concatenate(parts), slice(start, stop))
+        return crc
+
+    def _slab(
+        self,
+        raw: np.ndarray,
+        rows: slice,
+        cols: slice,
+        sweep: str,
+        y: dict[int, Array],
+        line_sums: dict[int, LineSums],
+        *,
+        inspecting: bool,
+    ) -> None:
+        device, transform, xp = self.device, self.spec.transform, self.device.xp
+        values, mask = transform.widen(device, raw)
+        if inspecting:
+            count = int(xp.sum(xp.astype(mask, xp.int64))) if mask is not None else 0
+            origin = (rows.start, cols.start)
+            self.moments.add(inspect(device, raw, values, count, origin, transposed=self.plan.transposed))
+        if transform.by_line:
+            values = self._by_line(values, mask, rows, cols, sweep, line_sums)
+            if values is None:
+                return
+        if self.spec.first and sweep in ("all", "forward"):
+            self.moments.squares += device.sum_of_squares(values)
+        slab = xp.astype(values, getattr(xp, self.spec.dtype), copy=False)
+        if sweep in ("all", "forward"):
+            part = self.operator.forward(slab, cols)
+            if part is not None:
+                y[rows.start] = part if rows.start not in y else y[rows.start] + part
+        if sweep in ("all", "backward"):
+            self.operator.backward(slab, y.get(rows.start), rows, cols)
+
+    def _by_line(
+        self,
+        values: Array,
+        mask: Array | None,
+        rows: slice,
+        cols: slice,
+        sweep: str,
+        line_sums: dict[int, LineSums],
+    ) -> Array | None:
+        """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
+        device, transform = self.device, self.spec.transform
+        if not self.plan.transposed:
+            if self.line_sums is not None and sweep in ("all", "forward"):
+                self.line_sums.add(device, values, mask, rows=False, at=cols)
+            part = Lines(self.lines.high[cols], self.lines.low[cols], self.lines.divisor[cols])
+            return transform.apply(device, values, mask, part, rows=False)
+        if sweep in ("all", "lines"):
+            if rows.start not in line_sums:
+                line_sums[rows.start] = LineSums(guess_of_rows(device, values), self.plan.cols)
+            line_sums[rows.start].add(device, values, mask, rows=True, at=slice(None))
+        if sweep == "lines":
+            return None
+        lines = line_sums[rows.start].lines(transform.unit)
+        if self.spec.first and sweep in ("all", "forward") and not self.spec.sample:
+            self.moments.constant += int(np.sum(line_sums[rows.start].constant))
+            store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
+            store[:, rows] = lines.stacked()
+        return transform.apply(device, values, mask, lines, rows=True)
+
+    def _tell(self, count: int, *, final: bool = False) -> None:
+        """Report bytes read, a few times a second."""
+        self._unsent += count
+        now = time.monotonic()
+        if self._unsent and (final or now - self._events > _EVENT_SECONDS):
+            get_worker().log_event(self.lane.topic, {"event": "read", "bytes": self._unsent})
+            self._events, self._unsent = now, 0
