@@ -53,7 +53,7 @@ def _overheads(results: dict[str, Any]) -> list[str]:
                 "float32 matrix in memory",
                 "panels",
                 "lanes",
-                "partial sums of a lane",
+                "sums of a lane",
                 "lanes run",
                 "combined",
             ),
@@ -149,9 +149,9 @@ def _simulation(found: dict[str, Any]) -> list[str]:
         *prose(
             "A pass is the longest of transfers (data from the object store; data, Y and partial sums over "
             "the network), computing (decoding, products, overhead of panels and lanes, over all threads) "
-            "and scheduling (one task a lane), which overlap; then the lanes' partial sums are read and added, "
-            "some at a time on all threads and in the end by the driver, at the network's rate or the rate "
-            "measured here, whichever is lower. "
+            "and scheduling (one task a lane), which overlap; then the lanes' partial sums are read and "
+            "added, some at a time on all threads and in the end by the driver, at the network's rate or "
+            "the rate measured here, whichever is lower. "
             "Scratch is as fast as the network. Start-up, stragglers, failures and the small dense work "
             "between passes are left out. Driver and scheduler share a machine. Memory of the driver is the "
             "plan's terms for it, two partial sums, and what a panel leaves in memory (a checksum, mostly)."

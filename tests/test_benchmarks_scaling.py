@@ -115,7 +115,6 @@ def test_a_pass_is_linear_in_the_bytes(times: int) -> None:
         "transfer_seconds",
         "computing_seconds",
         "scheduling_seconds",
-        "pass_seconds",
         "network_bytes",
         "scheduler_bytes",
         "scratch_bytes",
