@@ -1,4 +1,6 @@
-"""Decoded panels that a worker keeps between passes: in memory, then (`stage`) in files on a local disk.
+"""Decoded panels that a worker keeps between passes.
+
+On its device first, then in memory, then (`stage`) in files on a local disk.
 
 What has come in stays until the run ends: of a matrix that is swept again and again, a fixed part that always
 hits serves as well as any other, and nothing is ever evicted, copied or allocated twice. Which panels are
@@ -10,15 +12,16 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Scrap, Workspace
+from bigsvd.chunks import Ring, Scrap
+from bigsvd.device import Array
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -26,10 +29,15 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A rectangle and how many of its chunks were absent and read as the fill value."""
+    """A rectangle, its checksum, and how many of its chunks were absent and read as the fill value.
 
-    block: np.ndarray
+    `resident`: the block lies on the device.
+    """
+
+    block: Array
+    checksum: int
     filled: int
+    resident: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,10 @@ class _Stage:
         self._file.close()
 
 
+def _one_reader() -> Ring:
+    return Ring(1)
+
+
 class PanelCache:
     """Rectangles of the source by (panel, first column), shared by the lanes of one run in one process.
 
@@ -97,59 +109,89 @@ class PanelCache:
 
     """
 
-    def __init__(self, budget_bytes: int, stage: Path | None = None, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        budget_bytes: int,
+        stage: Path | None = None,
+        lanes: int = 1,
+        resident_bytes: int = 0,
+        new_ring: Callable[[], Ring] = _one_reader,
+        at_close: Callable[[], Any] | None = None,
+    ) -> None:
         self.turns = threading.BoundedSemaphore(lanes)
         self.closed = False
         self._free_bytes = budget_bytes
+        self._resident_bytes = resident_bytes
+        self._new_ring = new_ring
+        self._at_close = at_close
+        self._resident: dict[Key, tuple[Hashable, Kept]] = {}
         self._stage = _Stage(stage) if stage is not None else None
         self._held: dict[Key, tuple[Hashable, Kept]] = {}
-        self._staged: dict[Key, tuple[Hashable, _Staged, int]] = {}
+        self._staged: dict[Key, tuple[Hashable, _Staged, Kept]] = {}
         self._lock = threading.Lock()
-        self._spaces: list[Workspace] = []
+        self._rings: list[Ring] = []
 
     @contextmanager
-    def workspace(self) -> Iterator[Workspace]:
+    def ring(self) -> Iterator[Ring]:
         """Memory to read in, left by a lane before: fresh pages cost more than what is read into them."""
         with self._lock:
-            space = self._spaces.pop() if self._spaces else Workspace()
+            ring = self._rings.pop() if self._rings else self._new_ring()
         try:
-            yield space
+            yield ring
         finally:
             with self._lock:
-                self._spaces.append(space)
+                self._rings.append(ring)
 
     def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> Kept | None:
         """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
         with self._lock:
-            held, staged = self._held.get(key), self._staged.get(key)
+            held = self._resident.get(key) or self._held.get(key)
+            staged = self._staged.get(key)
         if held is not None and held[0] == stamp:
             return held[1]
         if staged is not None and staged[0] == stamp and self._stage is not None:
             block = self._stage.read(staged[1], scrap)
-            return None if block is None else Kept(block, staged[2])
+            return None if block is None else replace(staged[2], block=block)
         return None
 
-    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap) -> None:
-        """Take in, if there is room, a rectangle that may lie in the memory of `scrap`."""
+    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap, sent: Array | None = None) -> None:
+        """Take in, if there is room, a rectangle that may lie in the memory of `scrap`.
+
+        `sent`: the same on a device that has memory of its own.
+        """
+        size = read.block.nbytes
         with self._lock:
-            if key in self._held or key in self._staged or self.closed:
+            if any(key in known for known in (self._resident, self._held, self._staged)) or self.closed:
                 return
-            if read.block.nbytes <= self._free_bytes:
-                self._free_bytes -= read.block.nbytes
-                self._held[key] = stamp, Kept(scrap.hand_over(read.block), read.filled)
+            if sent is not None and size <= self._resident_bytes:
+                self._resident_bytes -= size
+                self._resident[key] = stamp, replace(read, block=sent, resident=True)
+                return
+            if size <= self._free_bytes:
+                self._free_bytes -= size
+                self._held[key] = stamp, replace(read, block=scrap.hand_over(read.block))
                 return
         if self._stage is not None and (staged := self._stage.write(read.block)) is not None:
             with self._lock:
-                self._staged[key] = stamp, staged, read.filled
+                self._staged[key] = stamp, staged, replace(read, block=None)
+
+    def leave_device(self) -> None:
+        """Let go of what lies on the device, and keep nothing there any more."""
+        with self._lock:
+            self._resident_bytes = 0
+            self._resident.clear()
 
     def close(self) -> None:
         """Forget everything."""
         self.closed = True
+        self._resident.clear()
         self._held.clear()
         self._staged.clear()
-        self._spaces.clear()
+        self._rings.clear()
         if self._stage is not None:
             self._stage.close()
+        if self._at_close is not None:
+            self._at_close()
 
 
 # One cache for each run in this process, by the run's token: its lanes come and go as tasks.
@@ -158,7 +200,7 @@ _ENDED: set[str] = set()
 _LOCK = threading.Lock()
 
 
-def cache_of(token: str, budget_bytes: int, stage: str | None, lanes: int) -> PanelCache:
+def cache_of(token: str, new: Callable[[], PanelCache]) -> PanelCache:
     """The cache of a run in this process, made when it is first asked for; a closed one after its end."""
     with _LOCK:
         if token in _ENDED:
@@ -166,7 +208,7 @@ def cache_of(token: str, budget_bytes: int, stage: str | None, lanes: int) -> Pa
             over.close()
             return over
         if token not in _CACHES:
-            _CACHES[token] = PanelCache(budget_bytes, Path(stage) if stage is not None else None, lanes)
+            _CACHES[token] = new()
         return _CACHES[token]
 
 

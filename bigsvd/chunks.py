@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,25 @@ _ABSENT = 2**64 - 1
 _UNWRITTEN = (0x9E, 0x61)
 
 
-class Scrap:
-    """One piece of memory that is used again and again; grows to the largest use."""
+def _ordinary(size: int) -> np.ndarray:
+    return np.empty(size, np.uint8)
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
+
+class Scrap:
+    """One piece of memory that is used again and again; grows to the largest use.
+
+    `allocate` gives so many bytes (uint8), ordinary ones by default.
+    """
+
+    def __init__(self, allocate: Callable[[int], np.ndarray] = _ordinary) -> None:
+        self._allocate = allocate
+        self._memory = _ordinary(0)
 
     def take(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
         """An array over this memory, holding whatever was there."""
         size = shape[0] * shape[1] * dtype.itemsize
         if self._memory.size < size:
-            self._memory = np.empty(size, np.uint8)
+            self._memory = self._allocate(size)
         return self._memory[:size].view(dtype).reshape(shape)
 
     def hand_over(self, values: np.ndarray) -> np.ndarray:
@@ -61,7 +69,7 @@ class Scrap:
             return values
         if values.nbytes < self._memory.size:
             return values.copy()
-        self._memory = np.empty(0, np.uint8)
+        self._memory = _ordinary(0)
         return values
 
 
@@ -153,15 +161,29 @@ class GuardStore(WrapperStore[Store]):
 
 
 class Workspace:
-    """The memory in which one thread reads: two panels in turn, a chunk of which a part is wanted, a file."""
+    """The memory in which one thread reads: a panel, a chunk of which a part is wanted, a file."""
 
-    def __init__(self) -> None:
-        self.panel, self.other = Scrap(), Scrap()
+    def __init__(self, panel: Scrap | None = None) -> None:
+        self.panel = panel or Scrap()
         self.chunk, self.file = Scrap(), Scrap()
 
-    def turn(self) -> None:
-        """Read the next panel into the other memory; that of the one before stays as it is."""
-        self.panel, self.other = self.other, self.panel
+
+class Ring:
+    """The memory in which the threads of one lane read: a workspace for each, and a panel more than these."""
+
+    def __init__(self, readers: int, allocate: Callable[[int], np.ndarray] = _ordinary) -> None:
+        self.readers = readers
+        self._panels = [Scrap(allocate) for _ in range(readers + 1)]
+        self._spaces = [Workspace() for _ in range(readers)]
+
+    def turn(self, number: int) -> Workspace:
+        """For the read of this number; the one as many before as there are readers must have ended.
+
+        What was read before that one is gone.
+        """
+        space = self._spaces[number % self.readers]
+        space.panel = self._panels[number % (self.readers + 1)]
+        return space
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -90,6 +90,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--deadline", type=float, default=None, help="Seconds after which no pass is started."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="cpu, gpu or auto."),
+        click.option("--device-memory", default=None, help="Memory of the GPU that the run may take."),
         click.option("--power-iterations", type=int, default=None, help="method compressed only."),
         click.option("--iterator", default=None, help="method compressed only: power or QR."),
         click.option("--oversampling", type=int, default=None, help="method compressed only."),
@@ -217,7 +218,7 @@ def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: 
     request = _request(data, None, options)
     source = open_source(data, missing_chunks=request.missing_chunks)
     with _client(scheduler) as client:
-        plan = make_plan(request, source.facts, limits_for(request, client)[0])
+        plan = make_plan(request, source.facts, limits_for(request, source.facts, client)[0])
     click.echo(plan.to_json() if as_json else str(plan))
 
 
@@ -313,10 +314,20 @@ def _span(text: str, length: int) -> slice:
 @click.option("--rows", default=":", show_default=True, help="start:stop or one index.")
 @click.option("--cols", default=":", show_default=True, help="start:stop or one index.")
 @click.option("-k", "k", type=int, default=None, help="Use only the first k triplets.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
-def reconstruct(factors: str, out: str | None, rows: str, cols: str, k: int | None, *, as_json: bool) -> None:
+def reconstruct(
+    factors: str,
+    out: str | None,
+    rows: str,
+    cols: str,
+    k: int | None,
+    device: Literal["auto", "cpu", "gpu"],
+    *,
+    as_json: bool,
+) -> None:
     """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
-    opened = open_factors(factors)
+    opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
     region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
     if out is None:

@@ -43,7 +43,7 @@ class Console:
             self.say("resuming from scratch with the plan stored there")
         rates = "measured" if plan.rates["measured"] else "nominal"
         self.say(
-            f"plan     {plan.method}, about {plan.expected_passes:.2f} passes over "
+            f"plan     {plan.method} on {plan.device}, about {plan.expected_passes:.2f} passes over "
             f"{human_bytes(plan.bytes_per_pass)}, {plan.seconds:.2g} s at {rates} rates, "
             f"at most {human_bytes(plan.memory_bytes)}"
         )
@@ -61,6 +61,9 @@ class Console:
         if self._moving:
             self._stream.write("\r\x1b[K" + self._line())
             self._stream.flush()
+
+    def _on_device_full(self, event: dict[str, Any]) -> None:
+        self.say(f"         the device is full ({event['said']}): lane {event['lane']} again by half slabs")
 
     def _on_pass_end(self, event: dict[str, Any]) -> None:
         self._done = event["total_bytes"]

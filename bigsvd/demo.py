@@ -83,7 +83,7 @@ def run_demo(
     console.say(f"made in {time.monotonic() - start:.1f} s\n\nThe plan, from the metadata alone:\n")
     source = open_source(data)
     request = Request(source=str(data), k=k, out=str(out), memory=memory_bytes)
-    plan = make_plan(request, source.facts, limits_for(request)[0])
+    plan = make_plan(request, source.facts, limits_for(request, source.facts)[0])
     console.say(f"{plan}\n\nThe decomposition:\n")
     factors = run(request, source, plan=plan, progress=console)
     spectrum = factors.spectrum()

@@ -1,12 +1,14 @@
 """`Device`: where the arithmetic happens, as a value handed down; the only module that imports cupy.
 
-Kernels are written once against `Device.xp`, an array namespace; data enters through `to_device` and leaves
-through `to_host`, and nothing converts silently between the two.
+Kernels are written once against `Device.xp`, an array namespace; data enters through `to_device` or a `Queue`
+and leaves through `to_host`, and nothing converts silently between the two.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,15 +18,42 @@ import psutil
 from bigsvd.errors import DeviceError
 
 Array = Any
+RESOURCE = "GPU"  # what a Dask worker must offer (`dask worker --resources GPU=1`) to be given a GPU's lanes
 _CACHED_ENTRIES = 2**13
+_WORTH_SENDING_FLOPS = 2e9  # less is done here before it is there
+_SENT_BYTES = 2**28
+_POOL_SHARE = 0.8  # of a GPU's free memory that a run takes unless it is told
+
+
+class Queue(Protocol):
+    """What one lane has under way on a device: its products, and beside them copies of what is next."""
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """While this lasts, what the calling thread computes is put in this queue."""
+
+    def send(self, host: np.ndarray) -> Array:
+        """The block on the device, complete; from any thread, while products go on."""
+
+    def wait(self) -> None:
+        """Until all products so far are done; only then may what they read be let go."""
 
 
 class Device(Protocol):
-    """An array namespace and its memory."""
+    """An array namespace and its memory.
+
+    Attributes:
+        name: what a person calls it, for the plan and the report.
+        apart: whether it has memory of its own, to which blocks are copied.
+
+    """
 
     @property
     def name(self) -> str:
-        """What a person calls it, for the plan and the report."""
+        """See the class."""
+
+    @property
+    def apart(self) -> bool:
+        """See the class."""
 
     @property
     def xp(self) -> Any:
@@ -40,7 +69,34 @@ class Device(Protocol):
         """‖array‖²_F of a (r, c) array, summed in float64."""
 
     def memory_bytes(self) -> int:
-        """Bytes of memory that are free for work."""
+        """Bytes of its memory that a run may take unless it is told."""
+
+    def host_memory(self, size: int) -> np.ndarray:
+        """So many bytes (uint8) of the host's memory, from which copies to the device are fast."""
+
+    def queue(self) -> Queue:
+        """A new queue."""
+
+    def hold_to(self, size: int) -> int:
+        """Let this process take at most so many bytes of the device's memory; the limit before, or 0."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether that is how the device says that its memory does not suffice."""
+
+
+class DirectQueue:
+    """No queue: everything is done at once, and blocks are used where they lie."""
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """Nothing to be done."""
+        return nullcontext()
+
+    def send(self, host: np.ndarray) -> Array:
+        """`host` itself."""
+        return host
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +104,7 @@ class CpuDevice:
     """NumPy on this machine's cores."""
 
     name: str = "cpu"
+    apart: bool = False
 
     @property
     def xp(self) -> Any:
@@ -73,8 +130,57 @@ class CpuDevice:
         return total
 
     def memory_bytes(self) -> int:
-        """Available memory as the operating system sees it."""
-        return int(psutil.virtual_memory().available)
+        """Half of what the operating system has available."""
+        return int(psutil.virtual_memory().available) // 2
+
+    def host_memory(self, size: int) -> np.ndarray:
+        """Ordinary memory."""
+        return np.empty(size, np.uint8)
+
+    def queue(self) -> Queue:
+        """See `DirectQueue`."""
+        return DirectQueue()
+
+    def hold_to(self, size: int) -> int:
+        """Nothing: the plan keeps to its budget of host memory."""
+        del size
+        return 0
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Never: the host's memory is no memory of its own."""
+        del error
+        return False
+
+
+class CupyQueue:
+    """Two CUDA streams of one lane: products in one, copies to the device in the other.
+
+    A block that was copied is complete before it is used, and products that read it are awaited before it is
+    let go: so neither stream ever touches memory that CuPy's pool has given to the other.
+    """
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._products = cupy.cuda.Stream(non_blocking=True)
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The stream of products is the calling thread's."""
+        with self._products:
+            yield
+
+    def send(self, host: np.ndarray) -> Array:
+        """By the stream of copies; directly from pinned memory, see `CupyDevice.host_memory`."""
+        with self._copies:
+            array = self._cupy.empty(host.shape, host.dtype)
+            array.set(np.ascontiguousarray(host), stream=self._copies)
+        self._copies.synchronize()
+        return array
+
+    def wait(self) -> None:
+        """Until the stream of products is empty."""
+        self._products.synchronize()
 
 
 @dataclass(frozen=True)
@@ -82,6 +188,7 @@ class CupyDevice:
     """CuPy on the current CUDA device."""
 
     name: str
+    apart: bool = True
 
     @property
     def xp(self) -> Any:
@@ -101,8 +208,29 @@ class CupyDevice:
         return float(self.xp.sum(self.xp.square(array, dtype=self.xp.float64)))
 
     def memory_bytes(self) -> int:
-        """Free bytes of device memory."""
-        return int(self.xp.cuda.Device().mem_info[0])
+        """Four fifths of the free device memory."""
+        return int(_POOL_SHARE * self.xp.cuda.Device().mem_info[0])
+
+    def host_memory(self, size: int) -> np.ndarray:
+        """Pinned memory."""
+        pinned = self.xp.cuda.alloc_pinned_memory(size)
+        return np.frombuffer(pinned, np.uint8, size)
+
+    def queue(self) -> Queue:
+        """See `CupyQueue`."""
+        return CupyQueue(self.xp)
+
+    def hold_to(self, size: int) -> int:
+        """The limit of CuPy's pool, one for the whole process; what the pool has free is given back."""
+        pool = self.xp.get_default_memory_pool()
+        before = int(pool.get_limit())
+        pool.free_all_blocks()
+        pool.set_limit(size=size)
+        return before
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """CuPy's own error, which its pool raises too when its limit is reached."""
+        return isinstance(error, self.xp.cuda.memory.OutOfMemoryError)
 
 
 def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
@@ -125,3 +253,40 @@ def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
             f"device='gpu' but {reason}", "install the gpu extra on a machine with a GPU, or use 'cpu'"
         )
     return CpuDevice(), reason
+
+
+def multiply(device: Device, left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    """left·right of arrays on the host into `out`: by a device apart where there is much to do, else here.
+
+    Some rows at a time, so that the device holds `right` and little else; here where even that is too much.
+    """
+    rows, inner = left.shape
+    if not device.apart or 2.0 * rows * inner * right.shape[1] < _WORTH_SENDING_FLOPS:
+        np.matmul(left, right, out=out)
+        return
+    step = max(1, _SENT_BYTES // max(1, (inner + right.shape[1]) * right.itemsize))
+    try:
+        there = device.to_device(np.ascontiguousarray(right))
+        for start in range(0, rows, step):
+            part = device.to_device(np.ascontiguousarray(left[start : start + step])) @ there
+            out[start : start + step] = device.to_host(part)
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        np.matmul(left, right, out=out)
+
+
+def as_numpy(block: Any) -> np.ndarray:
+    """A block of another library's array as NumPy; CuPy copies to the host only where it is told to."""
+    if type(block).__module__.split(".")[0] == "cupy":
+        return np.asarray(block.get())
+    return np.asarray(block)
+
+
+def shared_identity() -> str:
+    """What two processes that use the same CUDA device have in common; '' where there is none."""
+    try:
+        cupy = importlib.import_module("cupy")
+        return str(cupy.cuda.runtime.getDeviceProperties(0)["uuid"])
+    except Exception:  # noqa: BLE001 - as above
+        return ""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
@@ -25,6 +25,7 @@ from zarr.storage import LocalStore
 from bigsvd import rank, reconstruct
 from bigsvd.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.chunks import GuardStore
+from bigsvd.device import CpuDevice, Device, choose_device, multiply
 from bigsvd.errors import FactorStoreError, RankError, RequestError, first_line
 from bigsvd.scratch import Scratch, storage_errors
 
@@ -85,10 +86,19 @@ class Factors:
     """
 
     def __init__(
-        self, U: Any, s: np.ndarray, Vt: Any, mean: Any, scale: Any, attributes: dict[str, Any], path: Path
+        self,
+        U: Any,
+        s: np.ndarray,
+        Vt: Any,
+        mean: Any,
+        scale: Any,
+        attributes: dict[str, Any],
+        path: Path,
+        device: Device | None = None,
     ) -> None:
         self.U, self.s, self.Vt, self.mean, self.scale = U, s, Vt, mean, scale
         self.path = path
+        self._device = device or CpuDevice()
         self.certificate = Certificate.from_dict(attributes["certificate"])
         self.provenance: dict[str, Any] = {
             name: attributes[name] for name in attributes if name != "certificate"
@@ -124,7 +134,18 @@ class Factors:
         m, n = self.shape
         side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
         chunks = (min(m, side), min(n, side))
-        return reconstruct.LowRank(self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype)
+        return reconstruct.LowRank(
+            self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype, self._device
+        )
+
+    def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
+        """The same factors, their large regions and projections computed there; `DeviceError` if it is not.
+
+        Others who read a Dask or Zarr array made of them, as a cluster's workers do, need that device too.
+        """
+        attributes = self.provenance | {"certificate": self.certificate.to_dict()}
+        chosen, _ = choose_device(device)
+        return Factors(self.U, self.s, self.Vt, self.mean, self.scale, attributes, self.path, chosen)
 
     def reconstruct(self) -> Any:
         """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
@@ -161,9 +182,8 @@ class Factors:
             excess_error=None,
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
-        return Factors(
-            Leading(self.U, k, 1), sigma, Leading(self.Vt, k, 0), self.mean, self.scale, attributes, self.path
-        )
+        U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
+        return Factors(U, sigma, Vt, self.mean, self.scale, attributes, self.path, self._device)
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """((x − mean)/scale)·V: coordinates (r, k) of new rows (r, n), or (k,) of one, as rows of U·diag(s).
@@ -181,14 +201,15 @@ class Factors:
         if self.scale is not None:
             values = values / np.asarray(self.scale[:])
         step = chunk_lines(self.k, n, self.dtype.name) * 16
-        total = np.zeros((*values.shape[:-1], self.k))
+        rows_of_values = values.reshape(-1, n)
+        total = np.zeros((len(rows_of_values), self.k))
+        part = np.empty_like(total)
         with _damage(self.path):
             for start in range(0, n, step):
-                total += (
-                    values[..., start : start + step]
-                    @ np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
-                )
-        return total
+                V = np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
+                multiply(self._device, rows_of_values[:, start : start + step], V, part)
+                total += part
+        return total.reshape(*values.shape[:-1], self.k)
 
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import google_crc32c
@@ -20,14 +23,15 @@ from distributed import get_worker
 from threadpoolctl import threadpool_limits
 
 from bigsvd.cache import Kept, PanelCache, cache_of
-from bigsvd.chunks import Workspace
-from bigsvd.device import Array, Device
-from bigsvd.errors import NoWorkersError, SourceChangedError
+from bigsvd.chunks import Ring, Scrap
+from bigsvd.device import Array, Device, Queue
+from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source
+from bigsvd.text import human_bytes
 from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows, inspect
 
 _EVENT_SECONDS = 0.2
@@ -102,6 +106,32 @@ class Lane:
     topic: str
 
 
+_Want = tuple[int, tuple[int, int], bool]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A rectangle as it is multiplied, and what reading it took; `filled` chunks were absent."""
+
+    values: Array
+    checksum: int
+    cached: bool
+    filled: int
+    resident: bool = False
+
+
+def _staged(block: np.ndarray, scrap: Scrap) -> np.ndarray:
+    """A block of an array in memory, copied to where copies to the device are fast."""
+    copy = scrap.take((block.shape[0], block.shape[1]), block.dtype)
+    np.copyto(copy, block)
+    return copy
+
+
+def _joined(checksums: list[int]) -> int:
+    """One checksum for the tiles of a panel: of the only one, its own."""
+    return checksums[0] if len(checksums) == 1 else google_crc32c.value(np.array(checksums, "<u4").tobytes())
+
+
 class BlasLimit:
     """Holds BLAS to one thread while any lane or driver of this process needs that."""
 
@@ -137,20 +167,60 @@ def run_lane(lane: Lane) -> dict[str, Any]:
     if done is not None and lane.scratch.current:
         return done  # Dask runs a lane again whose worker was lost before it could report
     return_large_buffers(lane.plan.budget_bytes)
-    plan = lane.plan
-    stage = plan.request.get("stage") if plan.keeps_panels else None
-    cache = cache_of(lane.token, plan.cache_bytes, stage, plan.threads)
+    cache = cache_of(lane.token, lambda: _new_cache(lane))
     with cache.turns, one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return LaneRun(lane, cache).run()
+        if not lane.device.apart:
+            return LaneRun(lane, cache).run()
+        return _run_on_device(lane, cache)
+
+
+def _new_cache(lane: Lane) -> PanelCache:
+    plan, device = lane.plan, lane.device
+    stage = plan.request.get("stage") if plan.keeps_on_host else None
+    new_ring = partial(Ring, plan.readers, device.host_memory)
+    folder = Path(stage) if stage is not None else None
+    at_close = partial(device.hold_to, device.hold_to(plan.device_bytes)) if device.apart else None
+    return PanelCache(plan.cache_bytes, folder, plan.threads, plan.resident_bytes, new_ring, at_close)
+
+
+def _run_on_device(lane: Lane, cache: PanelCache) -> dict[str, Any]:
+    """A lane on a device whose memory may not suffice: then once more, with all of it and by half slabs.
+
+    Products by half slabs may differ in the last bits.
+    """
+    for careful in (False, True):
+        queue = lane.device.queue()
+        try:
+            with queue.computing():
+                return LaneRun(lane, cache, queue, careful=careful).run()
+        except Exception as error:
+            if not lane.device.is_out_of_memory(error):
+                raise
+            said = first_line(error)
+        cache.leave_device()
+        get_worker().log_event(lane.topic, {"event": "device-full", "lane": lane.index, "said": said})
+    raise MemoryBudgetError(
+        f"{lane.device.name} ran out of memory within {human_bytes(lane.plan.device_bytes)}, "
+        f"by half slabs too: {said}",
+        "end what else uses it, give more --device-memory, or use device='cpu'",
+    )
 
 
 class LaneRun:
-    """The state of one lane while it streams."""
+    """The state of one lane while it streams.
 
-    def __init__(self, lane: Lane, cache: PanelCache) -> None:
+    `careful`: blocks go to the device slab by slab, and slabs have half the rows.
+    """
+
+    def __init__(
+        self, lane: Lane, cache: PanelCache, queue: Queue | None = None, *, careful: bool = False
+    ) -> None:
         self.lane = lane
         self.cache = cache
-        self.source = lane.source.fresh()
+        self.queue = queue or lane.device.queue()
+        self.careful = careful
+        self.sources = [lane.source.fresh() for _ in range(lane.plan.readers)]
+        self.stored = np.dtype(self.sources[0].facts.dtype)
         self.plan = lane.plan
         self.spec = lane.spec
         self.device = lane.device
@@ -160,6 +230,7 @@ class LaneRun:
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
         self.bytes_read = 0
         self.cached_bytes = 0
+        self.resident_bytes = 0
         self.filled_chunks = 0
         self._events = 0.0
         self._unsent = 0
@@ -184,10 +255,10 @@ class LaneRun:
             for tile in plan.tiles()
         ]
         with (
-            self.cache.workspace() as space,
-            ThreadPoolExecutor(1, thread_name_prefix="bigsvd-read") as reader,
+            self.cache.ring() as ring,
+            ThreadPoolExecutor(plan.readers, thread_name_prefix="bigsvd-read") as readers,
         ):
-            blocks = self._read_ahead(reader, space, reads)
+            blocks = self._read_ahead(readers, ring, reads)
             for position, panel in enumerate(panels):
                 self._check_current()
                 crc = self._panel(panel, blocks)
@@ -196,12 +267,12 @@ class LaneRun:
                     start, stop = plan.panel(panel)
                     lines = "columns" if plan.transposed else "rows"
                     raise SourceChangedError(
-                        f"{self.source.facts.name} changed between passes: {lines} {start}..{stop - 1} "
+                        f"{lane.source.facts.name} changed between passes: {lines} {start}..{stop - 1} "
                         f"had checksum {lane.checksums[position]}, now {crc}",
                         "run again on data that nobody writes",
                     )
         self._check_current()
-        counters = self.source.counters
+        counters = [source.counters for source in self.sources]
         folder = lane_folder(self.spec.name, lane.index)
         sums = self.operator.sums()
         if self.line_sums is not None:
@@ -215,10 +286,11 @@ class LaneRun:
             "checksums": checksums,
             "bytes_read": self.bytes_read,
             "cached_bytes": self.cached_bytes,
+            "resident_bytes": self.resident_bytes,
             "worker": get_worker().address,
-            "encoded_bytes": counters.encoded_bytes,
+            "encoded_bytes": sum(counter.encoded_bytes for counter in counters),
             "filled_chunks": self.filled_chunks,
-            "retries": counters.retries,
+            "retries": sum(counter.retries for counter in counters),
         }
         lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)
@@ -236,81 +308,102 @@ class LaneRun:
         rows = self.plan.transposed and self.spec.transform.by_line
         return ("lines", "forward", "backward") if rows else ("forward", "backward")
 
-    def _read_ahead(
-        self, reader: ThreadPoolExecutor, space: Workspace, wanted: list[tuple[int, tuple[int, int], bool]]
-    ) -> Iterator[np.ndarray]:
-        """Each rectangle of B in turn, the next one being read meanwhile into the other of two memories."""
-        pending = reader.submit(self._read, *wanted[0], space)
-        for following in [*wanted[1:], None]:
-            block = pending.result()
-            if following is not None:
-                space.turn()
-                pending = reader.submit(self._read, *following, space)
+    def _read_ahead(self, pool: ThreadPoolExecutor, ring: Ring, wanted: list[_Want]) -> Iterator[_Block]:
+        """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""
+        reads = [partial(self._read, number, *want, ring) for number, want in enumerate(wanted)]
+        pending = deque(pool.submit(read) for read in reads[: ring.readers])
+        for number in range(len(reads)):
+            block = pending.popleft().result()
+            if number + ring.readers < len(reads):
+                pending.append(pool.submit(reads[number + ring.readers]))
             yield block
 
-    def _read(self, panel: int, tile: tuple[int, int], first: bool, space: Workspace) -> np.ndarray:
+    def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool, ring: Ring) -> _Block:
         """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
+        space, source = ring.turn(number), self.sources[number % ring.readers]
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
         if self.plan.transposed:
             rows, cols = cols, rows
         key, stamp, kept = (panel, tile[0]), None, None
         if self.plan.keeps_panels:
-            stamp = self.source.stamp(rows, cols)
+            stamp = source.stamp(rows, cols)
             kept = self.cache.get(key, stamp, space.panel)
         if kept is not None:
-            self.cached_bytes += kept.block.nbytes
-        else:
-            filled = self.source.counters.filled_chunks
-            block = self.source.read(rows, cols, space)
-            kept = Kept(block, self.source.counters.filled_chunks - filled)
-            self.bytes_read += block.nbytes
-            if self.plan.keeps_panels:
-                self.cache.keep(key, stamp, kept, space.panel)
-        self.filled_chunks += kept.filled if first else 0
-        return kept.block
+            block = kept.block if kept.resident else self._send(kept.block)
+            filled = kept.filled if first else 0
+            return _Block(block, kept.checksum, cached=True, filled=filled, resident=kept.resident)
+        before = source.counters.filled_chunks
+        read = source.read(rows, cols, space)
+        checksum = google_crc32c.value(np.ascontiguousarray(read))
+        filled = source.counters.filled_chunks - before
+        if self.device.apart and source.facts.reader == "memory":
+            read = _staged(read, space.panel)
+        block = self._send(read)
+        if self.plan.keeps_panels:
+            sent = block if self.device.apart and not self.careful else None
+            self.cache.keep(key, stamp, Kept(read, checksum, filled), space.panel, sent)
+        return _Block(block, checksum, cached=False, filled=filled if first else 0)
 
-    def _panel(self, panel: int, blocks: Iterator[np.ndarray]) -> int:
+    def _send(self, host: np.ndarray) -> Array:
+        """The block on the device, or for later where that is done slab by slab."""
+        return host if self.careful else self.queue.send(host)
+
+    def _panel(self, panel: int, blocks: Iterator[_Block]) -> int:
         """All sweeps over one panel; its checksum."""
         start, stop = self.plan.panel(panel)
-        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, by_line=self.spec.transform.by_line)
+        steps = slab_rows(
+            self.plan.tile_cols,
+            self.spec.dtype,
+            by_line=self.spec.transform.by_line,
+            apart=self.device.apart,
+        )
+        steps = max(1, steps // 2) if self.careful else steps
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
         y: dict[int, Array] = {}
         line_sums: dict[int, LineSums] = {}
         crc = -1
         for number, sweep in enumerate(self._sweeps()):
-            sweep_crc = 0
+            checksums = []
             for tile in self.plan.tiles():
                 block = next(blocks)
-                sweep_crc = google_crc32c.extend(sweep_crc, np.ascontiguousarray(block))
-                matrix = block.T if self.plan.transposed else block
+                checksums.append(block.checksum)
+                matrix = block.values.T if self.plan.transposed else block.values
                 for piece in pieces:
-                    raw = matrix[piece.start - start : piece.stop - start]
-                    self._slab(
-                        raw,
-                        piece,
-                        slice(*tile),
-                        sweep,
-                        y,
-                        line_sums,
-                        inspecting=self.spec.first and number == 0,
-                    )
-                self._tell(block.nbytes)
+                    raw = matrix[piece.start - start : piece.stop - start, :]
+                    if self.careful and isinstance(raw, np.ndarray):
+                        raw = self.device.to_device(np.ascontiguousarray(raw))
+                    inspecting = self.spec.first and number == 0
+                    self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=inspecting)
+                self.queue.wait()
+                self._count(block)
                 del block, matrix, raw
-            if crc not in (-1, sweep_crc):
+            found = _joined(checksums)
+            if crc not in (-1, found):
                 raise SourceChangedError(
-                    f"rows {start}..{stop - 1} of {self.source.facts.name} changed between two reads",
+                    f"rows {start}..{stop - 1} of {self.lane.source.facts.name} changed between two reads",
                     "run again on data that nobody writes",
                 )
-            crc = sweep_crc
+            crc = found
         parts = [self.device.to_host(y.pop(piece.start)) for piece in pieces if piece.start in y]
         if parts:
             self._check_current()
             self.operator.finish_panel(np.concatenate(parts), slice(start, stop))
         return crc
 
+    def _count(self, block: _Block) -> None:
+        rows, cols = block.values.shape
+        size = rows * cols * self.stored.itemsize
+        if block.cached:
+            self.cached_bytes += size
+            self.resident_bytes += size if block.resident else 0
+        else:
+            self.bytes_read += size
+        self.filled_chunks += block.filled
+        self._tell(size)
+
     def _slab(
         self,
-        raw: np.ndarray,
+        raw: Array,
         rows: slice,
         cols: slice,
         sweep: str,
@@ -320,11 +413,12 @@ class LaneRun:
         inspecting: bool,
     ) -> None:
         device, transform, xp = self.device, self.spec.transform, self.device.xp
-        values, mask = transform.widen(device, raw)
+        values, mask = transform.widen(device, raw, self.stored)
         if inspecting:
             count = int(xp.sum(xp.astype(mask, xp.int64))) if mask is not None else 0
             origin = (rows.start, cols.start)
-            self.moments.add(inspect(device, raw, values, count, origin, transposed=self.plan.transposed))
+            found = inspect(device, raw, self.stored, values, count, origin, transposed=self.plan.transposed)
+            self.moments.add(found)
         if transform.by_line:
             values = self._by_line(values, mask, rows, cols, sweep, line_sums)
             if values is None:

@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
-from bigsvd.request import Request
+from bigsvd.request import DASK_METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes, round_up
 
 PROBES = 10
 _AUTO_WIDTH_K = 64
 _PANEL_BYTES = 32 * 2**20
+_DEVICE_PANEL_BYTES = 128 * 2**20  # a copy and a product of as much are worth the time they take to begin
 _PANELS = 64
 _SLAB_BYTES = 8 * 2**20
+_DEVICE_SLAB_BYTES = 256 * 2**20
+_DEVICE_LIBRARY_BYTES = 64 * 2**20  # what cuBLAS takes for a thread that multiplies
+_DEVICE_SLACK = 0.25
 _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
@@ -32,11 +36,22 @@ SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine allows: bytes for this run's working set and panels multiplied at the same time."""
+    """What the machine allows.
+
+    Attributes:
+        budget_bytes: for this run's working set in host memory.
+        threads: lanes at the same time, and so panels multiplied. readers: threads that read for each.
+        device, why: where is multiplied, and why there.
+        device_bytes: for this run in the memory of its own that the device has; 0 where it has none.
+
+    """
 
     budget_bytes: int
     threads: int
     device: str = "cpu"
+    why: str = "asked for"
+    device_bytes: int = 0
+    readers: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,8 @@ class Layout:
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
         stored_bytes, reader: as in `SourceFacts`.
-        fits: whether the memory it takes is within the budget.
+        readers, device_bytes: as in `Limits`.
+        fits: whether the memory it takes is within the budgets.
 
     """
 
@@ -67,7 +83,19 @@ class Layout:
     max_width: int
     stored_bytes: int
     reader: str
+    readers: int
+    device_bytes: int
     fits: bool
+
+    @property
+    def apart(self) -> bool:
+        """Whether the device has memory of its own."""
+        return self.device_bytes > 0
+
+    @property
+    def panel_bytes(self) -> int:
+        """Bytes of a panel, or of a tile of it, as stored."""
+        return self.panel_rows * min(self.tile_cols, self.N) * self.itemsize
 
     @property
     def tiled(self) -> bool:
@@ -106,12 +134,16 @@ def _lay_out(
     def needed(layout: Layout) -> int:
         return sum(memory_terms(method, request, layout, limits.threads, dtype).values())
 
+    def lacking(layout: Layout) -> int:
+        on_device = sum(device_terms(method, request, layout, limits.threads, dtype).values())
+        return max(0, needed(layout) - limits.budget_bytes) + max(0, on_device - limits.device_bytes)
+
     tried = []
     for layout in _candidates(method, request, facts, limits, dtype, transposed=transposed):
-        if needed(layout) <= limits.budget_bytes:
+        if lacking(layout) == 0:
             return layout
         tried.append(layout)
-    return replace(min(tried, key=needed), fits=False)
+    return replace(min(tried, key=lambda layout: (lacking(layout), needed(layout))), fits=False)
 
 
 def _candidates(
@@ -131,9 +163,10 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, fits=True,
+        facts.stored_bytes, facts.reader, limits.readers, limits.device_bytes, fits=True,
     )  # fmt: skip
-    wanted = min(_PANEL_BYTES // (N * facts.itemsize) + 1, -(-M // _PANELS))
+    panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
+    wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(max(1, wanted // unit_rows)):
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
@@ -176,10 +209,10 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     wide = np.dtype(dtype).itemsize
     columns = layout.width + PROBES
     terms = _basis_memory(layout, threads)
-    panel_bytes = layout.panel_rows * min(layout.tile_cols, layout.N) * layout.itemsize
-    terms["panels, two a lane"] = 2 * threads * panel_bytes if layout.reader != "memory" else 0
-    terms["chunks being decoded"] = threads * _decoding_memory(layout)
-    terms["widened slabs"] = threads * _slab_memory(request, layout, dtype)
+    read = layout.apart or layout.reader != "memory"
+    terms["panels being read and multiplied"] = (layout.readers + 1) * threads * layout.panel_bytes * read
+    terms["chunks being decoded"] = layout.readers * threads * _decoding_memory(layout)
+    terms["widened slabs"] = 0 if layout.apart else threads * _slab_memory(request, layout, dtype)
     terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
     if method == "gram":
         terms["Gram matrices"] = layout.N**2 * (threads * 16 + 3 * 8)
@@ -187,10 +220,31 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
         terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * wide
     if method == "compressed":
         terms["Dask's tall blocks"] = (
-            4 * layout.M * columns * wide + 2 * threads * panel_bytes * wide // layout.itemsize
+            4 * layout.M * columns * wide + 2 * threads * layout.panel_bytes * wide // layout.itemsize
         )
     terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
     terms["allocator slack"] = int(_SLACK * sum(terms.values()))
+    return terms
+
+
+def device_terms(method: str, request: Request, layout: Layout, threads: int, dtype: str) -> dict[str, int]:
+    """Bytes of the device's own memory by what they hold, for `threads` lanes at a time; none on a CPU."""
+    if not layout.apart:
+        return {}
+    columns = layout.width + PROBES
+    lane = {
+        "panels sent to the device": (layout.readers + 2) * layout.panel_bytes,
+        "widened slabs": _slab_memory(request, layout, dtype),
+        "block and its partial sums": layout.N * columns * 40,
+        "rows of Y": 2 * layout.panel_rows * columns * 8,
+        "libraries": _DEVICE_LIBRARY_BYTES,
+    }
+    if method == "gram":
+        lane["Gram matrices"] = layout.N**2 * (16 + np.dtype(dtype).itemsize)
+    terms = {term: threads * size for term, size in lane.items()}
+    if method in DASK_METHODS:
+        terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * np.dtype(dtype).itemsize
+    terms["slack of the memory pool"] = int(_DEVICE_SLACK * sum(terms.values()))
     return terms
 
 
@@ -220,24 +274,44 @@ def _basis_memory(layout: Layout, threads: int) -> dict[str, int]:
     }
 
 
-def slab_rows(cols: int, dtype: str, *, by_line: bool) -> int:
-    """Rows of B that are multiplied at a time, so that they stay in cache; fewer where centred first."""
+def slab_rows(cols: int, dtype: str, *, by_line: bool, apart: bool) -> int:
+    """Rows of B that are multiplied at a time; fewer where centred first.
+
+    So many that they stay in a CPU's cache, or that a device `apart` is busy while the next are prepared.
+    """
     itemsize = 16 if by_line else np.dtype(dtype).itemsize
-    return max(16, _SLAB_BYTES // (cols * itemsize))
+    return max(16, (_DEVICE_SLAB_BYTES if apart else _SLAB_BYTES) // (cols * itemsize))
 
 
 def _slab_memory(request: Request, layout: Layout, dtype: str) -> int:
-    """The slab in the precision of the products; where it is centred, in float64 first, with temporaries."""
-    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=request.by_line))
+    """The slab in the precision of the products; where it is centred, in float64 first, with temporaries.
+
+    A device apart also squares it in float64.
+    """
+    rows = min(
+        layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=request.by_line, apart=layout.apart)
+    )
     wide = np.dtype(dtype).itemsize
     extra = 24 if request.by_line or request.missing != "none" else 0
+    extra += 8 if layout.apart else 0
     return rows * layout.tile_cols * (2 * wide + extra)
 
 
-def refusal(method: str, layout: Layout, terms: dict[str, int], budget_bytes: int) -> MemoryBudgetError:
-    """Names the greatest terms, both numbers and what to change."""
+def refusal(
+    method: str, layout: Layout, terms: dict[str, int], on_device: dict[str, int], limits: Limits
+) -> MemoryBudgetError:
+    """Names the greatest terms, both numbers and what to change: on the device where that lacks memory."""
+    lacking = sum(on_device.values())
+    if lacking > limits.device_bytes:
+        greatest = ", ".join(f"{t} {human_bytes(on_device[t])}" for t in _by_size(on_device)[:3])
+        return MemoryBudgetError(
+            f"method {method} needs {human_bytes(lacking)} of {limits.device}'s memory ({greatest}) but "
+            f"{human_bytes(limits.device_bytes)} are there for it",
+            f"raise device_memory to {human_bytes(round_up(lacking))}, or use device='cpu'",
+        )
+    budget_bytes = limits.budget_bytes
     total = sum(terms.values())
-    by_size = sorted(terms, key=lambda term: -terms[term])
+    by_size = _by_size(terms)
     parts = ", ".join(f"{term} {human_bytes(terms[term])}" for term in by_size[:3])
     cures = {
         "whole matrix held by Dask": "use method='krylov', which streams",
@@ -254,3 +328,7 @@ def refusal(method: str, layout: Layout, terms: dict[str, int], budget_bytes: in
         f"method {method} needs {human_bytes(total)} ({parts}) but the budget is {human_bytes(budget_bytes)}",
         f"{cure}, or raise memory to {human_bytes(round_up(total))}",
     )
+
+
+def _by_size(terms: dict[str, int]) -> list[str]:
+    return sorted(terms, key=lambda term: -terms[term])

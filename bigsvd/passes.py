@@ -21,7 +21,7 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from bigsvd.cache import close_cache
-from bigsvd.device import Device
+from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import NoWorkersError
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
@@ -31,6 +31,7 @@ from bigsvd.transform import Moments
 
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.02
+_ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
 
 Progress = Callable[[dict[str, Any]], None]
@@ -60,7 +61,8 @@ class Context:
 class PassResult:
     """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part.
 
-    `bytes_read` came from the source, uncompressed, `cached_bytes` from the panel cache.
+    `bytes_read` came from the source, uncompressed, `cached_bytes` from the panel cache,
+    `resident_bytes` of these from the device's own memory.
     `resumed`: some of it was read back from scratch; `checked`: it compared checksums with the first pass.
     """
 
@@ -69,6 +71,7 @@ class PassResult:
     checksums: list[int]
     bytes_read: int
     cached_bytes: int
+    resident_bytes: int
     encoded_bytes: int
     filled_chunks: int
     retries: int
@@ -78,7 +81,7 @@ class PassResult:
 
 
 @contextmanager
-def local_client(threads: int) -> Iterator[Client]:
+def local_client(threads: int, *, gpu: bool = False) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     cluster = LocalCluster(
         n_workers=1,
@@ -87,6 +90,7 @@ def local_client(threads: int) -> Iterator[Client]:
         dashboard_address=None,
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else every run wants port 8787, and warns
         memory_limit=0,
+        resources={RESOURCE: 1} if gpu else None,
     )
     try:
         with Client(cluster) as client:
@@ -117,6 +121,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
         "checksums": [crc for report in reports for crc in report["checksums"]],
         "bytes_read": sum(report["bytes_read"] for report in reports),
         "cached_bytes": sum(report["cached_bytes"] for report in reports),
+        "resident_bytes": sum(report["resident_bytes"] for report in reports),
         "encoded_bytes": sum(report["encoded_bytes"] for report in reports),
         "filled_chunks": sum(report["filled_chunks"] for report in reports),
         "retries": sum(report["retries"] for report in reports),
@@ -232,7 +237,9 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
 def _submit(context: Context, lane: Lane) -> Any:
     """The lane as a task, on the worker that had it in the pass before if that one is free."""
     home = context.homes.get((lane.spec.sample, lane.index))
-    where = {"workers": [home], "allow_other_workers": True} if home else {}
+    where: dict[str, Any] = {"workers": [home], "allow_other_workers": True} if home else {}
+    if context.device.apart:  # as many lanes at a time as the plan has, on a worker that offers 1
+        where["resources"] = {RESOURCE: _ROUNDED_DOWN / context.plan.threads}
     return context.client.submit(run_lane, lane, key=f"{lane.topic}-{lane.index:05d}", pure=False, **where)
 
 

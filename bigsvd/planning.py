@@ -19,13 +19,22 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError
-from bigsvd.layout import PROBES, SAMPLE_BLOCKS, Layout, Limits, choose_layout, memory_terms, refusal
-from bigsvd.rates import NOMINAL, Rates
+from bigsvd.layout import (
+    PROBES,
+    SAMPLE_BLOCKS,
+    Layout,
+    Limits,
+    choose_layout,
+    device_terms,
+    memory_terms,
+    refusal,
+)
+from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 DEFAULT_MAX_PASSES = 20
 # The sample, chosen on the families of `benchmarks passes`.
 _SAMPLE_SHARE = 0.1
@@ -75,6 +84,10 @@ class Plan:
         predicted_seconds: of the warm start, the passes and the rest, at these rates.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
         cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
+        threads, readers: lanes at a time, and threads that read for each.
+        device, device_reason: where is multiplied, and why there.
+        device_memory, device_budget_bytes, resident_bytes: as `memory`, `budget_bytes` and `cache_bytes`, of
+            the device's own memory; nothing where it has none.
 
     """
 
@@ -103,7 +116,12 @@ class Plan:
     cache_bytes: int
     budget_bytes: int
     threads: int
+    readers: int
     device: str
+    device_reason: str
+    device_memory: dict[str, int]
+    device_budget_bytes: int
+    resident_bytes: int
     scratch_bytes: int
     output_bytes: int
     version: int = PLAN_VERSION
@@ -117,6 +135,16 @@ class Plan:
     def memory_bytes(self) -> int:
         """Bound on the working set beyond the bare interpreter."""
         return sum(self.memory.values())
+
+    @property
+    def device_bytes(self) -> int:
+        """Bound on what is held of the device's own memory."""
+        return sum(self.device_memory.values())
+
+    @property
+    def apart(self) -> bool:
+        """Whether the device has memory of its own."""
+        return self.device_budget_bytes > 0
 
     @property
     def seconds(self) -> float:
@@ -134,10 +162,15 @@ class Plan:
         return int(self.bytes_per_pass * self.expected_passes)
 
     @property
-    def keeps_panels(self) -> bool:
-        """Whether any panel is kept between passes."""
+    def keeps_on_host(self) -> bool:
+        """Whether any panel is kept between passes in host memory or on a disk."""
         in_memory = self.facts["reader"] == "memory"
         return not in_memory and (self.cache_bytes > 0 or self.request.get("stage") is not None)
+
+    @property
+    def keeps_panels(self) -> bool:
+        """Whether any panel is kept between passes."""
+        return self.keeps_on_host or self.resident_bytes > 0
 
     @property
     def sample_share(self) -> float:
@@ -207,6 +240,7 @@ class Plan:
             self.max_width,
             self.max_passes,
             self.threads,
+            self.readers,
             self.k,
         )
         checks = {
@@ -248,8 +282,8 @@ class Plan:
         return _describe(self)
 
 
-def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates = NOMINAL) -> Plan:
-    """The plan for `request`, or why there is none; `rates` decide what is worth its time.
+def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates | None = None) -> Plan:
+    """The plan for `request`, or why there is none; `rates`, nominal ones by default, decide what pays.
 
     Raises:
         RankError: k is greater than min(m, n).
@@ -258,7 +292,8 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     """
     _check_rank(request.k, facts.shape)
     dtype = _compute_dtype(request, facts)
-    cost = Cost(rates, limits.threads, dtype)
+    rates = rates or (NOMINAL_ON_GPU if limits.device_bytes else NOMINAL)
+    cost = Cost(rates, limits.threads * limits.readers, dtype, limits.readers, apart=limits.device_bytes > 0)
     limits = replace(limits, threads=limits.threads * cost.lanes_a_core)
     choice = _choose_method(request, facts, limits, cost)
     method, layout, threads = choice.method, choice.layout, choice.threads
@@ -266,17 +301,22 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     if method == "krylov" and not cost.products_matter(layout, threads):
         wide = replace(layout, narrow=layout.width)
         needed = sum(memory_terms(method, request, wide, threads, dtype).values())
-        layout = wide if needed <= limits.budget_bytes else layout
+        on_device = sum(device_terms(method, request, wide, threads, dtype).values())
+        fits = needed <= limits.budget_bytes and on_device <= limits.device_bytes
+        layout = wide if fits else layout
     memory = memory_terms(method, request, layout, threads, dtype)
+    device_memory = device_terms(method, request, layout, threads, dtype)
     if not layout.fits:
-        raise refusal(method, layout, memory, limits.budget_bytes)
+        raise refusal(method, layout, memory, device_memory, limits)
+    resident = _resident_bytes(layout, sum(device_memory.values()), method)
     cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes)
-    sample = _sample(request, layout, cache) if method == "krylov" else ()
+    sample = _sample(request, layout, cache + resident) if method == "krylov" else ()
     share = _share(sample, layout)
     expected = _expected_passes(method, request, layout, share)
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
+    device_memory |= {"panels that stay": resident} if layout.apart else {}
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
@@ -306,13 +346,24 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         expected_passes=expected,
         rates=rates.to_dict(),
         predicted_seconds=cost.of_run(
-            method, layout, threads, expected, 0.0 if request.warm_start is not None else share, cache
+            method,
+            layout,
+            threads,
+            expected,
+            0.0 if request.warm_start is not None else share,
+            cache,
+            resident,
         ),
         memory=memory,
         cache_bytes=cache,
         budget_bytes=limits.budget_bytes,
         threads=limits.threads,
+        readers=limits.readers,
         device=limits.device,
+        device_reason=limits.why,
+        device_memory=device_memory,
+        device_budget_bytes=limits.device_bytes,
+        resident_bytes=resident,
         scratch_bytes=int(layout.M * streamed_width * itemsize) + output,
         output_bytes=output,
     )
@@ -344,11 +395,16 @@ class _Choice:
 
 @dataclass(frozen=True)
 class Cost:
-    """What things take at given rates on a number of cores, products in one precision."""
+    """What things take at given rates on a number of cores, products in one precision.
+
+    On a device `apart` reading, copying and multiplying go on side by side, and all lanes share it.
+    """
 
     rates: Rates
     cores: int
     dtype: str
+    readers: int = 1
+    apart: bool = False
 
     @property
     def lanes_a_core(self) -> int:
@@ -357,17 +413,31 @@ class Cost:
         return max(1, min(_MOST_LANES_A_CORE, int(waiting) if waiting >= _IO_BOUND_RATIO else 1))
 
     def of_pass(
-        self, layout: Layout, lanes: int, columns: int, share: float = 1.0, kept: float = 0.0
+        self,
+        layout: Layout,
+        lanes: int,
+        columns: int,
+        share: float = 1.0,
+        kept: float = 0.0,
+        resident: float = 0.0,
     ) -> float:
         """Seconds of a pass over `share` of the panels, of which a fraction `kept` need not be read.
+
+        Of a fraction `resident`, which is none of these, nothing need be copied to the device either.
 
         As many lanes run at a time as memory allows, which may be fewer than there are cores.
         """
         if layout.reader == "memory":
             kept = 1.0
-        read_bytes = share * (1 - kept) * layout.M * layout.N * layout.itemsize * layout.reads_per_pass
+        streamed = share * layout.M * layout.N * layout.itemsize * layout.reads_per_pass
+        read_bytes = max(0.0, 1 - kept - resident) * streamed
         flops = 4.0 * share * layout.M * layout.N * columns
         products = flops / self.rates.flops_at(self.dtype, columns)
+        if self.apart:
+            waiting = read_bytes * self.rates.read_seconds / (lanes * self.readers)
+            decoding = read_bytes * self.rates.read_cpu_seconds / self.cores
+            copying = (1 - resident) * streamed * self.rates.copy_seconds
+            return _CROWDING * max(waiting, decoding, copying, products)
         waiting = read_bytes * self.rates.read_seconds / lanes
         working = _CROWDING * (read_bytes * self.rates.read_cpu_seconds + products) / min(self.cores, lanes)
         return max(waiting, working)
@@ -389,10 +459,18 @@ class Cost:
         return self.of_pass(layout, lanes, first) + dense + self.of_pass(layout, lanes, second)
 
     def of_run(
-        self, method: str, layout: Layout, lanes: int, passes: float, share: float, cache_bytes: int
+        self,
+        method: str,
+        layout: Layout,
+        lanes: int,
+        passes: float,
+        share: float,
+        cache_bytes: int,
+        resident_bytes: int = 0,
     ) -> dict[str, float]:
         """Seconds of each part of a run of so many passes, a `share` of one in the sample."""
-        kept = min(1.0, cache_bytes / (layout.M * layout.N * layout.itemsize))
+        resident = min(1.0, resident_bytes / (layout.M * layout.N * layout.itemsize))
+        kept = min(1.0 - resident, cache_bytes / (layout.M * layout.N * layout.itemsize))
         columns = layout.narrow + PROBES
         later = layout.k + BEYOND
         full = max(1, round(passes - share))
@@ -400,7 +478,8 @@ class Cost:
             body = self.of_gram(layout, lanes)
         elif method == "krylov":
             body = self.of_pass(layout, lanes, columns, kept=min(kept, share)) + _PASS_SECONDS
-            body += (full - 1) * (self.of_pass(layout, lanes, later, kept=kept) + _PASS_SECONDS)
+            again = self.of_pass(layout, lanes, later, kept=kept, resident=resident)
+            body += (full - 1) * (again + _PASS_SECONDS)
         else:
             body = full * (self.of_pass(layout, lanes, layout.k) + _PASS_SECONDS)
         start = 0.0
@@ -484,7 +563,13 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int) -> int:
     )
 
 
-def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ...]:
+def _resident_bytes(layout: Layout, needed_bytes: int, method: str) -> int:
+    """What the device's memory leaves for panels that stay there between passes, at most all of them."""
+    left = int(_CACHE_SHARE * (layout.device_bytes - needed_bytes))
+    return 0 if method in DASK_METHODS else max(0, min(left, layout.M * layout.N * layout.itemsize))
+
+
+def _sample(request: Request, layout: Layout, kept_bytes: int) -> tuple[int, ...]:
     """Panels for the warm start, one at random from each of as many equal stretches; none of a few panels.
 
     A tenth of the data, and of small data up to a third: how well a sample shows directions depends on its
@@ -494,7 +579,7 @@ def _sample(request: Request, layout: Layout, cache_bytes: int) -> tuple[int, ..
     if panels < _PANELS_WORTH_SAMPLING or layout.tiled or layout.width >= layout.N:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
-    kept = panels if layout.reader == "memory" else cache_bytes // panel_bytes
+    kept = panels if layout.reader == "memory" else kept_bytes // panel_bytes
     enough = -(-_SAMPLE_ROWS_A_COLUMN * layout.narrow // layout.panel_rows)
     wanted = max(math.ceil(_SAMPLE_SHARE * panels), min(enough, int(_LARGEST_SAMPLE_SHARE * panels)))
     least = max(math.ceil(_SAMPLE_SHARE * panels), min(_LEAST_SAMPLE_PANELS, panels // 2))
@@ -533,7 +618,9 @@ def _describe(plan: Plan) -> str:
         f"chunks {facts.chunks[0]} x {facts.chunks[1]}, {human_bytes(facts.nbytes)}",
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
-        f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time on {plan.device}",
+        f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"
+        + (f", {plan.readers} threads reading for each" if plan.readers > 1 else ""),
+        f"device        {plan.device} ({plan.device_reason})",
         f"start         {start.get(plan.method, 'Dask')}",
         f"block         {plan.width} columns for k = {plan.k}, products in {plan.compute_dtype}",
         f"passes        about {plan.expected_passes:.2f} expected, at most {plan.max_passes}",
@@ -544,4 +631,10 @@ def _describe(plan: Plan) -> str:
         f"peak memory   {human_bytes(plan.memory_bytes)} of a budget of {human_bytes(plan.budget_bytes)}:",
     ]
     lines += [f"  {term:<38}{human_bytes(size):>10}" for term, size in plan.memory.items()]
+    if plan.apart:
+        lines.append(
+            f"device memory {human_bytes(plan.device_bytes)} of a budget of "
+            f"{human_bytes(plan.device_budget_bytes)}:"
+        )
+        lines += [f"  {term:<38}{human_bytes(size):>10}" for term, size in plan.device_memory.items()]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,16 @@ _MOST_READS = 4
 _FRESH_BYTES = 2**25
 _PRODUCT_COLUMNS = (32, 96)
 _PRODUCT_SECONDS = 0.02
+_COPIES = 3
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Costs of one thread.
+    """Costs of one thread, or of a device that several threads share.
 
     Attributes:
         read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
+        copy_seconds: of a byte from the host to a device that has memory of its own; 0 for any other.
         fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
         flops: multiplications and additions per second in products of a panel with a block, by precision and
             columns of the block.
@@ -42,6 +44,7 @@ class Rates:
     fresh_seconds: float
     flops: dict[str, dict[int, float]]
     measured: bool
+    copy_seconds: float = 0.0
 
     def flops_at(self, dtype: str, columns: int) -> float:
         """The rate for a block of so many columns, between the nearest that are known."""
@@ -69,6 +72,10 @@ class Rates:
 NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 3e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
 
 
+# Of a GPU in a data centre: a PCIe bus, products of tall panels.
+NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)
+
+
 def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
     """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller."""
     own = source.fresh()
@@ -90,7 +97,8 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
         if spent > _READ_SECONDS:
             break
     flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
-    return Rates(float(wall), float(min(cpu, wall)), _fresh_seconds(), flops, measured=True)
+    copy_seconds = _copy_seconds(device) if device.apart else 0.0
+    return Rates(float(wall), float(min(cpu, wall)), _fresh_seconds(), flops, True, copy_seconds)
 
 
 def _fresh_seconds() -> float:
@@ -101,11 +109,23 @@ def _fresh_seconds() -> float:
         return (time.perf_counter() - start) / _FRESH_BYTES
 
 
+def _copy_seconds(device: Device) -> float:
+    """Seconds a byte from the host memory that is meant for it to the device."""
+    queue, host = device.queue(), device.host_memory(_FRESH_BYTES)
+    host[:] = 0
+    took = []
+    for _ in range(_COPIES):
+        start = time.perf_counter()
+        queue.send(host)
+        took.append(time.perf_counter() - start)
+    return min(took) / _FRESH_BYTES
+
+
 def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:
     """Flops per second of Y = B·Q and Yᵀ·B for one slab."""
     xp = device.xp
     cols = min(n, 4096)
-    rows = slab_rows(cols, dtype, by_line=False)
+    rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _FRESH_BYTES // (8 * cols) + 16)
     random = np.random.default_rng(0)
     slab = device.to_device(random.standard_normal((rows, cols)).astype(dtype))
     block = device.to_device(random.standard_normal((cols, columns)).astype(dtype))

@@ -24,6 +24,8 @@ from zarr.codecs import BytesCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import MemoryStore
 
+from bigsvd.device import CpuDevice, Device, multiply
+
 if TYPE_CHECKING:
     import dask.array
 
@@ -67,6 +69,7 @@ class LowRank:
         scale: (n,) in the units of A, or None where nothing was divided.
         chunks: rows and columns of the blocks that a reader of the whole matrix should ask for.
         dtype: float32 or float64, of what is computed and of the arithmetic.
+        device: where large products are made; it must be there for whoever reads.
 
     """
 
@@ -77,6 +80,7 @@ class LowRank:
     scale: ArrayLike | None = field(repr=False)
     chunks: tuple[int, int]
     dtype: np.dtype[Any]
+    device: Device = field(default=CpuDevice(), repr=False)
 
     def __post_init__(self) -> None:
         k, n = len(self.s), self.Vt.shape[-1]
@@ -397,11 +401,11 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
     if len(cols) <= len(rows):
         right = _right(low_rank, cols)
         for piece in _pieces(low_rank, rows, _grain(low_rank.U, 0)):
-            np.matmul(_left(low_rank, rows[piece]), right, out=block[piece])
+            multiply(low_rank.device, _left(low_rank, rows[piece]), right, block[piece])
     else:
         left = _left(low_rank, rows)
         for piece in _pieces(low_rank, cols, _grain(low_rank.Vt, 1)):
-            np.matmul(left, _right(low_rank, cols[piece]), out=block[:, piece])
+            multiply(low_rank.device, left, _right(low_rank, cols[piece]), block[:, piece])
     if low_rank.scale is not None:
         block *= _read(low_rank.scale, (_subscript(cols),), low_rank.dtype)
     if low_rank.mean is not None:

@@ -65,6 +65,7 @@ class Request:
             reconstruction error over the best possible (``stop="error"``).
         memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
             idle cluster.
+        device_memory: the same of a GPU's own memory.
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
         deadline: seconds after which no further pass is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).
@@ -85,6 +86,7 @@ class Request:
     scale: bool = False
     device: Literal["auto", "cpu", "gpu"] = "auto"
     memory: int | None = None
+    device_memory: int | None = None
     max_passes: int | None = None
     deadline: float | None = None
     seed: int = 0
@@ -105,7 +107,7 @@ class Request:
     def __post_init__(self) -> None:
         self._check_words()
         self._check_numbers()
-        for name in ("memory", "max_bytes"):
+        for name in ("memory", "device_memory", "max_bytes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_bytes(getattr(self, name)))
         self._check_combinations()
@@ -218,7 +220,18 @@ class Request:
 
     def problem(self) -> str:
         """JSON of the fields that fix the mathematics, and so decide whether scratch may be continued."""
-        free = ("out", "tol", "stop", "max_passes", "deadline", "overwrite", "memory", "device", "stage")
+        free = (
+            "out",
+            "tol",
+            "stop",
+            "max_passes",
+            "deadline",
+            "overwrite",
+            "memory",
+            "device",
+            "device_memory",
+            "stage",
+        )
         return json.dumps(
             {name: value for name, value in self.to_dict().items() if name not in free}, sort_keys=True
         )

@@ -27,6 +27,7 @@ from zarr.errors import NodeNotFoundError, ZarrUserWarning
 from zarr.storage import LocalStore
 
 from bigsvd.chunks import ChunkReader, GuardStore, Workspace
+from bigsvd.device import as_numpy
 from bigsvd.errors import (
     BigsvdError,
     ChunkCorruptError,
@@ -276,7 +277,7 @@ class ArraySource(Source):
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`; a view where the array allows one."""
         del space
-        block = np.asarray(self._array[rows, cols])
+        block = as_numpy(self._array[rows, cols])
         if block.shape != (rows.stop - rows.start, cols.stop - cols.start):
             kind = type(self._array).__name__
             raise SourceError(f"a block of the {kind} has shape {block.shape}", "give a dense array")
@@ -314,7 +315,7 @@ class DaskSource(Source):
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`."""
         del space
-        block = np.asarray(self._array[rows, cols].compute(scheduler="synchronous"))
+        block = as_numpy(self._array[rows, cols].compute(scheduler="synchronous"))
         return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
 
 

@@ -86,19 +86,18 @@ class Transform:
         representable = float(self.missing_value).is_integer() and not xp.isdtype(raw.dtype, "bool")
         return raw == int(self.missing_value) if representable else None
 
-    def widen(self, device: Device, raw: np.ndarray) -> tuple[Array, Array | None]:
-        """The slab × 2^exponent on the device, missing entries 0, and their mask.
+    def widen(self, device: Device, raw: Array, stored: np.dtype[Any]) -> tuple[Array, Array | None]:
+        """A `raw` slab on the device × 2^exponent, missing entries 0, and their mask.
 
-        float64 where differences of large numbers follow, or the dtype or the exponent needs it, else
-        float32.
+        float64 where differences of large numbers follow, or the dtype in which it is `stored` or the
+        exponent needs it, else float32.
         """
         xp = device.xp
-        array = device.to_device(raw)
-        mask = self.missing_mask(xp, array)
-        narrow = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
+        mask = self.missing_mask(xp, raw)
+        narrow = stored.itemsize <= 2 or stored == np.float32
         fits = abs(self.exponent) <= _FLOAT32_EXPONENT
         dtype = xp.float32 if narrow and fits and not self.by_line else xp.float64
-        values = xp.astype(array, dtype, copy=False)
+        values = xp.astype(raw, dtype, copy=False)
         if mask is not None:
             values = xp.where(mask, xp.zeros_like(values), values)
         if self.exponent:
@@ -236,23 +235,25 @@ class Moments:
 
 def inspect(
     device: Device,
-    raw: np.ndarray,
+    raw: Array,
+    stored: np.dtype[Any],
     values: Array,
     mask_count: int,
     origin: tuple[int, int],
     *,
     transposed: bool,
 ) -> Moments:
-    """`peak`, and where it is not finite a census of what is not, of one widened slab at `origin` of B."""
+    """`peak`, and where it is not finite a census of what is not, of one widened slab at `origin` of B.
+
+    `raw` is the same slab as it is `stored`.
+    """
     xp = device.xp
     peak = float(xp.maximum(xp.max(values), -xp.min(values)))
     found = Moments(peak=peak if np.isfinite(peak) else 0.0, missing=mask_count)
-    if raw.dtype.kind in "iu" and raw.dtype.itemsize == 8 and peak >= EXACT_INTEGERS:
-        found.inexact = int(
-            np.count_nonzero(
-                (raw > EXACT_INTEGERS) | (raw < -EXACT_INTEGERS if raw.dtype.kind == "i" else False)
-            )
-        )
+    if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
+        beyond = raw > EXACT_INTEGERS
+        beyond = beyond | (raw < -EXACT_INTEGERS) if stored.kind == "i" else beyond
+        found.inexact = int(xp.sum(xp.astype(beyond, xp.int64)))
     if not np.isfinite(peak):
         host = device.to_host(values)
         counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())

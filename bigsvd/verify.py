@@ -74,8 +74,8 @@ def _measure(
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", stage=None, warm_start=None, energy=None,
                       error=None, max_bytes=None, power_iterations=None, iterator=None, oversampling=None,
                       compute=None)  # fmt: skip
-    limits, device = limits_for(request, client)
-    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0)  # there is one pass
+    limits, device = limits_for(request, source.facts, client)
+    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, resident_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 
     def measure(active: Client) -> tuple[TwoSidedResult, np.ndarray]:
@@ -99,7 +99,7 @@ def _measure(
     with one_blas_thread:
         if client is not None:
             return measure(client)
-        with local_client(plan.threads) as local:
+        with local_client(plan.threads, gpu=plan.apart) as local:
             return measure(local)
 
 

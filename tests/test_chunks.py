@@ -15,7 +15,7 @@ from numcodecs import LZ4, Blosc, Delta, GZip, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Workspace
+from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Workspace
 from bigsvd.errors import ChunkCorruptError
 from bigsvd.source import open_source
 
@@ -161,13 +161,24 @@ def test_absent_chunks_are_the_fill_value(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(target, array[:])
 
 
-def test_memory_is_used_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("readers", [1, 3])
+def test_memory_is_used_again(tmp_path: Path, readers: int) -> None:
+    """By the read after those that may be under way, and the block that is being multiplied."""
     stored(LocalStore(tmp_path))
-    source, space = open_source(tmp_path), Workspace()
-    first = source.read(slice(0, 16), slice(0, 43), space)
-    space.turn()
-    second = source.read(slice(16, 32), slice(0, 43), space)
-    assert not np.shares_memory(first, second)
-    space.turn()
-    third = source.read(slice(32, 48), slice(0, 43), space)
-    assert np.shares_memory(first, third)
+    source, ring = open_source(tmp_path), Ring(readers)
+    rows = [slice(8 * i, 8 * i + 8) for i in range(readers + 2)]
+    blocks = [source.read(rows[i], slice(0, 43), ring.turn(i)) for i in range(readers + 2)]
+    shared = [i for i, block in enumerate(blocks[1:], 1) if np.shares_memory(blocks[0], block)]
+    assert shared == [readers + 1]
+
+
+def test_a_ring_reads_in_the_memory_it_is_given(tmp_path: Path) -> None:
+    stored(LocalStore(tmp_path))
+    given: list[np.ndarray] = []
+
+    def allocate(size: int) -> np.ndarray:
+        given.append(np.empty(size, np.uint8))
+        return given[-1]
+
+    block = open_source(tmp_path).read(slice(0, 16), slice(0, 43), Ring(1, allocate).turn(0))
+    assert np.shares_memory(block, given[0])

@@ -139,6 +139,6 @@ def test_a_real_run_is_told_from_its_passes_to_its_certificate(client: Client) -
     values = np.random.default_rng(0).standard_normal((50, 20))
     bigsvd.svd(values, 3, client=client, progress=Console(stream))
     lines = stream.getvalue().splitlines()
-    assert lines[0].startswith("plan     krylov, about ")
+    assert lines[0].startswith("plan     krylov on cpu, about ")
     assert lines[1].startswith("krylov-float64-000 [####")
     assert lines[-1].endswith("k=3: reached")

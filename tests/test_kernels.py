@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import array_api_strict
 import numpy as np
 import pytest
 
@@ -21,32 +18,9 @@ from bigsvd.methods.gram import GramKernel
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.scratch import Scratch
 from bigsvd.transform import Lines, LineSums, Transform, inspect
+from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4
-
-
-@dataclass(frozen=True)
-class StrictDevice:
-    """A CPU device whose arrays convert only through `to_device` and `to_host`."""
-
-    name: str = "strict"
-
-    @property
-    def xp(self) -> Any:
-        return array_api_strict
-
-    def to_device(self, host: np.ndarray) -> Any:
-        return array_api_strict.asarray(host)
-
-    def to_host(self, array: Any) -> np.ndarray:
-        return np.from_dlpack(array)
-
-    def sum_of_squares(self, array: Any) -> float:
-        wide = array_api_strict.astype(array, array_api_strict.float64)
-        return float(array_api_strict.sum(array_api_strict.vecdot(wide, wide)))
-
-    def memory_bytes(self) -> int:
-        return 2**30
 
 
 def _has_gpu() -> bool:
@@ -126,7 +100,7 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, *
     transform = Transform(3, missing, missing_value if missing != "none" else None, center=True, scale=True)
     results = []
     for where in (CpuDevice(), device):
-        values, mask = transform.widen(where, raw)
+        values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
         sums = LineSums(np.zeros(M if rows else N), N if rows else M)
         sums.add(where, values, mask, rows=rows, at=slice(None))
         lines = sums.lines(1.0)
@@ -148,13 +122,26 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, *
 def test_inspect_finds_what_is_not_finite(device: Device) -> None:
     raw = np.ones((M, N), dtype=np.float32)
     raw[5, 3], raw[5, 2], raw[20, 1] = np.nan, np.inf, -np.inf
-    values, _ = Transform().widen(device, raw)
+    there = device.to_device(raw)
+    values, _ = Transform().widen(device, there, raw.dtype)
     for transposed, first in ((False, (105, 12)), (True, (11, 120))):
-        found = inspect(device, raw, values, 0, (100, 10), transposed=transposed)
+        found = inspect(device, there, raw.dtype, values, 0, (100, 10), transposed=transposed)
         assert found.nonfinite == (1, 1, 1)
         assert found.first == first
-    clean, _ = Transform().widen(device, np.full((M, N), -7.5, dtype=np.float32))
-    assert inspect(device, raw, clean, 0, (0, 0), transposed=False).peak == 7.5
+    clean = device.to_device(np.full((M, N), -7.5, dtype=np.float32))
+    values, _ = Transform().widen(device, clean, raw.dtype)
+    assert inspect(device, clean, raw.dtype, values, 0, (0, 0), transposed=False).peak == 7.5
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_inspect_counts_integers_that_float64_cannot_hold(device: Device, dtype: str) -> None:
+    raw = np.array([[2**53 + 2, 3], [2**53, 2**60]]).astype(dtype)
+    if dtype == "int64":
+        raw[0, 1] = -(2**60)
+    there = device.to_device(raw)
+    values, _ = Transform().widen(device, there, raw.dtype)
+    found = inspect(device, there, raw.dtype, values, 0, (0, 0), transposed=False)
+    assert found.inexact == (3 if dtype == "int64" else 2)
 
 
 def test_constant_lines_are_divided_by_one() -> None:

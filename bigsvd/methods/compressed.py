@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array as da
 
+from bigsvd.device import Device
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import Triplets, zero_triplets
 from bigsvd.methods.statistics import prepared_array, statistics_pass
@@ -24,8 +27,15 @@ def compressed(matrix: Matrix, k: int, request: Request) -> Triplets:
             iterator=request.iterator or "QR",
             n_power_iter=request.power_iterations or 0,
             n_oversamples=10 if request.oversampling is None else request.oversampling,
-            seed=da.random.RandomState(request.seed),
+            seed=_random_state(request.seed, context.device),
             compute=request.compute is not False,
             coerce_signs=False,
         )
         return store(matrix, U, s, Vt)
+
+
+def _random_state(seed: int, device: Device) -> Any:
+    """Dask's source of random chunks, which must be of the device's own kind."""
+    if device.apart:
+        return da.random.RandomState(seed, RandomState=device.xp.random.RandomState)
+    return da.random.RandomState(seed)

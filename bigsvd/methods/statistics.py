@@ -72,9 +72,10 @@ def prepared_array(matrix: Matrix) -> Any:
     context = matrix.context
     plan, dtype = context.plan, matrix.dtype
     read = partial(read_panel, plan, context.source, context.device, matrix.transform, matrix.lines, dtype)
+    empty = context.device.xp.empty((0, 0), dtype=getattr(context.device.xp, dtype))
     panels = [plan.panel(index) for index in range(plan.panels)]
     blocks = [
-        da.from_delayed(delayed(read, pure=True)(start, stop), shape=(stop - start, plan.cols), dtype=dtype)
+        da.from_delayed(delayed(read, pure=True)(start, stop), shape=(stop - start, plan.cols), meta=empty)
         for start, stop in panels
     ]
     return da.concatenate(blocks, axis=0)
@@ -98,7 +99,7 @@ def read_panel(
         if plan.transposed
         else source.read(rows, slice(0, plan.cols))
     )
-    values, mask = transform.widen(device, raw)
+    values, mask = transform.widen(device, device.to_device(np.ascontiguousarray(raw)), raw.dtype)
     if transform.by_line:
         if plan.transposed:
             sums = LineSums(guess_of_rows(device, values), plan.cols)

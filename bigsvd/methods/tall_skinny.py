@@ -11,6 +11,7 @@ import dask
 import dask.array as da
 import numpy as np
 
+from bigsvd.device import Device
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import Triplets, certify_two_sided, long_target, noise_floor, zero_triplets
 from bigsvd.methods.statistics import prepared_array, statistics_pass
@@ -28,6 +29,7 @@ def tall_skinny(matrix: Matrix, k: int) -> Triplets:
 def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
     """Compute Dask factors of B with the contract's signs, the long one right into scratch; certify them."""
     context = matrix.context
+    U, s, Vt = (_on_host(factor, context.device) for factor in (U, s, Vt))
     asked = int(U.shape[1])
     s, Vt, extremes = dask.compute(
         s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client
@@ -50,6 +52,14 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
     )
     found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
     return certify_two_sided(matrix, found, target)
+
+
+def _on_host(factor: Any, device: Device) -> Any:
+    """A factor with its blocks on the host."""
+    if not device.apart:
+        return factor
+    empty = np.empty((0,) * factor.ndim, factor.dtype)
+    return factor.map_blocks(device.to_host, dtype=factor.dtype, meta=empty)
 
 
 def _extremes(U: Any) -> Any:

@@ -1,0 +1,461 @@
+"""A device with a memory of its own, end to end without a GPU: a fake one of strict arrays, and tiny memory.
+
+What needs a real one is marked `gpu`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+
+import bigsvd
+from bigsvd import solve as solve_module
+from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
+from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
+from bigsvd.factors import Factors
+from bigsvd.lanes import LaneRun
+from bigsvd.planning import Plan
+from bigsvd.request import Request
+from bigsvd.solve import limits_for, run
+from bigsvd.source import open_source
+from bigsvd.verify import verify
+from tests.devices import LEDGERS, ApartDevice, Ledger
+
+M, N, K = 3000, 120, 6
+_RNG = np.random.default_rng(0)
+A = _RNG.standard_normal((M, N)) @ np.diag(0.97 ** np.arange(N)) + 0.3
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """What the fake device of this test holds."""
+    name = uuid.uuid4().hex
+    LEDGERS[name] = Ledger()
+    yield LEDGERS[name]
+    del LEDGERS[name]
+
+
+@pytest.fixture
+def fake(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> ApartDevice:
+    """A fake GPU that every process of the test finds."""
+    device = ApartDevice(ledger=next(name for name, value in LEDGERS.items() if value is ledger))
+    offer(monkeypatch, device)
+    monkeypatch.setattr(solve_module, "_WORTH_MEASURING", float("inf"))
+    return device
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
+    def chosen(asked: str) -> tuple[Device, str]:
+        return (CpuDevice(), "asked for") if asked == "cpu" else (device, "the fake one is usable")
+
+    monkeypatch.setattr(solve_module, "choose_device", chosen)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, values in {
+        "tall": A,
+        "wide": A.T,
+        "int8": np.round(20 * A).clip(-100, 100).astype(np.int8),
+        "single": A.astype(np.float32),
+    }.items():
+        chunks = (100, N) if name != "wide" else (N, 100)
+        zarr.create_array(folder / name, data=np.ascontiguousarray(values), chunks=chunks)
+    return folder
+
+
+def plan_of(factors: bigsvd.Factors) -> Plan:
+    return Plan.from_dict(factors.provenance["plan"])
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "krylov": {},
+    "gram": {"method": "gram"},
+    "centred": {"center": True, "scale": True},
+    "filled": {"center": True, "missing": "mean", "missing_value": 0.0},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("name", ["tall", "wide", "int8", "single"])
+def test_the_same_values_as_on_the_cpu(
+    data: Path, fake: ApartDevice, ledger: Ledger, name: str, options: dict[str, Any]
+) -> None:
+    defaults: dict[str, Any] = {"method": "krylov", "tol": 1e-6 if name != "single" else 1e-4}
+    options = defaults | options
+    there = bigsvd.svd(data / name, K, device="gpu", memory="300MB", **options)
+    here = bigsvd.svd(data / name, K, device="cpu", memory="300MB", **options)
+    assert plan_of(there).device == "fake GPU"
+    assert plan_of(here).device == "cpu"
+    assert ledger.sent
+    assert ledger.limits == [plan_of(there).device_bytes, 0]  # while it runs, then as before
+    tolerance = 1e-12 if plan_of(there).compute_dtype == "float64" else 1e-5
+    np.testing.assert_allclose(there.s, here.s, rtol=tolerance)
+    assert there.certificate.converged
+    assert there.certificate.relative_error == pytest.approx(here.certificate.relative_error, rel=1e-4)
+    exact = A if name == "tall" else A.T
+    if not options.get("center") and name in ("tall", "wide"):
+        np.testing.assert_allclose(there.s, np.linalg.svd(exact, compute_uv=False)[:K], rtol=1e-10)
+    assert verify(there, open_source(data / name), lambda _: None).findings == ()
+
+
+def test_panels_that_fit_the_device_cross_the_bus_once(data: Path, fake: ApartDevice, ledger: Ledger) -> None:
+    factors = bigsvd.svd(data / "tall", K, device="gpu", memory="300MB", method="krylov", tol=1e-10)
+    costs = factors.provenance["costs"]
+    assert costs["passes"] > 2
+    assert sum(ledger.sent) == costs["bytes_read"] == A.nbytes
+    assert plan_of(factors).resident_bytes == A.nbytes
+    assert ledger.most <= plan_of(factors).device_bytes
+    assert ledger.held == 0
+
+
+@pytest.mark.parametrize("kept", ["some stay", "none stays", "none stays, some on the host"])
+def test_more_data_than_the_device_holds(
+    data: Path, fake: ApartDevice, ledger: Ledger, tmp_path: Path, kept: str
+) -> None:
+    request = Request(
+        str(data / "tall"),
+        K,
+        out=str(tmp_path / "u"),
+        device="gpu",
+        memory=3 * 10**8,
+        method="krylov",
+        tol=1e-10,
+    )
+    source = open_source(data / "tall")
+    limits, _ = limits_for(request, source.facts)
+    plan = bigsvd.plan(source, K, device="gpu", memory="300MB", method="krylov", tol=1e-10)
+    plan = replace(
+        plan,
+        resident_bytes=A.nbytes // 3 if kept == "some stay" else 0,
+        cache_bytes=A.nbytes // 2 if kept == "none stays, some on the host" else 0,
+    )
+    assert limits.device_bytes == 2**30
+    factors = run(request, source, plan=plan)
+    costs = factors.provenance["costs"]
+    np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-12)
+    streamed = costs["bytes_read"] + costs["cached_bytes"]
+    sent = sum(ledger.sent)
+    if kept == "some stay":
+        assert A.nbytes < sent < 0.8 * streamed
+    else:
+        assert sent == streamed
+    assert (costs["cached_bytes"] > 0) == (kept != "none stays")
+
+
+def test_an_array_in_memory_may_stay_on_the_device(fake: ApartDevice, ledger: Ledger) -> None:
+    factors = bigsvd.svd(np.asfortranarray(A), K, device="gpu", memory="300MB", method="krylov", tol=1e-10)
+    np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-12)
+    assert sum(ledger.sent) == A.nbytes
+
+
+def events_of(data: Path, **options: Any) -> tuple[bigsvd.Factors, list[dict[str, Any]]]:
+    seen: list[dict[str, Any]] = []
+    return bigsvd.svd(data / "tall", K, device="gpu", memory="300MB", progress=seen.append, **options), seen
+
+
+def test_a_full_device_is_tried_again_by_half_slabs(data: Path, fake: ApartDevice, ledger: Ledger) -> None:
+    """A memory that holds no whole panel and its products, but half of one."""
+    options: dict[str, Any] = {"method": "krylov", "tol": 1e-10}
+    events_of(data, **options)
+    needed = ledger.most
+    ledger.capacity = 0.45 * needed
+    factors, seen = events_of(data, **options)
+    assert ledger.refusals
+    assert ledger.most > ledger.capacity  # of the run before
+    full = [event for event in seen if event["event"] == "device-full"]
+    assert full
+    assert "asked for" in full[0]["said"]
+    np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-12)
+    assert factors.certificate.converged
+    assert verify(factors, open_source(data / "tall"), lambda _: None).findings == ()
+
+
+def test_a_device_that_is_full_twice_ends_the_run(
+    data: Path, fake: ApartDevice, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.capacity = 20_000
+    out = tmp_path / "u"
+    with pytest.raises(MemoryBudgetError, match=r"fake GPU ran out of memory .* by half slabs too"):
+        bigsvd.svd(data / "tall", K, out, device="gpu", memory="300MB")
+    assert not out.exists()
+    assert ledger.held == 0
+    ledger.capacity = float("inf")
+    factors = bigsvd.svd(data / "tall", K, out, device="gpu", memory="300MB")  # goes on
+    np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-4)
+
+
+def test_another_error_on_a_device_is_no_lack_of_memory(
+    data: Path, fake: ApartDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+
+    def failing(self: LaneRun) -> dict[str, Any]:
+        calls.append(self.careful)
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(LaneRun, "run", failing)
+    with pytest.raises(ValueError, match="no such kernel"):
+        bigsvd.svd(data / "tall", K, device="gpu", memory="300MB")
+    assert not any(calls)
+
+
+def test_the_plan_says_why_it_is_where_it_is(
+    data: Path, fake: ApartDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def device_line(**options: Any) -> str:
+        plan = bigsvd.plan(data / "tall", K, memory="300MB", **options)
+        return next(line for line in str(plan).splitlines() if line.startswith("device  "))
+
+    assert device_line() == "device        fake GPU (the fake one is usable)"
+    assert device_line(device="cpu") == "device        cpu (asked for)"
+    tiny = device_line(device_memory="1MB")
+    assert tiny.startswith("device        cpu (too little memory for a GPU: ")
+    assert "1.0 MB" in tiny
+    with pytest.raises(MemoryBudgetError, match=r"of fake GPU's memory .* 1.0 MB are there"):
+        device_line(device="gpu", device_memory="1MB")
+    offer(monkeypatch, replace(fake, free_bytes=10**6))
+    assert device_line().startswith("device        cpu (too little memory for a GPU: ")
+
+
+@pytest.mark.parametrize("capacity", [float("inf"), 10**6])
+def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
+    data: Path, fake: ApartDevice, ledger: Ledger, capacity: float
+) -> None:
+    ledger.capacity = capacity
+    rates = solve_module.rates_here(open_source(data / "tall"), fake, "float64")
+    assert rates.measured == (capacity > 10**6)
+    assert rates.copy_seconds > 0
+
+
+def test_without_a_gpu_the_plan_says_what_is_missing(data: Path) -> None:
+    device, why = choose_device("auto")
+    if device.apart:
+        pytest.skip("there is a GPU")
+    assert f"device        cpu ({why})" in str(bigsvd.plan(data / "tall", K, memory="300MB"))
+
+
+def test_device_memory_is_in_the_plan_and_within_its_budget(data: Path, fake: ApartDevice) -> None:
+    plan = bigsvd.plan(data / "tall", K, memory="300MB", device_memory="400MB")
+    assert plan.device_budget_bytes == 400 * 10**6
+    assert 0 < plan.device_bytes <= plan.device_budget_bytes
+    assert "device memory" in str(plan)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_for_a_gpu_does_not_run_without_one(
+    data: Path, fake: ApartDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = bigsvd.plan(data / "tall", K, memory="300MB")
+    request, source = Request.from_dict(plan.request), open_source(data / "tall")
+    offer(monkeypatch, CpuDevice())
+    with pytest.raises(PlanError, match="the plan is for fake GPU, here is cpu"):
+        run(request, source, plan=plan)
+    offer(monkeypatch, replace(fake, free_bytes=plan.device_bytes - 1))
+    with pytest.raises(MemoryBudgetError, match="make a new plan"):
+        run(request, source, plan=plan)
+
+
+@pytest.fixture(scope="module")
+def stored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bigsvd.Factors:
+    out = tmp_path_factory.mktemp("stored") / "u"
+    return bigsvd.svd(data / "tall", K, out, center=True, scale=True, device="cpu", memory="300MB")
+
+
+@pytest.mark.parametrize("capacity", [float("inf"), 10_000], ids=["roomy", "full"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_regions_and_projections_are_computed_on_the_device(
+    stored: bigsvd.Factors,
+    fake: ApartDevice,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    capacity: float,
+    *,
+    transposed: bool,
+) -> None:
+    """Or here where it is too full; what is small always is."""
+    rows = slice(0, 100 if transposed else M)
+    there = Factors(
+        stored.U, stored.s, stored.Vt, stored.mean, stored.scale,
+        stored.provenance | {"certificate": stored.certificate.to_dict()}, stored.path, fake,
+    )  # fmt: skip
+    expected = stored[rows, :]
+    np.testing.assert_array_equal(there[rows, :], expected)
+    assert ledger.most == 0
+    monkeypatch.setattr("bigsvd.device._WORTH_SENDING_FLOPS", 0.0)
+    monkeypatch.setattr("bigsvd.device._SENT_BYTES", 2**16)
+    ledger.capacity = capacity
+    np.testing.assert_allclose(there[rows, :], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        there.truncate(2)[rows, :], stored.truncate(2)[rows, :], rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_allclose(there.project(A[rows]), stored.project(A[rows]), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(there.project(A[0]), stored.project(A[0]), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(there.reconstruct()), stored[:, :], rtol=1e-12, atol=1e-12)
+    assert (ledger.refusals > 0) == (capacity < float("inf"))
+    assert ledger.most > 0
+    assert ledger.held == 0
+
+
+def test_factors_on_a_device_that_is_not_there_are_refused(stored: bigsvd.Factors) -> None:
+    assert stored.on("cpu")[0, 0] == stored[0, 0]
+    if not choose_device("auto")[0].apart:
+        with pytest.raises(DeviceError, match="device='gpu' but"):
+            stored.on("gpu")
+
+
+@pytest.fixture
+def mixed() -> Iterator[Client]:
+    """A cluster in this process: a worker that offers a GPU beside one that does not."""
+    with (
+        LocalCluster(
+            n_workers=0,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        cluster.worker_spec = {
+            name: {
+                "cls": cluster.new_spec["cls"],
+                "options": {**cluster.new_spec["options"], "nthreads": 2, "resources": resources},
+            }
+            for name, resources in (("plain", {}), ("with-gpu", {"GPU": 1}))
+        }
+        cluster.sync(cluster._correct_state)
+        client.wait_for_workers(2)
+        yield client
+
+
+def test_lanes_go_only_to_workers_that_offer_the_gpu(
+    data: Path, fake: ApartDevice, mixed: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = {
+        name for name, worker in mixed.scheduler_info(n_workers=-1)["workers"].items() if worker["resources"]
+    }
+    assert len(offering) == 1
+    ran: set[str] = set()
+    lanes = LaneRun.run
+
+    def noted(self: LaneRun) -> dict[str, Any]:
+        report = lanes(self)
+        ran.add(report["worker"])
+        return report
+
+    monkeypatch.setattr(LaneRun, "run", noted)
+    options: dict[str, Any] = {"client": mixed, "memory": "300MB", "method": "krylov", "tol": 1e-10}
+    factors = bigsvd.svd(data / "tall", K, device="gpu", **options)
+    assert ran == offering
+    np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-12)
+    ran.clear()
+    bigsvd.svd(data / "tall", K, device="cpu", **options)
+    assert len(ran) == 2
+
+
+def test_a_cluster_without_the_resource_is_refused_or_used_without(
+    data: Path, fake: ApartDevice, client: Client
+) -> None:
+    with pytest.raises(DeviceError, match=r"no worker offers the resource GPU=1; start those"):
+        bigsvd.svd(data / "tall", K, device="gpu", client=client)
+    plan = bigsvd.plan(data / "tall", K, client=client)
+    assert (plan.device, plan.device_reason) == ("cpu", "no worker offers the resource GPU=1")
+
+
+def test_every_worker_must_offer_the_gpu_where_dask_places_the_work(
+    data: Path, fake: ApartDevice, mixed: Client
+) -> None:
+    with pytest.raises(DeviceError, match="for compressed not every worker offers"):
+        bigsvd.plan(data / "tall", K, client=mixed, method="compressed", device="gpu")
+
+
+def test_workers_that_share_a_gpu_share_its_memory(
+    data: Path, fake: ApartDevice, mixed: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solve_module, "shared_identity", lambda: "the same")
+    alone = bigsvd.plan(data / "tall", K, client=mixed, memory="300MB")
+    assert alone.device_budget_bytes == fake.free_bytes
+    monkeypatch.setattr(solve_module, "_offers_gpu", lambda _: True)
+    shared = bigsvd.plan(data / "tall", K, client=mixed, memory="300MB")
+    assert shared.device_budget_bytes == fake.free_bytes // 2
+
+
+def has_gpu() -> bool:
+    return choose_device("auto")[0].apart
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="no CUDA GPU")
+class TestOnARealGpu:
+    """The same on CuPy."""
+
+    @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+    @pytest.mark.parametrize("name", ["tall", "wide", "int8", "single"])
+    def test_the_same_values_as_on_the_cpu(self, data: Path, name: str, options: dict[str, Any]) -> None:
+        defaults: dict[str, Any] = {"method": "krylov", "tol": 1e-6 if name != "single" else 1e-4}
+        there = bigsvd.svd(data / name, K, device="gpu", memory="2GB", **(defaults | options))
+        here = bigsvd.svd(data / name, K, device="cpu", memory="2GB", **(defaults | options))
+        assert plan_of(there).apart
+        tolerance = 1e-12 if plan_of(there).compute_dtype == "float64" else 1e-5
+        np.testing.assert_allclose(there.s, here.s, rtol=tolerance)
+        assert there.certificate.converged
+        assert verify(there, open_source(data / name), lambda _: None).findings == ()
+
+    @pytest.mark.parametrize("method", ["tall_skinny", "compressed"])
+    def test_dask_methods_run_on_cupy_chunks(self, data: Path, method: Any) -> None:
+        options: dict[str, Any] = {"power_iterations": 4} if method == "compressed" else {}
+        factors = bigsvd.svd(data / "tall", K, device="gpu", method=method, memory="2GB", **options)
+        exact = np.linalg.svd(A, compute_uv=False)[:K]
+        np.testing.assert_allclose(factors.s, exact, rtol=1e-10 if method == "tall_skinny" else 1e-2)
+        assert verify(factors, open_source(data / "tall"), lambda _: None).findings == ()
+
+    def test_float16_is_widened_on_the_device(self, tmp_path: Path) -> None:
+        half = A.astype(np.float16)
+        zarr.create_array(tmp_path / "half", data=half, chunks=(100, N))
+        factors = bigsvd.svd(tmp_path / "half", K, device="gpu", memory="2GB", tol=1e-4)
+        exact = np.linalg.svd(half.astype(np.float64), compute_uv=False)[:K]
+        np.testing.assert_allclose(factors.s, exact, rtol=1e-5)
+
+    def test_a_dask_array_of_cupy_chunks_is_taken(self, data: Path) -> None:
+        da, device = importlib.import_module("dask.array"), choose_device("gpu")[0]
+        chunks = da.from_zarr(str(data / "tall")).map_blocks(device.to_device, meta=device.xp.empty((0, 0)))
+        factors = bigsvd.svd(chunks, K, device="gpu", memory="2GB", tol=1e-6)
+        np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-10)
+
+    def test_little_memory_is_kept_to(self, tmp_path: Path) -> None:
+        """A matrix larger than what the run may take of the device's memory."""
+        random = np.random.default_rng(0)
+        big = random.standard_normal((200_000, 1_000), dtype=np.float32)
+        zarr.create_array(tmp_path / "big", data=big, chunks=(2_000, 1_000))
+        events: list[dict[str, Any]] = []
+        factors = bigsvd.svd(
+            tmp_path / "big", K, device="gpu", device_memory="600MB", memory="2GB", stop="error", tol=1e-2,
+            progress=events.append,
+        )  # fmt: skip
+        plan = plan_of(factors)
+        assert plan.device_bytes <= 600 * 10**6 < big.nbytes
+        assert not [event for event in events if event["event"] == "device-full"]
+        pool = choose_device("gpu")[0].xp.get_default_memory_pool()
+        assert pool.total_bytes() <= plan.device_bytes
+
+    def test_a_full_device_is_an_error_of_memory(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hold_to = CupyDevice.hold_to
+        monkeypatch.setattr(CupyDevice, "hold_to", lambda self, size: hold_to(self, min(size, 2**16)))
+        with pytest.raises(MemoryBudgetError, match="ran out of memory"):
+            bigsvd.svd(data / "tall", K, device="gpu", memory="2GB")
+
+    def test_regions_and_projections(self, stored: bigsvd.Factors, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("bigsvd.device._WORTH_SENDING_FLOPS", 0.0)
+        there = stored.on("gpu")
+        np.testing.assert_allclose(there[:, :], stored[:, :], rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(there.project(A), stored.project(A), rtol=1e-9, atol=1e-9)
