@@ -144,7 +144,7 @@ def run_cpu_gpu(
     chosen = [row for row in CONTENDERS if not names or row.name in names]
     for matrix in size.matrices:
         stored = ensure_matrix(matrix, data) if clock.timeout_seconds else None
-        read_status, read = _read(stored, clock)
+        read_status, read = _read(stored, clock, gpu=usable)
         found = {
             **matrix.describe(),
             "data_bytes": matrix.data_bytes,
@@ -199,13 +199,15 @@ def _named(contender: Contender, kind: Kind) -> dict[str, Any]:
     }
 
 
-def _read(stored: tuple[Path, Triplets] | None, clock: Clock) -> tuple[str, dict[str, Any]]:
+def _read(stored: tuple[Path, Triplets] | None, clock: Clock, *, gpu: bool) -> tuple[str, dict[str, Any]]:
     """The bare read, if there is time for it."""
     if stored is None or not clock.timeout_seconds:
         return _NO_TIME, {}
     store, _ = stored
     with tempfile.TemporaryDirectory(dir=store.parent, prefix="cpu-gpu-") as folder:
-        return in_fresh_process("read", Path(folder), clock.timeout_seconds, store=str(store.absolute()))
+        return in_fresh_process(
+            "read", Path(folder), clock.timeout_seconds, store=str(store.absolute()), gpu=gpu
+        )
 
 
 def _measure(
@@ -279,7 +281,8 @@ def _fractions(
     if row["device"] == "gpu" and ceilings.get("copy"):
         streamed = traced["bytes_read"] + traced["cached_bytes"]
         for name, rate in ceilings["copy"].items():
-            found[f"copy, {name}"] = streamed / seconds / rate
+            found[f"copy, {name}"] = (streamed - traced["resident_bytes"]) / seconds / rate
+        found["device memory"] = streamed / seconds / ceilings["device_memory"]
     products = ceilings.get("products", {}).get(row["device"])
     if products:
         found["products"] = traced["flops"] / seconds / products[traced["dtype"]]

@@ -7,6 +7,7 @@ what is imported late; then it is timed on the matrix, from opening the source t
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from benchmarks.peers import OVERSAMPLING, SEED
 POWER_ITERATIONS = 4
 LEAST_MEMORY = 320_000_000
 _LITTLE = (3_000, 100, 3)
+_SAMPLE_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class PassTrace:
     """The run's `progress`: notes each full pass, and what scratch records of it before it is swept.
 
     `passes` has for each pass its name, the columns of its block (of the Gram matrix: all), the bytes that
-    came from the source and from the cache of decoded panels, and multiplications and additions.
+    came from the source and from the cache of decoded panels, on the device itself among these, and
+    multiplications and additions.
     """
 
     def __init__(self, out: Path) -> None:
@@ -136,6 +139,7 @@ class PassTrace:
             "columns": columns,
             "bytes_read": costs["bytes_read"],
             "cached_bytes": costs["cached_bytes"],
+            "resident_bytes": costs["resident_bytes"],
             "flops": (2.0 if gram else 4.0) * rows * cols * columns,
         }
 
@@ -278,18 +282,20 @@ def measure_here(
     resident = int(psutil.Process().memory_info().rss)
     memory = max(LEAST_MEMORY, int(chosen.share * data_bytes))
     runs: list[dict[str, Any]] = []
+    device_bytes = _DeviceMonitor()
     while len(runs) < repeat and not (runs and runs[-1]["seconds"] > slow):
         task = Task(source, k, memory, place / f"run-{len(runs)}")
         task.folder.mkdir()
-        start = time.perf_counter()
-        answer = contender.run(task)
-        seconds = time.perf_counter() - start
+        with device_bytes:
+            start = time.perf_counter()
+            answer = contender.run(task)
+            seconds = time.perf_counter() - start
         np.savez(place / f"triplets-{len(runs)}.npz", sigma=answer.sigma, Vt=answer.Vt)
         runs.append({"seconds": seconds, "facts": answer.facts})
     return {
         "first_use_seconds": first_seconds,
         "peak_memory_bytes": max(0, peak_rss_bytes() - resident),
-        "device_memory_bytes": _device_bytes() if contender.device == "gpu" else None,
+        "device_memory_bytes": device_bytes.peak if contender.device == "gpu" else None,
         "memory_budget_bytes": memory if contender.family == "bigsvd" else None,
         "runs": runs,
     }
@@ -316,10 +322,33 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _device_bytes() -> int | None:
-    """The most that PyTorch's allocator or CuPy's pool held on the GPU; None where neither was used."""
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-        return int(sys.modules["torch"].cuda.max_memory_allocated())
-    if "cupy" in sys.modules:
-        return int(sys.modules["cupy"].get_default_memory_pool().total_bytes())
-    return None
+class _DeviceMonitor:
+    """Samples, while it is entered, what CuPy's pool holds; `peak` is the most, or PyTorch's own figure."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._most: int | None = None
+
+    def __enter__(self) -> None:
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._watch, name="device-memory", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            if "cupy" in sys.modules:
+                held = int(sys.modules["cupy"].get_default_memory_pool().total_bytes())
+                self._most = max(self._most or 0, held)
+
+    @property
+    def peak(self) -> int | None:
+        """None where neither library was used."""
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+            return int(sys.modules["torch"].cuda.max_memory_allocated())
+        return self._most

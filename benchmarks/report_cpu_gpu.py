@@ -22,14 +22,14 @@ _MARKERS = {
     "Dask": "s",
     "CuPy": "P",
 }
-_FRACTIONS = ("read", "copy, pinned", "copy, pageable", "products")
+_FRACTIONS = ("read", "copy, pinned", "copy, pageable", "device memory", "products")
 _HEADINGS = (
     "source", "device", "method", "seconds", "CPU ÷ GPU", "passes", "lanes", "first use", "host memory",
     "GPU memory", "PVE", "worst σ error",
 )  # fmt: skip
 _PASS_HEADINGS = (
     "source", "device", "method", "pass", "columns", "seconds", "of the read", "of the pinned copy",
-    "of the pageable copy", "of the products",
+    "of the pageable copy", "of the device memory", "of the products",
 )  # fmt: skip
 
 
@@ -64,11 +64,16 @@ def _ceilings(results: dict[str, Any]) -> list[str]:
     rows += [
         [f"copy to the GPU, {name}", f"{human_bytes(rate)}/s"] for name, rate in (found["copy"] or {}).items()
     ]
+    if found["device_memory"]:
+        rows.append(["GPU memory, read and written", f"{human_bytes(found['device_memory'])}/s"])
     for matrix in results["matrices"]:
         for reader, rate in matrix["read"].get("rates", {}).items():
             threads = matrix["read"]["threads"]
             words = f"bare read of {_name(matrix)}, {threads} threads, {reader}"
             rows.append([words, f"{human_bytes(rate)}/s"])
+        for way, rate in matrix["read"].get("to_gpu", {}).items():
+            shown = rate if isinstance(rate, str) else f"{human_bytes(rate)}/s"
+            rows.append([f"{_name(matrix)} read into the GPU's memory, {way}", shown])
     return ["## Ceilings", "", *table(("measured in this run", "rate"), rows), ""]
 
 
@@ -150,7 +155,8 @@ def _method(results: dict[str, Any]) -> list[str]:
             "and its certificate; the peers return U, s and Vt in memory. Where the source is Zarr, the "
             "peers' loading counts; Dask streams. Stores are read whole before, so that the page cache holds "
             "them if it can. Host memory is the high-water mark of resident memory less what was resident "
-            "before the timed runs; GPU memory is the most that CuPy's pool or PyTorch's allocator held. "
+            "before the timed runs; GPU memory is the most that CuPy's pool, sampled, or PyTorch's allocator "
+            "held. "
             f"bigsvd's budget is a multiple of the data ({shares}), {least} at least; the peers have none. "
             "Lanes are panels multiplied at a time, as many as that budget holds. "
             f"The peers take integers as float32. {_randomised(parameters)}{ended}"
@@ -158,11 +164,12 @@ def _method(results: dict[str, Any]) -> list[str]:
         "",
         *prose(
             "Passes are those of the fastest run, without the passes over the sample. A fraction is the rate "
-            "at which the pass read bytes from the store, sent bytes to the GPU, or did multiplications and "
-            "additions (4mn a column, 2mn² for the Gram matrix), over the rate measured bare: the faster of "
-            "two readers, copies from pinned and from ordinary memory, large square products of that "
-            "precision. Bold is the ceiling the pass is nearest to. Panels that were kept decoded are not "
-            "read again, and so do not count as read."
+            "at which the pass read bytes from the store, sent bytes to the GPU, went through bytes there, "
+            "or did multiplications and additions (4mn a column, 2mn² for the Gram matrix), over the rate "
+            "measured bare: the faster of two readers, copies from pinned and from ordinary memory, a copy "
+            "within the GPU's memory, large square products of that precision. Bold is the ceiling the pass "
+            "is nearest to. Panels that were kept decoded are not read again, and so do not count as read; "
+            "those kept on the GPU are not sent again either."
         ),
         "",
         *prose(

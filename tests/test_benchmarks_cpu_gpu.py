@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from benchmarks import cpu_gpu
 from benchmarks.__main__ import main
 from benchmarks.cpu_gpu import SIZES, Limits, run_cpu_gpu
-from benchmarks.cpu_gpu_ceilings import load, machine_ceilings, read_rates
+from benchmarks.cpu_gpu_ceilings import _read_by_bigsvd, load, machine_ceilings, read_rates
 from benchmarks.cpu_gpu_child import in_fresh_process
 from benchmarks.cpu_gpu_data import Matrix, ensure_matrix
 from benchmarks.cpu_gpu_runs import BY_NAME, CONTENDERS, KINDS
 from benchmarks.data import open_store
 from bigsvd.device import CpuDevice, choose_device
+from tests.devices import LEDGERS, ApartDevice, Ledger
 
 REASON = "CuPy is not installed"
 CHOSEN = ("bigsvd-krylov-cpu", "bigsvd-gram-cpu", "sklearn", "bigsvd-krylov-gpu", "torch-lowrank")
@@ -161,10 +162,28 @@ def test_matrices_are_as_described_and_their_reference_exact(dtype: str, tmp_pat
 
 def test_rates_are_positive_and_of_both_readers(tmp_path: Path) -> None:
     path, _ = ensure_matrix(Matrix(300, 24, 3, "float32"), tmp_path)
-    found = read_rates(str(path))
+    found = read_rates(str(path), gpu=False)
+    assert found["to_gpu"] == {}
     assert set(found["rates"]) == {"zarr-python", "bigsvd"}
     assert min(found["rates"].values()) > 0
     assert machine_ceilings(64, 1000, gpu=False)["gpu"] is None
+
+
+def test_what_does_not_reach_a_gpu_says_why(tmp_path: Path) -> None:
+    path, _ = ensure_matrix(Matrix(300, 24, 3, "float32"), tmp_path)
+    if choose_device("auto")[0].apart:
+        pytest.skip("there is a GPU")
+    found = read_rates(str(path), gpu=True)["to_gpu"]
+    assert set(found) == {"zarr-python, enable_gpu", "zarr-python, enable_gpu, kvikio GDSStore", "bigsvd"}
+    assert all(re.match(r"\w+Error: ", said) for said in found.values())
+
+
+def test_our_reader_sends_every_byte_to_the_device(tmp_path: Path) -> None:
+    path, _ = ensure_matrix(Matrix(300, 24, 3, "float32"), tmp_path)
+    LEDGERS["bench"] = ledger = Ledger()
+    _read_by_bigsvd(path, ApartDevice(ledger="bench"))
+    assert sum(ledger.sent) == 300 * 24 * 4
+    del LEDGERS["bench"]
 
 
 def test_every_row_has_a_name_and_known_sources() -> None:
@@ -185,4 +204,4 @@ def test_on_a_gpu_its_rows_are_measured(name: str, data: Path) -> None:
         assert row["status"] == "done" or row["status"].startswith("not installed"), row["status"]
         assert row.get("pve", 0.0) < 0.1
         for found in row["passes"]:
-            assert {"copy, pinned", "copy, pageable", "products"} <= set(found["fractions"])
+            assert {"copy, pinned", "device memory", "products"} <= set(found["fractions"])
