@@ -454,6 +454,23 @@ class TestOnARealGpu:
         with pytest.raises(MemoryBudgetError, match="ran out of memory"):
             bigsvd.svd(data / "tall", K, device="gpu", memory="2GB")
 
+    def test_two_worker_processes_share_the_gpu(self, data: Path) -> None:
+        options: dict[str, Any] = {"device": "gpu", "method": "krylov", "memory": "2GB", "tol": 1e-6}
+        with (
+            LocalCluster(
+                n_workers=2,
+                threads_per_worker=2,
+                resources={"GPU": 1},
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            shared = bigsvd.svd(data / "tall", K, client=client, **options)
+        alone = bigsvd.svd(data / "tall", K, **options)
+        np.testing.assert_allclose(shared.s, alone.s, rtol=1e-12)
+        assert plan_of(shared).device_budget_bytes < 0.6 * plan_of(alone).device_budget_bytes
+
     def test_regions_and_projections(self, stored: bigsvd.Factors, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("bigsvd.device._WORTH_SENDING_FLOPS", 0.0)
         there = stored.on("gpu")
