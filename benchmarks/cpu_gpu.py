@@ -281,7 +281,7 @@ def _fractions(
     if row["device"] == "gpu" and ceilings.get("copy"):
         streamed = traced["bytes_read"] + traced["cached_bytes"]
         for name, rate in ceilings["copy"].items():
-            found[f"copy, {name}"] = (streamed - traced["resident_bytes"]) / seconds / rate
+            found[f"copy, {name}"] = (streamed - traced["device_cached_bytes"]) / seconds / rate
         found["device memory"] = streamed / seconds / ceilings["device_memory"]
     products = ceilings.get("products", {}).get(row["device"])
     if products:

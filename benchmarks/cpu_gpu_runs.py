@@ -139,7 +139,7 @@ class PassTrace:
             "columns": columns,
             "bytes_read": costs["bytes_read"],
             "cached_bytes": costs["cached_bytes"],
-            "resident_bytes": costs["resident_bytes"],
+            "device_cached_bytes": costs["device_cached_bytes"],
             "flops": (2.0 if gram else 4.0) * rows * cols * columns,
         }
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks import Ring, Scrap
-from bigsvd.device import Array
+from bigsvd.device import Array, DirectQueue, Queue
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -47,6 +47,8 @@ class _Staged:
     offset: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    checksum: int
+    filled: int
 
 
 class _Stage:
@@ -59,8 +61,9 @@ class _Stage:
         self._lock = threading.Lock()
         self.full = False
 
-    def write(self, block: np.ndarray) -> _Staged | None:
-        """Append a rectangle; None, now and from then on, where the disk has no room or fails."""
+    def write(self, kept: Kept) -> _Staged | None:
+        """Append a rectangle on the host; None, now and from then on, where the disk has no room or fails."""
+        block = kept.block
         with self._lock:
             offset = self._end
             self._end += block.nbytes
@@ -75,9 +78,9 @@ class _Stage:
         except OSError:
             self.full = True
             return None
-        return _Staged(offset, (block.shape[0], block.shape[1]), block.dtype)
+        return _Staged(offset, (block.shape[0], block.shape[1]), block.dtype, kept.checksum, kept.filled)
 
-    def read(self, staged: _Staged, scrap: Scrap) -> np.ndarray | None:
+    def read(self, staged: _Staged, scrap: Scrap) -> Kept | None:
         """The rectangle, in the memory of `scrap`; None if the disk fails."""
         block = scrap.take(staged.shape, staged.dtype)
         data, done = block.reshape(-1).view(np.uint8), 0
@@ -89,22 +92,34 @@ class _Stage:
                 done += got
         except OSError:
             return None
-        return block
+        return Kept(block, staged.checksum, staged.filled)
 
     def close(self) -> None:
         """Give the disk back."""
         self._file.close()
 
 
-def _one_reader() -> Ring:
-    return Ring(1)
+@dataclass(frozen=True)
+class Seat:
+    """What a lane works with and leaves to a later one: memory to read in, a queue of the device.
+
+    Pages that are new to the process cost more than what is read into them; and CuPy's pool keeps what one
+    stream has freed for that stream.
+    """
+
+    ring: Ring
+    queue: Queue
+
+
+def _plain_seat() -> Seat:
+    return Seat(Ring(1), DirectQueue())
 
 
 class PanelCache:
     """Rectangles of the source by (panel, first column), shared by the lanes of one run in one process.
 
     Attributes:
-        turns: as many lanes as the plan has memory for run at a time; a worker may have more threads.
+        careful: the device was too full for whole slabs.
         closed: the run is over, and what of it still runs is to stop.
 
     """
@@ -113,45 +128,41 @@ class PanelCache:
         self,
         budget_bytes: int,
         stage: Path | None = None,
-        lanes: int = 1,
-        resident_bytes: int = 0,
-        new_ring: Callable[[], Ring] = _one_reader,
+        device_bytes: int = 0,
+        new_seat: Callable[[], Seat] = _plain_seat,
         at_close: Callable[[], Any] | None = None,
     ) -> None:
-        self.turns = threading.BoundedSemaphore(lanes)
+        self.careful = False
         self.closed = False
         self._free_bytes = budget_bytes
-        self._resident_bytes = resident_bytes
-        self._new_ring = new_ring
+        self._device_bytes = device_bytes
+        self._new_seat = new_seat
         self._at_close = at_close
-        self._resident: dict[Key, tuple[Hashable, Kept]] = {}
         self._stage = _Stage(stage) if stage is not None else None
         self._held: dict[Key, tuple[Hashable, Kept]] = {}
-        self._staged: dict[Key, tuple[Hashable, _Staged, Kept]] = {}
+        self._staged: dict[Key, tuple[Hashable, _Staged]] = {}
         self._lock = threading.Lock()
-        self._rings: list[Ring] = []
+        self._seats: list[Seat] = []
 
     @contextmanager
-    def ring(self) -> Iterator[Ring]:
-        """Memory to read in, left by a lane before: fresh pages cost more than what is read into them."""
+    def seat(self) -> Iterator[Seat]:
+        """One that a lane before has left, or else a new one; as many as lanes run at a time."""
         with self._lock:
-            ring = self._rings.pop() if self._rings else self._new_ring()
+            seat = self._seats.pop() if self._seats else self._new_seat()
         try:
-            yield ring
+            yield seat
         finally:
             with self._lock:
-                self._rings.append(ring)
+                self._seats.append(seat)
 
     def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> Kept | None:
         """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
         with self._lock:
-            held = self._resident.get(key) or self._held.get(key)
-            staged = self._staged.get(key)
+            held, staged = self._held.get(key), self._staged.get(key)
         if held is not None and held[0] == stamp:
             return held[1]
         if staged is not None and staged[0] == stamp and self._stage is not None:
-            block = self._stage.read(staged[1], scrap)
-            return None if block is None else replace(staged[2], block=block)
+            return self._stage.read(staged[1], scrap)
         return None
 
     def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap, sent: Array | None = None) -> None:
@@ -161,33 +172,32 @@ class PanelCache:
         """
         size = read.block.nbytes
         with self._lock:
-            if any(key in known for known in (self._resident, self._held, self._staged)) or self.closed:
+            if key in self._held or key in self._staged or self.closed:
                 return
-            if sent is not None and size <= self._resident_bytes:
-                self._resident_bytes -= size
-                self._resident[key] = stamp, replace(read, block=sent, resident=True)
+            if sent is not None and size <= self._device_bytes:
+                self._device_bytes -= size
+                self._held[key] = stamp, replace(read, block=sent, resident=True)
                 return
             if size <= self._free_bytes:
                 self._free_bytes -= size
                 self._held[key] = stamp, replace(read, block=scrap.hand_over(read.block))
                 return
-        if self._stage is not None and (staged := self._stage.write(read.block)) is not None:
+        if self._stage is not None and (staged := self._stage.write(read)) is not None:
             with self._lock:
-                self._staged[key] = stamp, staged, replace(read, block=None)
+                self._staged[key] = stamp, staged
 
     def leave_device(self) -> None:
         """Let go of what lies on the device, and keep nothing there any more."""
         with self._lock:
-            self._resident_bytes = 0
-            self._resident.clear()
+            self._device_bytes = 0
+            self._held = {key: held for key, held in self._held.items() if not held[1].resident}
 
     def close(self) -> None:
         """Forget everything."""
         self.closed = True
-        self._resident.clear()
         self._held.clear()
         self._staged.clear()
-        self._rings.clear()
+        self._seats.clear()
         if self._stage is not None:
             self._stage.close()
         if self._at_close is not None:
@@ -196,6 +206,7 @@ class PanelCache:
 
 # One cache for each run in this process, by the run's token: its lanes come and go as tasks.
 _CACHES: dict[str, PanelCache] = {}
+_TURNS: dict[str, threading.BoundedSemaphore] = {}
 _ENDED: set[str] = set()
 _LOCK = threading.Lock()
 
@@ -212,10 +223,18 @@ def cache_of(token: str, new: Callable[[], PanelCache]) -> PanelCache:
         return _CACHES[token]
 
 
+def turns_of(token: str, lanes: int) -> threading.BoundedSemaphore:
+    """Lets as many of a run's tasks work at a time as it has memory for; a worker may have more threads."""
+    with _LOCK:
+        turns = threading.BoundedSemaphore(lanes)
+        return turns if token in _ENDED else _TURNS.setdefault(token, turns)
+
+
 def close_cache(token: str) -> None:
     """Drop the cache of a run in this process, if there is one; lanes of the run that come late get none."""
     with _LOCK:
         _ENDED.add(token)
         cache = _CACHES.pop(token, None)
+        _TURNS.pop(token, None)
     if cache is not None:
         cache.close()

@@ -67,6 +67,12 @@ def main(context: click.Context) -> None:
     )  # a lane's exception is raised again here
 
 
+DeviceName = Literal["auto", "cpu", "gpu"]
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, gpu, or auto: a GPU where one is usable."
+)
+
+
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a `Request`, shared by ``svd`` and ``plan``."""
     options = [
@@ -89,8 +95,9 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--max-passes", type=int, default=None, help="Most passes over the data."),
         click.option("--deadline", type=float, default=None, help="Seconds after which no pass is started."),
         click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--device", default="auto", show_default=True, help="cpu, gpu or auto."),
-        click.option("--device-memory", default=None, help="Memory of the GPU that the run may take."),
+        device_option,
+        click.option("--device-memory", default=None,
+                     help="GPU memory the run may use, such as 20GB; default: 80 % of what is free."),
         click.option("--power-iterations", type=int, default=None, help="method compressed only."),
         click.option("--iterator", default=None, help="method compressed only: power or QR."),
         click.option("--oversampling", type=int, default=None, help="method compressed only."),
@@ -212,13 +219,13 @@ def svd(
 @click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
 def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: Any) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
+    from bigsvd.placement import place  # noqa: PLC0415 - imports Dask
     from bigsvd.planning import make_plan  # noqa: PLC0415
-    from bigsvd.solve import limits_for  # noqa: PLC0415 - imports Dask
 
     request = _request(data, None, options)
     source = open_source(data, missing_chunks=request.missing_chunks)
     with _client(scheduler) as client:
-        plan = make_plan(request, source.facts, limits_for(request, source.facts, client)[0])
+        plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
     click.echo(plan.to_json() if as_json else str(plan))
 
 
@@ -314,7 +321,7 @@ def _span(text: str, length: int) -> slice:
 @click.option("--rows", default=":", show_default=True, help="start:stop or one index.")
 @click.option("--cols", default=":", show_default=True, help="start:stop or one index.")
 @click.option("-k", "k", type=int, default=None, help="Use only the first k triplets.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
 def reconstruct(
     factors: str,
@@ -322,7 +329,7 @@ def reconstruct(
     rows: str,
     cols: str,
     k: int | None,
-    device: Literal["auto", "cpu", "gpu"],
+    device: DeviceName,
     *,
     as_json: bool,
 ) -> None:
@@ -366,8 +373,11 @@ def _store_region(opened: Factors, region: tuple[slice, slice], out: str) -> tup
 @click.argument("factors")
 @click.argument("data", required=False)
 @click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process.")
+@device_option
 @click.option("--json", "as_json", is_flag=True)
-def verify(factors: str, data: str | None, scheduler: str | None, *, as_json: bool) -> None:
+def verify(
+    factors: str, data: str | None, scheduler: str | None, device: DeviceName, *, as_json: bool
+) -> None:
     """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
@@ -375,7 +385,7 @@ def verify(factors: str, data: str | None, scheduler: str | None, *, as_json: bo
     chunks = opened.provenance["request"]["missing_chunks"]
     source = None if data is None else open_source(data, missing_chunks=chunks)
     with _client(scheduler) as client:
-        outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client)
+        outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:
         click.echo(json.dumps(outcome.to_dict()))
     for finding in outcome.findings[1:]:

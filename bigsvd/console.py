@@ -63,7 +63,9 @@ class Console:
             self._stream.flush()
 
     def _on_device_full(self, event: dict[str, Any]) -> None:
-        self.say(f"         the device is full ({event['said']}): lane {event['lane']} again by half slabs")
+        self.say(
+            f"         lane {event['lane']} again, with less on the device, which is full: {event['said']}"
+        )
 
     def _on_pass_end(self, event: dict[str, Any]) -> None:
         self._done = event["total_bytes"]

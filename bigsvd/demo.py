@@ -20,10 +20,11 @@ from bigsvd.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.factors import Factors
 from bigsvd.monitor import return_large_buffers
+from bigsvd.placement import place
 from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import storage_errors
-from bigsvd.solve import limits_for, run
+from bigsvd.solve import run
 from bigsvd.source import open_source
 from bigsvd.text import human_bytes
 
@@ -83,7 +84,7 @@ def run_demo(
     console.say(f"made in {time.monotonic() - start:.1f} s\n\nThe plan, from the metadata alone:\n")
     source = open_source(data)
     request = Request(source=str(data), k=k, out=str(out), memory=memory_bytes)
-    plan = make_plan(request, source.facts, limits_for(request, source.facts)[0])
+    plan = make_plan(request, source.facts, place(request, source.facts)[0])
     console.say(f"{plan}\n\nThe decomposition:\n")
     factors = run(request, source, plan=plan, progress=console)
     spectrum = factors.spectrum()

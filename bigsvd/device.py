@@ -7,22 +7,27 @@ and leaves through `to_host`, and nothing converts silently between the two.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
-import psutil
 
-from bigsvd.errors import DeviceError
+from bigsvd.errors import DeviceError, MemoryBudgetError
+from bigsvd.text import human_bytes
 
 Array = Any
 RESOURCE = "GPU"  # what a Dask worker must offer (`dask worker --resources GPU=1`) to be given a GPU's lanes
 _CACHED_ENTRIES = 2**13
 _WORTH_SENDING_FLOPS = 2e9  # less is done here before it is there
 _SENT_BYTES = 2**28
-_POOL_SHARE = 0.8  # of a GPU's free memory that a run takes unless it is told
+_CUDA_ERRORS = ("CUDARuntimeError", "CUDADriverError", "CUBLASError", "CUSOLVERError")
+_NO_MEMORY = ("MemoryAllocation", "OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED")
+_LIMITS: dict[str, int] = {}  # of CuPy's pool in this process, by run
+_BEFORE: dict[str, int] = {}  # the first of them: limit and use of the pool
+_POOL_LOCK = threading.Lock()
 
 
 class Queue(Protocol):
@@ -39,21 +44,15 @@ class Queue(Protocol):
 
 
 class Device(Protocol):
-    """An array namespace and its memory.
-
-    Attributes:
-        name: what a person calls it, for the plan and the report.
-        apart: whether it has memory of its own, to which blocks are copied.
-
-    """
+    """An array namespace and its memory."""
 
     @property
     def name(self) -> str:
-        """See the class."""
+        """What a person calls it, for the plan and the report."""
 
     @property
     def apart(self) -> bool:
-        """See the class."""
+        """Whether it has memory of its own, to which blocks are copied."""
 
     @property
     def xp(self) -> Any:
@@ -68,8 +67,11 @@ class Device(Protocol):
     def sum_of_squares(self, array: Array) -> float:
         """‖array‖²_F of a (r, c) array, summed in float64."""
 
-    def memory_bytes(self) -> int:
-        """Bytes of its memory that a run may take unless it is told."""
+    def free_bytes(self) -> int:
+        """Bytes that are free of its own memory; 0 if it has none."""
+
+    def identity(self) -> str:
+        """The same in all processes that use the same device apart, and in no other."""
 
     def host_memory(self, size: int) -> np.ndarray:
         """So many bytes (uint8) of the host's memory, from which copies to the device are fast."""
@@ -77,8 +79,14 @@ class Device(Protocol):
     def queue(self) -> Queue:
         """A new queue."""
 
-    def hold_to(self, size: int) -> int:
-        """Let this process take at most so many bytes of the device's memory; the limit before, or 0."""
+    def limit(self, run: str, size: int) -> None:
+        """Let a run take at most so many bytes of the device's memory in this process."""
+
+    def unlimit(self, run: str) -> None:
+        """The run is over."""
+
+    def clean(self) -> None:
+        """Give back what this process holds of the device's memory and does not use."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether that is how the device says that its memory does not suffice."""
@@ -103,8 +111,8 @@ class DirectQueue:
 class CpuDevice:
     """NumPy on this machine's cores."""
 
-    name: str = "cpu"
-    apart: bool = False
+    name: ClassVar[str] = "cpu"
+    apart: ClassVar[bool] = False
 
     @property
     def xp(self) -> Any:
@@ -129,9 +137,13 @@ class CpuDevice:
             total += float(np.vdot(wide, wide))
         return total
 
-    def memory_bytes(self) -> int:
-        """Half of what the operating system has available."""
-        return int(psutil.virtual_memory().available) // 2
+    def free_bytes(self) -> int:
+        """None of its own."""
+        return 0
+
+    def identity(self) -> str:
+        """Nothing: there is nothing to share."""
+        return ""
 
     def host_memory(self, size: int) -> np.ndarray:
         """Ordinary memory."""
@@ -141,10 +153,14 @@ class CpuDevice:
         """See `DirectQueue`."""
         return DirectQueue()
 
-    def hold_to(self, size: int) -> int:
+    def limit(self, run: str, size: int) -> None:
         """Nothing: the plan keeps to its budget of host memory."""
-        del size
-        return 0
+
+    def unlimit(self, run: str) -> None:
+        """Nothing."""
+
+    def clean(self) -> None:
+        """Nothing."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Never: the host's memory is no memory of its own."""
@@ -188,7 +204,7 @@ class CupyDevice:
     """CuPy on the current CUDA device."""
 
     name: str
-    apart: bool = True
+    apart: ClassVar[bool] = True
 
     @property
     def xp(self) -> Any:
@@ -207,30 +223,59 @@ class CupyDevice:
         """By one kernel that widens as it sums."""
         return float(self.xp.sum(self.xp.square(array, dtype=self.xp.float64)))
 
-    def memory_bytes(self) -> int:
-        """Four fifths of the free device memory."""
-        return int(_POOL_SHARE * self.xp.cuda.Device().mem_info[0])
+    def free_bytes(self) -> int:
+        """What is free, and what CuPy's pool in this process holds without using it."""
+        return int(self.xp.cuda.Device().mem_info[0]) + int(self.xp.get_default_memory_pool().free_bytes())
+
+    def identity(self) -> str:
+        """Its UUID."""
+        here = self.xp.cuda.Device().id
+        return str(self.xp.cuda.runtime.getDeviceProperties(here)["uuid"])
 
     def host_memory(self, size: int) -> np.ndarray:
-        """Pinned memory."""
-        pinned = self.xp.cuda.alloc_pinned_memory(size)
+        """Pinned memory, not of CuPy's pool: that rounds up to powers of two and gives nothing back."""
+        cuda = self.xp.cuda
+        try:
+            pinned = cuda.PinnedMemoryPointer(cuda.PinnedMemory(max(1, size)), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            raise MemoryBudgetError(
+                f"{human_bytes(size)} of pinned host memory are not to be had ({error})",
+                "give less --memory, or raise the limit of locked memory",
+            ) from error
         return np.frombuffer(pinned, np.uint8, size)
 
     def queue(self) -> Queue:
         """See `CupyQueue`."""
         return CupyQueue(self.xp)
 
-    def hold_to(self, size: int) -> int:
-        """The limit of CuPy's pool, one for the whole process; what the pool has free is given back."""
-        pool = self.xp.get_default_memory_pool()
-        before = int(pool.get_limit())
-        pool.free_all_blocks()
-        pool.set_limit(size=size)
-        return before
+    def limit(self, run: str, size: int) -> None:
+        """The limit of CuPy's pool, one for the whole process: what was in use before, and all its runs."""
+        with _POOL_LOCK:
+            if not _LIMITS:
+                pool = self.xp.get_default_memory_pool()
+                _BEFORE.update(limit=int(pool.get_limit()), used=int(pool.used_bytes()))
+            _LIMITS[run] = size
+            self._apply(_BEFORE["used"] + sum(_LIMITS.values()))
+
+    def unlimit(self, run: str) -> None:
+        """After the last run the limit is what it was before the first."""
+        with _POOL_LOCK:
+            if _LIMITS.pop(run, None) is not None:
+                self._apply(_BEFORE["used"] + sum(_LIMITS.values()) if _LIMITS else _BEFORE["limit"])
+
+    def _apply(self, size: int) -> None:
+        self.clean()
+        self.xp.get_default_memory_pool().set_limit(size=size)
+
+    def clean(self) -> None:
+        """Free blocks of CuPy's pool, which a limited pool does not free by itself when it is full."""
+        self.xp.get_default_memory_pool().free_all_blocks()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """CuPy's own error, which its pool raises too when its limit is reached."""
-        return isinstance(error, self.xp.cuda.memory.OutOfMemoryError)
+        """CuPy's own error, which its pool raises too at its limit, or one of CUDA's libraries."""
+        if isinstance(error, self.xp.cuda.memory.OutOfMemoryError):
+            return True
+        return type(error).__name__ in _CUDA_ERRORS and any(word in str(error) for word in _NO_MEMORY)
 
 
 def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
@@ -281,12 +326,3 @@ def as_numpy(block: Any) -> np.ndarray:
     if type(block).__module__.split(".")[0] == "cupy":
         return np.asarray(block.get())
     return np.asarray(block)
-
-
-def shared_identity() -> str:
-    """What two processes that use the same CUDA device have in common; '' where there is none."""
-    try:
-        cupy = importlib.import_module("cupy")
-        return str(cupy.cuda.runtime.getDeviceProperties(0)["uuid"])
-    except Exception:  # noqa: BLE001 - as above
-        return ""

@@ -27,6 +27,7 @@ from bigsvd.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.chunks import GuardStore
 from bigsvd.device import CpuDevice, Device, choose_device, multiply
 from bigsvd.errors import FactorStoreError, RankError, RequestError, first_line
+from bigsvd.request import DEVICES
 from bigsvd.scratch import Scratch, storage_errors
 
 FORMAT_VERSION = 1
@@ -139,10 +140,17 @@ class Factors:
         )
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
-        """The same factors, their large regions and projections computed there; `DeviceError` if it is not.
+        """The same factors, large products (regions, `reconstruct`, `project`) computed on that device.
 
-        Others who read a Dask or Zarr array made of them, as a cluster's workers do, need that device too.
+        Workers that compute what `reconstruct` or `as_zarr` gives need it too.
+
+        Raises:
+            DeviceError: "gpu" was asked for and none works.
+            RequestError: there is no such device.
+
         """
+        if device not in DEVICES:
+            raise RequestError(f"device={device!r} is not known", f"use one of {', '.join(DEVICES)}")
         attributes = self.provenance | {"certificate": self.certificate.to_dict()}
         chosen, _ = choose_device(device)
         return Factors(self.U, self.s, self.Vt, self.mean, self.scale, attributes, self.path, chosen)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.lanes import one_blas_thread
+from bigsvd.blas import one_blas_thread
 from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
 

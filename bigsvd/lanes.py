@@ -6,12 +6,10 @@ writes its rows of the result and its partial sums to scratch, and then a record
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +18,11 @@ from typing import Any, Protocol
 import google_crc32c
 import numpy as np
 from distributed import get_worker
-from threadpoolctl import threadpool_limits
 
-from bigsvd.cache import Kept, PanelCache, cache_of
+from bigsvd.blas import one_blas_thread
+from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
 from bigsvd.chunks import Ring, Scrap
-from bigsvd.device import Array, Device, Queue
+from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
@@ -111,16 +109,15 @@ _Want = tuple[int, tuple[int, int], bool]
 
 @dataclass(frozen=True)
 class _Block:
-    """A rectangle as it is multiplied, and what reading it took; `filled` chunks were absent."""
+    """A rectangle as it is multiplied, on the device, and how it was come by; `filled` chunks were absent."""
 
     values: Array
-    checksum: int
+    kept: Kept
     cached: bool
     filled: int
-    resident: bool = False
 
 
-def _staged(block: np.ndarray, scrap: Scrap) -> np.ndarray:
+def _pinned_copy(block: np.ndarray, scrap: Scrap) -> np.ndarray:
     """A block of an array in memory, copied to where copies to the device are fast."""
     copy = scrap.take((block.shape[0], block.shape[1]), block.dtype)
     np.copyto(copy, block)
@@ -130,30 +127,6 @@ def _staged(block: np.ndarray, scrap: Scrap) -> np.ndarray:
 def _joined(checksums: list[int]) -> int:
     """One checksum for the tiles of a panel: of the only one, its own."""
     return checksums[0] if len(checksums) == 1 else google_crc32c.value(np.array(checksums, "<u4").tobytes())
-
-
-class BlasLimit:
-    """Holds BLAS to one thread while any lane or driver of this process needs that."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._stack = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._holders == 0:
-                self._stack.enter_context(threadpool_limits(limits=1))
-            self._holders += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._stack.close()
-
-
-one_blas_thread = BlasLimit()
 
 
 def lane_folder(name: str, index: int) -> str:
@@ -168,39 +141,57 @@ def run_lane(lane: Lane) -> dict[str, Any]:
         return done  # Dask runs a lane again whose worker was lost before it could report
     return_large_buffers(lane.plan.budget_bytes)
     cache = cache_of(lane.token, lambda: _new_cache(lane))
-    with cache.turns, one_blas_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        if not lane.device.apart:
-            return LaneRun(lane, cache).run()
-        return _run_on_device(lane, cache)
+    with (
+        turns_of(lane.token, lane.plan.threads),
+        cache.seat() as seat,
+        one_blas_thread,
+        np.errstate(over="ignore", under="ignore", invalid="ignore"),
+    ):
+        return _run_where_it_fits(lane, cache, seat)
 
 
 def _new_cache(lane: Lane) -> PanelCache:
     plan, device = lane.plan, lane.device
     stage = plan.request.get("stage") if plan.keeps_on_host else None
-    new_ring = partial(Ring, plan.readers, device.host_memory)
-    folder = Path(stage) if stage is not None else None
-    at_close = partial(device.hold_to, device.hold_to(plan.device_bytes)) if device.apart else None
-    return PanelCache(plan.cache_bytes, folder, plan.threads, plan.resident_bytes, new_ring, at_close)
+
+    def new_seat() -> Seat:
+        return Seat(Ring(plan.readers, device.host_memory), device.queue())
+
+    cache = PanelCache(
+        plan.cache_bytes,
+        Path(stage) if stage is not None else None,
+        plan.device_cache_bytes,
+        new_seat,
+        partial(device.unlimit, lane.token),
+    )
+    device.limit(lane.token, plan.device_bytes)
+    return cache
 
 
-def _run_on_device(lane: Lane, cache: PanelCache) -> dict[str, Any]:
-    """A lane on a device whose memory may not suffice: then once more, with all of it and by half slabs.
+def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: Seat) -> dict[str, Any]:
+    """A lane, on a device whose memory may not suffice.
 
-    Products by half slabs may differ in the last bits.
+    Then it runs again without panels that stay there, at last by half slabs, whose products may differ in
+    the last bits.
     """
-    for careful in (False, True):
-        queue = lane.device.queue()
+    device, said = lane.device, ""
+    for careful in (True,) if cache.careful else (False, False, True):
+        cache.careful = careful
+        if said:
+            cache.leave_device()
+            device.clean()
+            get_worker().log_event(lane.topic, {"event": "device-full", "lane": lane.index, "said": said})
         try:
-            with queue.computing():
-                return LaneRun(lane, cache, queue, careful=careful).run()
+            with seat.queue.computing():
+                return LaneRun(lane, cache, seat, careful=careful).run()
         except Exception as error:
-            if not lane.device.is_out_of_memory(error):
+            if not device.is_out_of_memory(error):
                 raise
             said = first_line(error)
-        cache.leave_device()
-        get_worker().log_event(lane.topic, {"event": "device-full", "lane": lane.index, "said": said})
+        finally:
+            seat.queue.wait()
     raise MemoryBudgetError(
-        f"{lane.device.name} ran out of memory within {human_bytes(lane.plan.device_bytes)}, "
+        f"{device.name} ran out of memory within {human_bytes(lane.plan.device_bytes)}, "
         f"by half slabs too: {said}",
         "end what else uses it, give more --device-memory, or use device='cpu'",
     )
@@ -212,12 +203,10 @@ class LaneRun:
     `careful`: blocks go to the device slab by slab, and slabs have half the rows.
     """
 
-    def __init__(
-        self, lane: Lane, cache: PanelCache, queue: Queue | None = None, *, careful: bool = False
-    ) -> None:
+    def __init__(self, lane: Lane, cache: PanelCache, seat: Seat, *, careful: bool = False) -> None:
         self.lane = lane
         self.cache = cache
-        self.queue = queue or lane.device.queue()
+        self.ring, self.queue = seat.ring, seat.queue
         self.careful = careful
         self.sources = [lane.source.fresh() for _ in range(lane.plan.readers)]
         self.stored = np.dtype(self.sources[0].facts.dtype)
@@ -230,7 +219,7 @@ class LaneRun:
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
         self.bytes_read = 0
         self.cached_bytes = 0
-        self.resident_bytes = 0
+        self.device_cached_bytes = 0
         self.filled_chunks = 0
         self._events = 0.0
         self._unsent = 0
@@ -254,11 +243,8 @@ class LaneRun:
             for number, _ in enumerate(self._sweeps())
             for tile in plan.tiles()
         ]
-        with (
-            self.cache.ring() as ring,
-            ThreadPoolExecutor(plan.readers, thread_name_prefix="bigsvd-read") as readers,
-        ):
-            blocks = self._read_ahead(readers, ring, reads)
+        with ThreadPoolExecutor(plan.readers, thread_name_prefix="bigsvd-read") as readers:
+            blocks = self._read_ahead(readers, reads)
             for position, panel in enumerate(panels):
                 self._check_current()
                 crc = self._panel(panel, blocks)
@@ -286,7 +272,7 @@ class LaneRun:
             "checksums": checksums,
             "bytes_read": self.bytes_read,
             "cached_bytes": self.cached_bytes,
-            "resident_bytes": self.resident_bytes,
+            "device_cached_bytes": self.device_cached_bytes,
             "worker": get_worker().address,
             "encoded_bytes": sum(counter.encoded_bytes for counter in counters),
             "filled_chunks": self.filled_chunks,
@@ -308,19 +294,20 @@ class LaneRun:
         rows = self.plan.transposed and self.spec.transform.by_line
         return ("lines", "forward", "backward") if rows else ("forward", "backward")
 
-    def _read_ahead(self, pool: ThreadPoolExecutor, ring: Ring, wanted: list[_Want]) -> Iterator[_Block]:
+    def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Block]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""
-        reads = [partial(self._read, number, *want, ring) for number, want in enumerate(wanted)]
-        pending = deque(pool.submit(read) for read in reads[: ring.readers])
+        reads = [partial(self._read, number, *want) for number, want in enumerate(wanted)]
+        ahead = self.ring.readers
+        pending = deque(pool.submit(read) for read in reads[:ahead])
         for number in range(len(reads)):
             block = pending.popleft().result()
-            if number + ring.readers < len(reads):
-                pending.append(pool.submit(reads[number + ring.readers]))
+            if number + ahead < len(reads):
+                pending.append(pool.submit(reads[number + ahead]))
             yield block
 
-    def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool, ring: Ring) -> _Block:
+    def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool) -> _Block:
         """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
-        space, source = ring.turn(number), self.sources[number % ring.readers]
+        space, source = self.ring.turn(number), self.sources[number % self.ring.readers]
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
         if self.plan.transposed:
             rows, cols = cols, rows
@@ -329,20 +316,19 @@ class LaneRun:
             stamp = source.stamp(rows, cols)
             kept = self.cache.get(key, stamp, space.panel)
         if kept is not None:
-            block = kept.block if kept.resident else self._send(kept.block)
-            filled = kept.filled if first else 0
-            return _Block(block, kept.checksum, cached=True, filled=filled, resident=kept.resident)
+            values = kept.block if kept.resident else self._send(kept.block)
+            return _Block(values, kept, cached=True, filled=kept.filled if first else 0)
         before = source.counters.filled_chunks
         read = source.read(rows, cols, space)
         checksum = google_crc32c.value(np.ascontiguousarray(read))
-        filled = source.counters.filled_chunks - before
         if self.device.apart and source.facts.reader == "memory":
-            read = _staged(read, space.panel)
-        block = self._send(read)
+            read = _pinned_copy(read, space.panel)
+        kept = Kept(read, checksum, source.counters.filled_chunks - before)
+        values = self._send(read)
         if self.plan.keeps_panels:
-            sent = block if self.device.apart and not self.careful else None
-            self.cache.keep(key, stamp, Kept(read, checksum, filled), space.panel, sent)
-        return _Block(block, checksum, cached=False, filled=filled if first else 0)
+            sent = values if self.device.apart and not self.careful else None
+            self.cache.keep(key, stamp, kept, space.panel, sent)
+        return _Block(values, kept, cached=False, filled=kept.filled if first else 0)
 
     def _send(self, host: np.ndarray) -> Array:
         """The block on the device, or for later where that is done slab by slab."""
@@ -366,11 +352,11 @@ class LaneRun:
             checksums = []
             for tile in self.plan.tiles():
                 block = next(blocks)
-                checksums.append(block.checksum)
+                checksums.append(block.kept.checksum)
                 matrix = block.values.T if self.plan.transposed else block.values
                 for piece in pieces:
                     raw = matrix[piece.start - start : piece.stop - start, :]
-                    if self.careful and isinstance(raw, np.ndarray):
+                    if self.careful:
                         raw = self.device.to_device(np.ascontiguousarray(raw))
                     inspecting = self.spec.first and number == 0
                     self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=inspecting)
@@ -395,7 +381,7 @@ class LaneRun:
         size = rows * cols * self.stored.itemsize
         if block.cached:
             self.cached_bytes += size
-            self.resident_bytes += size if block.resident else 0
+            self.device_cached_bytes += size if block.kept.resident else 0
         else:
             self.bytes_read += size
         self.filled_chunks += block.filled

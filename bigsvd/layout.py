@@ -41,16 +41,19 @@ class Limits:
     Attributes:
         budget_bytes: for this run's working set in host memory.
         threads: lanes at the same time, and so panels multiplied. readers: threads that read for each.
-        device, why: where is multiplied, and why there.
-        device_bytes: for this run in the memory of its own that the device has; 0 where it has none.
+        device, device_reason: where is multiplied, and why there.
+        apart: whether the device has memory of its own; device_budget_bytes: for this run there, of
+            device_free_bytes in all.
 
     """
 
     budget_bytes: int
     threads: int
     device: str = "cpu"
-    why: str = "asked for"
-    device_bytes: int = 0
+    device_reason: str = "no other was looked for"
+    apart: bool = False
+    device_budget_bytes: int = 0
+    device_free_bytes: int = 0
     readers: int = 1
 
 
@@ -63,7 +66,7 @@ class Layout:
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
         stored_bytes, reader: as in `SourceFacts`.
-        readers, device_bytes: as in `Limits`.
+        readers, apart: as in `Limits`.
         fits: whether the memory it takes is within the budgets.
 
     """
@@ -84,13 +87,8 @@ class Layout:
     stored_bytes: int
     reader: str
     readers: int
-    device_bytes: int
+    apart: bool
     fits: bool
-
-    @property
-    def apart(self) -> bool:
-        """Whether the device has memory of its own."""
-        return self.device_bytes > 0
 
     @property
     def panel_bytes(self) -> int:
@@ -108,9 +106,10 @@ def choose_layout(
 ) -> tuple[Layout, int]:
     """The layout that reads least, then has the smaller basis; and how many lanes of it fit at a time.
 
-    What one lane allows decides orientation and tiling, so that they do not depend on the number of threads.
+    What one lane with one reader allows decides orientation and tiling, so that they do not depend on the
+    number of threads; more of either are then taken as memory allows.
     """
-    alone = replace(limits, threads=1)
+    alone = replace(limits, threads=1, readers=1)
     single = min(
         (
             _lay_out(method, request, facts, alone, dtype, transposed=transposed)
@@ -118,11 +117,12 @@ def choose_layout(
         ),
         key=lambda layout: (not layout.fits, layout.reads_per_pass, layout.N),
     )
-    for threads in range(limits.threads, 1, -1):
-        more = replace(limits, threads=threads)
-        layout = _lay_out(method, request, facts, more, dtype, transposed=single.transposed)
-        if layout.fits and layout.tiled == single.tiled:
-            return layout, threads
+    for threads in range(limits.threads, 0, -1):
+        for readers in _halvings(limits.readers):
+            more = replace(limits, threads=threads, readers=readers)
+            layout = _lay_out(method, request, facts, more, dtype, transposed=single.transposed)
+            if layout.fits and layout.tiled == single.tiled:
+                return layout, threads
     return single, 1
 
 
@@ -136,7 +136,7 @@ def _lay_out(
 
     def lacking(layout: Layout) -> int:
         on_device = sum(device_terms(method, request, layout, limits.threads, dtype).values())
-        return max(0, needed(layout) - limits.budget_bytes) + max(0, on_device - limits.device_bytes)
+        return max(0, needed(layout) - limits.budget_bytes) + max(0, on_device - limits.device_budget_bytes)
 
     tried = []
     for layout in _candidates(method, request, facts, limits, dtype, transposed=transposed):
@@ -163,7 +163,7 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, limits.readers, limits.device_bytes, fits=True,
+        facts.stored_bytes, facts.reader, limits.readers, limits.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -210,7 +210,8 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     columns = layout.width + PROBES
     terms = _basis_memory(layout, threads)
     read = layout.apart or layout.reader != "memory"
-    terms["panels being read and multiplied"] = (layout.readers + 1) * threads * layout.panel_bytes * read
+    panels = (layout.readers + 1) * threads if read else 0
+    terms["panels being read and multiplied"] = panels * layout.panel_bytes
     terms["chunks being decoded"] = layout.readers * threads * _decoding_memory(layout)
     terms["widened slabs"] = 0 if layout.apart else threads * _slab_memory(request, layout, dtype)
     terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
@@ -235,13 +236,15 @@ def device_terms(method: str, request: Request, layout: Layout, threads: int, dt
     lane = {
         "panels sent to the device": (layout.readers + 2) * layout.panel_bytes,
         "widened slabs": _slab_memory(request, layout, dtype),
-        "block and its partial sums": layout.N * columns * 40,
+        "basis and its partial sums": layout.N * columns * 40,
         "rows of Y": 2 * layout.panel_rows * columns * 8,
-        "libraries": _DEVICE_LIBRARY_BYTES,
+        "CUDA libraries (cuBLAS)": _DEVICE_LIBRARY_BYTES,
     }
     if method == "gram":
         lane["Gram matrices"] = layout.N**2 * (16 + np.dtype(dtype).itemsize)
     terms = {term: threads * size for term, size in lane.items()}
+    if method == "gram":  # at the end one and its eigenvectors, and what finding them takes
+        terms["Gram matrices"] = max(terms["Gram matrices"], 40 * layout.N**2)
     if method in DASK_METHODS:
         terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * np.dtype(dtype).itemsize
     terms["slack of the memory pool"] = int(_DEVICE_SLACK * sum(terms.values()))
@@ -301,18 +304,22 @@ def refusal(
     method: str, layout: Layout, terms: dict[str, int], on_device: dict[str, int], limits: Limits
 ) -> MemoryBudgetError:
     """Names the greatest terms, both numbers and what to change: on the device where that lacks memory."""
-    lacking = sum(on_device.values())
-    if lacking > limits.device_bytes:
-        greatest = ", ".join(f"{t} {human_bytes(on_device[t])}" for t in _by_size(on_device)[:3])
+    needed = sum(on_device.values())
+    if needed > limits.device_budget_bytes:
+        free = limits.device_free_bytes
+        cure = (
+            f"raise device_memory to {human_bytes(round_up(needed))}"
+            if needed <= free
+            else f"only {human_bytes(free)} of it are free: end what else uses it"
+        )
         return MemoryBudgetError(
-            f"method {method} needs {human_bytes(lacking)} of {limits.device}'s memory ({greatest}) but "
-            f"{human_bytes(limits.device_bytes)} are there for it",
-            f"raise device_memory to {human_bytes(round_up(lacking))}, or use device='cpu'",
+            f"method {method} needs {human_bytes(needed)} of {limits.device}'s memory "
+            f"({_greatest(on_device)}) but the budget there is {human_bytes(limits.device_budget_bytes)}",
+            f"{cure}, or use device='cpu'",
         )
     budget_bytes = limits.budget_bytes
     total = sum(terms.values())
     by_size = _by_size(terms)
-    parts = ", ".join(f"{term} {human_bytes(terms[term])}" for term in by_size[:3])
     cures = {
         "whole matrix held by Dask": "use method='krylov', which streams",
         "Dask's tall blocks": "use method='krylov', which keeps them on disk",
@@ -325,10 +332,15 @@ def refusal(
     greatest = next(term for term in by_size if term not in fixed)
     cure = cures.get(greatest, f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
     return MemoryBudgetError(
-        f"method {method} needs {human_bytes(total)} ({parts}) but the budget is {human_bytes(budget_bytes)}",
+        f"method {method} needs {human_bytes(total)} ({_greatest(terms)}) but the budget is "
+        f"{human_bytes(budget_bytes)}",
         f"{cure}, or raise memory to {human_bytes(round_up(total))}",
     )
 
 
 def _by_size(terms: dict[str, int]) -> list[str]:
     return sorted(terms, key=lambda term: -terms[term])
+
+
+def _greatest(terms: dict[str, int]) -> str:
+    return ", ".join(f"{term} {human_bytes(terms[term])}" for term in _by_size(terms)[:3])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, LocalCluster, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from bigsvd.cache import close_cache
+from bigsvd.cache import close_cache, turns_of
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import NoWorkersError
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
@@ -31,6 +31,7 @@ from bigsvd.transform import Moments
 
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.02
+_STRANDED_SECONDS = 5  # without a lane that ends, after which lanes are looked after
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
 
@@ -62,7 +63,7 @@ class PassResult:
     """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part.
 
     `bytes_read` came from the source, uncompressed, `cached_bytes` from the panel cache,
-    `resident_bytes` of these from the device's own memory.
+    `device_cached_bytes` of these from the device's own memory.
     `resumed`: some of it was read back from scratch; `checked`: it compared checksums with the first pass.
     """
 
@@ -71,7 +72,7 @@ class PassResult:
     checksums: list[int]
     bytes_read: int
     cached_bytes: int
-    resident_bytes: int
+    device_cached_bytes: int
     encoded_bytes: int
     filled_chunks: int
     retries: int
@@ -81,7 +82,7 @@ class PassResult:
 
 
 @contextmanager
-def local_client(threads: int, *, gpu: bool = False) -> Iterator[Client]:
+def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     cluster = LocalCluster(
         n_workers=1,
@@ -90,13 +91,18 @@ def local_client(threads: int, *, gpu: bool = False) -> Iterator[Client]:
         dashboard_address=None,
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else every run wants port 8787, and warns
         memory_limit=0,
-        resources={RESOURCE: 1} if gpu else None,
+        resources=resources,
     )
     try:
         with Client(cluster) as client:
             yield client
     finally:
         cluster.close()
+
+
+def resources_of(plan: Plan) -> dict[str, float]:
+    """What a worker must offer to be given lanes of this plan."""
+    return {RESOURCE: 1} if plan.apart else {}
 
 
 def run_pass(context: Context, spec: PassSpec) -> PassResult:
@@ -121,7 +127,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
         "checksums": [crc for report in reports for crc in report["checksums"]],
         "bytes_read": sum(report["bytes_read"] for report in reports),
         "cached_bytes": sum(report["cached_bytes"] for report in reports),
-        "resident_bytes": sum(report["resident_bytes"] for report in reports),
+        "device_cached_bytes": sum(report["device_cached_bytes"] for report in reports),
         "encoded_bytes": sum(report["encoded_bytes"] for report in reports),
         "filled_chunks": sum(report["filled_chunks"] for report in reports),
         "retries": sum(report["retries"] for report in reports),
@@ -142,7 +148,8 @@ def _combine(context: Context, spec: PassSpec, reports: list[dict[str, Any]]) ->
     while names and len(parts) > PARTS_A_SUM:
         groups = [tuple(parts[i : i + PARTS_A_SUM]) for i in range(0, len(parts), PARTS_A_SUM)]
         parts = [f"{spec.name}/{PARTS}/sum-{level}-{index:05d}" for index in range(len(groups))]
-        _run_tasks(context.client, partial(add_parts, scratch, names), groups, parts)
+        adding = partial(add_parts, scratch, names, (context.token, context.plan.threads))
+        _run_tasks(context.client, adding, groups, parts)
         level += 1
     return {name: _total(scratch, name, tuple(parts)) for name in names}
 
@@ -164,14 +171,24 @@ def _run_tasks(client: Client, function: Callable[..., None], *arguments: list[A
         raise
 
 
-def add_parts(scratch: Scratch, names: tuple[str, ...], parts: tuple[str, ...], to: str) -> None:
-    """In a worker: leave the sums over some `parts` in scratch, unless they are there, and free the parts."""
+def add_parts(
+    scratch: Scratch, names: tuple[str, ...], turns: tuple[str, int], parts: tuple[str, ...], to: str
+) -> None:
+    """In a worker: leave the sums over some `parts` in scratch, unless they are there, and free the parts.
+
+    A part that is no longer there when all have been read was freed by another who left the sums meanwhile:
+    Dask gives a task of a worker that seems lost to a second one.
+    """
     if not scratch.current:
         raise NoWorkersError("the run of this sum has ended", "nothing is to be done")
-    if scratch.recorded(f"{to}/done") is None:
-        for name in names:
-            scratch.write(f"{to}/{name}", _total(scratch, name, parts))
-        scratch.record(f"{to}/done", {})
+    with turns_of(*turns):
+        if scratch.recorded(f"{to}/done") is None:
+            sums = {name: _total(scratch, name, parts) for name in names}
+            if not all(scratch.has(f"{part}/{name}") for part in parts for name in names):
+                return
+            for name, values in sums.items():
+                scratch.write(f"{to}/{name}", values)
+            scratch.record(f"{to}/done", {})
     for part in parts:
         for name in names:
             scratch.remove(f"{part}/{name}")
@@ -213,18 +230,24 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         progress({"event": "read", "bytes": report["bytes_read"] + report["cached_bytes"]})
     await_workers(client)
     client.subscribe_topic(topic, lambda event: progress(event[1]))
-    futures: list[Any] = []
+    futures: dict[Any, Lane] = {}
     try:
-        futures.extend(_submit(context, lane) for lane in waiting)
-        with cluster_errors():
-            for future in as_completed(futures):
-                index = int(future.key.rsplit("-", 1)[1])
-                reports[index] = future.result()
-                context.homes[spec.sample, index] = reports[index]["worker"]
+        futures |= {_submit(context, lane): lane for lane in waiting}
+        while futures:
+            for future in _some_done(futures):
+                lane = futures.pop(future)
+                with cluster_errors():
+                    reports[lane.index] = future.result()
+                context.homes[spec.sample, lane.index] = reports[lane.index]["worker"]
+            for future in _stranded(context, futures):
+                lane = futures.pop(future)
+                client.cancel([future])
+                del context.homes[spec.sample, lane.index]
+                futures[_submit(context, lane)] = lane
     except NoWorkersError:
         raise
     except BaseException:
-        client.cancel(futures)
+        client.cancel(list(futures))
         client.run(close_cache, context.token)  # those under way stop at their next panel
         _await_tasks(client, topic)
         raise
@@ -235,12 +258,38 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
 
 
 def _submit(context: Context, lane: Lane) -> Any:
-    """The lane as a task, on the worker that had it in the pass before if that one is free."""
+    """The lane as a task, on the worker that had it in the pass before.
+
+    On another if that one is busy; but of workers that offer a GPU on no other: Dask lets those that have
+    nothing to do take a task that may go anywhere, whether they offer what it needs or not.
+    """
     home = context.homes.get((lane.spec.sample, lane.index))
-    where: dict[str, Any] = {"workers": [home], "allow_other_workers": True} if home else {}
+    where: dict[str, Any] = {"workers": [home]} if home else {}
     if context.device.apart:  # as many lanes at a time as the plan has, on a worker that offers 1
         where["resources"] = {RESOURCE: _ROUNDED_DOWN / context.plan.threads}
-    return context.client.submit(run_lane, lane, key=f"{lane.topic}-{lane.index:05d}", pure=False, **where)
+    else:
+        where["allow_other_workers"] = home is not None
+    key = f"{lane.topic}-{lane.index:05d}-{uuid.uuid4()}"
+    return context.client.submit(run_lane, lane, key=key, pure=False, **where)
+
+
+def _some_done(futures: Iterable[Any]) -> set[Any]:
+    """Those that have ended, once one has; none if none has for a while."""
+    try:
+        with cluster_errors():
+            done: set[Any] = wait(list(futures), _STRANDED_SECONDS, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return set()
+    return done
+
+
+def _stranded(context: Context, futures: dict[Any, Lane]) -> list[Any]:
+    """Lanes of a GPU that wait for a worker that is gone."""
+    if not context.device.apart:
+        return []
+    there = context.client.scheduler_info(n_workers=-1)["workers"]
+    homes = {future: context.homes.get((lane.spec.sample, lane.index)) for future, lane in futures.items()}
+    return [future for future, home in homes.items() if home is not None and home not in there]
 
 
 @contextmanager

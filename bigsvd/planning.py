@@ -46,6 +46,7 @@ _LEAST_SAMPLE_PANELS = 4
 _GRAM_BUDGET = 0.3  # of memory that Gram matrices may take for `auto` to choose them
 _CACHE_SHARE = 0.95  # of memory that is left
 _DENSE_FLOPS_PER_SECOND = 1e10  # of an eigendecomposition
+_DEVICE_DENSE_FLOPS_PER_SECOND = 2e11
 _MOST_LANES_A_CORE = 4
 _IO_BOUND_RATIO = 2.5  # of wall to processor time of a read, from which lanes are added
 _WIDTH_MATTERS_RATIO = 1.1  # of a pass with the wide block to one with the narrow
@@ -86,8 +87,8 @@ class Plan:
         cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
         threads, readers: lanes at a time, and threads that read for each.
         device, device_reason: where is multiplied, and why there.
-        device_memory, device_budget_bytes, resident_bytes: as `memory`, `budget_bytes` and `cache_bytes`, of
-            the device's own memory; nothing where it has none.
+        apart: whether the device has memory of its own; device_memory, device_budget_bytes,
+            device_cache_bytes: as `memory`, `budget_bytes` and `cache_bytes`, of that.
 
     """
 
@@ -119,9 +120,10 @@ class Plan:
     readers: int
     device: str
     device_reason: str
+    apart: bool
     device_memory: dict[str, int]
     device_budget_bytes: int
-    resident_bytes: int
+    device_cache_bytes: int
     scratch_bytes: int
     output_bytes: int
     version: int = PLAN_VERSION
@@ -140,11 +142,6 @@ class Plan:
     def device_bytes(self) -> int:
         """Bound on what is held of the device's own memory."""
         return sum(self.device_memory.values())
-
-    @property
-    def apart(self) -> bool:
-        """Whether the device has memory of its own."""
-        return self.device_budget_bytes > 0
 
     @property
     def seconds(self) -> float:
@@ -170,7 +167,7 @@ class Plan:
     @property
     def keeps_panels(self) -> bool:
         """Whether any panel is kept between passes."""
-        return self.keeps_on_host or self.resident_bytes > 0
+        return self.keeps_on_host or self.device_cache_bytes > 0
 
     @property
     def sample_share(self) -> float:
@@ -292,8 +289,8 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     """
     _check_rank(request.k, facts.shape)
     dtype = _compute_dtype(request, facts)
-    rates = rates or (NOMINAL_ON_GPU if limits.device_bytes else NOMINAL)
-    cost = Cost(rates, limits.threads * limits.readers, dtype, limits.readers, apart=limits.device_bytes > 0)
+    rates = rates or (NOMINAL_ON_GPU if limits.apart else NOMINAL)
+    cost = Cost(rates, limits.threads * limits.readers, dtype, limits.readers, apart=limits.apart)
     limits = replace(limits, threads=limits.threads * cost.lanes_a_core)
     choice = _choose_method(request, facts, limits, cost)
     method, layout, threads = choice.method, choice.layout, choice.threads
@@ -302,21 +299,21 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         wide = replace(layout, narrow=layout.width)
         needed = sum(memory_terms(method, request, wide, threads, dtype).values())
         on_device = sum(device_terms(method, request, wide, threads, dtype).values())
-        fits = needed <= limits.budget_bytes and on_device <= limits.device_bytes
+        fits = needed <= limits.budget_bytes and on_device <= limits.device_budget_bytes
         layout = wide if fits else layout
     memory = memory_terms(method, request, layout, threads, dtype)
     device_memory = device_terms(method, request, layout, threads, dtype)
     if not layout.fits:
         raise refusal(method, layout, memory, device_memory, limits)
-    resident = _resident_bytes(layout, sum(device_memory.values()), method)
-    cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes)
+    resident = _resident_bytes(layout, limits, sum(device_memory.values()), method)
+    cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes, resident)
     sample = _sample(request, layout, cache + resident) if method == "krylov" else ()
     share = _share(sample, layout)
     expected = _expected_passes(method, request, layout, share)
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
-    device_memory |= {"panels that stay": resident} if layout.apart else {}
+    device_memory |= {"data kept there between passes": resident} if layout.apart else {}
     m, n = facts.shape
     itemsize = np.dtype(dtype).itemsize
     k = layout.k
@@ -358,12 +355,13 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         cache_bytes=cache,
         budget_bytes=limits.budget_bytes,
         threads=limits.threads,
-        readers=limits.readers,
+        readers=layout.readers,
         device=limits.device,
-        device_reason=limits.why,
+        device_reason=limits.device_reason,
+        apart=limits.apart,
         device_memory=device_memory,
-        device_budget_bytes=limits.device_bytes,
-        resident_bytes=resident,
+        device_budget_bytes=limits.device_budget_bytes,
+        device_cache_bytes=resident,
         scratch_bytes=int(layout.M * streamed_width * itemsize) + output,
         output_bytes=output,
     )
@@ -454,7 +452,8 @@ class Cost:
 
     def of_gram(self, layout: Layout, lanes: int) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
-        dense = 10 * layout.N**3 / _DENSE_FLOPS_PER_SECOND
+        rate = _DEVICE_DENSE_FLOPS_PER_SECOND if self.apart else _DENSE_FLOPS_PER_SECOND
+        dense = 10 * layout.N**3 / rate
         first, second = -(-layout.N // 2), layout.k + BEYOND
         return self.of_pass(layout, lanes, first) + dense + self.of_pass(layout, lanes, second)
 
@@ -554,18 +553,22 @@ def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
     return tuple(pairwise(edges))
 
 
-def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int) -> int:
-    """What the budget leaves for decoded panels, at most all of them; none where reading is free."""
+def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_bytes: int) -> int:
+    """What the budget leaves for decoded panels, at most those that are not resident."""
     if layout.reader == "memory":
         return 0
     return max(
-        0, min(int(_CACHE_SHARE * (budget_bytes - needed_bytes)), layout.M * layout.N * layout.itemsize)
+        0,
+        min(
+            int(_CACHE_SHARE * (budget_bytes - needed_bytes)),
+            layout.M * layout.N * layout.itemsize - resident_bytes,
+        ),
     )
 
 
-def _resident_bytes(layout: Layout, needed_bytes: int, method: str) -> int:
+def _resident_bytes(layout: Layout, limits: Limits, needed_bytes: int, method: str) -> int:
     """What the device's memory leaves for panels that stay there between passes, at most all of them."""
-    left = int(_CACHE_SHARE * (layout.device_bytes - needed_bytes))
+    left = int(_CACHE_SHARE * (limits.device_budget_bytes - needed_bytes))
     return 0 if method in DASK_METHODS else max(0, min(left, layout.M * layout.N * layout.itemsize))
 
 

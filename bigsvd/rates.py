@@ -23,6 +23,8 @@ _FRESH_BYTES = 2**25
 _PRODUCT_COLUMNS = (32, 96)
 _PRODUCT_SECONDS = 0.02
 _COPIES = 3
+_COPIED_BYTES = 2**25
+_MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
             break
     flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
     copy_seconds = _copy_seconds(device) if device.apart else 0.0
-    return Rates(float(wall), float(min(cpu, wall)), _fresh_seconds(), flops, True, copy_seconds)
+    cpu = min(cpu, wall)
+    return Rates(float(wall), float(cpu), _fresh_seconds(), flops, measured=True, copy_seconds=copy_seconds)
 
 
 def _fresh_seconds() -> float:
@@ -111,21 +114,21 @@ def _fresh_seconds() -> float:
 
 def _copy_seconds(device: Device) -> float:
     """Seconds a byte from the host memory that is meant for it to the device."""
-    queue, host = device.queue(), device.host_memory(_FRESH_BYTES)
+    queue, host = device.queue(), device.host_memory(_COPIED_BYTES)
     host[:] = 0
     took = []
     for _ in range(_COPIES):
         start = time.perf_counter()
         queue.send(host)
         took.append(time.perf_counter() - start)
-    return min(took) / _FRESH_BYTES
+    return min(took) / _COPIED_BYTES
 
 
 def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:
     """Flops per second of Y = B·Q and Yᵀ·B for one slab."""
     xp = device.xp
     cols = min(n, 4096)
-    rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _FRESH_BYTES // (8 * cols) + 16)
+    rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
     random = np.random.default_rng(0)
     slab = device.to_device(random.standard_normal((rows, cols)).astype(dtype))
     block = device.to_device(random.standard_normal((cols, columns)).astype(dtype))

@@ -20,11 +20,12 @@ Method = Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
 Missing = Literal["none", "mean", "zero"]
 
 METHODS = ("auto", "krylov", "gram", "tall_skinny", "compressed")
+DEVICES = ("auto", "cpu", "gpu")
 DASK_METHODS = ("tall_skinny", "compressed")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "stop": ("residual", "error"),
     "method": METHODS,
-    "device": ("auto", "cpu", "gpu"),
+    "device": DEVICES,
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
     "iterator": ("power", "QR"),
@@ -65,7 +66,8 @@ class Request:
             reconstruction error over the best possible (``stop="error"``).
         memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
             idle cluster.
-        device_memory: the same of a GPU's own memory.
+        device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it
+            is None.
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
         deadline: seconds after which no further pass is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).

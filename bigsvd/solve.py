@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,14 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 from distributed import Client
 
 from bigsvd import rank
+from bigsvd.blas import one_blas_thread
 from bigsvd.certificate import relative_error
-from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device, shared_identity
+from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
-    DeviceError,
     MemoryBudgetError,
     NonFiniteError,
     PlanError,
@@ -35,7 +33,6 @@ from bigsvd.errors import (
     StorageError,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
-from bigsvd.lanes import one_blas_thread
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
@@ -47,10 +44,11 @@ from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.output import Output
-from bigsvd.passes import Context, Progress, await_workers, cluster_errors, local_client, panels_kept
+from bigsvd.passes import Context, Progress, cluster_errors, local_client, panels_kept, resources_of
+from bigsvd.placement import place
 from bigsvd.planning import Plan, dask_reads, make_plan
 from bigsvd.rates import NOMINAL_ON_GPU, Rates, measure_rates
-from bigsvd.request import DASK_METHODS, Request
+from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
 from bigsvd.source import Source, SourceFacts, open_source
@@ -58,8 +56,6 @@ from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
-_WORKER_SHARE = 0.6
-_LANES_ON_DEVICE = 4  # at a time: while one waits for its products or its disk, others go on
 _COARSEST = 0.5  # a residual above which a vector says nothing
 
 
@@ -69,88 +65,6 @@ def _silent(event: dict[str, Any]) -> None:
 
 def _never() -> bool:
     return False
-
-
-def limits_for(request: Request, facts: SourceFacts, client: Client | None = None) -> tuple[Limits, Device]:
-    """What this machine or the smallest worker of a cluster allows, and the device there.
-
-    By default half of the free memory, or six tenths of a worker's limit, the rest being for its own growth;
-    of a GPU's, four fifths of what is free. With ``device="auto"`` a GPU on which nothing fits is not taken.
-    """
-    limits, device = _limits_here(request) if client is None else _limits_there(request, client)
-    if device.apart and request.device == "auto":
-        try:
-            make_plan(request, facts, limits)
-        except MemoryBudgetError as error:
-            limits, device = limits_for(replace(request, device="cpu"), facts, client)
-            limits = replace(limits, why=f"too little memory for a GPU: {error.message}")
-    return limits, device
-
-
-def _limits_here(request: Request) -> tuple[Limits, Device]:
-    device, why = choose_device(request.device)
-    cores = (
-        len(psutil.Process().cpu_affinity() or [0])
-        if hasattr(psutil.Process, "cpu_affinity")
-        else psutil.cpu_count() or 1
-    )
-    budget = request.memory or CpuDevice().memory_bytes()
-    return _with_device(request, budget, cores, device, why, device.memory_bytes()), device
-
-
-def _with_device(
-    request: Request, budget: int, cores: int, device: Device, why: str, device_bytes: int
-) -> Limits:
-    """A device apart has few lanes, whose products follow each other, and the cores read for them."""
-    if not device.apart:
-        return Limits(budget, cores, device.name, why)
-    lanes = min(cores, _LANES_ON_DEVICE)
-    granted = min(request.device_memory or device_bytes, device_bytes)
-    return Limits(budget, lanes, device.name, why, granted, cores // lanes)
-
-
-def _limits_there(request: Request, client: Client) -> tuple[Limits, Device]:
-    await_workers(client)
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    device, why, device_bytes = _device_of(request, workers, client)
-    if device.apart:
-        workers = {name: worker for name, worker in workers.items() if _offers_gpu(worker)}
-    threads = min(worker["nthreads"] for worker in workers.values())
-    share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in workers.values())
-    budget = request.memory or int(share * _WORKER_SHARE)
-    return _with_device(request, budget, threads, device, why, device_bytes), device
-
-
-def _offers_gpu(worker: dict[str, Any]) -> bool:
-    return bool((worker.get("resources") or {}).get(RESOURCE, 0) >= 1)
-
-
-def _device_of(request: Request, workers: dict[str, Any], client: Client) -> tuple[Device, str, int]:
-    """The device of those workers that offer one, why, and the least memory that one of them has there."""
-    offering = [name for name, worker in workers.items() if _offers_gpu(worker)]
-    if request.device == "cpu":
-        return CpuDevice(), "asked for", 0
-    if not offering or (request.method in DASK_METHODS and len(offering) < len(workers)):
-        which = "no worker offers" if not offering else f"for {request.method} not every worker offers"
-        if request.device == "gpu":
-            raise DeviceError(
-                f"device='gpu' but {which} the resource {RESOURCE}=1",
-                f"start those that have a GPU with `dask worker --resources {RESOURCE}=1`, or use 'cpu'",
-            )
-        return CpuDevice(), f"{which} the resource {RESOURCE}=1", 0
-    found = list(client.run(device_here, request.device, workers=offering).values())
-    without = next(((device, why) for device, why, *_ in found if not device.apart), None)
-    if without is not None:
-        return *without, 0
-    sharers = Counter(identity for *_, identity in found)
-    device, why = found[0][:2]
-    return device, why, min(size // sharers[identity] for *_, size, identity in found)
-
-
-def device_here(asked: Literal["auto", "gpu"]) -> tuple[Device, str, int, str]:
-    """In a worker: its device, why that, the memory there that a run may take, and what identifies it."""
-    device, why = choose_device(asked)
-    return device, why, device.memory_bytes(), shared_identity()
 
 
 def svd(
@@ -186,7 +100,7 @@ def svd(
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its idle cluster.
-            The option device_memory is the same of a GPU's own memory.
+            The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
         client: a Dask client; without one a cluster is embedded in this process.
         max_passes: most passes over the data, the sample not counted; 20 where it is None.
@@ -226,7 +140,7 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     options.pop("progress", None)
     opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
     request = make_request(opened, k, out, **options)
-    return make_plan(request, opened.facts, limits_for(request, opened.facts, client)[0])
+    return make_plan(request, opened.facts, place(request, opened.facts, client)[0])
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
@@ -254,7 +168,7 @@ def run(
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
-    limits, device = limits_for(request, source.facts, client)
+    limits, device = place(request, source.facts, client)
     if client is not None and source.in_this_process_only and not _shares_process(client):
         raise SourceError(
             f"{source.facts.name} lives in this process, where the cluster's workers cannot read it",
@@ -295,9 +209,9 @@ def _measure(source: Source, device: Device, dtype: str, client: Client | None) 
     """The rates of this machine, or of a worker that has the device."""
     if client is None:
         return rates_here(source, device, dtype)
-    where = {"resources": {RESOURCE: 1}} if device.apart else {}
+    where = {RESOURCE: 1} if device.apart else {}
     with cluster_errors():
-        rates: Rates = client.submit(rates_here, source, device, dtype, pure=False, **where).result()
+        rates: Rates = client.submit(rates_here, source, device, dtype, pure=False, resources=where).result()
     return rates
 
 
@@ -312,16 +226,17 @@ def rates_here(source: Source, device: Device, dtype: str) -> Rates:
         return NOMINAL_ON_GPU
 
 
-def _check_device(plan: Plan, limits: Limits) -> None:
-    """`PlanError` or `MemoryBudgetError` where a plan is for another kind of device, or for more memory."""
-    if plan.apart != (limits.device_bytes > 0):
-        raise PlanError(f"the plan is for {plan.device}, here is {limits.device}", "make a new plan")
-    if plan.device_bytes > limits.device_bytes:
-        raise MemoryBudgetError(
-            f"the plan takes {human_bytes(plan.device_bytes)} of {limits.device}'s memory, "
-            f"{human_bytes(limits.device_bytes)} are there for it",
-            "make a new plan",
-        )
+def _check_device(plan: Plan, limits: Limits, begun: str = "") -> None:
+    """`PlanError` where a plan, or a run `begun` with it, is for another kind of device or more of it."""
+    if plan.apart == limits.apart and plan.device_bytes <= limits.device_budget_bytes:
+        return
+    taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.apart else ""
+    there = f", {human_bytes(limits.device_budget_bytes)} of it" if limits.apart else ""
+    raise PlanError(
+        f"{begun + ' was begun' if begun else 'the plan is'} for {plan.device}{taken}; here is "
+        f"{limits.device}{there} ({limits.device_reason})",
+        f"continue it there, or delete {begun} to begin again" if begun else "make a new plan",
+    )
 
 
 def _begun(request: Request) -> bool:
@@ -339,7 +254,7 @@ def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
     if client is not None:
         yield client
     else:
-        with local_client(plan.threads, gpu=plan.apart) as local:
+        with local_client(plan.threads, resources_of(plan)) as local:
             yield local
 
 
@@ -354,7 +269,7 @@ def _prepare_scratch(
     found = scratch.recorded("run")
     old = _plan_of(found) if scratch.run else None
     if found is not None and old is not None:
-        same_source = old.facts == plan.facts and old.apart == plan.apart
+        same_source = old.facts == plan.facts
         same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
         if same_source and same_plan and found["problem"] == request.problem():
             if old.memory_bytes > limits.budget_bytes:
@@ -363,6 +278,7 @@ def _prepare_scratch(
                     f"{human_bytes(limits.budget_bytes)}",
                     f"give that much memory to continue, or delete {output.scratch} to begin again",
                 )
+            _check_device(old, limits, str(output.scratch))
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
     scratch = Scratch(output.scratch, output.begin())

@@ -5,22 +5,22 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from distributed import Client
 
+from bigsvd.blas import one_blas_thread
 from bigsvd.errors import FactorStoreError
 from bigsvd.factors import Factors, check_store
-from bigsvd.lanes import one_blas_thread
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
-from bigsvd.passes import Context, Progress, local_client, panels_kept
+from bigsvd.passes import Context, Progress, local_client, panels_kept, resources_of
+from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
-from bigsvd.solve import limits_for
 from bigsvd.source import Source
 from bigsvd.transform import Transform
 
@@ -49,7 +49,11 @@ class Verification:
 
 
 def verify(
-    factors: Factors, source: Source | None, progress: Progress, client: Client | None = None
+    factors: Factors,
+    source: Source | None,
+    progress: Progress,
+    client: Client | None = None,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
 ) -> Verification:
     """Check digests, order and orthonormality; with a source also residuals, σ and error, by one pass."""
     findings = check_store(factors)
@@ -61,25 +65,30 @@ def verify(
             "give the data they were computed from",
         )
     with tempfile.TemporaryDirectory(prefix="bigsvd-verify-") as folder:
-        measured, lines = _measure(factors, source, Path(folder), progress, client)
+        measured, lines = _measure(factors, source, Path(folder), progress, client, device)
     findings += _compare(factors, measured, lines)
     worst = float(np.max(np.maximum(measured.left, measured.right), initial=0.0))
     return Verification(tuple(findings), worst, measured.error)
 
 
 def _measure(
-    factors: Factors, source: Source, folder: Path, progress: Progress, client: Client | None
+    factors: Factors,
+    source: Source,
+    folder: Path,
+    progress: Progress,
+    client: Client | None,
+    device: Literal["auto", "cpu", "gpu"],
 ) -> tuple[TwoSidedResult, np.ndarray]:
     asked = Request.from_dict(factors.provenance["request"])
-    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", stage=None, warm_start=None, energy=None,
-                      error=None, max_bytes=None, power_iterations=None, iterator=None, oversampling=None,
-                      compute=None)  # fmt: skip
-    limits, device = limits_for(request, source.facts, client)
-    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, resident_bytes=0)  # one pass
+    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
+                      stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
+                      power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
+    limits, there = place(request, source.facts, client)
+    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, device_cache_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 
     def measure(active: Client) -> tuple[TwoSidedResult, np.ndarray]:
-        context = Context(active, plan, source, scratch, device, progress)
+        context = Context(active, plan, source, scratch, there, progress)
         matrix = Matrix(
             context, Transform(0, asked.missing, asked.missing_value, asked.center, asked.scale), "float64"
         )
@@ -99,7 +108,7 @@ def _measure(
     with one_blas_thread:
         if client is not None:
             return measure(client)
-        with local_client(plan.threads, gpu=plan.apart) as local:
+        with local_client(plan.threads, resources_of(plan)) as local:
             return measure(local)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,8 @@ class Ledger:
     held: int = 0
     most: int = 0
     sent: list[int] = field(default_factory=list)
-    limits: list[int] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    seen_limits: set[int] = field(default_factory=set)
     refusals: int = 0
 
     def take(self, array: Any, size: int) -> Any:
@@ -50,7 +50,10 @@ class StrictDevice:
     """Arrays in the host's memory that convert only through `to_device` and `to_host`, as CuPy's do."""
 
     name: str = "strict"
-    apart: bool = False
+
+    @property
+    def apart(self) -> bool:
+        return False
 
     @property
     def xp(self) -> Any:
@@ -66,8 +69,11 @@ class StrictDevice:
         wide = array_api_strict.astype(array, array_api_strict.float64)
         return float(array_api_strict.sum(array_api_strict.vecdot(wide, wide)))
 
-    def memory_bytes(self) -> int:
-        return 2**30
+    def free_bytes(self) -> int:
+        return 0
+
+    def identity(self) -> str:
+        return ""
 
     def host_memory(self, size: int) -> np.ndarray:
         return np.empty(size, np.uint8)
@@ -75,9 +81,14 @@ class StrictDevice:
     def queue(self) -> Queue:
         return DirectQueue()
 
-    def hold_to(self, size: int) -> int:
-        del size
-        return 0
+    def limit(self, run: str, size: int) -> None:
+        pass
+
+    def unlimit(self, run: str) -> None:
+        pass
+
+    def clean(self) -> None:
+        pass
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         del error
@@ -106,9 +117,6 @@ class SendingQueue(DirectQueue):
     def __init__(self, device: ApartDevice) -> None:
         self._device = device
 
-    def computing(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
     def send(self, host: np.ndarray) -> Any:
         LEDGERS[self._device.ledger].sent.append(host.nbytes)
         return self._device.to_device(host)
@@ -119,9 +127,13 @@ class ApartDevice(StrictDevice):
     """A device with a memory of its own, whose use stands in ``LEDGERS[ledger]``."""
 
     name: str = "fake GPU"
-    apart: bool = True
     ledger: str = ""
-    free_bytes: int = 2**30
+    free: int = 2**30
+    uuid: str = "one"
+
+    @property
+    def apart(self) -> bool:
+        return True
 
     @property
     def xp(self) -> Any:
@@ -130,16 +142,21 @@ class ApartDevice(StrictDevice):
     def to_device(self, host: np.ndarray) -> Any:
         return LEDGERS[self.ledger].take(super().to_device(host), host.nbytes)
 
-    def memory_bytes(self) -> int:
-        return self.free_bytes
+    def free_bytes(self) -> int:
+        return self.free
+
+    def identity(self) -> str:
+        return self.uuid
 
     def queue(self) -> Queue:
         return SendingQueue(self)
 
-    def hold_to(self, size: int) -> int:
-        limits = LEDGERS[self.ledger].limits
-        limits.append(size)
-        return limits[-2] if len(limits) > 1 else 0
+    def limit(self, run: str, size: int) -> None:
+        LEDGERS[self.ledger].limits[run] = size
+        LEDGERS[self.ledger].seen_limits.add(size)
+
+    def unlimit(self, run: str) -> None:
+        del LEDGERS[self.ledger].limits[run]
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, FullError)

@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_staged(tmp_path: Path) -> None:
 
 
 def test_what_fits_the_device_stays_there_and_leaves_it_when_told() -> None:
-    cache = PanelCache(BLOCK.nbytes, resident_bytes=BLOCK.nbytes)
+    cache = PanelCache(BLOCK.nbytes, device_bytes=BLOCK.nbytes)
     for panel in (0, 1, 2):
         cache.keep((panel, 0), "now", Kept(BLOCK + panel, 7, 0), Scrap(), sent=BLOCK - panel)
     first, second = (cache.get((panel, 0), "now", Scrap()) for panel in (0, 1))
@@ -187,7 +187,7 @@ def test_what_is_in_memory_is_not_staged(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[np.ndarray] = []
-    monkeypatch.setattr(cache_module._Stage, "write", lambda _, block: written.append(block))
+    monkeypatch.setattr(cache_module._Stage, "write", lambda _, kept: written.append(kept.block))
     A = np.random.default_rng(0).standard_normal((800, 60))
     options: dict[str, Any] = {"client": client, "method": "krylov", "stage": tmp_path / "stage"}
     assert not bigsvd.plan(A, 3, **options).keeps_panels

@@ -47,6 +47,13 @@ def shown(stream: io.StringIO, *events: dict[str, Any], quiet: bool = False) -> 
     return stream.getvalue()
 
 
+def test_a_full_device_is_told() -> None:
+    event = {"event": "device-full", "lane": 3, "said": "2 bytes asked for, 1 free"}
+    assert "lane 3 again, with less on the device, which is full: 2 bytes asked for" in shown(
+        io.StringIO(), PASS, event
+    )
+
+
 def test_a_file_gets_one_line_for_a_pass() -> None:
     text = shown(io.StringIO(), PASS, READ, READ, READ, READ, END)
     assert len(text.splitlines()) == 1

@@ -15,10 +15,11 @@ import zarr
 from distributed import Client
 
 import bigsvd
+from bigsvd.blas import one_blas_thread
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
 from bigsvd.errors import NoWorkersError, StorageError
-from bigsvd.lanes import Lane, LaneRun, PassSpec, one_blas_thread, run_lane
+from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.output import Output
@@ -183,12 +184,35 @@ def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
     assert resumed.bytes_read == whole.bytes_read
 
 
+@pytest.mark.parametrize("when", ["before it reads", "while it reads"])
+def test_a_slow_copy_of_a_sum_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Of a worker that was frozen while another did its task: what it then reads is no longer there."""
+    scratch = Scratch(tmp_path / "s")
+    for part in ("a", "b"):
+        scratch.write(f"{part}/z", np.ones(3))
+    read, done = Scratch.read, threading.Event()
+
+    def overtaken(self: Scratch, name: str) -> np.ndarray:
+        if done.is_set() or name != "b/z":
+            return read(self, name)
+        done.set()
+        early = read(self, name) if when == "before it reads" else np.full(3, np.nan)
+        add_parts(scratch, ("z",), ("other", 1), ("a", "b"), "sum")
+        return early
+
+    monkeypatch.setattr(Scratch, "read", overtaken)
+    add_parts(scratch, ("z",), ("run", 1), ("a", "b"), "sum")
+    np.testing.assert_array_equal(read(scratch, "sum/z"), np.full(3, 2.0))
+
+
 def test_sums_of_a_run_that_has_ended_are_not_touched(data: Path, client: Client) -> None:
     place = context(data, client, "scratch")
     place.scratch.write("a/z", np.ones(3))
     ended = Scratch(place.scratch.path, "another run")
     with pytest.raises(NoWorkersError, match="has ended"):
-        add_parts(ended, ("z",), ("a",), "b")
+        add_parts(ended, ("z",), ("run", 1), ("a",), "b")
     assert place.scratch.has("a/z")
     assert not place.scratch.has("b")
 

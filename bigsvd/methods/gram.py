@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.device import RESOURCE, Array, Device
 from bigsvd.matrix import Matrix
-from bigsvd.passes import run_pass
+from bigsvd.passes import Context, cluster_errors, run_pass
 from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
@@ -69,4 +69,30 @@ def gram_block(matrix: Matrix) -> np.ndarray:
     G *= correction.ratio[:, None] * correction.ratio[None, :]
     plan = context.plan
     columns = plan.width if plan.request["k"] == "auto" else min(plan.width, plan.k + BEYOND)
-    return np.linalg.eigh(G)[1][:, ::-1][:, :columns]
+    return leading_vectors(context, G, columns)
+
+
+def leading_vectors(context: Context, G: np.ndarray, count: int) -> np.ndarray:
+    """Eigenvectors (N, count) of the largest eigenvalues of G (N, N); by a worker's device if it has one."""
+    if not context.device.apart:
+        return _leading(G, count)
+    with cluster_errors():
+        vectors: np.ndarray = context.client.submit(
+            _leading_on, context.device, G, count, pure=False, resources={RESOURCE: 1}
+        ).result()
+    return vectors
+
+
+def _leading(G: np.ndarray, count: int) -> np.ndarray:
+    return np.linalg.eigh(G)[1][:, ::-1][:, :count]
+
+
+def _leading_on(device: Device, G: np.ndarray, count: int) -> np.ndarray:
+    """In a worker: the same on its device, or beside it where that is too full."""
+    try:
+        vectors = device.xp.linalg.eigh(device.to_device(G))[1]
+        return device.to_host(vectors)[:, ::-1][:, :count]
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        return _leading(G, count)

@@ -1,0 +1,118 @@
+"""Where a run is placed: the memory, cores and device of this machine, or of a cluster's workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import psutil
+from distributed import Client
+
+from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
+from bigsvd.errors import DeviceError, MemoryBudgetError
+from bigsvd.layout import Limits
+from bigsvd.passes import await_workers
+from bigsvd.planning import make_plan
+from bigsvd.request import DASK_METHODS, Request
+from bigsvd.source import SourceFacts
+
+# Of what is free, or of what a worker may hold, unless a run is told; the rest is for others and for growth.
+_HOST_SHARE = 0.5
+_WORKER_SHARE = 0.6
+_DEVICE_SHARE = 0.8
+_LANES_ON_DEVICE = 4  # at a time: while one waits for its products or its disk, others go on
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A device that a worker has, why that, its free bytes, and what tells it from other devices."""
+
+    device: Device
+    reason: str
+    free_bytes: int
+    identity: str
+
+
+def place(request: Request, facts: SourceFacts, client: Client | None = None) -> tuple[Limits, Device]:
+    """What this machine or the smallest worker of a cluster allows, and the device there.
+
+    With ``device="auto"`` a GPU on which nothing fits is not taken.
+    """
+    limits, device = _here(request) if client is None else _there(request, client)
+    if limits.apart and request.device == "auto":
+        try:
+            make_plan(request, facts, limits)
+        except MemoryBudgetError as error:
+            limits, device = place(replace(request, device="cpu"), facts, client)
+            limits = replace(limits, device_reason=f"too little memory for a GPU: {error.message}")
+    return limits, device
+
+
+def _here(request: Request) -> tuple[Limits, Device]:
+    cores = (
+        len(psutil.Process().cpu_affinity() or [0])
+        if hasattr(psutil.Process, "cpu_affinity")
+        else psutil.cpu_count() or 1
+    )
+    budget = request.memory or int(_HOST_SHARE * psutil.virtual_memory().available)
+    offer = device_here(request.device)
+    return _limits(request, budget, cores, offer, offer.free_bytes), offer.device
+
+
+def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Limits:
+    """A device apart has few lanes, whose products follow each other, and the cores read for them."""
+    device = offer.device
+    if not device.apart:
+        return Limits(budget, cores, device.name, offer.reason)
+    lanes = min(cores, _LANES_ON_DEVICE)
+    granted = min(request.device_memory or int(_DEVICE_SHARE * free_bytes), free_bytes)
+    return Limits(budget, lanes, device.name, offer.reason, True, granted, free_bytes, readers=cores // lanes)
+
+
+def _there(request: Request, client: Client) -> tuple[Limits, Device]:
+    await_workers(client)
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    offer, free_bytes = _offered(request, workers, client)
+    if offer.device.apart:
+        workers = {name: worker for name, worker in workers.items() if _offers_gpu(worker)}
+    threads = min(worker["nthreads"] for worker in workers.values())
+    share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in workers.values())
+    budget = request.memory or int(share * _WORKER_SHARE)
+    return _limits(request, budget, threads, offer, free_bytes), offer.device
+
+
+def _offers_gpu(worker: dict[str, Any]) -> bool:
+    return bool((worker.get("resources") or {}).get(RESOURCE, 0) >= 1)
+
+
+def _offered(request: Request, workers: dict[str, Any], client: Client) -> tuple[Offer, int]:
+    """The device of those workers that offer one, and the least memory that one of them has of it."""
+    if request.device == "cpu":
+        return Offer(CpuDevice(), "asked for", 0, ""), 0
+    offering = [name for name, worker in workers.items() if _offers_gpu(worker)]
+    if not offering or (request.method in DASK_METHODS and len(offering) < len(workers)):
+        which = "no worker offers" if not offering else f"for {request.method} not every worker offers"
+        if request.device == "gpu":
+            raise DeviceError(
+                f"device='gpu' but {which} the resource {RESOURCE}=1",
+                f"start those that have a GPU with `dask worker --resources {RESOURCE}=1`, or use 'cpu'",
+            )
+        return Offer(CpuDevice(), f"{which} the resource {RESOURCE}=1", 0, ""), 0
+    if request.method in DASK_METHODS and not choose_device("auto")[0].apart:
+        reason = f"{request.method} needs CuPy and a GPU in this process too, which builds Dask's graph"
+        if request.device == "gpu":
+            raise DeviceError(reason, "run it on a machine with a GPU, or use 'cpu'")
+        return Offer(CpuDevice(), reason, 0, ""), 0
+    offers = list(client.run(device_here, request.device, workers=offering).values())
+    without = next((offer for offer in offers if not offer.device.apart), None)
+    if without is not None:
+        return without, 0
+    sharers = Counter(offer.identity for offer in offers)
+    return offers[0], min(offer.free_bytes // sharers[offer.identity] for offer in offers)
+
+
+def device_here(asked: Literal["auto", "cpu", "gpu"]) -> Offer:
+    """The device of this process, which may be a worker's."""
+    device, reason = choose_device(asked)
+    return Offer(device, reason, device.free_bytes(), device.identity())
