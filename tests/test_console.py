@@ -109,7 +109,7 @@ def test_resuming_and_sampling_are_told() -> None:
 
 def test_what_a_run_will_cost_is_told_before_it_starts() -> None:
     text = shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False})
-    assert f"{PLAN.method}, about {PLAN.expected_passes:.2f} passes over 8.0 kB" in text
+    assert f"{PLAN.method} on {PLAN.device}, about {PLAN.expected_passes:.2f} passes over 8.0 kB" in text
     assert "nominal rates" in text
 
 

@@ -158,7 +158,7 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
 
     with monkeypatch.context() as patch:
         patch.setattr(ZarrSource, "read", slow)
-        patch.setattr(passes, "as_completed", interrupt)
+        patch.setattr(passes, "_some_done", interrupt)
         patch.setattr(passes, "_await_tasks", let_go)
         try:
             with pytest.raises(KeyboardInterrupt):
