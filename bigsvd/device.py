@@ -20,7 +20,7 @@ from bigsvd.text import human_bytes
 
 Array = Any
 RESOURCE = "GPU"  # what a Dask worker must offer (`dask worker --resources GPU=1`) to be given a GPU's lanes
-_CACHED_ENTRIES = 2**13
+_CACHED_ENTRIES = 2**16
 _WORTH_SENDING_FLOPS = 2e9  # less is done here before it is there
 _SENT_BYTES = 2**28
 _CUDA_ERRORS = ("CUDARuntimeError", "CUDADriverError", "CUBLASError", "CUSOLVERError")

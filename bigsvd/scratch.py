@@ -45,7 +45,6 @@ class Scratch:
     def __init__(self, path: Path | str, run: str = "") -> None:
         self.path = Path(path)
         self.run = run
-        self._store = LocalStore(self.path)
 
     def __reduce__(self) -> tuple[type[Scratch], tuple[str, str]]:
         return Scratch, (str(self.path), self.run)
@@ -55,14 +54,17 @@ class Scratch:
         """Whether the run that this was made for still has it: not after another has begun anew."""
         return not self.run or (self.path / MARK / self.run).is_dir()
 
+    def _at(self, name: str) -> LocalStore:
+        """A store of this node alone: in one of all of scratch Zarr would write groups above each node anew."""
+        return LocalStore(self.path / name)
+
     def create(
         self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
     ) -> zarr.Array[Any]:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
         with storage_errors(f"writing {self.path}/{name}"):
             return zarr.create_array(
-                self._store,
-                name=name,
+                self._at(name),
                 shape=shape,
                 chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
                 dtype=dtype,
@@ -75,7 +77,7 @@ class Scratch:
     def open(self, name: str) -> zarr.Array[Any]:
         """An existing array, for reading and writing."""
         with storage_errors(f"reading {self.path}/{name}"):
-            return zarr.open_array(self._store, path=name, mode="r+")
+            return zarr.open_array(self._at(name), mode="r+", zarr_format=3)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
@@ -102,16 +104,17 @@ class Scratch:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
         with storage_errors(f"writing {self.path}/{name}"):
             if self.has(name):
-                zarr.open_group(self._store, path=name, mode="r+").attrs.put({_RECORD: values})
+                zarr.open_group(self._at(name), mode="r+", zarr_format=3).attrs.put({_RECORD: values})
             else:
-                zarr.create_group(self._store, path=name, attributes={_RECORD: values})
+                zarr.create_group(self._at(name), attributes={_RECORD: values})
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""
         if not (self.path / name / "zarr.json").exists():
             return None
         with storage_errors(f"reading {self.path}/{name}"):
-            values = zarr.open_group(self._store, path=name, mode="r").attrs.asdict().get(_RECORD)
+            group = zarr.open_group(self._at(name), mode="r", zarr_format=3)
+        values = group.attrs.asdict().get(_RECORD)
         return dict(values) if isinstance(values, dict) else None
 
     def has(self, name: str) -> bool:
