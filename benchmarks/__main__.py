@@ -63,6 +63,9 @@ def data(size: str, folder: Path) -> None:
 @click.option("--slow", default=60.0, show_default=True, help="Seconds from which a peer is not repeated.")
 @timeout_option
 @click.option("--memory-limit", default=8.0, show_default=True, help="GB; what needs more is refused.")
+@click.option(
+    "--scarce", type=float, help="GB that a process may hold, files in the page cache included; needs root."
+)
 def peers(
     *,
     size: str,
@@ -73,12 +76,16 @@ def peers(
     slow: float,
     timeout: float,
     memory_limit: float,
+    scarce: float | None,
 ) -> None:
     """Time, memory, passes and errors of bigsvd, Dask and scikit-learn on one stored matrix."""
-    limits = Limits(repeat, slow, timeout, int(memory_limit * 1e9))
+    scarce_bytes = None if scarce is None else int(scarce * 1e9)
+    limits = Limits(repeat, slow, timeout, int(memory_limit * 1e9), scarce_bytes)
     results = run_suite(SIZES[size], folder, only, limits, _tell)
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g} --memory-limit {memory_limit:g}"
-    _publish(results, out, "peers", size, f"{options}{_chosen(only)} --data DATA")
+    options += f" --scarce {scarce:g}" if scarce is not None else ""
+    mark = "" if scarce is None else "_scarce"
+    _publish(results, out, "peers", size, f"{options}{_chosen(only)} --data DATA", mark)
 
 
 @main.command()
@@ -225,15 +232,18 @@ def _chosen(only: Sequence[str]) -> str:
     return "".join(f" --only {name}" for name in only)
 
 
-def _publish(results: dict[str, Any], out: Path, suite: str, size: str, options: str) -> None:
+def _publish(results: dict[str, Any], out: Path, suite: str, size: str, options: str, mark: str = "") -> None:
     """Write the report and print its table."""
-    click.echo(_write(results, out, suite, size, options).read_text(encoding="utf-8"))
+    click.echo(_write(results, out, suite, size, options, mark).read_text(encoding="utf-8"))
 
 
-def _write(results: dict[str, Any], out: Path, suite: str, size: str, options: str) -> Path:
-    """Write the report, with the command that makes it again; the path of its table."""
+def _write(results: dict[str, Any], out: Path, suite: str, size: str, options: str, mark: str = "") -> Path:
+    """Write the report, with the command that makes it again; the path of its table.
+
+    `mark` tells its files from those of another run of that size.
+    """
     results["command"] = f"python -m benchmarks {suite} --size {size} {options} --out OUT"
-    _, table, _ = write_report(results, out, f"{suite}-{size}")
+    _, table, _ = write_report(results, out, f"{suite}-{size}{mark}")
     return table
 
 

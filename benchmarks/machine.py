@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 FORMAT_VERSION = 1
+_CGROUPS = Path("/sys/fs/cgroup")
 _PACKAGES = ("bigsvd", "numpy", "scipy", "zarr", "numcodecs", "dask", "distributed", "scikit-learn")
 
 
@@ -31,6 +32,42 @@ def limited_to(cpus: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def memory_group(size_bytes: int | None, root: Path = _CGROUPS) -> Iterator[Path | None]:
+    """A Linux control group for processes that may hold so many bytes, the pages of files they read included.
+
+    None where there is no such limit. It takes root's rights; `OSError` where they or memory groups lack.
+    """
+    if size_bytes is None:
+        yield None
+        return
+    first = (root / "memory").is_dir()  # cgroup v1, where each resource has a tree of its own
+    group = (root / "memory" if first else root) / f"bigsvd-benchmark-{os.getpid()}"
+    group.mkdir()
+    try:
+        limit = group / ("memory.limit_in_bytes" if first else "memory.max")
+        limit.write_text(str(size_bytes))
+        yield group
+    finally:
+        group.rmdir()
+
+
+def enter_group(group: Path) -> None:
+    """Move this process into a group of `memory_group`."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def forget_files(folder: Path) -> None:
+    """Let the system drop what its page cache holds of the files in a folder."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(file)
 
 
 def usable_cpus() -> int:

@@ -18,7 +18,7 @@ _MARKERS = {"bigsvd": "o", "Dask": "s", "scikit-learn": "^"}
 _SIDES = ((7, "left"), (-7, "right"))
 _PLACES = tuple(((x, y), side) for y in (-3, 7, -13, 17, -23, 27, -33) for x, side in _SIDES)
 _HEADINGS = (
-    "peer", "threads", "seconds", "÷ bare read", "passes", "peak memory", "PVE",
+    "peer", "threads", "seconds", "÷ bare read", "÷ by one thread", "passes", "peak memory", "PVE",
     "worst σ error", "angle (rad)",
 )  # fmt: skip
 
@@ -34,7 +34,9 @@ def _title(results: dict[str, Any]) -> str:
     parameters = results["parameters"]
     dataset, size = parameters["dataset"], parameters["data_bytes"] / 1e9
     shape = f"{dataset['m']:,} × {dataset['n']:,}"
-    return f"{dataset['name']}, {shape} {dataset['dtype']} ({size:.3g} GB), k = {parameters['k']}"
+    scarce = parameters["scarce_bytes"]
+    memory = f", {scarce / 1e9:.3g} GB of memory" if scarce is not None else ""
+    return f"{dataset['name']}, {shape} {dataset['dtype']} ({size:.3g} GB), k = {parameters['k']}{memory}"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -48,6 +50,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["threads"],
         f"{row['seconds']:.3g}" + spread,
         f"{row['reads']:.1f}",
+        f"{row['loops']:.1f}",
         f"{row['passes']:.2f}",
         f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
         f"{row['pve']:.1e}",
@@ -64,8 +67,7 @@ def _method(results: dict[str, Any]) -> list[str]:
         f"One bare read of the store took {read['seconds']:.2f} s (median of {len(seconds)}, "
         f"{min(seconds):.2f} to {max(seconds):.2f}),",
         f"and {results['bare_loop']['seconds']:.2f} s by one thread, panel by panel; both with zarr-python,",
-        "taken between the peers of this run; the store is read whole before the first, so that the page",
-        "cache holds it if it can.",
+        "taken between the peers of this run. " + _cached(parameters["scarce_bytes"]),
         f"Every peer ran in fresh processes on {parameters['cpus']} CPUs; seconds are medians",
         "(fastest to slowest), imports not counted, all with the same seed. The machine's load average was",
         f"{machine['load_average_at_start']:.2f} before the first measurement.",
@@ -82,6 +84,16 @@ def _method(results: dict[str, Any]) -> list[str]:
         "",
         *provenance_lines(results),
     ]
+
+
+def _cached(scarce_bytes: int | None) -> str:
+    if scarce_bytes is None:
+        return "The store is read whole before the first, so that the page cache holds it if it can."
+    return (
+        f"Each process may hold {scarce_bytes / 1e9:.3g} GB in all, the pages of files it\n"
+        "reads included (a Linux control group), and begins with nothing of the store in the page cache:\n"
+        "what it does not keep is read from the disk again."
+    )
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.data import THREADS, Dataset, ensure_data
-from benchmarks.machine import limited_to, provenance
+from benchmarks.machine import limited_to, memory_group, provenance
 from benchmarks.measure import Measurement, measure
 from benchmarks.peers import BARE_LOOP, BARE_READ, OVERSAMPLING, PEERS, SEED, Peer
 from benchmarks.reference import Triplets, ensure_reference
@@ -23,6 +23,7 @@ class Limits:
         repeat: runs of each peer. slow_seconds: a run that takes longer is not repeated.
         timeout_seconds: a run that takes longer is stopped.
         memory_limit_bytes: a peer that would hold more of the matrix, or of copies of it, is refused.
+        scarce_bytes: all that a process may hold, the pages of files it reads included; None: no limit.
 
     """
 
@@ -30,6 +31,7 @@ class Limits:
     slow_seconds: float
     timeout_seconds: float
     memory_limit_bytes: int
+    scarce_bytes: int | None = None
 
 
 def run_suite(
@@ -38,7 +40,7 @@ def run_suite(
     """The results of every named peer (all if none is named), with a bare read of the same store before each.
 
     The check of the store's checksum before the first measurement leaves the store in the page cache, if it
-    fits there.
+    fits there; where memory is made scarce every measurement begins without it there.
     """
     measured_with = provenance()
     store = ensure_data(dataset, data)
@@ -46,18 +48,22 @@ def run_suite(
     reads: list[Measurement] = []
     loops: list[Measurement] = []
     rows = []
-    with limited_to(THREADS):
+    with limited_to(THREADS), memory_group(limits.scarce_bytes) as group:
+
+        def read(peer: Peer) -> Measurement:
+            return measure(peer, store, dataset.k, None, limits.timeout_seconds, group)
+
         for peer in [peer for peer in PEERS if not names or peer.name in names]:
-            reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
+            reads.append(read(BARE_READ))
             if len(loops) < limits.repeat:
-                loops.append(measure(BARE_LOOP, store, dataset.k, None, limits.timeout_seconds))
+                loops.append(read(BARE_LOOP))
             tell(f"{BARE_READ.label}: {_said(reads[-1])}")
             exact = reference.centred if peer.centred else reference.raw
-            runs = _runs(peer, dataset, store, exact, limits)
+            runs = _runs(peer, dataset, store, exact, limits, group)
             tell(f"{peer.label}: {', '.join(map(_said, runs))}")
             rows.append((peer, runs))
-        reads.append(measure(BARE_READ, store, dataset.k, None, limits.timeout_seconds))
-    read_seconds = _median(reads, "seconds")
+        reads.append(read(BARE_READ))
+    read_seconds, loop_seconds = _median(reads, "seconds"), _median(loops, "seconds")
     return {
         **measured_with,
         "parameters": {
@@ -75,12 +81,14 @@ def run_suite(
             "sigma_k_plus_1": float(reference.raw.sigma[dataset.k]),
         },
         "bare_read": {"seconds": read_seconds, "runs": [run.to_dict() for run in reads]},
-        "bare_loop": {"seconds": _median(loops, "seconds"), "runs": [run.to_dict() for run in loops]},
-        "peers": [_row(peer, runs, read_seconds) for peer, runs in rows],
+        "bare_loop": {"seconds": loop_seconds, "runs": [run.to_dict() for run in loops]},
+        "peers": [_row(peer, runs, read_seconds, loop_seconds) for peer, runs in rows],
     }
 
 
-def _runs(peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits) -> list[Measurement]:
+def _runs(
+    peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits, group: Path | None
+) -> list[Measurement]:
     needed = int(peer.memory_factor * dataset.data_bytes)
     if needed > limits.memory_limit_bytes:
         factor, limit = peer.memory_factor, limits.memory_limit_bytes / 1e9
@@ -91,7 +99,7 @@ def _runs(peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Li
         ]
     runs: list[Measurement] = []
     while len(runs) < limits.repeat:
-        runs.append(measure(peer, store, dataset.k, exact, limits.timeout_seconds))
+        runs.append(measure(peer, store, dataset.k, exact, limits.timeout_seconds, group))
         seconds = runs[-1].seconds
         if seconds is None or seconds > limits.slow_seconds:
             break
@@ -102,7 +110,7 @@ def _said(run: Measurement) -> str:
     return run.status if run.seconds is None else f"{run.seconds:.2f} s"
 
 
-def _row(peer: Peer, runs: list[Measurement], read_seconds: float) -> dict[str, Any]:
+def _row(peer: Peer, runs: list[Measurement], read_seconds: float, loop_seconds: float) -> dict[str, Any]:
     """A peer's medians, its worst errors and all its runs."""
     done = [run for run in runs if run.status == "done"]
     row: dict[str, Any] = {
@@ -125,6 +133,7 @@ def _row(peer: Peer, runs: list[Measurement], read_seconds: float) -> dict[str, 
         "fastest_seconds": min(run.seconds for run in done if run.seconds is not None),
         "slowest_seconds": max(run.seconds for run in done if run.seconds is not None),
         "reads": seconds / read_seconds,
+        "loops": seconds / loop_seconds,
         **{name: _median(done, name) for name in names},
         "sigma_error": max(error.sigma_error for error in errors),
         "pve": max(error.pve for error in errors),

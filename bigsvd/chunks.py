@@ -44,8 +44,11 @@ _UNWRITTEN = (0x9E, 0x61)
 
 
 def _ordinary(size: int) -> np.ndarray:
-    """So many bytes from the border of a page on: 16 bytes behind one, where malloc puts large buffers, Linux
-    fills them from its page cache at a quarter of the rate on some processors (AMD's Zen 3)."""
+    """So many bytes from the border of a page on.
+
+    16 bytes behind one, where malloc puts large buffers, Linux fills them from its page cache at a quarter of
+    the rate on some processors (measured on AMD's Zen 3, whose `rep movsb` depends on such offsets).
+    """
     memory = np.empty(size + mmap.PAGESIZE, np.uint8)
     start = -memory.ctypes.data % mmap.PAGESIZE
     return memory[start : start + size]

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from dask import config
 from distributed import Client, LocalCluster, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
@@ -84,15 +85,18 @@ class PassResult:
 @contextmanager
 def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
-    cluster = LocalCluster(
-        n_workers=1,
-        threads_per_worker=threads,
-        processes=False,
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else every run wants port 8787, and warns
-        memory_limit=0,
-        resources=resources,
-    )
+    with config.set(
+        {"distributed.worker.profile.enabled": False}
+    ):  # it looks at all stacks 100 times a second
+        cluster = LocalCluster(
+            n_workers=1,
+            threads_per_worker=threads,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
+            memory_limit=0,
+            resources=resources,
+        )
     try:
         with Client(cluster) as client:
             yield client

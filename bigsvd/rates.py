@@ -18,6 +18,7 @@ from bigsvd.layout import slab_rows
 from bigsvd.source import Source
 
 _READ_SECONDS = 0.15
+_FIRST_READ_SECONDS = 1.0  # of the first, into memory that is new, from which it is not followed by another
 _MOST_READS = 4
 _FRESH_BYTES = 2**25
 _PRODUCT_COLUMNS = (32, 96)
@@ -87,7 +88,7 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
     tall = -(-m // height) >= -(-n // width)
     grid = -(-m // height) if tall else -(-n // width)
     wall, cpu, spent = np.inf, np.inf, 0.0
-    for i in np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int):
+    for number, i in enumerate(np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int)):
         rows = slice(i * height, min(m, (i + 1) * height)) if tall else slice(0, min(m, height))
         cols = slice(0, min(n, width)) if tall else slice(i * width, min(n, (i + 1) * width))
         before, cpu_before = time.perf_counter(), time.process_time()
@@ -96,7 +97,7 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
         wall = min(wall, took / block.nbytes)  # the least: others may be using this machine
         cpu = min(cpu, (time.process_time() - cpu_before) / block.nbytes)
         spent += took
-        if spent > _READ_SECONDS:
+        if spent > (_READ_SECONDS if number > 0 else _FIRST_READ_SECONDS):
             break
     flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
     copy_seconds = _copy_seconds(device) if device.apart else 0.0

@@ -55,7 +55,7 @@ class Scratch:
         return not self.run or (self.path / MARK / self.run).is_dir()
 
     def _at(self, name: str) -> LocalStore:
-        """A store of this node alone: in one of all of scratch Zarr would write groups above each node anew."""
+        """A store of this node alone: in one of all scratch Zarr would write the groups above each node."""
         return LocalStore(self.path / name)
 
     def create(

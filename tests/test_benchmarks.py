@@ -1,6 +1,8 @@
 """The benchmarks run, at a size of seconds, and what they report is finite and plausible."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.data import SIZES, Dataset, ensure_data, open_store
+from benchmarks.machine import enter_group, forget_files, memory_group
 from benchmarks.measure import accuracy
 from benchmarks.peers import BY_NAME, PEERS
 from benchmarks.reference import ReferenceMismatchError, compute_reference, ensure_reference
@@ -129,3 +132,30 @@ def test_data_is_the_same_each_time_and_damage_is_noticed(tmp_path: Path) -> Non
 
 def test_names_are_unique() -> None:
     assert len(BY_NAME) == len(PEERS) + 2
+
+
+@pytest.mark.parametrize(("version", "limit"), [(1, "memory.limit_in_bytes"), (2, "memory.max")])
+def test_memory_is_made_scarce_by_a_control_group(
+    version: int, limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that stands for the kernel's, whose files vanish with their group."""
+    parent = tmp_path / "memory" if version == 1 else tmp_path
+    parent.mkdir(exist_ok=True)
+    monkeypatch.setattr(Path, "rmdir", shutil.rmtree)
+    with memory_group(1_500, tmp_path) as group:
+        assert group is not None
+        assert group.parent == parent
+        enter_group(group)
+        assert (group / limit).read_text() == "1500"
+        assert (group / "cgroup.procs").read_text() == str(os.getpid())
+    assert not group.exists()
+    with memory_group(None, tmp_path) as group:
+        assert group is None
+    assert [path for path in parent.iterdir() if path.is_dir()] == []
+
+
+def test_files_that_are_forgotten_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"abc")
+    forget_files(tmp_path)
+    assert (tmp_path / "a" / "b").read_bytes() == b"abc"

@@ -61,7 +61,9 @@ OWNERS: dict[str, frozenset[str]] = {
     "cupy": frozenset({"device"}),
     "zarr": frozenset({"chunks", "source", "factors", "reconstruct", "scratch", "demo"}),
     "numcodecs": frozenset({"chunks"}),
-    "dask": frozenset({"methods.tall_skinny", "methods.compressed", "methods.statistics", "reconstruct"}),
+    "dask": frozenset(
+        {"passes", "methods.tall_skinny", "methods.compressed", "methods.statistics", "reconstruct"}
+    ),
     "distributed": frozenset({"lanes", "passes", "placement", "solve", "verify", "cli"}),
     "click": frozenset({"cli"}),
     "matplotlib": frozenset({"rank"}),

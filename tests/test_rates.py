@@ -19,7 +19,7 @@ from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rates import NOMINAL, Rates, measure_rates
 from bigsvd.request import Request
-from bigsvd.source import SourceFacts, open_source
+from bigsvd.source import SourceFacts, ZarrSource, open_source
 
 FACTS = SourceFacts("d", (1_000_000, 5_000), "float32", (1_000, 5_000), "f", "direct")
 LIMITS = Limits(4 * 10**9, 2)
@@ -40,6 +40,38 @@ def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
     assert 1e-12 < rates.fresh_seconds < 1e-6
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
+
+
+@pytest.mark.parametrize(("seconds", "reads"), [(0.2, 2), (2.0, 1)])
+def test_the_first_read_is_judged_alone_only_where_storage_is_slow(
+    seconds: float, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into new memory it takes longer than any after it: here by a clock that jumps in each read."""
+    zarr.create_array(tmp_path / "a.zarr", data=np.ones((80, 20), np.float32), chunks=(10, 20))
+    clock, read = FakeClock(), ZarrSource.read
+    seen: list[Any] = []
+
+    def jump(self: ZarrSource, *where: Any) -> np.ndarray:
+        clock.now += seconds if not seen else 0.1 * seconds
+        seen.append(where)
+        return read(self, *where)
+
+    monkeypatch.setattr(ZarrSource, "read", jump)
+    monkeypatch.setattr("bigsvd.rates.time.perf_counter", clock)
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32")
+    assert len(seen) == reads
+    assert rates.read_seconds == pytest.approx((0.1 if reads > 1 else 1.0) * seconds / 800, rel=0.1)
+
+
+class FakeClock:
+    """`time.perf_counter` that goes on by 1 ms a call, and by what is added to `now`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-3
+        return self.now
 
 
 def test_a_rate_lies_between_its_neighbours() -> None:

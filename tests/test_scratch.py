@@ -133,3 +133,13 @@ def test_only_errors_of_the_system_become_storage_errors() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(ZeroDivisionError), storage_errors("copying"):
         raise ZeroDivisionError
+
+
+def test_a_node_is_written_without_groups_above_it(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    scratch.write("pass/parts/lane-0/z", np.ones(3))
+    scratch.record("pass/parts/lane-0/done", {})
+    assert {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("zarr.json")} == {
+        "pass/parts/lane-0/z",
+        "pass/parts/lane-0/done",
+    }
