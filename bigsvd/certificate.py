@@ -209,10 +209,10 @@ class TwoSided:
         u = self._xp.astype(self._device.to_device(self._rows(rows)), self._dtype, copy=False)
         self._back[cols] += self._device.to_host(slab.T @ u)
 
-    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
         """The residual B·V − U·S and UᵀBV of a panel, in float64."""
         u = self._rows(rows).astype(np.float64)
-        wide = y.astype(np.float64)
+        wide = np.concatenate([self._device.to_host(part) for part in y]).astype(np.float64)
         residue = wide - u * self._values
         self._left += np.einsum("ij,ij->j", residue, residue)
         self._core += u.T @ wide

@@ -72,24 +72,22 @@ class Target:
 
 
 class LongFactor:
-    """The long factor as a combination of stored Y blocks, (Σ (Y_b − 1·offset_b)·C_b)·P.
+    """The long factor as a combination of stored Y blocks, the `parts`: (Σ (Y_b − 1·offset_b)·C_b)·P.
 
     P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the
     product orthonormal to rounding where C cancels many digits.
     """
 
-    def __init__(
-        self, context: Context, parts: list[Part], combine: np.ndarray, post: np.ndarray, chunk_rows: int
-    ) -> None:
+    def __init__(self, context: Context, parts: list[Part], post: np.ndarray, chunk_rows: int) -> None:
         scratch = context.scratch
         names = []
         for index, part in enumerate(parts):
             offset, coefficients = f"form/offset-{index}", f"form/coefficients-{index}"
             scratch.write(offset, part.offset)
-            scratch.write(coefficients, part.coefficients @ combine)
+            scratch.write(coefficients, part.coefficients)
             names.append((part.name, offset, coefficients))
         scratch.write("form/post", post)
-        columns = sum(part.offset.size for part in parts) + 2 * combine.shape[1]
+        columns = sum(part.offset.size for part in parts) + 2 * post.shape[0]
         step = _rows_at_a_time(context, columns)
         self._context = context
         self._blocks = [

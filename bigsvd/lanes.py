@@ -48,8 +48,8 @@ class Operator(Protocol):
     def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
         """Add this slab's part of the sums; `rows` and `cols` are its place in B."""
 
-    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
-        """Store the rows of Y of a whole panel; not called where `forward` gives None."""
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Take in the rows of Y of a whole panel, by slab, on the device; not called where there are none."""
 
     def sums(self) -> dict[str, np.ndarray]:
         """The lane's partial sums, on the host, float64."""
@@ -370,10 +370,10 @@ class LaneRun:
                     "run again on data that nobody writes",
                 )
             crc = found
-        parts = [self.device.to_host(y.pop(piece.start)) for piece in pieces if piece.start in y]
+        parts = [y.pop(piece.start) for piece in pieces if piece.start in y]
         if parts:
             self._check_current()
-            self.operator.finish_panel(np.concatenate(parts), slice(start, stop))
+            self.operator.finish_panel(parts, slice(start, stop))
         return crc
 
     def _count(self, block: _Block) -> None:

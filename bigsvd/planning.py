@@ -159,6 +159,12 @@ class Plan:
         return int(self.bytes_per_pass * self.expected_passes)
 
     @property
+    def stays_on_device(self) -> bool:
+        """Whether the device's own memory keeps the whole matrix between passes."""
+        facts = SourceFacts.from_dict(self.facts)
+        return self.apart and self.device_cache_bytes >= facts.nbytes
+
+    @property
     def keeps_on_host(self) -> bool:
         """Whether any panel is kept between passes in host memory or on a disk."""
         in_memory = self.facts["reader"] == "memory"
@@ -319,7 +325,9 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     k = layout.k
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
     expected = min(expected, max_passes + share)
-    streamed_width = k if method in DASK_METHODS else math.ceil(expected) * layout.width + PROBES
+    stays = layout.apart and resident >= layout.M * layout.N * layout.itemsize
+    passing = math.ceil(expected) * layout.width + PROBES
+    streamed_width = k if method in DASK_METHODS or stays else passing
     output = k * (m + n) * itemsize + 8 * k
     return Plan(
         request=request.to_dict(),
@@ -332,7 +340,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         panel_rows=layout.panel_rows,
         tile_cols=layout.tile_cols,
         reads_per_pass=layout.reads_per_pass,
-        lanes=_lanes(layout, limits),
+        lanes=_lanes(layout, limits, stays=stays),
         sample=sample,
         k=k,
         width=layout.width,
@@ -340,7 +348,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         max_width=layout.max_width,
         max_passes=max_passes,
         compute_dtype=dtype,
-        expected_passes=expected,
+        expected_passes=expected + stays,  # a last one multiplies the long factor
         rates=rates.to_dict(),
         predicted_seconds=cost.of_run(
             method,
@@ -350,6 +358,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
             0.0 if request.warm_start is not None else share,
             cache,
             resident,
+            stays=stays,
         ),
         memory=memory,
         cache_bytes=cache,
@@ -466,8 +475,13 @@ class Cost:
         share: float,
         cache_bytes: int,
         resident_bytes: int = 0,
+        *,
+        stays: bool = False,
     ) -> dict[str, float]:
-        """Seconds of each part of a run of so many passes, a `share` of one in the sample."""
+        """Seconds of each part of a run of so many passes, a `share` of one in the sample.
+
+        `stays`: all data on the device; then a pass besides these multiplies the long factor.
+        """
         resident = min(1.0, resident_bytes / (layout.M * layout.N * layout.itemsize))
         kept = min(1.0 - resident, cache_bytes / (layout.M * layout.N * layout.itemsize))
         columns = layout.narrow + PROBES
@@ -486,7 +500,10 @@ class Cost:
             again = self.of_pass(layout, lanes, layout.narrow, share, 1.0) + _PASS_SECONDS
             fix = self.of_pass(layout, lanes, later, share, 1.0) + _PASS_SECONDS
             start = self.of_pass(layout, lanes, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * fix
-        stored = layout.M * (columns + later * (full - 1)) * np.dtype(self.dtype).itemsize
+        if stays:
+            body += self.of_pass(layout, lanes, layout.k // 2, kept=kept, resident=resident) + _PASS_SECONDS
+        written = layout.k if stays else columns + later * (full - 1)
+        stored = layout.M * written * np.dtype(self.dtype).itemsize
         rest = _RUN_SECONDS + stored / _FORMING_BYTES_PER_SECOND / self.cores
         return {"warm start": start, "passes": body, "the rest": rest}
 
@@ -541,13 +558,17 @@ def _expected_passes(method: str, request: Request, layout: Layout, share: float
     return first + further + (2.0 + share if share else 4.0)
 
 
-def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
-    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread."""
+def _lanes(layout: Layout, limits: Limits, *, stays: bool) -> tuple[tuple[int, int], ...]:
+    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread.
+
+    Of data that stay on a device as many as run at a time: a pass takes less than beginning and ending lanes.
+    """
     panels = -(-layout.M // layout.panel_rows)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
     if partial_share > 0:
         wanted = min(wanted, max(2 * limits.threads, int(0.2 / partial_share)))
+    wanted = limits.threads if stays else wanted
     count = max(1, min(panels, wanted))
     edges = [panels * i // count for i in range(count + 1)]
     return tuple(pairwise(edges))

@@ -125,6 +125,37 @@ def test_panels_that_fit_the_device_cross_the_bus_once(data: Path, fake: ApartDe
     assert ledger.held == 0
 
 
+@pytest.mark.parametrize("kind", ["plain", "steep"])
+def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
+    fake: ApartDevice, ledger: Ledger, tmp_path: Path, kind: str
+) -> None:
+    """No pass stores its Y; also where the values span more than BᵀB resolves and all of Y is wanted."""
+    exact = 0.9 ** np.arange(N) if kind == "plain" else 10.0 ** -np.arange(N)
+    U, V = (np.linalg.qr(_RNG.standard_normal((rows, N)))[0] for rows in (M, N))
+    zarr.create_array(tmp_path / "a", data=(U * exact) @ V.T, chunks=(100, N))
+    out, stored = tmp_path / "u", set[str]()
+
+    def look(event: dict[str, Any]) -> None:
+        if event["event"] == "certificate":
+            stored.update(path.parent.parent.name for path in tmp_path.glob("u.scratch/*/y/zarr.json"))
+
+    options: dict[str, Any] = {"memory": "300MB", "method": "krylov", "tol": 1e-6, "progress": look}
+    factors = bigsvd.svd(tmp_path / "a", K, out, device="gpu", **options)
+    assert plan_of(factors).stays_on_device
+    assert plan_of(factors).expected_passes > plan_of(factors).sample_share + 1
+    assert not stored
+    assert sum(ledger.sent) == 8 * M * N
+    np.testing.assert_allclose(factors.s, exact[:K], rtol=1e-10)
+    long, short = np.asarray(factors.U[:]), np.asarray(factors.Vt[:])
+    np.testing.assert_allclose(long.T @ long, np.eye(K), atol=1e-12)
+    np.testing.assert_allclose(np.abs(np.sum(long * U[:, :K], axis=0)), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(short.T * V[:, :K], axis=0)), 1, rtol=1e-6)
+    replaced = replace(plan_of(factors), device_cache_bytes=0)
+    request = Request.from_dict(replaced.request | {"out": str(tmp_path / "v")})
+    other = run(request, open_source(tmp_path / "a"), plan=replaced)
+    np.testing.assert_allclose(other.s, factors.s, rtol=1e-12)
+
+
 @pytest.mark.parametrize("kept", ["some stay", "none stays", "none stays, some on the host"])
 def test_more_data_than_the_device_holds(
     data: Path, fake: ApartDevice, ledger: Ledger, tmp_path: Path, kept: str

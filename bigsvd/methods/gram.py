@@ -44,7 +44,7 @@ class Gram:
         del y, rows, cols
         self._total += slab.T @ slab
 
-    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
         """Never called: `forward` gives nothing."""
 
     def sums(self) -> dict[str, np.ndarray]:

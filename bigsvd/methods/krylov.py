@@ -62,14 +62,65 @@ class Product:
         if y is not None:
             self._total[:, cols] += y.T @ slab
 
-    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
         """Store the kept columns of Y."""
         if self._y is not None:
-            self._y[rows] = y[:, : self._keep]
+            self._y[rows] = np.concatenate([self._device.to_host(part[:, : self._keep]) for part in y])
 
     def sums(self) -> dict[str, np.ndarray]:
         """Z (N, c)."""
         return {"z": np.ascontiguousarray(self._device.to_host(self._total).T)}
+
+
+@dataclass(frozen=True)
+class ForwardKernel:
+    """Y = B·P for `block` (N×c) of scratch, and nothing else."""
+
+    block: str
+    y: str
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Forward:
+        """The operator of one lane."""
+        return Forward(scratch, device, dtype, self)
+
+
+class Forward:
+    """`ForwardKernel` at work in one lane."""
+
+    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: ForwardKernel) -> None:
+        self._device = device
+        self._block = device.to_device(scratch.read(kernel.block).astype(dtype))
+        self._y = scratch.open(kernel.y)
+
+    def forward(self, slab: Array, cols: slice) -> Array:
+        """B·P of a slab."""
+        return slab @ self._block[cols, :]
+
+    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+        """Nothing."""
+
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Store Y."""
+        self._y[rows] = np.concatenate([self._device.to_host(part) for part in y])
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """None."""
+        return {}
+
+
+def forward_pass(matrix: Matrix, columns: np.ndarray) -> str:
+    """B·P for P = `columns` (N, c) by a pass over a known matrix: its name in scratch, (M, c)."""
+    context = matrix.context
+    scratch, plan, name = context.scratch, context.plan, matrix.next_name("forward")
+    if not matrix.holds(name, block=columns):
+        scratch.remove(name)
+        matrix.prepare(name)
+        scratch.create(
+            f"{name}/y", (plan.rows, columns.shape[1]), (plan.panel_rows, columns.shape[1]), matrix.dtype
+        )
+        scratch.write(f"{name}/block", columns)
+    matrix.charge(run_pass(context, matrix.spec(name, ForwardKernel(f"{name}/block", f"{name}/y"))))
+    return f"{name}/y"
 
 
 def product_pass(
@@ -222,7 +273,8 @@ class KrylovRun:
         matrix, scratch = self.matrix, self.context.scratch
         name, keep = self.next_name, self.block.shape[1]
         first = not matrix.known
-        result = product_pass(matrix, name, self._columns(), keep=keep, sample=False)
+        stored = 0 if self.context.plan.stays_on_device else keep
+        result = product_pass(matrix, name, self._columns(), keep=stored, sample=False)
         columns = scratch.read(f"{name}/block")  # those of a killed run may differ in the last bits
         if not first:
             self._absorb(f"{name}/y", columns, result.sums["z"], keep)
@@ -318,6 +370,23 @@ class KrylovRun:
         """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
         E, space = ritz.coordinates[:, wanted], self.subspace
         return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
+
+    def parts(self, combine: np.ndarray) -> list[Part]:
+        """What B·K·C is the sum of, for C = `combine` (L, c): rows of Y in scratch and their coefficients.
+
+        The passes have stored them; but where the whole matrix stays on a device, multiplying it again takes
+        less than storing Y in each pass.
+        """
+        plan, space = self.context.plan, self.subspace
+        if not plan.stays_on_device:
+            return [Part(part.name, part.offset, part.coefficients @ combine) for part in space.parts]
+        found = []
+        for start in range(0, combine.shape[1], plan.width):
+            block = slice(start, start + plan.width)
+            chosen = np.eye(combine.shape[1])[block]
+            name = forward_pass(self.matrix, space.K @ combine[:, block])
+            found.append(Part(name, np.zeros(chosen.shape[0]), chosen))
+        return found
 
     def restart_in_float64(self) -> None:
         """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""

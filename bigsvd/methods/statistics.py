@@ -38,7 +38,7 @@ class Null:
     def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
         """Nothing."""
 
-    def finish_panel(self, y: np.ndarray, rows: slice) -> None:
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
         """Never called."""
 
     def sums(self) -> dict[str, np.ndarray]:
