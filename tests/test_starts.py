@@ -18,7 +18,7 @@ from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.starts import Sample
 from bigsvd.passes import Context, panels_kept
-from bigsvd.planning import make_plan
+from bigsvd.planning import CORRECTION_TERMS, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.source import open_source
@@ -58,7 +58,7 @@ def test_corrections_solve_the_equation_they_are_of(tmp_path: Path, client: Clie
     theta = np.diag(K_.T @ H @ K_)[:K]
     R = H @ K_[:, :K] - K_[:, :K] * theta
     with panels_kept(context):
-        t = Sample(matrix).correct("fix", R, theta, K_)
+        t = Sample(matrix).correct("fix", R, theta, K_, CORRECTION_TERMS)
     P = np.eye(N) - K_ @ K_.T
     B: np.ndarray = P @ H @ P
     left_out: np.ndarray = B @ (B @ (B @ (P @ R))) / theta**3
@@ -143,6 +143,29 @@ def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path, cl
             store(tmp_path / "a.zarr", A), K, client=client, method="krylov", max_passes=most, progress=note
         )
         assert any(name.startswith("correct-") for name in names) == (most == 2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance(
+    tmp_path: Path, client: Client
+) -> None:
+    """Then the sample is not gone over again."""
+    names: list[str] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] == "pass":
+            names.append(event["name"])
+
+    path = store(tmp_path / "a.zarr", slow(2000))
+    options: dict[str, Any] = {"client": client, "method": "krylov", "progress": note}
+    after_one = bigsvd.svd(path, K, max_passes=1, tol=1e-4, **options).certificate.max_residual
+    assert after_one < 0.3
+    for times, corrected in ((2.5, False), (1.0, True)):
+        names.clear()
+        factors = bigsvd.svd(path, K, tol=times * after_one**2, **options)
+        assert factors.certificate.converged
+        assert len(factors.provenance["costs"]["pass_seconds"]) == 2
+        assert any(name.startswith("correct-") for name in names) == corrected
 
 
 @pytest.mark.parametrize("what", ["rows", "columns"])

@@ -19,12 +19,13 @@ from bigsvd.forming import Part
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import PassResult, run_pass
-from bigsvd.planning import BEYOND
+from bigsvd.planning import BEYOND, CORRECTION_TERMS
 from bigsvd.scratch import Scratch
 
 _FILLING = 1000  # a tag of random numbers that no pass's probes have
 _CORRECTION_FAILED = 0.3  # of the residual left after a correction, from which there is no other
 _CORRECTION_SLACK = 2.0  # by which ρ² may exceed the tolerance
+_PLAIN_SLACK = 0.5  # of the tolerance, below which ρ² is small enough for residuals as they are
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
@@ -224,8 +225,11 @@ def gaussian(seed: int, tag: int, shape: tuple[int, int]) -> np.ndarray:
 class Preconditioner(Protocol):
     """Something cheap that knows BᵀB roughly."""
 
-    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
-        """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err."""
+    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray, terms: int) -> np.ndarray:
+        """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err.
+
+        By so many products for each; R/θ itself for none.
+        """
 
 
 class KrylovRun:
@@ -364,7 +368,8 @@ class KrylovRun:
             return None
         self._before_correction = worst
         R = self._residuals(ritz, wanted)
-        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K)
+        terms = 0 if worst**2 <= _PLAIN_SLACK * tol else CORRECTION_TERMS
+        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K, terms)
 
     def _residuals(self, ritz: Ritz, wanted: list[int]) -> np.ndarray:
         """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
