@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 
 from bigsvd.blas import one_blas_thread
+from bigsvd.chunks import Workspace
+from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError
 from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
+from bigsvd.source import Source, open_source
 
 _BLOCK_BYTES = 8 * 2**20
 _BUDGET_SHARE = 1 / 16  # for the blocks of all tasks that run at a time
@@ -47,9 +50,10 @@ class RowBlock:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
         post = self.scratch.read(self.post)
         opened = [
-            (self.scratch.open(y), self.scratch.read(offset), self.scratch.read(coefficients))
+            (open_source(self.scratch.path / y), self.scratch.read(offset), self.scratch.read(coefficients))
             for y, offset, coefficients in self.parts
         ]
+        space = Workspace()
         edges = [
             self.start,
             *range((self.start // self.step + 1) * self.step, self.stop, self.step),
@@ -57,10 +61,18 @@ class RowBlock:
         ]
         for rows in map(slice, edges, edges[1:]):
             total = sum(
-                (np.asarray(y[rows], dtype=np.float64) - offset) @ coefficients
-                for y, offset, coefficients in opened
+                (self._read(y, rows, space) - offset) @ coefficients for y, offset, coefficients in opened
             )
             yield rows, np.asarray(total) @ post
+
+    def _read(self, y: Source, rows: slice, space: Workspace) -> np.ndarray:
+        """Rows of one Y in float64, read as panels are: Zarr's own pipeline would take most of the time."""
+        try:
+            return y.read(rows, slice(0, y.facts.shape[1]), space).astype(np.float64)
+        except (ChunkMissingError, ChunkCorruptError) as error:
+            raise StorageError(
+                f"{y.facts.name} is damaged ({error.message})", f"delete {self.scratch.path} and run again"
+            ) from error
 
 
 @dataclass(frozen=True)

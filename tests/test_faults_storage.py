@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from bigsvd.errors import (
     OutputBusyError,
     OutputExistsError,
     SourceChangedError,
+    StorageError,
 )
 from bigsvd.factors import Factors, open_factors
 from bigsvd.output import Output
@@ -246,6 +247,25 @@ def test_fault_15_damaged_factor_store_is_never_believed(published: Path, tmp_pa
                 caught += 1
             shutil.rmtree(damaged)
     assert caught > 4 * len([name for name in files if not name.endswith("zarr.json")])
+
+
+@pytest.mark.parametrize("spoil", [lambda file: flip_bit(file, 5), Path.unlink], ids=["flipped", "gone"])
+def test_fault_15_damaged_rows_in_scratch_are_named_and_nothing_is_made_of_them(
+    client: Client, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    stored(tmp_path / "a.zarr", values_of())
+    out, spoilt = tmp_path / "a.svd", list[Path]()
+
+    def damage(event: dict[str, Any]) -> None:
+        if event["event"] == "certificate" and event["converged"]:
+            spoilt.append(next(tmp_path.glob("a.svd.scratch/krylov-*/y/c/0/0")))
+            spoil(spoilt[0])
+
+    with pytest.raises(StorageError, match=r"krylov-.*/y is damaged \(.*c/0/0.*delete .*a.svd.scratch"):
+        bigsvd.svd(tmp_path / "a.zarr", 3, out, client=client, progress=damage, **OPTIONS)
+    assert spoilt
+    assert not out.exists()
+    assert_nothing_opens(out)
 
 
 @pytest.mark.parametrize("name", ["U/c/0/0", "s/c/0", "Vt/c/0/0", "mean/c/0", "scale/c/0"])
