@@ -84,7 +84,7 @@ def peers(
     results = run_suite(SIZES[size], folder, only, limits, _tell)
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g} --memory-limit {memory_limit:g}"
     options += f" --scarce {scarce:g}" if scarce is not None else ""
-    mark = "" if scarce is None else "_scarce"
+    mark = "" if scarce is None else f"_{scarce:g}GB"
     _publish(results, out, "peers", size, f"{options}{_chosen(only)} --data DATA", mark)
 
 
@@ -240,7 +240,7 @@ def _publish(results: dict[str, Any], out: Path, suite: str, size: str, options:
 def _write(results: dict[str, Any], out: Path, suite: str, size: str, options: str, mark: str = "") -> Path:
     """Write the report, with the command that makes it again; the path of its table.
 
-    `mark` tells its files from those of another run of that size.
+    `mark` tells its files from those of another run of that size; it has no hyphen, behind which size begins.
     """
     results["command"] = f"python -m benchmarks {suite} --size {size} {options} --out OUT"
     _, table, _ = write_report(results, out, f"{suite}-{size}{mark}")

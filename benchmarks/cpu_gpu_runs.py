@@ -119,7 +119,7 @@ class PassTrace:
         """Called from several threads; only what the driver says is listened to."""
         if event["event"] == "plan":
             self._shape = event["plan"].rows, event["plan"].cols
-        if event["event"] in ("pass", "certificate"):
+        if event["event"] in ("pass", "certificate", "formed"):
             for name in self._names:
                 if name not in self._found:
                     self._look(name)
@@ -132,7 +132,6 @@ class PassTrace:
             return
         rows, cols = self._shape
         gram = not self._scratch.has(f"{name}/block")
-        one_product = gram or name.startswith("forward")
         columns = cols if gram else int(self._scratch.open(f"{name}/block").shape[1])
         costs = done["costs"]
         self._found[name] = {
@@ -141,7 +140,7 @@ class PassTrace:
             "bytes_read": costs["bytes_read"],
             "cached_bytes": costs["cached_bytes"],
             "device_cached_bytes": costs["device_cached_bytes"],
-            "flops": (2.0 if one_product else 4.0) * rows * cols * columns,
+            "flops": (2.0 if gram else 4.0) * rows * cols * columns,
         }
 
     def passes(self, seconds: list[float], dtype: str) -> list[dict[str, Any]]:

@@ -35,13 +35,14 @@ def limited_to(cpus: int) -> Iterator[None]:
 
 
 @contextmanager
-def memory_group(size_bytes: int | None, root: Path = _CGROUPS) -> Iterator[Path | None]:
-    """A Linux control group for processes that may hold so many bytes, the pages of files they read included.
+def scarce_memory(size_bytes: int | None, root: Path = _CGROUPS) -> Iterator[list[str]]:
+    """What to put before a command for it to run where so many bytes may be held in all.
 
-    None where there is no such limit. It takes root's rights; `OSError` where they or memory groups lack.
+    Counted with the pages of files that are read, by a Linux control group. Nothing where there is no limit.
+    It takes root's rights; `OSError` where they or memory groups lack.
     """
     if size_bytes is None:
-        yield None
+        yield []
         return
     first = (root / "memory").is_dir()  # cgroup v1, where each resource has a tree of its own
     group = (root / "memory" if first else root) / f"bigsvd-benchmark-{os.getpid()}"
@@ -49,22 +50,18 @@ def memory_group(size_bytes: int | None, root: Path = _CGROUPS) -> Iterator[Path
     try:
         limit = group / ("memory.limit_in_bytes" if first else "memory.max")
         limit.write_text(str(size_bytes))
-        yield group
+        yield ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
     finally:
         group.rmdir()
 
 
-def enter_group(group: Path) -> None:
-    """Move this process into a group of `memory_group`."""
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-
-
 def forget_files(folder: Path) -> None:
-    """Let the system drop what its page cache holds of the files in a folder."""
+    """Let Linux drop what its page cache holds of the files in a folder."""
     for path in folder.rglob("*"):
         if path.is_file():
             file = os.open(path, os.O_RDONLY)
             try:
+                os.fsync(file)  # what is not on the disk yet is not dropped
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(file)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.machine import enter_group, forget_files
+from benchmarks.machine import forget_files
 from benchmarks.peers import BY_NAME, Job, Peer
 from benchmarks.reference import Triplets
 
@@ -100,18 +101,17 @@ def measure(
     k: int,
     reference: Triplets | None,
     timeout_seconds: float,
-    group: Path | None = None,
+    within: Sequence[str] = (),
 ) -> Measurement:
-    """Run a peer in a fresh process beside the store; in a memory group with nothing of the store cached."""
-    if group is not None:
+    """Run a peer in a fresh process beside the store; `within` scarce memory, none of it cached."""
+    if within:
         forget_files(store)
     with tempfile.TemporaryDirectory(dir=store.parent, prefix="peer-") as name:
         folder = Path(name)
         job = Job(store.absolute(), k, folder.absolute())
         (folder / "job.json").write_text(json.dumps({"store": str(job.store), "k": k}))
         environment = os.environ | dict.fromkeys(_BLAS_VARIABLES, str(peer.blas_threads))
-        command = [sys.executable, "-m", "benchmarks.measure", peer.name, str(job.folder)]
-        command += [] if group is None else [str(group)]
+        command = [*within, sys.executable, "-m", "benchmarks.measure", peer.name, str(job.folder)]
         before = _others_cpu_seconds()
         start = time.perf_counter()
         try:
@@ -156,10 +156,8 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run_child(name: str, folder: Path, *groups: Path) -> None:
+def run_child(name: str, folder: Path) -> None:
     """In the fresh process: import, run, leave figures and factors in the folder."""
-    for group in groups:
-        enter_group(group)
     peer = BY_NAME[name]
     for module in peer.modules:
         import_module(module)
@@ -181,4 +179,4 @@ def run_child(name: str, folder: Path, *groups: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_child(sys.argv[1], *map(Path, sys.argv[2:]))
+    run_child(sys.argv[1], Path(sys.argv[2]))

@@ -18,7 +18,7 @@ _MARKERS = {"bigsvd": "o", "Dask": "s", "scikit-learn": "^"}
 _SIDES = ((7, "left"), (-7, "right"))
 _PLACES = tuple(((x, y), side) for y in (-3, 7, -13, 17, -23, 27, -33) for x, side in _SIDES)
 _HEADINGS = (
-    "peer", "threads", "seconds", "÷ bare read", "÷ by one thread", "passes", "peak memory", "PVE",
+    "peer", "threads", "seconds", "÷ bare read", "÷ read by one thread", "passes", "peak memory", "PVE",
     "worst σ error", "angle (rad)",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _cached(scarce_bytes: int | None) -> str:
     if scarce_bytes is None:
         return "The store is read whole before the first, so that the page cache holds it if it can."
     return (
-        f"Each process may hold {scarce_bytes / 1e9:.3g} GB in all, the pages of files it\n"
+        f"What is measured may hold {scarce_bytes / 1e9:.3g} GB in all, the pages of files it\n"
         "reads included (a Linux control group), and begins with nothing of the store in the page cache:\n"
         "what it does not keep is read from the disk again."
     )

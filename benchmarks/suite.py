@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.data import THREADS, Dataset, ensure_data
-from benchmarks.machine import limited_to, memory_group, provenance
+from benchmarks.machine import limited_to, provenance, scarce_memory
 from benchmarks.measure import Measurement, measure
 from benchmarks.peers import BARE_LOOP, BARE_READ, OVERSAMPLING, PEERS, SEED, Peer
 from benchmarks.reference import Triplets, ensure_reference
@@ -48,10 +48,10 @@ def run_suite(
     reads: list[Measurement] = []
     loops: list[Measurement] = []
     rows = []
-    with limited_to(THREADS), memory_group(limits.scarce_bytes) as group:
+    with limited_to(THREADS), scarce_memory(limits.scarce_bytes) as within:
 
         def read(peer: Peer) -> Measurement:
-            return measure(peer, store, dataset.k, None, limits.timeout_seconds, group)
+            return measure(peer, store, dataset.k, None, limits.timeout_seconds, within)
 
         for peer in [peer for peer in PEERS if not names or peer.name in names]:
             reads.append(read(BARE_READ))
@@ -59,7 +59,7 @@ def run_suite(
                 loops.append(read(BARE_LOOP))
             tell(f"{BARE_READ.label}: {_said(reads[-1])}")
             exact = reference.centred if peer.centred else reference.raw
-            runs = _runs(peer, dataset, store, exact, limits, group)
+            runs = _runs(peer, dataset, store, exact, limits, within)
             tell(f"{peer.label}: {', '.join(map(_said, runs))}")
             rows.append((peer, runs))
         reads.append(read(BARE_READ))
@@ -87,7 +87,7 @@ def run_suite(
 
 
 def _runs(
-    peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits, group: Path | None
+    peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits, within: Sequence[str]
 ) -> list[Measurement]:
     needed = int(peer.memory_factor * dataset.data_bytes)
     if needed > limits.memory_limit_bytes:
@@ -99,7 +99,7 @@ def _runs(
         ]
     runs: list[Measurement] = []
     while len(runs) < limits.repeat:
-        runs.append(measure(peer, store, dataset.k, exact, limits.timeout_seconds, group))
+        runs.append(measure(peer, store, dataset.k, exact, limits.timeout_seconds, within))
         seconds = runs[-1].seconds
         if seconds is None or seconds > limits.slow_seconds:
             break

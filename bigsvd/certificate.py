@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.device import Array, Device, stacked
 from bigsvd.scratch import Scratch
 
 
@@ -212,7 +212,7 @@ class TwoSided:
     def finish_panel(self, y: list[Array], rows: slice) -> None:
         """The residual B·V − U·S and UᵀBV of a panel, in float64."""
         u = self._rows(rows).astype(np.float64)
-        wide = np.concatenate([self._device.to_host(part) for part in y]).astype(np.float64)
+        wide = stacked(self._device, y).astype(np.float64)
         residue = wide - u * self._values
         self._left += np.einsum("ij,ij->j", residue, residue)
         self._core += u.T @ wide

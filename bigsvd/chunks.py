@@ -44,20 +44,15 @@ _UNWRITTEN = (0x9E, 0x61)
 
 
 def _ordinary(size: int) -> np.ndarray:
-    """So many bytes from the border of a page on.
-
-    16 bytes behind one, where malloc puts large buffers, Linux fills them from its page cache at a quarter of
-    the rate on some processors (measured on AMD's Zen 3, whose `rep movsb` depends on such offsets).
-    """
-    memory = np.empty(size + mmap.PAGESIZE, np.uint8)
-    start = -memory.ctypes.data % mmap.PAGESIZE
-    return memory[start : start + size]
+    return np.empty(size, np.uint8)
 
 
 class Scrap:
     """One piece of memory that is used again and again; grows to the largest use.
 
-    `allocate` gives so many bytes (uint8), ordinary ones by default.
+    `allocate` gives so many bytes (uint8), ordinary ones by default. What is used of them begins at a page:
+    16 bytes behind one, where malloc puts large buffers, Linux fills them from its page cache at a quarter of
+    the rate on some processors (measured on AMD's Zen 3, whose `rep movsb` minds such offsets).
     """
 
     def __init__(self, allocate: Callable[[int], np.ndarray] = _ordinary) -> None:
@@ -68,7 +63,9 @@ class Scrap:
         """An array over this memory, holding whatever was there."""
         size = shape[0] * shape[1] * dtype.itemsize
         if self._memory.size < size:
-            self._memory = self._allocate(size)
+            memory = self._allocate(size + mmap.PAGESIZE)
+            start = -memory.ctypes.data % mmap.PAGESIZE
+            self._memory = memory[start : start + size]
         return self._memory[:size].view(dtype).reshape(shape)
 
     def hand_over(self, values: np.ndarray) -> np.ndarray:

@@ -321,6 +321,11 @@ def multiply(device: Device, left: np.ndarray, right: np.ndarray, out: np.ndarra
         np.matmul(left, right, out=out)
 
 
+def stacked(device: Device, parts: list[Array]) -> np.ndarray:
+    """Blocks of rows on the device as one array on the host."""
+    return np.concatenate([device.to_host(part) for part in parts])
+
+
 def as_numpy(block: Any) -> np.ndarray:
     """A block of another library's array as NumPy; CuPy copies to the host only where it is told to."""
     if type(block).__module__.split(".")[0] == "cupy":

@@ -377,7 +377,7 @@ def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
             for name, array in arrays.items()
         }
         body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
-        group = zarr.open_group(LocalStore(scratch.path / FOLDER), mode="a", zarr_format=3)
+        group = zarr.open_group(scratch.store(FOLDER), mode="a", zarr_format=3)
         group.attrs.put({ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
 
 

@@ -134,10 +134,16 @@ def lane_folder(name: str, index: int) -> str:
     return f"{name}/{PARTS}/lane-{index:05d}"
 
 
+def _ended() -> NoWorkersError:
+    return NoWorkersError("the run of this lane has ended", "nothing is to be done")
+
+
 def run_lane(lane: Lane) -> dict[str, Any]:
     """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
+    if not lane.scratch.current:
+        raise _ended()
     done = lane.scratch.recorded(f"{lane_folder(lane.spec.name, lane.index)}/done")
-    if done is not None and lane.scratch.current:
+    if done is not None:
         return done  # Dask runs a lane again whose worker was lost before it could report
     return_large_buffers(lane.plan.budget_bytes)
     cache = cache_of(lane.token, lambda: _new_cache(lane))
@@ -285,7 +291,7 @@ class LaneRun:
     def _check_current(self) -> None:
         """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
         if self.cache.closed or not self.lane.scratch.current:
-            raise NoWorkersError("the run of this lane has ended", "nothing is to be done")
+            raise _ended()
 
     def _sweeps(self) -> tuple[str, ...]:
         """How often a panel's tiles are read: once if the panel fits."""

@@ -85,9 +85,8 @@ class PassResult:
 @contextmanager
 def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
-    with config.set(
-        {"distributed.worker.profile.enabled": False}
-    ):  # it looks at all stacks 100 times a second
+    unwatched = {"distributed.worker.profile.enabled": False}  # else it looks at all stacks every 10 ms
+    with config.set(unwatched):
         cluster = LocalCluster(
             n_workers=1,
             threads_per_worker=threads,

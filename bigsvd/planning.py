@@ -161,8 +161,7 @@ class Plan:
     @property
     def stays_on_device(self) -> bool:
         """Whether the device's own memory keeps the whole matrix between passes."""
-        facts = SourceFacts.from_dict(self.facts)
-        return self.apart and self.device_cache_bytes >= facts.nbytes
+        return self.device_cache_bytes >= SourceFacts.from_dict(self.facts).nbytes
 
     @property
     def keeps_on_host(self) -> bool:
@@ -325,7 +324,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     k = layout.k
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
     expected = min(expected, max_passes + share)
-    stays = layout.apart and resident >= layout.M * layout.N * layout.itemsize
+    stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
     passing = math.ceil(expected) * layout.width + PROBES
     streamed_width = k if method in DASK_METHODS or stays else passing
     output = k * (m + n) * itemsize + 8 * k
@@ -340,7 +339,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         panel_rows=layout.panel_rows,
         tile_cols=layout.tile_cols,
         reads_per_pass=layout.reads_per_pass,
-        lanes=_lanes(layout, limits, stays=stays),
+        lanes=_lanes(layout, limits),
         sample=sample,
         k=k,
         width=layout.width,
@@ -348,7 +347,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         max_width=layout.max_width,
         max_passes=max_passes,
         compute_dtype=dtype,
-        expected_passes=expected + stays,  # a last one multiplies the long factor
+        expected_passes=expected + (1 if stays else 0),
         rates=rates.to_dict(),
         predicted_seconds=cost.of_run(
             method,
@@ -358,7 +357,6 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
             0.0 if request.warm_start is not None else share,
             cache,
             resident,
-            stays=stays,
         ),
         memory=memory,
         cache_bytes=cache,
@@ -475,12 +473,10 @@ class Cost:
         share: float,
         cache_bytes: int,
         resident_bytes: int = 0,
-        *,
-        stays: bool = False,
     ) -> dict[str, float]:
         """Seconds of each part of a run of so many passes, a `share` of one in the sample.
 
-        `stays`: all data on the device; then a pass besides these multiplies the long factor.
+        Where all data stay on a device another pass multiplies the long factor.
         """
         resident = min(1.0, resident_bytes / (layout.M * layout.N * layout.itemsize))
         kept = min(1.0 - resident, cache_bytes / (layout.M * layout.N * layout.itemsize))
@@ -500,8 +496,9 @@ class Cost:
             again = self.of_pass(layout, lanes, layout.narrow, share, 1.0) + _PASS_SECONDS
             fix = self.of_pass(layout, lanes, later, share, 1.0) + _PASS_SECONDS
             start = self.of_pass(layout, lanes, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * fix
+        stays = resident == 1.0
         if stays:
-            body += self.of_pass(layout, lanes, layout.k // 2, kept=kept, resident=resident) + _PASS_SECONDS
+            body += self.of_pass(layout, lanes, layout.k, resident=resident) + _PASS_SECONDS
         written = layout.k if stays else columns + later * (full - 1)
         stored = layout.M * written * np.dtype(self.dtype).itemsize
         rest = _RUN_SECONDS + stored / _FORMING_BYTES_PER_SECOND / self.cores
@@ -558,17 +555,13 @@ def _expected_passes(method: str, request: Request, layout: Layout, share: float
     return first + further + (2.0 + share if share else 4.0)
 
 
-def _lanes(layout: Layout, limits: Limits, *, stays: bool) -> tuple[tuple[int, int], ...]:
-    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread.
-
-    Of data that stay on a device as many as run at a time: a pass takes less than beginning and ending lanes.
-    """
+def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
+    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread."""
     panels = -(-layout.M // layout.panel_rows)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
     if partial_share > 0:
         wanted = min(wanted, max(2 * limits.threads, int(0.2 / partial_share)))
-    wanted = limits.threads if stays else wanted
     count = max(1, min(panels, wanted))
     edges = [panels * i // count for i in range(count + 1)]
     return tuple(pairwise(edges))

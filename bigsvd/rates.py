@@ -1,4 +1,4 @@
-"""What reading and multiplying cost here, nominal or measured in a third of a second before planning.
+"""What reading and multiplying cost here, nominal or measured in about half a second before planning.
 
 The plan keeps the rates it was made with; nothing that is measured later changes it.
 """
@@ -18,7 +18,8 @@ from bigsvd.layout import slab_rows
 from bigsvd.source import Source
 
 _READ_SECONDS = 0.15
-_FIRST_READ_SECONDS = 1.0  # of the first, into memory that is new, from which it is not followed by another
+# The first goes into memory that is new; if it takes longer than this, storage is slow, and one is enough.
+_FIRST_READ_SECONDS = 1.0
 _MOST_READS = 4
 _FRESH_BYTES = 2**25
 _PRODUCT_COLUMNS = (32, 96)

@@ -68,8 +68,9 @@ class Request:
             idle cluster.
         device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it
             is None.
-        max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify.
-        deadline: seconds after which no further pass is started.
+        max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and
+            where all data stay on a GPU one more multiplies the long factor.
+        deadline: seconds after which no further pass of the iteration is started.
         missing: what stands in for entries equal to `missing_value` (NaN where that is None).
         stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
         warm_start: path of a factor store of similar data (rows changed or appended): the first block.

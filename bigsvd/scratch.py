@@ -1,4 +1,4 @@
-"""The scratch group `<out>.scratch`: everything a resumed run needs, as checksummed Zarr.
+"""The scratch folder `<out>.scratch`: everything a resumed run needs, as checksummed Zarr.
 
 Arrays are data; records are small JSON values that say a piece of work is complete, so they are always
 written after the arrays they speak of. Zarr's local store replaces a file by one rename, so a record is
@@ -54,8 +54,8 @@ class Scratch:
         """Whether the run that this was made for still has it: not after another has begun anew."""
         return not self.run or (self.path / MARK / self.run).is_dir()
 
-    def _at(self, name: str) -> LocalStore:
-        """A store of this node alone: in one of all scratch Zarr would write the groups above each node."""
+    def store(self, name: str) -> LocalStore:
+        """A store of this node alone: in one of all scratch Zarr tries to write all groups above it."""
         return LocalStore(self.path / name)
 
     def create(
@@ -64,7 +64,7 @@ class Scratch:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
         with storage_errors(f"writing {self.path}/{name}"):
             return zarr.create_array(
-                self._at(name),
+                self.store(name),
                 shape=shape,
                 chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
                 dtype=dtype,
@@ -77,7 +77,8 @@ class Scratch:
     def open(self, name: str) -> zarr.Array[Any]:
         """An existing array, for reading and writing."""
         with storage_errors(f"reading {self.path}/{name}"):
-            return zarr.open_array(self._at(name), mode="r+", zarr_format=3)
+            (self.path / name / "zarr.json").stat()  # else Zarr makes the folder it is to look in
+            return zarr.open_array(self.store(name), mode="r+", zarr_format=3)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
@@ -104,16 +105,16 @@ class Scratch:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
         with storage_errors(f"writing {self.path}/{name}"):
             if self.has(name):
-                zarr.open_group(self._at(name), mode="r+", zarr_format=3).attrs.put({_RECORD: values})
+                zarr.open_group(self.store(name), mode="r+", zarr_format=3).attrs.put({_RECORD: values})
             else:
-                zarr.create_group(self._at(name), attributes={_RECORD: values})
+                zarr.create_group(self.store(name), attributes={_RECORD: values})
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""
         if not (self.path / name / "zarr.json").exists():
             return None
         with storage_errors(f"reading {self.path}/{name}"):
-            group = zarr.open_group(self._at(name), mode="r", zarr_format=3)
+            group = zarr.open_group(self.store(name), mode="r", zarr_format=3)
         values = group.attrs.asdict().get(_RECORD)
         return dict(values) if isinstance(values, dict) else None
 

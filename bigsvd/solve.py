@@ -103,7 +103,7 @@ def svd(
             The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
         client: a Dask client; without one a cluster is embedded in this process.
-        max_passes: most passes over the data, the sample not counted; 20 where it is None.
+        max_passes: most passes of the iteration, the sample not counted; 20 where it is None. See `Request`.
         seed: of everything random; the same seed, plan and data give the same bits.
         overwrite: replace a published result, once the new one is verified.
         progress: called with small event dictionaries, from any thread.
@@ -388,6 +388,7 @@ class _Run:
         if answer.k is None and not reason:
             reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
         triplets = finish_krylov(run, k, request.tol)
+        self.context.progress({"event": "formed"})
         by_error = request.stop == "error" and answer.converged
         converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
         passes = self._passes

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+from benchmarks import report_peers
 from benchmarks.__main__ import main
 from benchmarks.data import SIZES, Dataset, ensure_data, open_store
-from benchmarks.machine import enter_group, forget_files, memory_group
-from benchmarks.measure import accuracy
-from benchmarks.peers import BY_NAME, PEERS
+from benchmarks.machine import scarce_memory
+from benchmarks.measure import accuracy, measure
+from benchmarks.peers import BARE_READ, BY_NAME, PEERS
 from benchmarks.reference import ReferenceMismatchError, compute_reference, ensure_reference
 
 FIGURES = (
@@ -142,20 +144,27 @@ def test_memory_is_made_scarce_by_a_control_group(
     parent = tmp_path / "memory" if version == 1 else tmp_path
     parent.mkdir(exist_ok=True)
     monkeypatch.setattr(Path, "rmdir", shutil.rmtree)
-    with memory_group(1_500, tmp_path) as group:
-        assert group is not None
-        assert group.parent == parent
-        enter_group(group)
+    with scarce_memory(1_500, tmp_path) as within:
+        ran = subprocess.run([*within, "sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+        (group,) = (path for path in parent.iterdir() if path.is_dir())
         assert (group / limit).read_text() == "1500"
-        assert (group / "cgroup.procs").read_text() == str(os.getpid())
+        assert (group / "cgroup.procs").read_text() == ran.stdout  # the command itself is in it
     assert not group.exists()
-    with memory_group(None, tmp_path) as group:
-        assert group is None
-    assert [path for path in parent.iterdir() if path.is_dir()] == []
+    with scarce_memory(None, tmp_path) as within:
+        assert within == []
 
 
-def test_files_that_are_forgotten_stay_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b").write_bytes(b"abc")
-    forget_files(tmp_path)
-    assert (tmp_path / "a" / "b").read_bytes() == b"abc"
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only Linux forgets files when asked to")
+def test_a_peer_is_measured_within_what_is_put_before_it(data: Path, results: dict[str, Any]) -> None:
+    del results  # which made the data
+    store = ensure_data(SIZES["tiny"], data)
+    found = measure(BARE_READ, store, 5, None, 120, ["env", "BIGSVD_WITHIN=1"])
+    assert found.status == "done"
+    assert found.facts["decoded_bytes"] == SIZES["tiny"].data_bytes
+
+
+def test_a_table_says_that_memory_was_scarce(results: dict[str, Any]) -> None:
+    scarce = results | {"parameters": results["parameters"] | {"scarce_bytes": 1_300_000_000}}
+    assert "1.3 GB of memory" in report_peers.markdown(scarce).splitlines()[0]
+    assert "may hold 1.3 GB in all" in report_peers.markdown(scarce)
+    assert "of memory" not in report_peers.markdown(results).splitlines()[0]

@@ -16,7 +16,8 @@ from numcodecs import LZ4, Blosc, Delta, GZip, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Scrap, Workspace
+from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Workspace
+from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkCorruptError
 from bigsvd.source import open_source
 
@@ -187,7 +188,7 @@ def test_a_ring_reads_in_the_memory_it_is_given(tmp_path: Path) -> None:
 
 def test_what_is_read_into_begins_at_a_page() -> None:
     """Whatever malloc gives: elsewhere the kernel's copies can be four times as slow."""
-    scrap = Scrap()
+    scrap = Ring(1, CpuDevice().host_memory).turn(0).panel
     for columns in (1, 5, 5_000, 5_000_000):
         values = scrap.take((1, columns), np.dtype(np.uint8))
         assert values.ctypes.data % mmap.PAGESIZE == 0

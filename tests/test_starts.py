@@ -18,7 +18,7 @@ from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.starts import Sample
 from bigsvd.passes import Context, panels_kept
-from bigsvd.planning import CORRECTION_TERMS, make_plan
+from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.source import open_source
@@ -58,7 +58,7 @@ def test_corrections_solve_the_equation_they_are_of(tmp_path: Path, client: Clie
     theta = np.diag(K_.T @ H @ K_)[:K]
     R = H @ K_[:, :K] - K_[:, :K] * theta
     with panels_kept(context):
-        t = Sample(matrix).correct("fix", R, theta, K_, CORRECTION_TERMS)
+        t = Sample(matrix).correct("fix", R, theta, K_)
     P = np.eye(N) - K_ @ K_.T
     B: np.ndarray = P @ H @ P
     left_out: np.ndarray = B @ (B @ (B @ (P @ R))) / theta**3

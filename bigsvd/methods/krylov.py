@@ -14,18 +14,18 @@ from typing import Protocol
 import numpy as np
 
 from bigsvd.certificate import Audit
-from bigsvd.device import Array, Device
+from bigsvd.device import Array, Device, stacked
 from bigsvd.forming import Part
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import PassResult, run_pass
-from bigsvd.planning import BEYOND, CORRECTION_TERMS
+from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
 _FILLING = 1000  # a tag of random numbers that no pass's probes have
 _CORRECTION_FAILED = 0.3  # of the residual left after a correction, from which there is no other
 _CORRECTION_SLACK = 2.0  # by which ρ² may exceed the tolerance
-_PLAIN_SLACK = 0.5  # of the tolerance, below which ρ² is small enough for residuals as they are
+_PLAIN_SLACK = 0.5  # of the tolerance: with ρ² below, a step along the residuals themselves, to 1.1 ρ², does
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
@@ -66,62 +66,11 @@ class Product:
     def finish_panel(self, y: list[Array], rows: slice) -> None:
         """Store the kept columns of Y."""
         if self._y is not None:
-            self._y[rows] = np.concatenate([self._device.to_host(part[:, : self._keep]) for part in y])
+            self._y[rows] = stacked(self._device, [part[:, : self._keep] for part in y])
 
     def sums(self) -> dict[str, np.ndarray]:
         """Z (N, c)."""
         return {"z": np.ascontiguousarray(self._device.to_host(self._total).T)}
-
-
-@dataclass(frozen=True)
-class ForwardKernel:
-    """Y = B·P for `block` (N×c) of scratch, and nothing else."""
-
-    block: str
-    y: str
-
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> Forward:
-        """The operator of one lane."""
-        return Forward(scratch, device, dtype, self)
-
-
-class Forward:
-    """`ForwardKernel` at work in one lane."""
-
-    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: ForwardKernel) -> None:
-        self._device = device
-        self._block = device.to_device(scratch.read(kernel.block).astype(dtype))
-        self._y = scratch.open(kernel.y)
-
-    def forward(self, slab: Array, cols: slice) -> Array:
-        """B·P of a slab."""
-        return slab @ self._block[cols, :]
-
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Nothing."""
-
-    def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """Store Y."""
-        self._y[rows] = np.concatenate([self._device.to_host(part) for part in y])
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """None."""
-        return {}
-
-
-def forward_pass(matrix: Matrix, columns: np.ndarray) -> str:
-    """B·P for P = `columns` (N, c) by a pass over a known matrix: its name in scratch, (M, c)."""
-    context = matrix.context
-    scratch, plan, name = context.scratch, context.plan, matrix.next_name("forward")
-    if not matrix.holds(name, block=columns):
-        scratch.remove(name)
-        matrix.prepare(name)
-        scratch.create(
-            f"{name}/y", (plan.rows, columns.shape[1]), (plan.panel_rows, columns.shape[1]), matrix.dtype
-        )
-        scratch.write(f"{name}/block", columns)
-    matrix.charge(run_pass(context, matrix.spec(name, ForwardKernel(f"{name}/block", f"{name}/y"))))
-    return f"{name}/y"
 
 
 def product_pass(
@@ -225,11 +174,8 @@ def gaussian(seed: int, tag: int, shape: tuple[int, int]) -> np.ndarray:
 class Preconditioner(Protocol):
     """Something cheap that knows BᵀB roughly."""
 
-    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray, terms: int) -> np.ndarray:
-        """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err.
-
-        By so many products for each; R/θ itself for none.
-        """
+    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err."""
 
 
 class KrylovRun:
@@ -368,29 +314,31 @@ class KrylovRun:
             return None
         self._before_correction = worst
         R = self._residuals(ritz, wanted)
-        terms = 0 if worst**2 <= _PLAIN_SLACK * tol else CORRECTION_TERMS
-        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K, terms)
+        if worst**2 <= _PLAIN_SLACK * tol:
+            return np.asarray(R / theta)
+        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K)
 
     def _residuals(self, ritz: Ritz, wanted: list[int]) -> np.ndarray:
         """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
         E, space = ritz.coordinates[:, wanted], self.subspace
         return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
 
-    def parts(self, combine: np.ndarray) -> list[Part]:
+    def long_parts(self, combine: np.ndarray) -> list[Part]:
         """What B·K·C is the sum of, for C = `combine` (L, c): rows of Y in scratch and their coefficients.
 
-        The passes have stored them; but where the whole matrix stays on a device, multiplying it again takes
-        less than storing Y in each pass.
+        The passes have stored them; where the whole matrix stays on a device none has, since to multiply it
+        once more, in a pass for each block, takes less there.
         """
-        plan, space = self.context.plan, self.subspace
-        if not plan.stays_on_device:
+        space = self.subspace
+        if not self.context.plan.stays_on_device:
             return [Part(part.name, part.offset, part.coefficients @ combine) for part in space.parts]
         found = []
-        for start in range(0, combine.shape[1], plan.width):
-            block = slice(start, start + plan.width)
-            chosen = np.eye(combine.shape[1])[block]
-            name = forward_pass(self.matrix, space.K @ combine[:, block])
-            found.append(Part(name, np.zeros(chosen.shape[0]), chosen))
+        for start in range(0, combine.shape[1], self.context.plan.width):
+            block = slice(start, start + self.context.plan.width)
+            columns = space.K @ combine[:, block]
+            name, width = self.matrix.next_name("long"), columns.shape[1]
+            product_pass(self.matrix, name, columns, keep=width, sample=False)
+            found.append(Part(f"{name}/y", np.zeros(width), np.eye(combine.shape[1])[block]))
         return found
 
     def restart_in_float64(self) -> None:

@@ -73,7 +73,7 @@ def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
     if k <= space.width and ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0]:
         return _ritz_triplets(run, np.sqrt(ritz.theta), ritz.coordinates, k)
     identity = np.eye(space.width)
-    R = LongFactor(matrix.context, run.parts(identity), identity, 1024).triangle()
+    R = LongFactor(matrix.context, run.long_parts(identity), identity, 1024).triangle()
     _, sigma, Wt = np.linalg.svd(R)
     solid = sigma > noise_floor(matrix, float(sigma[0]))
     solid[0] = True
@@ -131,7 +131,7 @@ class _OrthonormalLong:
 
     def __init__(self, run: KrylovRun, combine: np.ndarray) -> None:
         self._matrix = run.matrix
-        self._parts = run.parts(combine)
+        self._parts = run.long_parts(combine)
         self.chunk_rows = chunk_lines(combine.shape[1], run.context.plan.rows, "float64")
         gram = self._long(np.eye(combine.shape[1]), self.chunk_rows).gram()
         self.R = np.linalg.cholesky((gram + gram.T) / 2).T

@@ -15,6 +15,7 @@ from bigsvd.factors import Factors
 from bigsvd.layout import PROBES, SAMPLE_BLOCKS
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import EASY, Subspace, gaussian, orthonormal_complement, product_pass
+from bigsvd.planning import CORRECTION_TERMS
 from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
@@ -38,13 +39,12 @@ class Sample:
         """S·X (N, c) float64; `name` is the product's place in scratch."""
         return np.asarray(product_pass(self._matrix, name, X, keep=0, sample=True).sums["z"] * self._scale)
 
-    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray, terms: int) -> np.ndarray:
+    def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
         """Directions (N, c) in which Ritz vectors with residuals R and values θ (c,) err, outside span K.
 
         The correction t of a Ritz vector solves (θ − P·BᵀB·P)t = r, P the projector off span K (Sleijpen and
         Van der Vorst 1996, Jacobi-Davidson). With S in place of BᵀB its Neumann series t = Σ (P·S·P/θ)ʲ r/θ
         converges where S has nothing above θ left outside K; a term that would grow is kept from growing.
-        So many `terms` follow the first.
         """
 
         def off(X: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Sample:
 
         term = off(R) / theta
         total = term.copy()
-        for j in range(terms):
+        for j in range(CORRECTION_TERMS):
             size = np.linalg.norm(term, axis=0)
             term = off(self.multiply(f"{name}-{j}", term)) / theta
             with np.errstate(divide="ignore", invalid="ignore"):
