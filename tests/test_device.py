@@ -161,6 +161,22 @@ def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
     np.testing.assert_allclose(other.s, factors.s, rtol=1e-12)
 
 
+def test_a_run_stopped_while_it_multiplies_the_long_factor_resumes_to_the_same_bits(
+    data: Path, fake: ApartDevice, tmp_path: Path
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "pass" and event["name"].startswith("long-"):
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"device": "gpu", "memory": "300MB", "method": "krylov", "center": True}
+    undisturbed = bigsvd.svd(data / "tall", K, tmp_path / "a", **options)
+    with pytest.raises(KeyboardInterrupt):
+        bigsvd.svd(data / "tall", K, tmp_path / "b", progress=stop, **options)
+    resumed = bigsvd.svd(data / "tall", K, tmp_path / "b", **options)
+    for name in ("U", "s", "Vt"):
+        np.testing.assert_array_equal(getattr(resumed, name)[:], getattr(undisturbed, name)[:])
+
+
 @pytest.mark.parametrize("kept", ["some stay", "none stays", "none stays, some on the host"])
 def test_more_data_than_the_device_holds(
     data: Path, fake: ApartDevice, ledger: Ledger, tmp_path: Path, kept: str

@@ -136,7 +136,7 @@ def test_only_errors_of_the_system_become_storage_errors() -> None:
 
 
 def test_looking_for_what_is_not_there_leaves_nothing(tmp_path: Path) -> None:
-    """A task that comes late must not make the scratch of a run that is over look like somebody else's folder."""
+    """A task that comes late must not make of the scratch of a run that is over somebody else's folder."""
     scratch = Scratch(tmp_path / "swept")
     for look in (scratch.read, scratch.open):
         with pytest.raises(StorageError, match="No such file"):
