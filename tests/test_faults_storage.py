@@ -381,12 +381,13 @@ sys.addaudithook(watch)
 with local_client(2) as client:
     attempt(client, None)
     print(json.dumps({"total": count, "bits": bits()}), flush=True)
-    for n in range(1, count - 20, step):  # lanes that race to make a folder try it a few times more or less
+    for n in range(1, count + 1, step):
         shutil.rmtree(out + ".scratch", ignore_errors=True)
         code, text = attempt(client, n)
         old = bits()
         again, _ = attempt(client, None)
-        print(json.dumps({"code": code, "text": text, "old": old, "again": again, "new": bits()}), flush=True)
+        found = {"n": n, "code": code, "text": text, "old": old, "again": again, "new": bits()}
+        print(json.dumps(found), flush=True)
 """
 
 
@@ -408,8 +409,10 @@ def test_fault_17_failure_at_the_nth_operation(client: Client, tmp_path: Path) -
     assert len(failures) > 5
     assert first["bits"] == hashlib.sha256(bits(expected)).hexdigest()
     for failure in failures:
-        assert failure["code"] == "E_STORAGE", failure
-        assert "a failing disk" in failure["text"]
+        # Lanes that race to make a folder try it a few times more or less: the last n may not be reached.
+        if failure["code"] != "done" or failure["n"] <= first["total"] - 20:
+            assert failure["code"] == "E_STORAGE", failure
+            assert "a failing disk" in failure["text"]
         assert failure["old"] == first["bits"]  # the result before is still there, whole
         assert failure["again"] == "done"
         assert failure["new"] == first["bits"]  # and the run resumed to the same bits

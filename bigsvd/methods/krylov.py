@@ -25,7 +25,8 @@ from bigsvd.scratch import Scratch
 _FILLING = 1000  # a tag of random numbers that no pass's probes have
 _CORRECTION_FAILED = 0.3  # of the residual left after a correction, from which there is no other
 _CORRECTION_SLACK = 2.0  # by which ρ² may exceed the tolerance
-_PLAIN_SLACK = 0.5  # of the tolerance: with ρ² below, a step along the residuals themselves, to 1.1 ρ², does
+# Of the tolerance: with ρ² below it a step along the residuals themselves does, to 1.5 ρ² on a slow decay.
+_PLAIN_SLACK = 0.5
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
