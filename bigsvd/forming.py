@@ -23,7 +23,7 @@ from bigsvd.source import Source, open_source
 
 _BLOCK_BYTES = 8 * 2**20
 _BUDGET_SHARE = 1 / 16  # for the blocks of all tasks that run at a time
-_TASK_BYTES = 32 * 2**20
+_TASK_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)

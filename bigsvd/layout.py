@@ -28,6 +28,7 @@ _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.18
+_EXACT = ("panels being read and multiplied", "chunks being decoded")  # memory taken once and used again
 # Measured, whatever the data: Dask's and Python's growth in a run; stack, arena, BLAS buffers of a thread.
 _SERVICE_BYTES = 6 * 2**20
 _THREAD_BYTES = 3 * 2**20
@@ -65,7 +66,7 @@ class Layout:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        stored_bytes, reader: as in `SourceFacts`.
+        stored_bytes, reader, piece: as in `SourceFacts`, but the piece one of B.
         readers, apart: as in `Limits`.
         fits: whether the memory it takes is within the budgets.
 
@@ -86,6 +87,7 @@ class Layout:
     max_width: int
     stored_bytes: int
     reader: str
+    piece: tuple[int, int]
     readers: int
     apart: bool
     fits: bool
@@ -155,6 +157,7 @@ def _candidates(
     """
     M, N = facts.shape[::-1] if transposed else facts.shape
     unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
+    piece = facts.piece[::-1] if transposed else facts.piece
     k = _wanted_rank(request, (M, N), dtype)
     width = _block_width(max(3 * k, k + 40), N)
     narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
@@ -163,7 +166,7 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, limits.readers, limits.apart, fits=True,
+        facts.stored_bytes, facts.reader, piece, limits.readers, limits.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -224,7 +227,7 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
             4 * layout.M * columns * wide + 2 * threads * layout.panel_bytes * wide // layout.itemsize
         )
     terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
-    terms["allocator slack"] = int(_SLACK * sum(terms.values()))
+    terms["allocator slack"] = int(_SLACK * sum(size for term, size in terms.items() if term not in _EXACT))
     return terms
 
 
@@ -252,14 +255,24 @@ def device_terms(method: str, request: Request, layout: Layout, threads: int, dt
 
 
 def _decoding_memory(layout: Layout) -> int:
-    """Encoded and decoded chunks of one lane: one at a time where they are decoded in place, else many."""
+    """Files and decoded chunks of a thread that reads: one of each at a time, or as many as Zarr takes."""
     if layout.reader == "memory":
         return 0
-    chunk_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
+    stored_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
     if layout.reader == "direct":
-        return 2 * chunk_bytes
+        piece_bytes = layout.piece[0] * layout.piece[1] * layout.itemsize or stored_bytes
+        return stored_bytes + (0 if _decodes_in_place(layout) else piece_bytes)
     chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
-    return 2 * min(_ZARR_CONCURRENCY, chunks) * chunk_bytes
+    return 2 * min(_ZARR_CONCURRENCY, chunks) * stored_bytes
+
+
+def _decodes_in_place(layout: Layout) -> bool:
+    """Whether each chunk is decoded to where it belongs: no line of A in a panel has two of them."""
+    if layout.piece == (0, 0):
+        return False
+    (rows, cols), panel = layout.piece, (layout.panel_rows, min(layout.tile_cols, layout.N))
+    whole = layout.M % rows == 0 and layout.N % cols == 0
+    return whole and (rows == panel[0] if layout.transposed else cols == panel[1])
 
 
 def _basis_memory(layout: Layout, threads: int) -> dict[str, int]:

@@ -34,7 +34,7 @@ from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.source import SourceFacts
 from bigsvd.text import human_bytes
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 DEFAULT_MAX_PASSES = 20
 # The sample, chosen on the families of `benchmarks passes`.
 _SAMPLE_SHARE = 0.1
@@ -56,6 +56,8 @@ _RUN_SECONDS = 1.0
 _PASS_SECONDS = 0.15
 _CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
+# Than the few MB that are timed: 1.5 to 4.5 times, measured on a virtual machine whose host has to find it.
+_MUCH_IS_DEARER = 3.0
 _GAIN_A_PASS = 20.0  # of the residual, where the sample resembles the data
 _USUAL_TOL = 1e-2
 # Products with the sample for each correction.
@@ -330,7 +332,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     output = k * (m + n) * itemsize + 8 * k
     return Plan(
         request=request.to_dict(),
-        facts=facts.to_dict() | {"shape": list(facts.shape), "chunks": list(facts.chunks)},
+        facts=facts.to_dict(),
         method=method,
         reason=choice.reason,
         transposed=layout.transposed,
@@ -455,7 +457,12 @@ class Cost:
     def keeping_pays(self, layout: Layout, passes: float) -> bool:
         """Whether a panel in new memory costs less than reading it again in the passes after the first."""
         again = max(0, round(passes) - 1) * layout.reads_per_pass * self.rates.read_seconds
-        return again > self.rates.fresh_seconds
+        return again > self._kept_seconds
+
+    @property
+    def _kept_seconds(self) -> float:
+        """Of a byte of much memory that is new to the process."""
+        return _MUCH_IS_DEARER * self.rates.fresh_seconds
 
     def of_gram(self, layout: Layout, lanes: int) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
@@ -489,6 +496,8 @@ class Cost:
             body = self.of_pass(layout, lanes, columns, kept=min(kept, share)) + _PASS_SECONDS
             again = self.of_pass(layout, lanes, later, kept=kept, resident=resident)
             body += (full - 1) * (again + _PASS_SECONDS)
+            more = max(0.0, kept - share) * layout.M * layout.N * layout.itemsize
+            body += more * self._kept_seconds / min(self.cores, lanes)
         else:
             body = full * (self.of_pass(layout, lanes, layout.k) + _PASS_SECONDS)
         start = 0.0

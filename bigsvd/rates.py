@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks import Workspace
-from bigsvd.device import Device
+from bigsvd.device import Array, Device
 from bigsvd.layout import slab_rows
 from bigsvd.source import Source
 
@@ -36,7 +36,7 @@ class Rates:
     Attributes:
         read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
         copy_seconds: of a byte from the host to a device that has memory of its own; 0 for any other.
-        fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
+        fresh_seconds: of a byte of memory, of little, that is new to the process.
         flops: multiplications and additions per second in products of a panel with a block, by precision and
             columns of the block.
         measured: whether here, else these are figures that are common.
@@ -100,7 +100,7 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
         spent += took
         if spent > (_READ_SECONDS if number > 0 else _FIRST_READ_SECONDS):
             break
-    flops = {dtype: {columns: _product_rate(device, dtype, n, columns) for columns in _PRODUCT_COLUMNS}}
+    flops = {dtype: _product_rates(device, dtype, n)}
     copy_seconds = _copy_seconds(device) if device.apart else 0.0
     cpu = min(cpu, wall)
     return Rates(float(wall), float(cpu), _fresh_seconds(), flops, measured=True, copy_seconds=copy_seconds)
@@ -126,14 +126,19 @@ def _copy_seconds(device: Device) -> float:
     return min(took) / _COPIED_BYTES
 
 
-def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:
-    """Flops per second of Y = B·Q and Yᵀ·B for one slab."""
-    xp = device.xp
+def _product_rates(device: Device, dtype: str, n: int) -> dict[int, float]:
+    """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q."""
     cols = min(n, 4096)
     rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
     random = np.random.default_rng(0)
-    slab = device.to_device(random.standard_normal((rows, cols)).astype(dtype))
-    block = device.to_device(random.standard_normal((cols, columns)).astype(dtype))
+    slab = device.to_device(random.random((rows, cols), np.float32).astype(dtype))
+    return {columns: _product_rate(device, slab, columns) for columns in _PRODUCT_COLUMNS}
+
+
+def _product_rate(device: Device, slab: Array, columns: int) -> float:
+    """For a block of so many columns."""
+    xp, (rows, cols) = device.xp, slab.shape
+    block = xp.ones((cols, columns), dtype=slab.dtype)
     total = xp.zeros((columns, cols), dtype=xp.float64)
 
     def once() -> None:
@@ -147,4 +152,4 @@ def _product_rate(device: Device, dtype: str, n: int, columns: int) -> float:
     while (spent := time.perf_counter() - start) < _PRODUCT_SECONDS:
         once()
         count += 1
-    return 4.0 * rows * cols * columns * count / spent
+    return float(4.0 * rows * cols * columns * count / spent)

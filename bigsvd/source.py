@@ -40,6 +40,7 @@ from bigsvd.errors import (
     first_line,
 )
 
+_PAIRS = ("shape", "chunks", "piece")
 _RETRIES = 3
 _RETRY_SECONDS = 0.2
 
@@ -57,6 +58,8 @@ class SourceFacts:
         reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
             into place (`ChunkReader`), "pipeline" where another library decodes several at a time.
         stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
+        piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) where that does not tell the
+            memory for decoding: the store is not on a disk here, or the reader not "direct".
 
     """
 
@@ -67,6 +70,7 @@ class SourceFacts:
     fingerprint: str
     reader: str = "pipeline"
     stored_bytes: int = 0
+    piece: tuple[int, int] = (0, 0)
 
     @property
     def itemsize(self) -> int:
@@ -80,12 +84,13 @@ class SourceFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""
-        return asdict(self)
+        lists = {name: list(getattr(self, name)) for name in _PAIRS}
+        return asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SourceFacts:
         """The inverse of `to_dict`."""
-        return cls(**{**values, "shape": tuple(values["shape"]), "chunks": tuple(values["chunks"])})
+        return cls(**{**values, **{name: tuple(values[name]) for name in _PAIRS}})
 
 
 @dataclass
@@ -146,6 +151,8 @@ class ZarrSource(Source):
         shape = _check_matrix(name, self._array.shape, self._array.dtype)
         self._direct = ChunkReader.of(name, self._array, self._guard)
         chunks = self._array.shards or self._array.chunks
+        local = self._direct is not None and isinstance(store, LocalStore)
+        height, width = self._array.chunks
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         self.facts = SourceFacts(
             name=name,
@@ -155,6 +162,7 @@ class ZarrSource(Source):
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
             reader="pipeline" if self._direct is None else "direct",
             stored_bytes=int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize,
+            piece=(height, width) if local else (0, 0),
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from zarr.codecs import TransposeCodec
 
 import bigsvd
+from bigsvd.chunks import Workspace
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
@@ -278,10 +279,41 @@ def test_chunks_beyond_the_matrix_are_in_the_plan(
     )
     zarr.create_array(tmp_path, shape=(50, 50), dtype="float64", **chunks, **filters)
     facts, stored_bytes = open_source(tmp_path).facts, 4000 * 2000 * 8
+    decoded_bytes = 100 * 100 * 8 if sharded and not filters else stored_bytes
     plan = make_plan(Request("d", 3), facts, LIMITS)
-    assert plan.memory["chunks being decoded"] >= 2 * stored_bytes
+    assert plan.memory["chunks being decoded"] >= LIMITS.threads * (stored_bytes + decoded_bytes)
     with pytest.raises(MemoryBudgetError, match="chunks being decoded"):
-        make_plan(Request("d", 3), facts, replace(LIMITS, budget_bytes=2 * stored_bytes))
+        make_plan(Request("d", 3), facts, replace(LIMITS, budget_bytes=stored_bytes))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "chunks", "apart"),
+    [
+        ((4000, 30), (100, 30), False),
+        ((4000, 30), (100, 10), True),
+        ((4010, 30), (100, 30), True),
+        ((30, 4000), (30, 100), False),
+        ((30, 4000), (10, 100), False),
+        ((30, 4010), (30, 100), True),
+    ],
+    ids=["rows", "several a row", "ragged", "columns", "several a column", "ragged columns"],
+)
+def test_the_reader_takes_the_memory_for_decoding_that_is_planned(
+    tmp_path: Path, shape: tuple[int, int], chunks: tuple[int, int], *, sharded: bool, apart: bool
+) -> None:
+    """Beside the file a chunk, but only where some chunk cannot be decoded into the panel."""
+    shards = (4 * chunks[0], chunks[1]) if sharded else None
+    array = zarr.create_array(tmp_path, shape=shape, chunks=chunks, shards=shards, dtype="float32")
+    array[...] = 1
+    source, space = open_source(tmp_path), Workspace()
+    plan = make_plan(Request("d", 3, method="krylov"), source.facts, Limits(10**9, 1))
+    for panel in map(plan.panel, range(plan.panels)):
+        rows, cols = (panel, (0, shape[1])) if not plan.transposed else ((0, shape[0]), panel)
+        source.read(slice(*rows), slice(*cols), space)
+    decoded = 4 * chunks[0] * chunks[1] if apart else 0
+    assert space.chunk._memory.nbytes == decoded
+    assert plan.memory["chunks being decoded"] == source.facts.stored_bytes + decoded
 
 
 def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:

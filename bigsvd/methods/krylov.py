@@ -148,7 +148,8 @@ class Subspace:
 def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float) -> np.ndarray:
     """An orthonormal basis of the strongest `width` directions of W outside span K (N, ≤width).
 
-    Orthogonalised against K twice (Giraud et al. 2005: twice is enough); drops directions below rounding.
+    Orthogonalised against K twice (Giraud et al. 2005: twice is enough), and once more when what was small
+    has been made long; drops directions below rounding.
     """
     scale = np.linalg.norm(W)
     if scale == 0 or not np.isfinite(scale):
@@ -161,10 +162,7 @@ def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float)
     if keep == 0:
         return W[:, :0]
     Q = Q @ left[:, :keep]
-    for _ in range(2):
-        Q = Q - K @ (K.T @ Q)
-        Q, _ = np.linalg.qr(Q)
-    return np.asarray(Q)
+    return np.asarray(np.linalg.qr(Q - K @ (K.T @ Q))[0])
 
 
 def gaussian(seed: int, tag: int, shape: tuple[int, int]) -> np.ndarray:

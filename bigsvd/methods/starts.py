@@ -82,12 +82,11 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
     space = Subspace(np.zeros((plan.cols, 0)), np.zeros((plan.cols, 0)))
     for step in range(SAMPLE_BLOCKS):
         if step > 0:
+            Q = orthonormal_complement(Z, space.K, min(columns, plan.cols - space.width), matrix.eps)
+            if Q.shape[1] == 0:
+                break
             Z = sample.multiply(f"start-{step}", Q)
         space.append(Q, Z, "", np.zeros(Q.shape[1]), np.eye(Q.shape[1]))
-        room = min(columns, plan.cols - space.width)
-        Q = orthonormal_complement(Z, space.K, room, matrix.eps)
-        if Q.shape[1] == 0:
-            break
     ritz = space.ritz(0)
     easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < EASY * ritz.theta[plan.k - 1]
     width = plan.narrow if easy else plan.width
