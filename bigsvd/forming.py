@@ -21,7 +21,7 @@ from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source, open_source
 
-_BLOCK_BYTES = 8 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 _BUDGET_SHARE = 1 / 16  # for the blocks of all tasks that run at a time
 _TASK_BYTES = 48 * 2**20
 
@@ -37,7 +37,10 @@ class Part:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """One task: rows (start, stop) of the long factor, handled from one multiple of `step` to the next."""
+    """One task: rows (start, stop) of the long factor, read from one multiple of `step` to the next.
+
+    `height`: how many of them are handled at a time.
+    """
 
     scratch: Scratch
     parts: tuple[tuple[str, str, str], ...]
@@ -45,30 +48,36 @@ class RowBlock:
     start: int
     stop: int
     step: int
+    height: int
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
         post = self.scratch.read(self.post)
-        opened = [
-            (open_source(self.scratch.path / y), self.scratch.read(offset), self.scratch.read(coefficients))
-            for y, offset, coefficients in self.parts
-        ]
-        space = Workspace()
+        sources = [open_source(self.scratch.path / y) for y, _, _ in self.parts]
+        spaces = [Workspace() for _ in sources]
+        operands = [(self.scratch.read(offset), self.scratch.read(C)) for _, offset, C in self.parts]
         edges = [
             self.start,
             *range((self.start // self.step + 1) * self.step, self.stop, self.step),
             self.stop,
         ]
-        for rows in map(slice, edges, edges[1:]):
-            total = sum(
-                (self._read(y, rows, space) - offset) @ coefficients for y, offset, coefficients in opened
-            )
-            yield rows, np.asarray(total) @ post
+        for first, last in pairwise(edges):
+            read = [
+                self._read(y, slice(first, last), space) for y, space in zip(sources, spaces, strict=True)
+            ]
+            for start in range(first, last, self.height):
+                rows = slice(start, min(last, start + self.height))
+                there = slice(rows.start - first, rows.stop - first)
+                total = sum(
+                    (Y[there].astype(np.float64) - offset) @ C
+                    for Y, (offset, C) in zip(read, operands, strict=True)
+                )
+                yield rows, np.asarray(total) @ post
 
     def _read(self, y: Source, rows: slice, space: Workspace) -> np.ndarray:
-        """Rows of one Y in float64, read as panels are: Zarr's own pipeline would take most of the time."""
+        """Rows of one Y, read as panels are: Zarr's own pipeline would take most of the time."""
         try:
-            return y.read(rows, slice(0, y.facts.shape[1]), space).astype(np.float64)
+            return y.read(rows, slice(0, y.facts.shape[1]), space)
         except (ChunkMissingError, ChunkCorruptError) as error:
             raise StorageError(
                 f"{y.facts.name} is damaged ({error.message})", f"delete {self.scratch.path} and run again"
@@ -100,10 +109,11 @@ class LongFactor:
             names.append((part.name, offset, coefficients))
         scratch.write("form/post", post)
         columns = sum(part.offset.size for part in parts) + 2 * post.shape[0]
-        step = _rows_at_a_time(context, columns)
+        height = _rows_at_a_time(context, columns)
+        step = max(1, height // context.plan.panel_rows) * context.plan.panel_rows  # as Y is stored
         self._context = context
         self._blocks = [
-            RowBlock(scratch, tuple(names), "form/post", start, stop, step)
+            RowBlock(scratch, tuple(names), "form/post", start, stop, step, height)
             for start, stop in _aligned_lanes(context, chunk_rows, columns)
         ]
 
@@ -135,14 +145,10 @@ class LongFactor:
 
 
 def _rows_at_a_time(context: Context, columns: int) -> int:
-    """Rows in a block: whole panels, as Y is stored, in less memory than a panel of the data took.
-
-    Enough for a QR of them to be worth its R.
-    """
+    """Rows in a block, of which a QR holds some copies; enough of them to be worth its R."""
     plan = context.plan
     most = min(_BLOCK_BYTES, int(_BUDGET_SHARE * plan.budget_bytes / plan.threads))
-    rows = max(most // (8 * columns), 2 * columns)
-    return max(1, rows // plan.panel_rows) * plan.panel_rows
+    return max(most // (8 * columns), 2 * columns)
 
 
 def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tuple[int, int]]:
