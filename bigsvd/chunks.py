@@ -7,7 +7,9 @@ megabytes the page faults of that memory cost more than the decoding. Where a ch
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -117,26 +119,20 @@ class GuardStore(WrapperStore[Store]):
         self._note(key, None if value is None else len(value))
         return value
 
-    def get_bytes(self, key: str, scrap: Scrap) -> np.ndarray | None:
+    def get_bytes(self, key: str, scrap: Scrap, *, past_page_cache: bool = False) -> np.ndarray | None:
         """The value of `key` (uint8), noted; it may lie in the memory of `scrap`."""
         if not isinstance(self._store, LocalStore):
             value = sync(self.get(key, default_buffer_prototype()))
             if value is None:
                 return None
             return np.frombuffer(value.to_bytes(), np.uint8)
-        path = Path(self._store.root) / key
         try:
-            with path.open("rb", buffering=0) as file:
-                size = path.stat().st_size
-                view: np.ndarray = scrap.take((1, size), np.dtype(np.uint8))[0]
-                got = 0
-                while got < size and (more := file.readinto(view[got:].data)):
-                    got += more
+            found = _file_bytes(Path(self._store.root) / key, scrap, past_page_cache=past_page_cache)
         except (FileNotFoundError, NotADirectoryError):
             self._note(key, None)
             return None
-        self._note(key, got)
-        return view[:got]
+        self._note(key, len(found))
+        return found
 
     def _note(self, key: str, size: int | None) -> None:
         is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
@@ -165,21 +161,48 @@ class GuardStore(WrapperStore[Store]):
         return missing
 
 
-class Workspace:
-    """The memory in which one thread reads: a panel, a chunk of which a part is wanted, a file."""
+def _file_bytes(path: Path, scrap: Scrap, *, past_page_cache: bool) -> np.ndarray:
+    """The bytes of a file in the memory of `scrap`; `past_page_cache` (O_DIRECT) where the system can."""
+    flag = getattr(os, "O_DIRECT", 0) if past_page_cache else 0
+    try:
+        with open(path, "rb", buffering=0, opener=lambda p, f: os.open(p, f | flag)) as file:
+            size, got = os.fstat(file.fileno()).st_size, 0
+            whole_pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+            view: np.ndarray = scrap.take((1, whole_pages), np.dtype(np.uint8))[0]
+            while got < size and (more := file.readinto(view[got:].data)):
+                got += more
+    except OSError as error:
+        if not flag or error.errno != errno.EINVAL:
+            raise
+        return _file_bytes(path, scrap, past_page_cache=False)
+    return view[:got]
 
-    def __init__(self, panel: Scrap | None = None) -> None:
+
+class Workspace:
+    """The memory in which one thread reads: a panel, a chunk of which a part is wanted, a file.
+
+    `past_page_cache`: files that are read will not be read again soon enough to be kept in memory till then.
+    """
+
+    def __init__(self, panel: Scrap | None = None, *, past_page_cache: bool = False) -> None:
         self.panel = panel or Scrap()
         self.chunk, self.file = Scrap(), Scrap()
+        self.past_page_cache = past_page_cache
 
 
 class Ring:
     """The memory in which the threads of one lane read: a workspace for each, and a panel more than these."""
 
-    def __init__(self, readers: int, allocate: Callable[[int], np.ndarray] = _ordinary) -> None:
+    def __init__(
+        self,
+        readers: int,
+        allocate: Callable[[int], np.ndarray] = _ordinary,
+        *,
+        past_page_cache: bool = False,
+    ) -> None:
         self.readers = readers
         self._panels = [Scrap(allocate) for _ in range(readers + 1)]
-        self._spaces = [Workspace() for _ in range(readers)]
+        self._spaces = [Workspace(past_page_cache=past_page_cache) for _ in range(readers)]
 
     def turn(self, number: int) -> Workspace:
         """For the read of this number; the one as many before as there are readers must have ended.
@@ -260,7 +283,7 @@ class ChunkReader:
         for box in wanted.grid(*self._stored):
             place = (box.top // box.height, box.left // box.width)
             key = self._prefix + self._array.metadata.encode_chunk_key(place)
-            encoded = self._guard.get_bytes(key, space.file)
+            encoded = self._guard.get_bytes(key, space.file, past_page_cache=space.past_page_cache)
             try:
                 if encoded is None or self._index is None:
                     self._put(encoded, box, wanted, target, space)

@@ -161,7 +161,8 @@ def _new_cache(lane: Lane) -> PanelCache:
     stage = plan.request.get("stage") if plan.keeps_on_host else None
 
     def new_seat() -> Seat:
-        return Seat(Ring(plan.readers, device.host_memory), device.queue())
+        ring = Ring(plan.readers, device.host_memory, past_page_cache=plan.past_page_cache)
+        return Seat(ring, device.queue())
 
     cache = PanelCache(
         plan.cache_bytes,

@@ -1,9 +1,11 @@
-"""The resident memory of this process: its peak while a run is under way, and giving it back."""
+"""Memory of this process: its peak while a run is under way, giving it back, how much more there is."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -47,3 +49,43 @@ def return_large_buffers(budget_bytes: int) -> None:
     if hasattr(libc, "mallopt"):
         least, most = _MMAP_THRESHOLD_BYTES
         libc.mallopt(_M_MMAP_THRESHOLD, min(most, max(least, budget_bytes // _BUDGET_SHARE)))
+
+
+# Names of a control group's limit, use, and the part of that which is files, by version of their interface.
+_GROUP_FILES = (
+    ("memory.max", "memory.current", ("active_file", "inactive_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
+)
+
+
+def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may still take, on this machine and within its control groups (Linux).
+
+    What holds files that can be read again counts as free.
+    """
+    free = int(psutil.virtual_memory().available)
+    for folder in _control_groups(groups, mounted):
+        for limit, used, files in _GROUP_FILES:
+            try:
+                room = int((folder / limit).read_text()) - int((folder / used).read_text())
+                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # not there, or "max"
+                continue
+            free = min(free, room + sum(int(facts.get(name, 0)) for name in files))
+    return max(0, free)
+
+
+def _control_groups(groups: Path, mounted: Path) -> Iterator[Path]:
+    """Folders of the groups that limit this process's memory, and of those that these are in."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = mounted / "memory" if controllers else mounted
+        folder = top / path.strip("/")
+        yield folder
+        yield from (parent for parent in folder.parents if parent.is_relative_to(top))

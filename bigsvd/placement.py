@@ -12,6 +12,7 @@ from distributed import Client
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError
 from bigsvd.layout import Limits
+from bigsvd.monitor import available_memory
 from bigsvd.passes import await_workers
 from bigsvd.planning import make_plan
 from bigsvd.request import DASK_METHODS, Request
@@ -55,7 +56,7 @@ def _here(request: Request) -> tuple[Limits, Device]:
         if hasattr(psutil.Process, "cpu_affinity")
         else psutil.cpu_count() or 1
     )
-    budget = request.memory or int(_HOST_SHARE * psutil.virtual_memory().available)
+    budget = request.memory or int(_HOST_SHARE * available_memory())
     offer = device_here(request.device)
     return _limits(request, budget, cores, offer, offer.free_bytes), offer.device
 

@@ -177,6 +177,11 @@ class Plan:
         return self.keeps_on_host or self.device_cache_bytes > 0
 
     @property
+    def past_page_cache(self) -> bool:
+        """Whether files are read past the system's cache, too small to keep them till they are read again."""
+        return Rates.from_dict(self.rates).past_page_cache
+
+    @property
     def sample_share(self) -> float:
         """Rows of the sample, of all."""
         return sum(stop - start for start, stop in map(self.panel, self.sample)) / self.rows
@@ -645,7 +650,8 @@ def _describe(plan: Plan) -> str:
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
         f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"
-        + (f", {plan.readers} threads reading for each" if plan.readers > 1 else ""),
+        + (f", {plan.readers} threads reading for each" if plan.readers > 1 else "")
+        + (", past the page cache" if plan.past_page_cache else ""),
         f"device        {plan.device} ({plan.device_reason})",
         f"start         {start.get(plan.method, 'Dask')}",
         f"block         {plan.width} columns for k = {plan.k}, products in {plan.compute_dtype}",

@@ -15,6 +15,7 @@ import numpy as np
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
 from bigsvd.layout import slab_rows
+from bigsvd.monitor import available_memory
 from bigsvd.source import Source
 
 _READ_SECONDS = 0.15
@@ -40,6 +41,8 @@ class Rates:
         flops: multiplications and additions per second in products of a panel with a block, by precision and
             columns of the block.
         measured: whether here, else these are figures that are common.
+        past_page_cache: whether reading was timed past it, as files are to be read that are too many for the
+            memory that is left for them.
 
     """
 
@@ -49,6 +52,7 @@ class Rates:
     flops: dict[str, dict[int, float]]
     measured: bool
     copy_seconds: float = 0.0
+    past_page_cache: bool = False
 
     def flops_at(self, dtype: str, columns: int) -> float:
         """The rate for a block of so many columns, between the nearest that are known."""
@@ -80,8 +84,11 @@ NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 3e9, {"float32": {64: 6e10}, "float64": {6
 NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)
 
 
-def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
-    """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller."""
+def measure_rates(source: Source, device: Device, dtype: str, budget_bytes: int) -> Rates:
+    """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller.
+
+    `budget_bytes`: of this machine's memory, for the run.
+    """
     own = source.fresh()
     m, n = source.facts.shape
     height, width = source.facts.chunks
@@ -89,21 +96,36 @@ def measure_rates(source: Source, device: Device, dtype: str) -> Rates:
     tall = -(-m // height) >= -(-n // width)
     grid = -(-m // height) if tall else -(-n // width)
     wall, cpu, spent = np.inf, np.inf, 0.0
-    for number, i in enumerate(np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int)):
+    chosen = np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int)
+    for number, i in enumerate(chosen):
         rows = slice(i * height, min(m, (i + 1) * height)) if tall else slice(0, min(m, height))
         cols = slice(0, min(n, width)) if tall else slice(i * width, min(n, (i + 1) * width))
         before, cpu_before = time.perf_counter(), time.process_time()
         block = own.read(rows, cols, space)
-        took = time.perf_counter() - before
-        wall = min(wall, took / block.nbytes)  # the least: others may be using this machine
-        cpu = min(cpu, (time.process_time() - cpu_before) / block.nbytes)
+        took, cpu_took = time.perf_counter() - before, time.process_time() - cpu_before
         spent += took
-        if spent > (_READ_SECONDS if number > 0 else _FIRST_READ_SECONDS):
+        enough = spent > (_READ_SECONDS if number > 0 else _FIRST_READ_SECONDS)
+        if number == 0 and source.facts.piece != (0, 0):  # files on a disk here
+            files_bytes = source.facts.nbytes * own.counters.encoded_bytes / block.nbytes
+            space.past_page_cache = files_bytes > available_memory() - budget_bytes
+            if space.past_page_cache and len(chosen) > 1 and not enough:
+                continue  # the others tell what reading so takes
+        wall = min(wall, took / block.nbytes)  # the least: others may be using this machine
+        cpu = min(cpu, cpu_took / block.nbytes)
+        if enough:
             break
     flops = {dtype: _product_rates(device, dtype, n)}
     copy_seconds = _copy_seconds(device) if device.apart else 0.0
     cpu = min(cpu, wall)
-    return Rates(float(wall), float(cpu), _fresh_seconds(), flops, measured=True, copy_seconds=copy_seconds)
+    return Rates(
+        float(wall),
+        float(cpu),
+        _fresh_seconds(),
+        flops,
+        measured=True,
+        copy_seconds=copy_seconds,
+        past_page_cache=space.past_page_cache,
+    )
 
 
 def _fresh_seconds() -> float:

@@ -178,7 +178,7 @@ def run(
     if plan is None:
         plan = make_plan(request, source.facts, limits)
         if plan.seconds > _WORTH_MEASURING and not _begun(request):
-            rates = _measure(source, device, plan.compute_dtype, client)
+            rates = _measure(source, device, plan.compute_dtype, limits.budget_bytes, client)
             plan = make_plan(request, source.facts, limits, rates)
     plan.check_source(source.facts)
     _check_device(plan, limits)
@@ -205,21 +205,24 @@ def run(
         return factors
 
 
-def _measure(source: Source, device: Device, dtype: str, client: Client | None) -> Rates:
+def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, client: Client | None) -> Rates:
     """The rates of this machine, or of a worker that has the device."""
     if client is None:
-        return rates_here(source, device, dtype)
+        return rates_here(source, device, dtype, budget_bytes)
     where = {RESOURCE: 1} if device.apart else {}
     with cluster_errors():
-        rates: Rates = client.submit(rates_here, source, device, dtype, pure=False, resources=where).result()
+        measuring = client.submit(
+            rates_here, source, device, dtype, budget_bytes, pure=False, resources=where
+        )
+        rates: Rates = measuring.result()
     return rates
 
 
-def rates_here(source: Source, device: Device, dtype: str) -> Rates:
+def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) -> Rates:
     """`measure_rates` with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for it."""
     try:
         with one_blas_thread:
-            return measure_rates(source, device, dtype)
+            return measure_rates(source, device, dtype, budget_bytes)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -193,3 +195,28 @@ def test_what_is_read_into_begins_at_a_page() -> None:
         values = scrap.take((1, columns), np.dtype(np.uint8))
         assert values.ctypes.data % mmap.PAGESIZE == 0
         assert scrap.take((1, 1), np.dtype(np.uint8)).ctypes.data == values.ctypes.data
+
+
+@pytest.mark.parametrize("refuses", [None, "open", "read"])
+@pytest.mark.parametrize("options", V3.values(), ids=V3)
+def test_files_are_read_past_the_page_cache_where_that_can_be(
+    tmp_path: Path, options: dict[str, Any], refuses: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that do not know O_DIRECT refuse it when a file is opened, others when it is read."""
+    stored(LocalStore(tmp_path), **options)
+    chunks, flags, real = reader(LocalStore(tmp_path)), [], os.open
+
+    def refusing(path: str, flag: int) -> int:
+        flags.append(flag & os.O_DIRECT)
+        if flag & os.O_DIRECT and refuses == "open":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(path, flag)
+
+    monkeypatch.setattr(os, "open", refusing)
+    if refuses == "read":
+        monkeypatch.setattr(mmap, "PAGESIZE", 1)  # which disks do not write to memory at
+    target = np.empty(A.shape, A.dtype)
+    chunks.read(slice(0, 57), slice(0, 43), target, Workspace(past_page_cache=True))
+    np.testing.assert_array_equal(target, A)
+    assert flags[0] == os.O_DIRECT
+    assert refuses != "open" or flags[1] == 0

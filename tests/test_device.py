@@ -289,7 +289,7 @@ def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
     data: Path, fake: ApartDevice, ledger: Ledger, capacity: float
 ) -> None:
     ledger.capacity = capacity
-    rates = solve_module.rates_here(open_source(data / "tall"), fake, "float64")
+    rates = solve_module.rates_here(open_source(data / "tall"), fake, "float64", 0)
     assert rates.measured == (capacity > 10**6)
     assert rates.copy_seconds > 0
 

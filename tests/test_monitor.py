@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from bigsvd.monitor import MemoryMonitor, return_large_buffers
+from bigsvd.monitor import MemoryMonitor, available_memory, return_large_buffers
 
 MEGABYTES = 2**20
 
@@ -76,3 +77,73 @@ def test_a_system_without_that_allocator_is_left_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr(ctypes, "CDLL", other_libc)
     return_large_buffers(0)
     assert asked == [None]
+
+
+def control_groups(folder: Path, layout: dict[str, str]) -> tuple[Path, Path]:
+    """Files as Linux shows them: this process's groups, and what is mounted of all."""
+    for name, text in layout.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return folder / "cgroup", folder / "mounted"
+
+
+STAT_2 = "anon 7\nactive_file 20\ninactive_file 30\nslab 5\n"
+STAT_1 = "cache 1\ntotal_active_file 2\ntotal_inactive_file 3\n"
+UNLIMITED_1 = "9223372036854771712"
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ({"cgroup": "0::/\n"}, None),
+        ({"cgroup": "0::/a\n", "mounted/a/memory.max": "max\n", "mounted/a/memory.current": "9\n"}, None),
+        (
+            {
+                "cgroup": "0::/job/step\n",
+                "mounted/job/step/memory.max": "max\n",
+                "mounted/job/step/memory.current": "90\n",
+                "mounted/job/step/memory.stat": STAT_2,
+                "mounted/job/memory.max": "1000\n",
+                "mounted/job/memory.current": "100\n",
+                "mounted/job/memory.stat": STAT_2,
+            },
+            950,
+        ),
+        (
+            {
+                "cgroup": "5:cpu:/x\n4:pids,memory:/job\n0::/\n",
+                "mounted/memory/job/memory.limit_in_bytes": "500\n",
+                "mounted/memory/job/memory.usage_in_bytes": "100\n",
+                "mounted/memory/job/memory.stat": STAT_1,
+                "mounted/memory/memory.limit_in_bytes": UNLIMITED_1,
+                "mounted/memory/memory.usage_in_bytes": "100\n",
+                "mounted/memory/memory.stat": STAT_1,
+            },
+            405,
+        ),
+        (
+            {
+                "cgroup": "0::/seen/outside/only\n",
+                "mounted/memory.max": "60\n",
+                "mounted/memory.current": "70\n",
+                "mounted/memory.stat": "anon 70\n",
+            },
+            0,
+        ),
+    ],
+    ids=["no limit", "unlimited", "format 2, of the group above", "format 1", "in a container, used up"],
+)
+def test_memory_is_what_control_groups_leave(
+    tmp_path: Path, layout: dict[str, str], expected: int | None
+) -> None:
+    """Where none limits it, what is free on the machine, which changes while it is looked at."""
+    found = available_memory(*control_groups(tmp_path, layout))
+    if expected is None:
+        assert found == pytest.approx(psutil.virtual_memory().available, rel=0.5)
+    else:
+        assert found == expected
+
+
+def test_a_system_without_control_groups_has_what_is_free(tmp_path: Path) -> None:
+    assert available_memory(tmp_path / "none", tmp_path) > MEGABYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def planned(rates: Rates, limits: Limits = LIMITS) -> Plan:
 def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
     A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32")
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 0)
     assert rates.measured
     assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
     assert 1e-12 < rates.read_seconds < 1e-5
@@ -58,7 +59,7 @@ def test_the_first_read_is_judged_alone_only_where_storage_is_slow(
 
     monkeypatch.setattr(ZarrSource, "read", jump)
     monkeypatch.setattr("bigsvd.rates.time.perf_counter", clock)
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32")
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 0)
     assert len(seen) == reads
     assert rates.read_seconds == pytest.approx((0.1 if reads > 1 else 1.0) * seconds / 800, rel=0.1)
 
@@ -113,6 +114,44 @@ def test_predictions_follow_the_rates(factor: float) -> None:
     assert here.seconds == sum(here.predicted_seconds.values())
     assert "at nominal rates" in str(here)
     assert "at measured rates" in str(there)
+
+
+def test_files_too_many_for_memory_are_read_past_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the budget leaves of memory that is available; not a bit of the result is another."""
+    A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
+    zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(100, 200))
+    source = open_source(tmp_path / "a.zarr")
+    request = Request(source.facts.name, 3, method="krylov", max_passes=2)
+    monkeypatch.setattr(solve_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr("bigsvd.rates.available_memory", lambda: 10**9 + A.nbytes)
+    roomy = bigsvd.solve.run(replace(request, memory=10**9 - A.nbytes), source)
+    assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
+    opened = flags_of_opened_files(monkeypatch)
+    tight = bigsvd.solve.run(replace(request, memory=10**9), source)
+    plan = Plan.from_dict(tight.provenance["plan"])
+    assert plan.past_page_cache
+    assert "past the page cache" in str(plan)
+    assert any(flag & os.O_DIRECT for flag in opened)
+    opened.clear()
+    same = replace(plan, rates=plan.rates | {"past_page_cache": False})
+    cached = bigsvd.solve.run(replace(request, memory=10**9), source, plan=same)
+    assert opened
+    assert not any(flag & os.O_DIRECT for flag in opened)
+    for name in ("U", "s", "Vt"):
+        np.testing.assert_array_equal(np.asarray(getattr(tight, name)), np.asarray(getattr(cached, name)))
+
+
+def flags_of_opened_files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    flags, real = [], os.open
+
+    def spy(path: str, flag: int, *mode: int) -> int:
+        flags.append(flag)
+        return real(path, flag, *mode)
+
+    monkeypatch.setattr(os, "open", spy)
+    return flags
 
 
 def test_a_long_run_is_measured_and_its_plan_says_so(
