@@ -126,7 +126,7 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     source = open_source(tmp_path / "a.zarr")
     request = Request(source.facts.name, 3, method="krylov", max_passes=2)
     monkeypatch.setattr(solve_module, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr("bigsvd.rates.available_memory", lambda: 10**9 + A.nbytes)
+    monkeypatch.setattr("bigsvd.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
     roomy = bigsvd.solve.run(replace(request, memory=10**9 - A.nbytes), source)
     assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
     opened = flags_of_opened_files(monkeypatch)
