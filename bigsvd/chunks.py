@@ -43,6 +43,7 @@ _METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
 _UNWRITTEN = (0x9E, 0x61)
+_MOST_AT_ONCE = 2**30  # bytes of a file; macOS refuses 2 GB
 
 
 def _ordinary(size: int) -> np.ndarray:
@@ -162,20 +163,27 @@ class GuardStore(WrapperStore[Store]):
 
 
 def _file_bytes(path: Path, scrap: Scrap, *, past_page_cache: bool) -> np.ndarray:
-    """The bytes of a file in the memory of `scrap`; `past_page_cache` (O_DIRECT) where the system can."""
+    """The bytes of a file in the memory of `scrap`; `past_page_cache` (O_DIRECT) where the system can.
+
+    That takes whole pages of memory and file. Some file systems refuse it when a file is opened, some when it
+    is read.
+    """
     flag = getattr(os, "O_DIRECT", 0) if past_page_cache else 0
     try:
-        with open(path, "rb", buffering=0, opener=lambda p, f: os.open(p, f | flag)) as file:
-            size, got = os.fstat(file.fileno()).st_size, 0
+        handle = os.open(path, os.O_RDONLY | flag)
+        try:
+            size, got = os.fstat(handle).st_size, 0
             whole_pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
             view: np.ndarray = scrap.take((1, whole_pages), np.dtype(np.uint8))[0]
-            while got < size and (more := file.readinto(view[got:].data)):
+            while got < size and (more := os.readv(handle, [view[got : got + _MOST_AT_ONCE].data])):
                 got += more
+        finally:
+            os.close(handle)
     except OSError as error:
         if not flag or error.errno != errno.EINVAL:
             raise
         return _file_bytes(path, scrap, past_page_cache=False)
-    return view[:got]
+    return view[: min(got, size)]
 
 
 class Workspace:
@@ -259,6 +267,12 @@ class ChunkReader:
         self._chunk = (int(array.chunks[0]), int(array.chunks[1]))
         self._stored = self._chunk if array.shards is None else (int(array.shards[0]), int(array.shards[1]))
         self._prefix = f"{array.path}/" if array.path else ""
+
+    @property
+    def copies(self) -> bool:
+        """Whether its codecs decode into memory of their own before they fill what they are given."""
+        *firsts, last = self._codecs
+        return not isinstance(last, (Zstd, Blosc, _Plain)) or not all(isinstance(c, _Plain) for c in firsts)
 
     @classmethod
     def of(cls, name: str, array: zarr.Array[Any], guard: GuardStore) -> ChunkReader | None:

@@ -21,8 +21,8 @@ from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
 from bigsvd.source import Source, open_source
 
-_BLOCK_BYTES = 4 * 2**20
-_BUDGET_SHARE = 1 / 16  # for the blocks of all tasks that run at a time
+_PIECE_BYTES = 4 * 2**20
+_BUDGET_SHARE = 1 / 16  # for the pieces of all tasks that run at a time
 _TASK_BYTES = 48 * 2**20
 
 
@@ -37,9 +37,10 @@ class Part:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """One task: rows (start, stop) of the long factor, read from one multiple of `step` to the next.
+    """One task: rows (start, stop) of the long factor.
 
-    `height`: how many of them are handled at a time.
+    They are read up to each multiple of `read_rows`, whole panels, so that no chunk of Y is decoded twice,
+    and then handled `piece_rows` at a time, since a QR holds some copies of those.
     """
 
     scratch: Scratch
@@ -47,32 +48,28 @@ class RowBlock:
     post: str
     start: int
     stop: int
-    step: int
-    height: int
+    read_rows: int
+    piece_rows: int
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
         post = self.scratch.read(self.post)
-        sources = [open_source(self.scratch.path / y) for y, _, _ in self.parts]
-        spaces = [Workspace() for _ in sources]
-        operands = [(self.scratch.read(offset), self.scratch.read(C)) for _, offset, C in self.parts]
-        edges = [
-            self.start,
-            *range((self.start // self.step + 1) * self.step, self.stop, self.step),
-            self.stop,
+        space = Workspace()
+        opened = [
+            (open_source(self.scratch.path / y), self.scratch.read(offset), self.scratch.read(coefficients))
+            for y, offset, coefficients in self.parts
         ]
-        for first, last in pairwise(edges):
-            read = [
-                self._read(y, slice(first, last), space) for y, space in zip(sources, spaces, strict=True)
-            ]
-            for start in range(first, last, self.height):
-                rows = slice(start, min(last, start + self.height))
-                there = slice(rows.start - first, rows.stop - first)
-                total = sum(
-                    (Y[there].astype(np.float64) - offset) @ C
-                    for Y, (offset, C) in zip(read, operands, strict=True)
-                )
-                yield rows, np.asarray(total) @ post
+        for top in range(self.start // self.read_rows * self.read_rows, self.stop, self.read_rows):
+            first, last = max(top, self.start), min(top + self.read_rows, self.stop)
+            pieces = [slice(a, min(a + self.piece_rows, last)) for a in range(first, last, self.piece_rows)]
+            total = np.zeros((last - first, post.shape[0]))
+            for y, offset, coefficients in opened:  # one after the other, all in the same memory
+                Y = self._read(y, slice(first, last), space)
+                for piece in pieces:
+                    there = slice(piece.start - first, piece.stop - first)
+                    total[there] += (Y[there].astype(np.float64) - offset) @ coefficients
+            for piece in pieces:
+                yield piece, total[piece.start - first : piece.stop - first] @ post
 
     def _read(self, y: Source, rows: slice, space: Workspace) -> np.ndarray:
         """Rows of one Y, read as panels are: Zarr's own pipeline would take most of the time."""
@@ -109,11 +106,11 @@ class LongFactor:
             names.append((part.name, offset, coefficients))
         scratch.write("form/post", post)
         columns = sum(part.offset.size for part in parts) + 2 * post.shape[0]
-        height = _rows_at_a_time(context, columns)
-        step = max(1, height // context.plan.panel_rows) * context.plan.panel_rows  # as Y is stored
+        piece_rows = _piece_rows(context, columns)
+        read_rows = max(1, piece_rows // context.plan.panel_rows) * context.plan.panel_rows
         self._context = context
         self._blocks = [
-            RowBlock(scratch, tuple(names), "form/post", start, stop, step, height)
+            RowBlock(scratch, tuple(names), "form/post", start, stop, read_rows, piece_rows)
             for start, stop in _aligned_lanes(context, chunk_rows, columns)
         ]
 
@@ -144,10 +141,10 @@ class LongFactor:
         self._map(write_rows, target)
 
 
-def _rows_at_a_time(context: Context, columns: int) -> int:
-    """Rows in a block, of which a QR holds some copies; enough of them to be worth its R."""
+def _piece_rows(context: Context, columns: int) -> int:
+    """Rows handled at a time; enough for a QR of them to be worth its R."""
     plan = context.plan
-    most = min(_BLOCK_BYTES, int(_BUDGET_SHARE * plan.budget_bytes / plan.threads))
+    most = min(_PIECE_BYTES, int(_BUDGET_SHARE * plan.budget_bytes / plan.threads))
     return max(most // (8 * columns), 2 * columns)
 
 

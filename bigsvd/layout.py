@@ -28,7 +28,6 @@ _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.18
-_EXACT = ("panels being read and multiplied", "chunks being decoded")  # memory taken once and used again
 # Measured, whatever the data: Dask's and Python's growth in a run; stack, arena, BLAS buffers of a thread.
 _SERVICE_BYTES = 6 * 2**20
 _THREAD_BYTES = 3 * 2**20
@@ -66,7 +65,7 @@ class Layout:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        stored_bytes, reader, piece: as in `SourceFacts`, but the piece one of B.
+        stored_bytes, reader, piece, spare_bytes: as in `SourceFacts`; the piece as rows and columns of B.
         readers, apart: as in `Limits`.
         fits: whether the memory it takes is within the budgets.
 
@@ -88,6 +87,7 @@ class Layout:
     stored_bytes: int
     reader: str
     piece: tuple[int, int]
+    spare_bytes: int
     readers: int
     apart: bool
     fits: bool
@@ -157,7 +157,8 @@ def _candidates(
     """
     M, N = facts.shape[::-1] if transposed else facts.shape
     unit_rows, unit_cols = facts.chunks[::-1] if transposed else facts.chunks
-    piece = facts.piece[::-1] if transposed else facts.piece
+    piece = facts.piece if any(facts.piece) else facts.chunks
+    piece = piece[::-1] if transposed else piece
     k = _wanted_rank(request, (M, N), dtype)
     width = _block_width(max(3 * k, k + 40), N)
     narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
@@ -166,7 +167,7 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, piece, limits.readers, limits.apart, fits=True,
+        facts.stored_bytes, facts.reader, piece, facts.spare_bytes, limits.readers, limits.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -227,7 +228,9 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
             4 * layout.M * columns * wide + 2 * threads * layout.panel_bytes * wide // layout.itemsize
         )
     terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
-    terms["allocator slack"] = int(_SLACK * sum(size for term, size in terms.items() if term not in _EXACT))
+    taken_once = terms["panels being read and multiplied"] + terms["chunks being decoded"]
+    reused = taken_once if layout.reader == "direct" and layout.spare_bytes == 0 else 0
+    terms["allocator slack"] = int(_SLACK * (sum(terms.values()) - reused))
     return terms
 
 
@@ -260,16 +263,17 @@ def _decoding_memory(layout: Layout) -> int:
         return 0
     stored_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
     if layout.reader == "direct":
-        piece_bytes = layout.piece[0] * layout.piece[1] * layout.itemsize or stored_bytes
-        return stored_bytes + (0 if _decodes_in_place(layout) else piece_bytes)
+        piece_bytes = layout.piece[0] * layout.piece[1] * layout.itemsize
+        return stored_bytes + layout.spare_bytes + (0 if _decodes_in_place(layout) else piece_bytes)
     chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
     return 2 * min(_ZARR_CONCURRENCY, chunks) * stored_bytes
 
 
 def _decodes_in_place(layout: Layout) -> bool:
-    """Whether each chunk is decoded to where it belongs: no line of A in a panel has two of them."""
-    if layout.piece == (0, 0):
-        return False
+    """Whether all chunks of all panels are decoded where they belong, as `ChunkReader` can if they are whole.
+
+    That is where none reaches beyond the matrix, and each spans the lines of A in its panel.
+    """
     (rows, cols), panel = layout.piece, (layout.panel_rows, min(layout.tile_cols, layout.N))
     whole = layout.M % rows == 0 and layout.N % cols == 0
     return whole and (rows == panel[0] if layout.transposed else cols == panel[1])

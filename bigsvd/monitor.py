@@ -51,38 +51,54 @@ def return_large_buffers(budget_bytes: int) -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, min(most, max(least, budget_bytes // _BUDGET_SHARE)))
 
 
-# Names of a control group's limit, use, and the part of that which is files, by version of their interface.
+# A control group's limits, its use, and the part of that which is files, by version of the interface.
 _GROUP_FILES = (
-    ("memory.max", "memory.current", ("active_file", "inactive_file")),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
+    (("memory.max", "memory.high"), "memory.current", ("active_file", "inactive_file")),
+    (("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
 )
 
 
 def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process may still take, on this machine and within its control groups (Linux).
 
-    What holds files that can be read again counts as free.
+    What holds files that can be read again counts as free. (psutil knows no control groups, and distributed
+    the topmost alone, which outside a container is not that of a Slurm job or a systemd service.)
     """
     free = int(psutil.virtual_memory().available)
     for folder in _control_groups(groups, mounted):
-        for limit, used, files in _GROUP_FILES:
-            try:
-                room = int((folder / limit).read_text()) - int((folder / used).read_text())
-                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # not there, or "max"
-                continue
-            free = min(free, room + sum(int(facts.get(name, 0)) for name in files))
+        for limits, used, files in _GROUP_FILES:
+            known = [limit for name in limits if (limit := _number(folder / name)) is not None]
+            taken = _number(folder / used)
+            if known and taken is not None:
+                free = min(free, min(known) - taken + _of_files(folder / "memory.stat", files))
     return max(0, free)
+
+
+def _number(file: Path) -> int | None:
+    """What a file of one number says; None where it is not there, or says "max"."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _of_files(stat: Path, names: tuple[str, ...]) -> int:
+    """The sum of these lines; 0 of a file that cannot be read."""
+    try:
+        lines = [line.split() for line in stat.read_text().splitlines()]
+    except OSError:
+        return 0
+    return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] in names)
 
 
 def _control_groups(groups: Path, mounted: Path) -> Iterator[Path]:
     """Folders of the groups that limit this process's memory, and of those that these are in."""
     try:
-        lines = groups.read_text().splitlines()
+        lines = groups.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "memory" not in controllers.split(","):
             continue
         top = mounted / "memory" if controllers else mounted

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import psutil
+from dask.system import cpu_count
 from distributed import Client
 
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
@@ -51,14 +52,9 @@ def place(request: Request, facts: SourceFacts, client: Client | None = None) ->
 
 
 def _here(request: Request) -> tuple[Limits, Device]:
-    cores = (
-        len(psutil.Process().cpu_affinity() or [0])
-        if hasattr(psutil.Process, "cpu_affinity")
-        else psutil.cpu_count() or 1
-    )
     budget = request.memory or int(_HOST_SHARE * available_memory())
     offer = device_here(request.device)
-    return _limits(request, budget, cores, offer, offer.free_bytes), offer.device
+    return _limits(request, budget, cpu_count(), offer, offer.free_bytes), offer.device
 
 
 def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Limits:

@@ -56,8 +56,6 @@ _RUN_SECONDS = 1.0
 _PASS_SECONDS = 0.15
 _CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
-# Than the few MB that are timed: 1.5 to 4.5 times, measured on a virtual machine whose host has to find it.
-_MUCH_IS_DEARER = 3.0
 _GAIN_A_PASS = 20.0  # of the residual, where the sample resembles the data
 _USUAL_TOL = 1e-2
 # Products with the sample for each correction.
@@ -179,7 +177,7 @@ class Plan:
     @property
     def past_page_cache(self) -> bool:
         """Whether files are read past the system's cache, too small to keep them till they are read again."""
-        return Rates.from_dict(self.rates).past_page_cache
+        return self.rates["past_page_cache"] is True
 
     @property
     def sample_share(self) -> float:
@@ -259,6 +257,7 @@ class Plan:
             f"{self.compute_dtype} is no precision": self.compute_dtype in ("float32", "float64"),
             "a size is below 1": all(isinstance(size, int) and size >= 1 for size in sizes),
             "the lanes are not a division of the panels": covered and edges == sorted(edges),
+            "past_page_cache is missing": isinstance(self.rates.get("past_page_cache"), bool),
             "the sample is not of its panels": all(0 <= panel < self.panels for panel in self.sample),
         }
         return next((text for text, holds in checks.items() if not holds), "")
@@ -462,12 +461,7 @@ class Cost:
     def keeping_pays(self, layout: Layout, passes: float) -> bool:
         """Whether a panel in new memory costs less than reading it again in the passes after the first."""
         again = max(0, round(passes) - 1) * layout.reads_per_pass * self.rates.read_seconds
-        return again > self._kept_seconds
-
-    @property
-    def _kept_seconds(self) -> float:
-        """Of a byte of much memory that is new to the process."""
-        return _MUCH_IS_DEARER * self.rates.fresh_seconds
+        return again > self.rates.fresh_seconds
 
     def of_gram(self, layout: Layout, lanes: int) -> float:
         """The pass for BᵀB, its eigenvectors, and the pass that forms and certifies the answer."""
@@ -502,7 +496,7 @@ class Cost:
             again = self.of_pass(layout, lanes, later, kept=kept, resident=resident)
             body += (full - 1) * (again + _PASS_SECONDS)
             more = max(0.0, kept - share) * layout.M * layout.N * layout.itemsize
-            body += more * self._kept_seconds / min(self.cores, lanes)
+            body += more * self.rates.fresh_seconds / min(self.cores, lanes)
         else:
             body = full * (self.of_pass(layout, lanes, layout.k) + _PASS_SECONDS)
         start = 0.0

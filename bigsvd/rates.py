@@ -6,6 +6,7 @@ The plan keeps the rates it was made with; nothing that is measured later change
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
 from bigsvd.layout import slab_rows
-from bigsvd.monitor import available_memory
 from bigsvd.source import Source
 
 _READ_SECONDS = 0.15
@@ -23,6 +23,7 @@ _READ_SECONDS = 0.15
 _FIRST_READ_SECONDS = 1.0
 _MOST_READS = 4
 _FRESH_BYTES = 2**25
+_MUCH_TO_LITTLE = 3.0  # a byte of 0.5 to 3 GB took 1.5 to 4.5 times as long on a virtual machine
 _PRODUCT_COLUMNS = (32, 96)
 _PRODUCT_SECONDS = 0.02
 _COPIES = 3
@@ -37,12 +38,12 @@ class Rates:
     Attributes:
         read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
         copy_seconds: of a byte from the host to a device that has memory of its own; 0 for any other.
-        fresh_seconds: of a byte of memory, of little, that is new to the process.
+        fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
         flops: multiplications and additions per second in products of a panel with a block, by precision and
             columns of the block.
         measured: whether here, else these are figures that are common.
-        past_page_cache: whether reading was timed past it, as files are to be read that are too many for the
-            memory that is left for them.
+        past_page_cache: whether files are to be read past the system's, since memory cannot hold them till
+            they are read again.
 
     """
 
@@ -77,63 +78,74 @@ class Rates:
         return cls(**{**values, "flops": flops})
 
 
-NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 3e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
+NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
 
 
 # Of a GPU in a data centre: a PCIe bus, products of tall panels.
 NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)
 
 
-def measure_rates(source: Source, device: Device, dtype: str, budget_bytes: int) -> Rates:
+def measure_rates(source: Source, device: Device, dtype: str, room_bytes: int) -> Rates:
     """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller.
 
-    `budget_bytes`: of this machine's memory, for the run.
+    `room_bytes`: of memory that may hold files from one pass to the next. The first chunk tells how many
+    bytes the files have.
     """
-    own = source.fresh()
+    own, space = source.fresh(), Workspace()
+    chosen = _some_chunks(source)
+    first = _timed_read(own, chosen[0], space)
+    if source.on_disk and hasattr(os, "O_DIRECT"):
+        files_bytes = source.facts.nbytes * own.counters.encoded_bytes / first.nbytes
+        space.past_page_cache = files_bytes > room_bytes
+    others: list[_TimedRead] = []
+    for chunk in chosen[1:] if first.seconds <= _FIRST_READ_SECONDS else []:
+        others.append(_timed_read(own, chunk, space))
+        if first.seconds + sum(read.seconds for read in others) > _READ_SECONDS:
+            break
+    reads = others if space.past_page_cache and others else [first, *others]
+    wall = min(read.seconds / read.nbytes for read in reads)  # the least: others may be using this machine
+    cpu = min(wall, *(read.cpu_seconds / read.nbytes for read in reads))
+    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1])}
+    copy_seconds = _copy_seconds(device) if device.apart else 0.0
+    return Rates(
+        wall, cpu, _fresh_seconds(), flops, measured=True, copy_seconds=copy_seconds,
+        past_page_cache=space.past_page_cache,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _TimedRead:
+    nbytes: int
+    seconds: float
+    cpu_seconds: float
+
+
+def _some_chunks(source: Source) -> list[tuple[slice, slice]]:
+    """Rows and columns of a few, spread along the longer side of the grid."""
     m, n = source.facts.shape
     height, width = source.facts.chunks
-    space = Workspace()
     tall = -(-m // height) >= -(-n // width)
     grid = -(-m // height) if tall else -(-n // width)
-    wall, cpu, spent = np.inf, np.inf, 0.0
-    chosen = np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int)
-    for number, i in enumerate(chosen):
-        rows = slice(i * height, min(m, (i + 1) * height)) if tall else slice(0, min(m, height))
-        cols = slice(0, min(n, width)) if tall else slice(i * width, min(n, (i + 1) * width))
-        before, cpu_before = time.perf_counter(), time.process_time()
-        block = own.read(rows, cols, space)
-        took, cpu_took = time.perf_counter() - before, time.process_time() - cpu_before
-        spent += took
-        enough = spent > (_READ_SECONDS if number > 0 else _FIRST_READ_SECONDS)
-        if number == 0 and source.facts.piece != (0, 0):  # files on a disk here
-            files_bytes = source.facts.nbytes * own.counters.encoded_bytes / block.nbytes
-            space.past_page_cache = files_bytes > available_memory() - budget_bytes
-            if space.past_page_cache and len(chosen) > 1 and not enough:
-                continue  # the others tell what reading so takes
-        wall = min(wall, took / block.nbytes)  # the least: others may be using this machine
-        cpu = min(cpu, cpu_took / block.nbytes)
-        if enough:
-            break
-    flops = {dtype: _product_rates(device, dtype, n)}
-    copy_seconds = _copy_seconds(device) if device.apart else 0.0
-    cpu = min(cpu, wall)
-    return Rates(
-        float(wall),
-        float(cpu),
-        _fresh_seconds(),
-        flops,
-        measured=True,
-        copy_seconds=copy_seconds,
-        past_page_cache=space.past_page_cache,
-    )
+    return [
+        (slice(i * height, min(m, (i + 1) * height)), slice(0, min(n, width)))
+        if tall
+        else (slice(0, min(m, height)), slice(i * width, min(n, (i + 1) * width)))
+        for i in np.linspace(0, grid - 1, min(_MOST_READS, grid)).astype(int)
+    ]
+
+
+def _timed_read(own: Source, chunk: tuple[slice, slice], space: Workspace) -> _TimedRead:
+    start, cpu_start = time.perf_counter(), time.process_time()
+    nbytes = own.read(*chunk, space).nbytes
+    return _TimedRead(nbytes, time.perf_counter() - start, time.process_time() - cpu_start)
 
 
 def _fresh_seconds() -> float:
-    """Seconds a byte to touch memory that the system has to give first."""
+    """Seconds a byte to touch much memory that the system has to give first, from those for little."""
     with mmap.mmap(-1, _FRESH_BYTES) as memory:
         start = time.perf_counter()
         memory[:: mmap.PAGESIZE] = bytes(_FRESH_BYTES // mmap.PAGESIZE)
-        return (time.perf_counter() - start) / _FRESH_BYTES
+        return _MUCH_TO_LITTLE * (time.perf_counter() - start) / _FRESH_BYTES
 
 
 def _copy_seconds(device: Device) -> float:
@@ -158,7 +170,7 @@ def _product_rates(device: Device, dtype: str, n: int) -> dict[int, float]:
 
 
 def _product_rate(device: Device, slab: Array, columns: int) -> float:
-    """For a block of so many columns."""
+    """Flops per second of Y = B·Q and Yᵀ·B for a Q of so many columns."""
     xp, (rows, cols) = device.xp, slab.shape
     block = xp.ones((cols, columns), dtype=slab.dtype)
     total = xp.zeros((columns, cols), dtype=xp.float64)

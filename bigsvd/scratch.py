@@ -78,8 +78,7 @@ class Scratch:
         """An existing array, for reading and writing."""
         with storage_errors(f"reading {self.path}/{name}"):
             (self.path / name / "zarr.json").stat()  # else Zarr makes the folder it is to look in
-            config = {"write_empty_chunks": True}
-            return zarr.open_array(self.store(name), mode="r+", zarr_format=3, config=config)
+            return zarr.open_array(self.store(name), mode="r+", zarr_format=3)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""

@@ -42,7 +42,7 @@ from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
-from bigsvd.monitor import MemoryMonitor
+from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Output
 from bigsvd.passes import Context, Progress, cluster_errors, local_client, panels_kept, resources_of
 from bigsvd.placement import place
@@ -222,7 +222,7 @@ def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) ->
     """`measure_rates` with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for it."""
     try:
         with one_blas_thread:
-            return measure_rates(source, device, dtype, budget_bytes)
+            return measure_rates(source, device, dtype, available_memory() - budget_bytes)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise
@@ -243,8 +243,10 @@ def _check_device(plan: Plan, limits: Limits, begun: str = "") -> None:
 
 
 def _begun(request: Request) -> bool:
-    """Whether a run that was stopped has left its plan."""
-    return request.out is not None and Scratch(scratch_path(Path(request.out))).recorded("run") is not None
+    """Whether a run that was stopped has left its plan, and this version knows such plans."""
+    if request.out is None:
+        return False
+    return _plan_of(Scratch(scratch_path(Path(request.out))).recorded("run")) is not None
 
 
 def _shares_process(client: Client) -> bool:

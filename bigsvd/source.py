@@ -58,8 +58,8 @@ class SourceFacts:
         reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
             into place (`ChunkReader`), "pipeline" where another library decodes several at a time.
         stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
-        piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) where that does not tell the
-            memory for decoding: the store is not on a disk here, or the reader not "direct".
+        piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) if that is `chunks`.
+        spare_bytes: what this reader takes for a chunk besides: copies that stores and codecs make.
 
     """
 
@@ -71,6 +71,7 @@ class SourceFacts:
     reader: str = "pipeline"
     stored_bytes: int = 0
     piece: tuple[int, int] = (0, 0)
+    spare_bytes: int = 0
 
     @property
     def itemsize(self) -> int:
@@ -124,6 +125,11 @@ class Source(ABC):
         del rows, cols
         return None
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether its chunks are files here that are read by this module, past the page cache if asked."""
+        return False
+
     def fresh(self) -> Source:
         """The same source with counters of its own, for one lane."""
         other = object.__new__(type(self))  # copy.copy would go through __reduce__, and so to the original
@@ -151,8 +157,11 @@ class ZarrSource(Source):
         shape = _check_matrix(name, self._array.shape, self._array.dtype)
         self._direct = ChunkReader.of(name, self._array, self._guard)
         chunks = self._array.shards or self._array.chunks
-        local = self._direct is not None and isinstance(store, LocalStore)
         height, width = self._array.chunks
+        stored_bytes = int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize
+        spare_bytes = 0 if isinstance(store, LocalStore) else stored_bytes
+        if self._direct is not None and self._direct.copies:
+            spare_bytes += height * width * self._array.dtype.itemsize
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         self.facts = SourceFacts(
             name=name,
@@ -161,8 +170,9 @@ class ZarrSource(Source):
             chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
             reader="pipeline" if self._direct is None else "direct",
-            stored_bytes=int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize,
-            piece=(height, width) if local else (0, 0),
+            stored_bytes=stored_bytes,
+            piece=(height, width),
+            spare_bytes=spare_bytes,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -174,6 +184,11 @@ class ZarrSource(Source):
         name, store, path, fill_missing = self._arguments
         known = self._array if self._direct is not None else None
         return ZarrSource(name, store, path, fill_missing=fill_missing, array=known)
+
+    @property
+    def on_disk(self) -> bool:
+        """See `Source.on_disk`."""
+        return self._direct is not None and isinstance(self._arguments[1], LocalStore)
 
     @property
     def in_this_process_only(self) -> bool:

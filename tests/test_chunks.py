@@ -198,26 +198,52 @@ def test_what_is_read_into_begins_at_a_page() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="no O_DIRECT")
-@pytest.mark.parametrize("refuses", [None, "open", "read"])
-@pytest.mark.parametrize("options", V3.values(), ids=V3)
+@pytest.mark.parametrize("refuses", [None, "open", "readv"])
+@pytest.mark.parametrize("name", ["zstd", "sharded"])
 def test_files_are_read_past_the_page_cache_where_that_can_be(
-    tmp_path: Path, options: dict[str, Any], refuses: str | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, refuses: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that do not know O_DIRECT refuse it when a file is opened, others when it is read."""
-    stored(LocalStore(tmp_path), **options)
-    chunks, flags, real = reader(LocalStore(tmp_path)), [], os.open
+    stored(LocalStore(tmp_path), **V3[name])
+    chunks, flags = reader(LocalStore(tmp_path)), []
+    real_open, real_readv = os.open, os.readv
+    invalid = OSError(errno.EINVAL, "Invalid argument")
 
-    def refusing(path: str, flag: int, **where: Any) -> int:
+    def watched_open(path: Path, flag: int, **where: Any) -> int:
         flags.append(flag & os.O_DIRECT)
-        if flag & os.O_DIRECT and refuses == "open":
-            raise OSError(errno.EINVAL, "Invalid argument")
-        return real(path, flag, **where)
+        if refuses == "open" and flags[-1]:
+            raise invalid
+        return real_open(path, flag, **where)
 
-    monkeypatch.setattr(os, "open", refusing)
-    if refuses == "read":
-        monkeypatch.setattr(mmap, "PAGESIZE", 1)  # which disks do not write to memory at
+    def watched_readv(handle: int, buffers: list[Any]) -> int:
+        if refuses == "readv" and flags[-1]:
+            raise invalid
+        return real_readv(handle, buffers)
+
+    monkeypatch.setattr(os, "open", watched_open)
+    monkeypatch.setattr(os, "readv", watched_readv)
     target = np.empty(A.shape, A.dtype)
     chunks.read(slice(0, 57), slice(0, 43), target, Workspace(past_page_cache=True))
     np.testing.assert_array_equal(target, A)
     assert flags[0] == os.O_DIRECT
-    assert refuses != "open" or flags[1] == 0
+    assert refuses is None or flags[:4] == [os.O_DIRECT, 0] * 2
+
+
+def test_a_file_that_grows_is_read_to_the_length_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of it would fit into the last page."""
+    stored(LocalStore(tmp_path))
+    real = os.fstat
+
+    def grown(handle: int) -> os.stat_result:
+        status = real(handle)
+        with Path(f"/proc/self/fd/{handle}").resolve().open("ab") as file:
+            file.write(b"more")
+        return status
+
+    chunks = reader(LocalStore(tmp_path))
+    target = np.empty(A.shape, A.dtype)
+    monkeypatch.setattr(os, "fstat", grown)
+    chunks.read(slice(0, 57), slice(0, 43), target, Workspace())
+    np.testing.assert_array_equal(target, A)

@@ -62,7 +62,14 @@ OWNERS: dict[str, frozenset[str]] = {
     "zarr": frozenset({"chunks", "source", "factors", "reconstruct", "scratch", "demo"}),
     "numcodecs": frozenset({"chunks"}),
     "dask": frozenset(
-        {"passes", "methods.tall_skinny", "methods.compressed", "methods.statistics", "reconstruct"}
+        {
+            "passes",
+            "placement",
+            "methods.tall_skinny",
+            "methods.compressed",
+            "methods.statistics",
+            "reconstruct",
+        }
     ),
     "distributed": frozenset({"lanes", "passes", "placement", "solve", "verify", "cli"}),
     "click": frozenset({"cli"}),

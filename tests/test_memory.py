@@ -39,7 +39,7 @@ def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_qr_of_a_long_factor_stays_under_the_plan(steep: Path, tmp_path: Path) -> None:
     """Its blocks are not the panels, which have many rows where entries are small."""
-    check_peak(steep, tmp_path, ("--max-passes", "2"), 100_000_000)
+    check_peak(steep, tmp_path, ("--method", "krylov", "--max-passes", "2"), 100_000_000)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,12 @@ def test_peak_memory_stays_under_the_plan(
     data: Path, tmp_path: Path, options: tuple[str, ...], budget: int
 ) -> None:
     check_peak(data, tmp_path, ("--max-passes", "3", *options), budget)
+
+
+def test_many_wide_passes_stay_under_the_plan(steep: Path, tmp_path: Path) -> None:
+    """Y of all of them are read to form the long factor, one after the other."""
+    options = ("--method", "krylov", "--center", "--max-passes", "9", "--tol", "1e-9")
+    check_peak(steep, tmp_path, options, 100_000_000)
 
 
 def check_peak(data: Path, folder: Path, options: tuple[str, ...], budget: int) -> None:

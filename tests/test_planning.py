@@ -15,9 +15,11 @@ import zarr
 from distributed import Client
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from zarr.codecs import TransposeCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
+from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
+from bigsvd import placement
 from bigsvd.chunks import Workspace
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.layout import Limits
@@ -517,3 +519,48 @@ def test_expected_passes_are_those_that_are_made(client: Client, method: Any, pa
     plan = bigsvd.plan(A, 5, method=method, **options)
     costs = bigsvd.svd(A, 5, method=method, client=client, **options).provenance["costs"]
     assert plan.expected_passes == costs["passes"] == passes
+
+
+@pytest.mark.parametrize(
+    ("compressors", "copies"),
+    [
+        (None, 0),
+        ([ZstdCodec()], 0),
+        ([BloscCodec(), Crc32cCodec()], 0),
+        ([GzipCodec()], 1),
+        ([Crc32cCodec(), ZstdCodec()], 1),
+        ([BloscCodec(), ZstdCodec()], 1),
+    ],
+    ids=["none", "zstd", "blosc, checked", "gzip", "checked, zstd", "blosc, zstd"],
+)
+@pytest.mark.parametrize("local", [True, False], ids=["local", "memory"])
+def test_copies_that_codecs_and_stores_make_are_in_the_plan(
+    tmp_path: Path, compressors: Any, copies: int, *, local: bool
+) -> None:
+    store = LocalStore(tmp_path) if local else MemoryStore()
+    array = zarr.create_array(
+        store, shape=(4000, 30), chunks=(100, 30), dtype="float32", compressors=compressors
+    )
+    plan = make_plan(Request("d", 3, method="krylov"), open_source(array).facts, Limits(10**9, 1))
+    chunk_bytes = 4 * 100 * 30
+    assert plan.memory["chunks being decoded"] == (1 + copies + (not local)) * chunk_bytes
+
+
+def test_the_budget_is_half_of_what_the_process_may_still_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a job's control group, where that limits it."""
+    monkeypatch.setattr(placement, "available_memory", lambda: 6 * 10**9)
+    limits, _ = placement.place(Request("d", 5, device="cpu"), FACTS)
+    assert limits.budget_bytes == 3 * 10**9
+    limits, _ = placement.place(Request("d", 5, device="cpu", memory=10**9), FACTS)
+    assert limits.budget_bytes == 10**9
+
+
+def test_slack_is_for_all_but_memory_that_is_taken_once() -> None:
+    """Which another library's decoding, or a store that is not of files, does not do."""
+    files = replace(FACTS, chunks=(1_000, 2_000), reader="direct")
+    for facts in (files, replace(files, spare_bytes=1), replace(files, reader="pipeline")):
+        memory = dict(make_plan(Request("d", 5, method="krylov"), facts, LIMITS).memory)
+        slack, _ = memory.pop("allocator slack"), memory.pop("decoded panels kept")
+        once = memory["panels being read and multiplied"] + memory["chunks being decoded"]
+        others = sum(memory.values()) - (once if facts is files else 0)
+        assert slack == pytest.approx(0.18 * others, rel=1e-6)

@@ -24,6 +24,7 @@ from bigsvd.source import SourceFacts, ZarrSource, open_source
 
 FACTS = SourceFacts("d", (1_000_000, 5_000), "float32", (1_000, 5_000), "f", "direct")
 LIMITS = Limits(4 * 10**9, 2)
+ROOMY = Limits(10**11, 2)
 REQUEST = Request("d", 50, method="krylov")
 
 
@@ -34,7 +35,7 @@ def planned(rates: Rates, limits: Limits = LIMITS) -> Plan:
 def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
     A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 0)
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
     assert rates.measured
     assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
     assert 1e-12 < rates.read_seconds < 1e-5
@@ -59,7 +60,7 @@ def test_the_first_read_is_judged_alone_only_where_storage_is_slow(
 
     monkeypatch.setattr(ZarrSource, "read", jump)
     monkeypatch.setattr("bigsvd.rates.time.perf_counter", clock)
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 0)
+    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
     assert len(seen) == reads
     assert rates.read_seconds == pytest.approx((0.1 if reads > 1 else 1.0) * seconds / 800, rel=0.1)
 
@@ -99,6 +100,15 @@ def test_more_lanes_run_at_a_time_where_readers_wait() -> None:
     assert planned(waiting).threads == 8
 
 
+@pytest.mark.parametrize("times", [0.5, 0.9])
+def test_new_memory_for_kept_panels_is_in_the_prediction(times: float) -> None:
+    free = planned(replace(NOMINAL, fresh_seconds=0.0), ROOMY)
+    dear = planned(replace(NOMINAL, fresh_seconds=times * NOMINAL.read_seconds), ROOMY)
+    assert free.cache_bytes == dear.cache_bytes == FACTS.nbytes
+    more = (1 - dear.sample_share) * FACTS.nbytes * times * NOMINAL.read_seconds / ROOMY.threads
+    assert dear.predicted_seconds["passes"] - free.predicted_seconds["passes"] == pytest.approx(more)
+
+
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_predictions_follow_the_rates(factor: float) -> None:
     faster = Rates(
@@ -126,20 +136,20 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     source = open_source(tmp_path / "a.zarr")
     request = Request(source.facts.name, 3, method="krylov", max_passes=2)
     monkeypatch.setattr(solve_module, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr("bigsvd.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
+    monkeypatch.setattr("bigsvd.solve.available_memory", lambda: 10**9 + A.nbytes // 2)
     roomy = bigsvd.solve.run(replace(request, memory=10**9 - A.nbytes), source)
     assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
-    opened = flags_of_opened_files(monkeypatch)
     tight = bigsvd.solve.run(replace(request, memory=10**9), source)
     plan = Plan.from_dict(tight.provenance["plan"])
     assert plan.past_page_cache
     assert "past the page cache" in str(plan)
-    assert any(flag & os.O_DIRECT for flag in opened)
-    opened.clear()
-    same = replace(plan, rates=plan.rates | {"past_page_cache": False})
-    cached = bigsvd.solve.run(replace(request, memory=10**9), source, plan=same)
+    opened = flags_of_opened_files(monkeypatch)
+    through = replace(plan, rates=plan.rates | {"past_page_cache": False})
+    cached = bigsvd.solve.run(replace(request, memory=10**9), source, plan=through)
     assert opened
     assert not any(flag & os.O_DIRECT for flag in opened)
+    bigsvd.solve.run(replace(request, memory=10**9), source, plan=plan)  # nothing is measured now
+    assert any(flag & os.O_DIRECT for flag in opened)
     for name in ("U", "s", "Vt"):
         np.testing.assert_array_equal(np.asarray(getattr(tight, name)), np.asarray(getattr(cached, name)))
 

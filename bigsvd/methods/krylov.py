@@ -148,8 +148,8 @@ class Subspace:
 def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float) -> np.ndarray:
     """An orthonormal basis of the strongest `width` directions of W outside span K (N, ≤width).
 
-    Orthogonalised against K twice (Giraud et al. 2005: twice is enough), and once more when what was small
-    has been made long; drops directions below rounding.
+    Orthogonalised against K twice (Giraud et al. 2005: twice is enough), and once after normalising, which
+    enlarges what rounding left in span K; drops directions below rounding.
     """
     scale = np.linalg.norm(W)
     if scale == 0 or not np.isfinite(scale):
