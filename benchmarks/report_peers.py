@@ -104,6 +104,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log")
     for family, colour in _COLOURS.items():
         own = [row for row in rows if row["family"] == family]
+        if not own:
+            continue
         x, y = [row["reads"] for row in own], [row["pve"] for row in own]
         axes.scatter(x, y, color=colour, marker=_MARKERS[family], s=45, zorder=3, label=family)
     axes.set_xlabel("wall time ÷ one bare read of the store")
