@@ -116,7 +116,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(which="major", alpha=0.3)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if rows:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _label(figure, axes, rows)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
