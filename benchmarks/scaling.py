@@ -192,7 +192,7 @@ def one_pass(
 ) -> tuple[Any, Timeline]:
     """The factors after one pass over a matrix in memory under a plan cut like this, and its timeline."""
     bigsvd, solve = import_module("bigsvd"), import_module("bigsvd.solve")
-    source = import_module("bigsvd.source").open_source(matrix)
+    source = import_module("bigsvd.sources.open").open_source(matrix)
     plan = cut(
         bigsvd.plan(matrix, 1, method="krylov", max_passes=1, memory="4GB", client=client), panels, lanes
     )

@@ -26,7 +26,7 @@ from bigsvd.console import Console
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
 from bigsvd.factors import Factors, open_factors
 from bigsvd.request import METHODS, Request
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 
 _FAILED = 3
 _MEMORY_HELP = "Budget beyond interpreter and idle cluster, such as 1GB; default half of what is free."

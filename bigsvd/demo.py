@@ -25,7 +25,7 @@ from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import run
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 
 _TALL = 4

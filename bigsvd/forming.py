@@ -19,7 +19,8 @@ from bigsvd.chunks import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError
 from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.scratch import Scratch
-from bigsvd.source import Source, open_source
+from bigsvd.sources.base import Source
+from bigsvd.sources.open import open_source
 
 _PIECE_BYTES = 4 * 2**20
 _BUDGET_SHARE = 1 / 16  # for the pieces of all tasks that run at a time

@@ -28,7 +28,7 @@ from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.source import Source
+from bigsvd.sources.base import Source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows, inspect
 

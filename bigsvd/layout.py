@@ -12,7 +12,7 @@ import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.source import SourceFacts
+from bigsvd.sources.base import SourceFacts
 from bigsvd.text import human_bytes, round_up
 
 PROBES = 10

@@ -27,7 +27,7 @@ from bigsvd.errors import NoWorkersError
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.source import Source
+from bigsvd.sources.base import Source
 from bigsvd.transform import Moments
 
 _WORKER_WAIT_SECONDS = 60

@@ -17,7 +17,7 @@ from bigsvd.monitor import available_memory
 from bigsvd.passes import await_workers
 from bigsvd.planning import make_plan
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.source import SourceFacts
+from bigsvd.sources.base import SourceFacts
 
 # Of what is free, or of what a worker may hold, unless a run is told; the rest is for others and for growth.
 _HOST_SHARE = 0.5

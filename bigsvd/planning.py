@@ -31,7 +31,7 @@ from bigsvd.layout import (
 )
 from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
-from bigsvd.source import SourceFacts
+from bigsvd.sources.base import SourceFacts
 from bigsvd.text import human_bytes
 
 PLAN_VERSION = 4

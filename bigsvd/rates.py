@@ -16,7 +16,7 @@ import numpy as np
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
 from bigsvd.layout import slab_rows
-from bigsvd.source import Source
+from bigsvd.sources.base import Source
 
 _READ_SECONDS = 0.15
 # The first goes into memory that is new; if it takes longer than this, storage is slow, and one is enough.

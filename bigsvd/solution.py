@@ -17,7 +17,7 @@ from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context
 from bigsvd.planning import Plan
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.source import SourceFacts
+from bigsvd.sources.base import SourceFacts
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ from bigsvd.rates import NOMINAL_ON_GPU, Rates, measure_rates
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
-from bigsvd.source import Source, SourceFacts, open_source
+from bigsvd.sources.base import Source, SourceFacts
+from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 

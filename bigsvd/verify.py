@@ -21,7 +21,7 @@ from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
-from bigsvd.source import Source
+from bigsvd.sources.base import Source
 from bigsvd.transform import Transform
 
 

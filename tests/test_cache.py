@@ -21,7 +21,7 @@ from bigsvd.chunks import Scrap
 from bigsvd.errors import SourceChangedError
 from bigsvd.request import Request
 from bigsvd.solve import run
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 
 BLOCK = np.arange(12.0).reshape(3, 4)
 

@@ -21,7 +21,7 @@ from zarr.storage import LocalStore, MemoryStore
 from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Workspace
 from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkCorruptError
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 
 A = np.random.default_rng(0).integers(-99, 99, (57, 43)).astype(np.float32)
 V3: dict[str, dict[str, Any]] = {

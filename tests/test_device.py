@@ -28,7 +28,7 @@ from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.solve import run
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 from tests.devices import LEDGERS, ApartDevice, Ledger
 

@@ -27,7 +27,7 @@ from bigsvd.passes import local_client
 from bigsvd.planning import Plan
 from bigsvd.request import Request
 from bigsvd.solve import run
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 from tests.spectra import with_values
 

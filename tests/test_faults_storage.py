@@ -313,7 +313,7 @@ def test_fault_16_input_changed_between_passes(client: Client, tmp_path: Path) -
     changed[90, 7] = 1.0
     factors = bigsvd.svd(data, 3, out, client=client, **OPTIONS)  # the remedy: now nobody writes
     np.testing.assert_allclose(factors.s, np.linalg.svd(changed, compute_uv=False)[:3], rtol=1e-9)
-    assert verify(factors, bigsvd.source.open_source(data), lambda _: None, client).findings == ()
+    assert verify(factors, bigsvd.sources.open.open_source(data), lambda _: None, client).findings == ()
 
 
 def test_fault_16_input_changed_before_a_resumed_run(client: Client, tmp_path: Path) -> None:

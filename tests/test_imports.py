@@ -21,7 +21,13 @@ LAYERS = (
     "request",
     "device",
     "chunks",
-    "source",
+    "sources",
+    "sources.base",
+    "sources.tokens",
+    "sources.zarr_dense",
+    "sources.arrays",
+    "sources.dask_array",
+    "sources.open",
     "monitor",
     "blas",
     "cache",
@@ -59,7 +65,9 @@ LAYERS = (
 
 OWNERS: dict[str, frozenset[str]] = {
     "cupy": frozenset({"device"}),
-    "zarr": frozenset({"chunks", "source", "factors", "reconstruct", "scratch", "demo"}),
+    "zarr": frozenset(
+        {"chunks", "sources.zarr_dense", "sources.open", "factors", "reconstruct", "scratch", "demo"}
+    ),
     "numcodecs": frozenset({"chunks"}),
     "dask": frozenset(
         {

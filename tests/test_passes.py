@@ -27,7 +27,8 @@ from bigsvd.passes import Context, add_parts, local_client, panels_kept, run_pas
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
-from bigsvd.source import ZarrSource, open_source
+from bigsvd.sources.open import open_source
+from bigsvd.sources.zarr_dense import ZarrSource
 from bigsvd.transform import Transform
 
 M, N, WIDTH = 240, 70, 5

@@ -26,7 +26,8 @@ from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import Request, parse_bytes
-from bigsvd.source import SourceFacts, open_source
+from bigsvd.sources.base import SourceFacts
+from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes, round_up
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")

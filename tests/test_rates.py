@@ -20,7 +20,9 @@ from bigsvd.layout import Limits
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rates import NOMINAL, Rates, measure_rates
 from bigsvd.request import Request
-from bigsvd.source import SourceFacts, ZarrSource, open_source
+from bigsvd.sources.base import SourceFacts
+from bigsvd.sources.open import open_source
+from bigsvd.sources.zarr_dense import ZarrSource
 
 FACTS = SourceFacts("d", (1_000_000, 5_000), "float32", (1_000, 5_000), "f", "direct")
 LIMITS = Limits(4 * 10**9, 2)

@@ -18,7 +18,7 @@ from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedErr
 from bigsvd.factors import scratch_path
 from bigsvd.planning import PLAN_VERSION
 from bigsvd.scratch import Scratch
-from bigsvd.source import ZarrSource
+from bigsvd.sources.zarr_dense import ZarrSource
 from tests.spectra import with_values
 
 NOISE = np.random.default_rng(0).standard_normal((500, 200))

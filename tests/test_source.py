@@ -24,7 +24,6 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from bigsvd import source as source_module
 from bigsvd.errors import (
     BadInputError,
     ChunkCorruptError,
@@ -35,7 +34,9 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
-from bigsvd.source import Source, open_source
+from bigsvd.sources import zarr_dense
+from bigsvd.sources.base import Source
+from bigsvd.sources.open import open_source
 
 M, N = 23, 17
 A = np.random.default_rng(0).standard_normal((M, N)) * 100 + 500
@@ -467,13 +468,13 @@ def flaky(failures: int) -> Flaky:
 
 
 def test_a_read_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(zarr_dense, "_RETRY_SECONDS", 0)
     source = open_source(flaky(2))
     np.testing.assert_array_equal(source.read(*ALL), A)
     assert source.counters.retries == 2
 
 
 def test_a_read_that_always_fails_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(zarr_dense, "_RETRY_SECONDS", 0)
     with pytest.raises(StorageError, match=r"failed 4 times: .*Input/output error"):
         open_source(flaky(1000)).read(*ALL)

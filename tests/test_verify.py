@@ -16,7 +16,7 @@ import bigsvd
 from bigsvd import factors as store
 from bigsvd.cache import _CACHES
 from bigsvd.factors import digest
-from bigsvd.source import open_source
+from bigsvd.sources.open import open_source
 from bigsvd.verify import Verification, verify
 from tests.spectra import with_values
 

@@ -12,7 +12,7 @@ from bigsvd.forming import LongFactor, Target
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.passes import Context, run_pass
-from bigsvd.source import SourceFacts
+from bigsvd.sources.base import SourceFacts
 
 # σ below 100·√eps·σ1 is not resolved by a Gram matrix: its squares differ by less than their rounding.
 _GRAM_LIMIT = 1e4

@@ -15,7 +15,7 @@ from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.source import Source
+from bigsvd.sources.base import Source
 from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
 
 

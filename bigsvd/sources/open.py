@@ -1,0 +1,74 @@
+"""Opens any input as a `Source`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
+from bigsvd.errors import SourceError
+from bigsvd.sources.arrays import ArraySource, MemmapSource, XarrayMatrix, maps_whole_file
+from bigsvd.sources.base import Source
+from bigsvd.sources.dask_array import DaskSource
+from bigsvd.sources.zarr_dense import ZarrSource
+
+
+def open_source(data: Any, *, missing_chunks: str = "error") -> Source:
+    """A `Source` for a path, URL, Zarr array or store, NumPy, xarray or Dask array.
+
+    Raises:
+        SourceError: nothing is there, or a group instead of an array.
+        MetadataError, ShapeError, DtypeError: what is there is no real matrix.
+
+    """
+    fill = missing_chunks == "fill"
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, (str, Path)):
+        return _open_path(str(data), fill)
+    if isinstance(data, zarr.Array):
+        return ZarrSource(str(data.store_path), data.store, data.path, fill_missing=fill)
+    if isinstance(data, Store):
+        return ZarrSource(str(data), data, "", fill_missing=fill)
+    return _open_array_like(data)
+
+
+def _open_array_like(data: Any) -> Source:
+    """An array of another library, known by the module of its type, so that none of them is imported here."""
+    module = type(data).__module__.split(".")[0]
+    if module == "xarray" and type(data).__name__ == "DataArray":
+        return DaskSource(data.data) if data.chunks is not None else ArraySource(XarrayMatrix(data))
+    if module == "dask":
+        return DaskSource(data)
+    if maps_whole_file(data):
+        return MemmapSource(data)
+    if isinstance(data, np.ma.MaskedArray):
+        raise SourceError("a masked array hides entries", "use its filled(nan) with missing='mean' or 'zero'")
+    if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        return ArraySource(data)
+    raise SourceError(
+        f"{type(data).__name__} is not a matrix bigsvd can read",
+        "give a path or URL of a Zarr array, or a Zarr, Dask, xarray or NumPy array",
+    )
+
+
+def _open_path(name: str, fill: bool) -> Source:
+    if "://" in name:
+        from zarr.storage import FsspecStore  # noqa: PLC0415 - fsspec is in the cloud extra
+
+        try:
+            return ZarrSource(name, FsspecStore.from_url(name, read_only=True), "", fill_missing=fill)
+        except (ImportError, ValueError) as error:
+            raise SourceError(
+                f"{name} cannot be opened ({error})", "install the cloud extra, check the URL"
+            ) from error
+    path = Path(name)
+    if not path.exists():
+        raise SourceError(f"{name} does not exist", "check the path")
+    if not path.is_dir():
+        raise SourceError(f"{name} is a file, not a Zarr array", "give the folder of a Zarr array")
+    return ZarrSource(name, LocalStore(path.resolve(), read_only=True), "", fill_missing=fill)

@@ -1,0 +1,211 @@
+"""A 2-D Zarr array as a source: read through `GuardStore`, which counts bytes and notices absent keys.
+
+Everything Zarr raises is translated here, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.errors import NodeNotFoundError, ZarrUserWarning
+from zarr.storage import LocalStore
+
+from bigsvd.chunks import ChunkReader, GuardStore, Workspace
+from bigsvd.errors import (
+    BigsvdError,
+    ChunkCorruptError,
+    ChunkMissingError,
+    MetadataError,
+    SourceError,
+    StorageError,
+    first_line,
+)
+from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix
+from bigsvd.sources.tokens import keep, kept
+
+_RETRIES = 3
+_RETRY_SECONDS = 0.2
+
+
+class ZarrSource(Source):
+    """A 2-D Zarr array, v2 or v3, on any of Zarr's own stores."""
+
+    def __init__(
+        self, name: str, store: Store, path: str, *, fill_missing: bool, array: zarr.Array[Any] | None = None
+    ) -> None:
+        self._arguments = (name, store, path, fill_missing)
+        self._guard = GuardStore(store)
+        self._fill_missing = fill_missing
+        self.counters = ReadCounters()
+        self._array = _open_array(name, self._guard, path) if array is None else array
+        shape = check_matrix(name, self._array.shape, self._array.dtype)
+        self._direct = ChunkReader.of(name, self._array, self._guard)
+        chunks = self._array.shards or self._array.chunks
+        height, width = self._array.chunks
+        stored_bytes = int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize
+        spare_bytes = 0 if isinstance(store, LocalStore) else stored_bytes
+        if self._direct is not None and self._direct.copies:
+            spare_bytes += height * width * self._array.dtype.itemsize
+        metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
+        self.facts = SourceFacts(
+            name=name,
+            shape=shape,
+            dtype=self._array.dtype.newbyteorder("=").name,
+            chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
+            fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
+            reader="pipeline" if self._direct is None else "direct",
+            stored_bytes=stored_bytes,
+            piece=(height, width),
+            spare_bytes=spare_bytes,
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
+        name, store, path, fill_missing = self._arguments
+        return _reopen_zarr, (name, _portable(store), path, fill_missing)
+
+    def fresh(self) -> Source:
+        """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
+        name, store, path, fill_missing = self._arguments
+        known = self._array if self._direct is not None else None
+        return ZarrSource(name, store, path, fill_missing=fill_missing, array=known)
+
+    @property
+    def on_disk(self) -> bool:
+        """See `Source.on_disk`."""
+        return self._direct is not None and isinstance(self._arguments[1], LocalStore)
+
+    @property
+    def in_this_process_only(self) -> bool:
+        """Whether the store is one that only this process has."""
+        return not isinstance(_portable(self._arguments[1]), Store)
+
+    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+        """See `Source.read`. `ChunkMissingError`, `ChunkCorruptError` or `StorageError` name the key."""
+        for attempt in range(_RETRIES + 1):
+            try:
+                block = self._read_once(rows, cols, space or Workspace())
+                break
+            except (OSError, TimeoutError) as error:
+                if attempt == _RETRIES or isinstance(error, (PermissionError, IsADirectoryError)):
+                    raise StorageError(
+                        f"reading {self.facts.name} failed {attempt + 1} times: {error}",
+                        "check the store and run again",
+                    ) from error
+                self.counters.retries += 1
+                time.sleep(_RETRY_SECONDS * 2**attempt)
+        self.counters.encoded_bytes = self._guard.encoded_bytes
+        missing = self._guard.take_missing()
+        if missing and not self._fill_missing:
+            keys = ", ".join(sorted(missing)[:3])
+            raise ChunkMissingError(
+                f"{len(missing)} chunk(s) of {self.facts.name} do not exist: {keys}",
+                "restore them, or use missing_chunks='fill' to read them as the fill value",
+            )
+        self.counters.filled_chunks += len(missing)
+        return block
+
+    def stamp(self, rows: slice, cols: slice) -> Hashable:
+        """See `Source.stamp`: size and time of last change of each file; None on other than local stores."""
+        store = self._arguments[1]
+        if not isinstance(store, LocalStore):
+            return None
+        folder = Path(store.root) / self._array.path
+        found = []
+        for _, key in self._chunks_in(rows, cols):
+            try:
+                status = (folder / key).stat()
+                found.append((status.st_size, status.st_mtime_ns, status.st_ino))
+            except OSError:
+                found.append((-1, 0, 0))
+        return tuple(found)
+
+    def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, int], str]]:
+        """Grid position and key of the chunks (shards) that the rectangle touches."""
+        height, width = self._array.shards or self._array.chunks
+        for i in range(rows.start // height, -(-rows.stop // height)):
+            for j in range(cols.start // width, -(-cols.stop // width)):
+                yield (i, j), self._array.metadata.encode_chunk_key((i, j))
+
+    def _read_once(self, rows: slice, cols: slice, space: Workspace) -> np.ndarray:
+        shape = (rows.stop - rows.start, cols.stop - cols.start)
+        dtype = self._array.dtype
+        target = space.panel.take(shape, dtype)
+        if self._direct is not None:
+            self._direct.read(rows, cols, target, space)
+            return target
+        buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(cast("Any", target))
+        try:
+            self._array.get_basic_selection((rows, cols), out=buffer)
+        except (OSError, TimeoutError, BigsvdError):
+            raise
+        except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
+            raise self._corrupt(rows, cols, error) from error
+        return target if dtype.isnative else target.astype(dtype.newbyteorder("="))
+
+    def _corrupt(self, rows: slice, cols: slice, error: Exception) -> ChunkCorruptError:
+        """Name the first chunk of the rectangle that cannot be decoded alone."""
+        height, width = self.facts.chunks
+        for (i, j), key in self._chunks_in(rows, cols):
+            try:
+                self._array[i * height : (i + 1) * height, j * width : (j + 1) * width]
+            except Exception as chunk_error:  # noqa: BLE001 - whatever a codec raises is the evidence
+                return ChunkCorruptError(
+                    f"chunk {key} of {self.facts.name} cannot be decoded ({first_line(chunk_error)})",
+                    "restore that chunk",
+                )
+        return ChunkCorruptError(
+            f"rows {rows.start}:{rows.stop} of {self.facts.name} cannot be decoded ({error})",
+            "restore that part",
+        )
+
+
+def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
+    try:
+        return zarr.open_array(store, path=path, mode="r")
+    except PermissionError as error:
+        raise StorageError(f"{name} may not be read ({error})", "grant access to it") from error
+    except Exception as error:  # garbage metadata raises anything from JSONDecodeError to KeyError
+        arrays = _arrays_of_group(store, path)
+        if arrays:
+            first = f"{name.rstrip('/')}/{arrays[0]}"
+            raise SourceError(
+                f"{name} is a Zarr group with the arrays {', '.join(arrays)}",
+                f"name one of them, such as {first}",
+            ) from error
+        if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
+            raise SourceError(f"{name} holds no Zarr array", "check the path") from error
+        raise MetadataError(
+            f"the Zarr metadata of {name} cannot be read ({first_line(error)})",
+            "repair its zarr.json, or .zarray in format 2",
+        ) from error
+
+
+def _arrays_of_group(store: Store, path: str) -> list[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
+            group = zarr.open_group(store, path=path, mode="r")
+            return sorted(key for key, _ in group.arrays())
+    except Exception:  # noqa: BLE001 - garbage metadata raises anything; then it is no group
+        return []
+
+
+def _portable(store: Store) -> Store | str:
+    """The store, or its token where it lives in this process only."""
+    if isinstance(store, LocalStore) or type(store).__name__ in ("FsspecStore", "ObjectStore"):
+        return store
+    return keep(store)
+
+
+def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool) -> Source:
+    return ZarrSource(name, kept(store) if isinstance(store, str) else store, path, fill_missing=fill_missing)
