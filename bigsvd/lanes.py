@@ -21,6 +21,7 @@ from distributed import get_worker
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
+from bigsvd.census import Moments, inspect
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line
@@ -28,9 +29,10 @@ from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
+from bigsvd.second_opinion import Witness
 from bigsvd.sources.base import Source
 from bigsvd.text import human_bytes
-from bigsvd.transform import Lines, LineSums, Moments, Transform, guess_of_rows, inspect
+from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows, refuse_unresolved
 
 _EVENT_SECONDS = 0.2
 PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
@@ -75,6 +77,7 @@ class PassSpec:
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
         sample: whether only the panels of the plan's sample are streamed.
+        witnesses: columns of A of which a first pass also forms a second opinion.
 
     """
 
@@ -86,6 +89,7 @@ class PassSpec:
     dtype: str
     checksums: str | None
     sample: bool = False
+    witnesses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,7 @@ class LaneRun:
         self.operator = lane.spec.kernel.start(lane.scratch, lane.device, lane.spec.dtype)
         self.moments = Moments()
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
+        self.witness = Witness(self.spec.witnesses, self.spec.transform, transposed=self.plan.transposed)
         self.bytes_read = 0
         self.cached_bytes = 0
         self.device_cached_bytes = 0
@@ -269,13 +274,13 @@ class LaneRun:
         folder = lane_folder(self.spec.name, lane.index)
         sums = self.operator.sums()
         if self.line_sums is not None:
-            s = self.line_sums
-            sums["line-sums"] = np.stack([s.observed, s.sum, s.squares])
+            sums["line-sums"] = self.line_sums.stacked()
         for name, values in sums.items():
             lane.scratch.write(f"{folder}/{name}", values)
         report = {
             "sums": sorted(sums),
             "moments": self.moments.to_dict(),
+            "opinion": self.witness.opinion.to_dict(),
             "checksums": checksums,
             "bytes_read": self.bytes_read,
             "cached_bytes": self.cached_bytes,
@@ -408,12 +413,14 @@ class LaneRun:
         device, transform, xp = self.device, self.spec.transform, self.device.xp
         values, mask = transform.widen(device, raw, self.stored)
         if inspecting:
-            count = int(xp.sum(xp.astype(mask, xp.int64))) if mask is not None else 0
             origin = (rows.start, cols.start)
-            found = inspect(device, raw, self.stored, values, count, origin, transposed=self.plan.transposed)
+            found = inspect(device, raw, self.stored, values, mask, origin, transposed=self.plan.transposed)
+            if not transform.fills_with_mean:
+                found.observed = _observed(device, raw, mask)
             self.moments.add(found)
+            self.witness.look(device, raw, mask, rows, cols)
         if transform.by_line:
-            values = self._by_line(values, mask, rows, cols, sweep, line_sums)
+            values = self._by_line(raw, values, mask, rows, cols, sweep, line_sums)
             if values is None:
                 return
         if self.spec.first and sweep in ("all", "forward"):
@@ -428,6 +435,7 @@ class LaneRun:
 
     def _by_line(
         self,
+        raw: Array,
         values: Array,
         mask: Array | None,
         rows: slice,
@@ -437,23 +445,42 @@ class LaneRun:
     ) -> Array | None:
         """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
         device, transform = self.device, self.spec.transform
+        gaps = mask if transform.fills_with_mean else None
         if not self.plan.transposed:
             if self.line_sums is not None and sweep in ("all", "forward"):
-                self.line_sums.add(device, values, mask, rows=False, at=cols)
+                self.line_sums.add(device, values, gaps, rows=False, at=cols)
             part = Lines(self.lines.high[cols], self.lines.low[cols], self.lines.divisor[cols])
-            return transform.apply(device, values, mask, part, rows=False)
+            return transform.apply(device, values, gaps, part, rows=False)
         if sweep in ("all", "lines"):
-            if rows.start not in line_sums:
-                line_sums[rows.start] = LineSums(guess_of_rows(device, values), self.plan.cols)
-            line_sums[rows.start].add(device, values, mask, rows=True, at=slice(None))
+            self._add_rows(values, gaps, rows, line_sums)
         if sweep == "lines":
             return None
-        lines = line_sums[rows.start].lines(transform.unit)
-        if self.spec.first and sweep in ("all", "forward") and not self.spec.sample:
-            self.moments.constant += int(np.sum(line_sums[rows.start].constant))
-            store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
-            store[:, rows] = lines.stacked()
-        return transform.apply(device, values, mask, lines, rows=True)
+        sums = line_sums[rows.start]
+        lines = sums.lines(transform.unit)
+        if self.spec.first and sweep in ("all", "forward") and not self.spec.sample and cols.start == 0:
+            self._keep_rows(rows, sums, lines)
+            if sweep == "all":
+                self.witness.recheck(device, raw, mask, rows, lines, sums.constant)
+        return transform.apply(device, values, gaps, lines, rows=True)
+
+    def _add_rows(
+        self, values: Array, gaps: Array | None, rows: slice, line_sums: dict[int, LineSums]
+    ) -> None:
+        """Take a slab, or a tile of one, into the statistics of its rows."""
+        guess = guess_of_rows(self.device, values, gaps)
+        sums = line_sums.setdefault(rows.start, LineSums(guess, self.plan.cols))
+        sums.shift_unobserved(guess)
+        sums.add(self.device, values, gaps, rows=True, at=slice(None))
+
+    def _keep_rows(self, rows: slice, sums: LineSums, lines: Lines) -> None:
+        """Leave the statistics of whole rows, which are columns of A, in scratch."""
+        if self.spec.transform.scale:
+            refuse_unresolved(sums, rows.start)
+        self.moments.add_lines(sums.constant, sums.observed == 0, rows.start)
+        if self.spec.transform.fills_with_mean:
+            self.moments.observed += int(sums.observed.sum())
+        store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
+        store[:, rows] = lines.stacked()
 
     def _tell(self, count: int, *, final: bool = False) -> None:
         """Report bytes read, a few times a second."""
@@ -462,3 +489,9 @@ class LaneRun:
         if self._unsent and (final or now - self._events > _EVENT_SECONDS):
             get_worker().log_event(self.lane.topic, {"event": "read", "bytes": self._unsent})
             self._events, self._unsent = now, 0
+
+
+def _observed(device: Device, raw: Array, mask: Array | None) -> int:
+    """How many entries of a slab are not missing, counted on the host."""
+    entries = int(raw.shape[0] * raw.shape[1])
+    return entries if mask is None else entries - int(np.count_nonzero(device.to_host(mask)))

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bigsvd.census import Moments
 from bigsvd.errors import NonFiniteError
 from bigsvd.lanes import Kernel, PassSpec
 from bigsvd.passes import Context, PassResult
-from bigsvd.transform import Lines, LineSums, Moments, Transform
+from bigsvd.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
+from bigsvd.transform import Lines, LineSums, Transform, refuse_unresolved
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 _ROUGH_EPS = 1e-7
@@ -40,6 +42,7 @@ class Matrix:
     Attributes:
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
+        moments, opinion: counts of the first pass, and what another way gave for some columns of A.
         costs, sample_costs: what each pass over all panels, and over the sample's, took.
 
     """
@@ -53,6 +56,7 @@ class Matrix:
         self.norm_squared = 0.0
         self.known = False
         self.moments = Moments()
+        self.opinion = Opinion.nothing(())
         self.costs: list[PassResult] = []
         self.sample_costs: list[PassResult] = []
 
@@ -106,7 +110,19 @@ class Matrix:
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
             sample=sample,
+            witnesses=() if self.known or sample else self._witnesses(),
         )
+
+    def _witnesses(self) -> tuple[int, ...]:
+        """Columns of A of which the first pass forms a second opinion; none where it does no statistics."""
+        plan, transform = self.context.plan, self.transform
+        if not transform.by_line and transform.missing == "none":
+            return ()
+        mean = divisor = None
+        if self.lines is not None and not plan.transposed:
+            mean, divisor = self.lines.mean, self.lines.divisor
+        columns = plan.rows if plan.transposed else plan.cols
+        return tuple(chosen_columns(columns, plan.request["seed"], mean, divisor))
 
     def guess(self, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
@@ -155,16 +171,28 @@ class Matrix:
         N = self.context.plan.cols
         if scratch.has(f"{name}/row-lines"):
             self.row_lines = f"{name}/row-lines"
-        if sums is not None:
-            return self._exact_lines(sums)
-        self.norm_squared = moments.squares
-        return Correction(np.zeros(N), np.ones(N), benign=True)
+        if sums is None:
+            self.norm_squared = moments.squares
+            correction = Correction(np.zeros(N), np.ones(N), benign=True)
+        else:
+            correction = self._exact_lines(sums)
+        self.opinion = result.opinion
+        self._check_statistics()
+        return correction
+
+    def _check_statistics(self) -> None:
+        """`VerifyError` where means, divisors or counts are not what another way finds."""
+        if not self.opinion.columns:
+            return
+        plan = self.context.plan
+        refuse(miscounts(self.opinion, self.moments, plan.rows * plan.cols))
+        lines = self._lines_of(np.array(self.opinion.columns))
+        if lines is not None:
+            refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
 
     def _line_sums(self, raw_sums: np.ndarray, rows: int) -> LineSums:
         used = self.lines or Lines.neutral(self.context.plan.cols)
-        sums = LineSums(used.high, rows)
-        sums.observed, sums.sum, sums.squares = raw_sums
-        return sums
+        return LineSums.from_stacked(used.high, rows, raw_sums)
 
     def _estimate(self, sums: LineSums) -> Lines:
         """Means that serve as shifts, and divisors where cancellation left them some digits."""
@@ -177,7 +205,11 @@ class Matrix:
         t, M = self.transform, self.context.plan.rows
         used = self.lines or Lines.neutral(self.context.plan.cols)
         exact = sums.lines(t.unit)
-        self.moments.constant = int(np.sum(sums.constant))
+        if t.scale:
+            refuse_unresolved(sums)
+        self.moments.add_lines(sums.constant, sums.observed == 0)
+        if t.fills_with_mean:
+            self.moments.observed = int(sums.observed.sum())
         squares = np.where(sums.constant, 0.0, sums.centered_squares)
         squares = squares if t.center else squares + M * exact.mean**2
         self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
@@ -194,15 +226,20 @@ class Matrix:
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
+        lines = self._lines_of(slice(None))
+        return None if lines is None else np.asarray(np.ldexp(lines, -self.transform.exponent))
+
+    def _lines_of(self, columns: np.ndarray | slice) -> np.ndarray | None:
+        """(mean, divisor) of some columns of A, (2, c), prescaled; None where neither was used."""
         if not self.transform.by_line:
             return None
         if self.row_lines is not None:
-            high, low, divisor = self.context.scratch.read(self.row_lines)
+            high, low, divisor = np.asarray(self.context.scratch.open(self.row_lines).oindex[:, columns])
         elif self.lines is not None:
-            high, low, divisor = self.lines.stacked()
+            high, low, divisor = self.lines.stacked()[:, columns]
         else:
             return None
-        return np.asarray(np.ldexp(np.stack([high + low, divisor]), -self.transform.exponent))
+        return np.stack([high + low, divisor])
 
     def _refuse_nonfinite(self, moments: Moments) -> None:
         nans, plus, minus = moments.nonfinite

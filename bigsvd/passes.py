@@ -22,13 +22,14 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from bigsvd.cache import close_cache, turns_of
+from bigsvd.census import Moments
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import NoWorkersError
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
+from bigsvd.second_opinion import Opinion
 from bigsvd.sources.base import Source
-from bigsvd.transform import Moments
 
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.02
@@ -70,6 +71,7 @@ class PassResult:
 
     sums: dict[str, np.ndarray]
     moments: Moments
+    opinion: Opinion
     checksums: list[int]
     bytes_read: int
     cached_bytes: int
@@ -117,15 +119,15 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     done = scratch.recorded(f"{spec.name}/done")
     if done is not None:
         known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
-        return PassResult(
-            known, Moments.from_dict(done["moments"]), **done["costs"], resumed=True, checked=False
-        )
+        moments, opinion = Moments.from_dict(done["moments"]), Opinion.from_dict(done["opinion"])
+        return PassResult(known, moments, opinion, **done["costs"], resumed=True, checked=False)
     start = time.perf_counter()
     reports, resumed = _run_lanes(context, spec)
     sums = _combine(context, spec, reports)
-    moments = Moments()
+    moments, opinion = Moments(), Opinion.nothing(spec.witnesses)
     for report in reports:
         moments.add(Moments.from_dict(report["moments"]))
+        opinion = opinion.merged(Opinion.from_dict(report["opinion"]))
     costs = {
         "checksums": [crc for report in reports for crc in report["checksums"]],
         "bytes_read": sum(report["bytes_read"] for report in reports),
@@ -138,9 +140,12 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     }
     for name, values in sums.items():
         scratch.write(f"{spec.name}/{name}", values)
-    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), "moments": moments.to_dict(), "costs": costs})
+    learned = {"moments": moments.to_dict(), "opinion": opinion.to_dict()}
+    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **learned, "costs": costs})
     scratch.remove(f"{spec.name}/{PARTS}")
-    return PassResult(sums, moments, **costs, resumed=resumed > 0, checked=spec.checksums is not None)
+    return PassResult(
+        sums, moments, opinion, **costs, resumed=resumed > 0, checked=spec.checksums is not None
+    )
 
 
 def _combine(context: Context, spec: PassSpec, reports: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.errors import BigsvdError, PlanError, RankError
+from bigsvd.errors import BigsvdError, PlanError, RankError, RequestError
 from bigsvd.layout import (
     PROBES,
     SAMPLE_BLOCKS,
@@ -31,10 +31,11 @@ from bigsvd.layout import (
 )
 from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
+from bigsvd.sentinels import held
 from bigsvd.sources.base import SourceFacts
 from bigsvd.text import human_bytes
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 DEFAULT_MAX_PASSES = 20
 # The sample, chosen on the families of `benchmarks passes`.
 _SAMPLE_SHARE = 0.1
@@ -299,6 +300,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
 
     """
     _check_rank(request.k, facts.shape)
+    _check_sentinels(request, facts)
     dtype = _compute_dtype(request, facts)
     rates = rates or (NOMINAL_ON_GPU if limits.apart else NOMINAL)
     cost = Cost(rates, limits.threads * limits.readers, dtype, limits.readers, apart=limits.apart)
@@ -385,6 +387,21 @@ def _check_rank(k: int | str, shape: tuple[int, int]) -> None:
         raise RankError(
             f"k={k} is not in the allowed range 1..{min(shape)} for shape {shape}", "give a smaller k"
         )
+
+
+def _check_sentinels(request: Request, facts: SourceFacts) -> None:
+    """`RequestError` where entries of this type cannot be missing, so that nothing would ever be filled."""
+    stored = np.dtype(facts.dtype)
+    if request.missing == "none" or facts.marks_gaps:
+        return
+    if any(held(value, stored) is not None for value in request.sentinels):
+        return
+    given = "no missing_value" if request.missing_value is None else f"missing_value={request.missing_value}"
+    raise RequestError(
+        f"missing={request.missing!r} with {given}, but {stored.name} entries of {facts.name} cannot be "
+        f"{' or '.join(str(value) for value in request.sentinels)}",
+        "give the value that means missing, as it is stored, or leave missing out",
+    )
 
 
 def _compute_dtype(request: Request, facts: SourceFacts) -> str:

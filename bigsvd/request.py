@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from bigsvd.errors import RankError, RequestError
+from bigsvd.sentinels import Number, number_from_json, number_to_json
 
 Stop = Literal["residual", "error"]
 Method = Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
@@ -43,6 +44,7 @@ _COMPRESSED_ONLY = ("power_iterations", "iterator", "oversampling", "compute")
 def parse_bytes(size: str | int | float) -> int:
     """``"1.5GB"``, ``"512MiB"`` or a number -> bytes; `RequestError` for anything else."""
     value: float = math.nan
+    size = plain(size)
     if isinstance(size, (int, float)) and not isinstance(size, bool):
         value = size
     elif isinstance(size, str):
@@ -71,7 +73,11 @@ class Request:
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and
             where all data stay on a GPU one more multiplies the long factor.
         deadline: seconds after which no further pass of the iteration is started.
-        missing: what stands in for entries equal to `missing_value` (NaN where that is None).
+        missing: what stands in for missing entries.
+        missing_value: the value, or the values, that mean missing; NaN where it is None. They are compared as
+            they are stored: rounded to float32 in float32 data, as integers in integer data.
+        decode: whether CF attributes of a Zarr array (`scale_factor`, `add_offset`, `_FillValue`,
+            `missing_value`) are applied; without it entries are taken as they are stored.
         stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
         warm_start: path of a factor store of similar data (rows changed or appended): the first block.
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
@@ -97,7 +103,8 @@ class Request:
     stage: str | None = None
     warm_start: str | None = None
     missing: Missing = "none"
-    missing_value: float | None = None
+    missing_value: Number | tuple[Number, ...] | None = None
+    decode: bool = True
     missing_chunks: Literal["error", "fill"] = "error"
     energy: float | None = None
     error: float | None = None
@@ -108,6 +115,8 @@ class Request:
     compute: bool | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         self._check_words()
         self._check_numbers()
         for name in ("memory", "device_memory", "max_bytes"):
@@ -128,7 +137,7 @@ class Request:
             value = getattr(self, name)
             if value not in allowed and not (name == "iterator" and value is None):
                 raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
-        for name in ("center", "scale", "overwrite", "compute"):
+        for name in ("center", "scale", "overwrite", "decode", "compute"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (name == "compute" and value is None):
                 raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
@@ -143,10 +152,20 @@ class Request:
         for name, low in (("max_passes", 1), ("power_iterations", 0), ("oversampling", 0)):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), low)
-        if self.missing_value is not None and not _is_number(self.missing_value):
-            raise RequestError(
-                f"missing_value={self.missing_value!r} is not a number", "give a number or NaN"
-            )
+        if self.missing_value is not None:
+            self._check_sentinels()
+
+    def _check_sentinels(self) -> None:
+        given = self.missing_value
+        values = given if isinstance(given, (tuple, list)) else [given]
+        for value in values:
+            if not _is_number(value):
+                raise RequestError(
+                    f"missing_value={given!r} is not a number", "give a number, NaN, or several of them"
+                )
+        if not values:
+            raise RequestError("missing_value is empty", "give a number, NaN, or several of them")
+        object.__setattr__(self, "missing_value", values[0] if len(values) == 1 else tuple(values))
 
     def _check_combinations(self) -> None:
         rules = [name for name in ("energy", "error", "max_bytes") if getattr(self, name) is not None]
@@ -158,7 +177,7 @@ class Request:
             raise RequestError(f"{' and '.join(rules)} both choose the rank", "give one of them")
         if self.missing_value is not None and self.missing == "none":
             raise RequestError(
-                f"missing_value={self.missing_value:g} without a replacement",
+                f"missing_value={self.missing_value} without a replacement",
                 "add missing='mean' or missing='zero'",
             )
         if self.method != "compressed":
@@ -197,8 +216,9 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""
         values = asdict(self)
-        if self.missing_value is not None and not math.isfinite(self.missing_value):
-            values["missing_value"] = str(float(self.missing_value))
+        if self.missing_value is not None:
+            found = [number_to_json(value) for value in self.sentinels]
+            values["missing_value"] = found if len(found) > 1 else found[0]
         return values
 
     @classmethod
@@ -211,10 +231,19 @@ class Request:
         lacking = sorted({"source", "k"} - set(values))
         if lacking:
             raise RequestError(f"field {lacking[0]!r} is missing", "give source and k")
-        values = dict(values)
-        if values.get("missing_value") in ("nan", "inf", "-inf"):
-            values["missing_value"] = float(values["missing_value"])
-        return cls(**values)
+        given = values.get("missing_value")
+        if isinstance(given, (list, tuple)):
+            given = tuple(map(number_from_json, given))
+        return cls(**{**values, "missing_value": number_from_json(given)})
+
+    @property
+    def sentinels(self) -> tuple[Number, ...]:
+        """The values that mean missing: NaN where none were given, none where nothing is to be filled."""
+        if self.missing == "none":
+            return ()
+        if self.missing_value is None:
+            return (math.nan,)
+        return self.missing_value if isinstance(self.missing_value, tuple) else (self.missing_value,)
 
     @property
     def by_line(self) -> bool:
@@ -247,6 +276,18 @@ def _check_k(k: object) -> None:
         raise RankError(
             f"k={k!r} is not in the allowed range 1..min(m, n)", "give an integer in it, or 'auto'"
         )
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy, or of another array library, as the Python number it stands for; else as it is.
+
+    Such scalars come from Zarr's fill values, from attributes and from arrays of settings.
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
 
 
 def _is_number(value: object) -> bool:

@@ -145,9 +145,7 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
-    """A `Request` from Python arguments; NumPy integers are taken as integers."""
-    if isinstance(k, np.integer):
-        k = int(k)
+    """A `Request` from Python arguments; paths and factors stand for their names."""
     for name in ("stage", "warm_start"):
         given = options.get(name)
         if isinstance(given, (Factors, Path)):
@@ -321,7 +319,7 @@ class _Run:
         self.plan = context.plan
         self.should_stop = should_stop
         self.start = time.monotonic()
-        transform = Transform(0, request.missing, request.missing_value, request.center, request.scale)
+        transform = Transform.of(request, context.source.facts)
         self.matrix = Matrix(context, transform, self.plan.compute_dtype)
         self.errors: list[float] = []
         self.worsts: list[float] = []

@@ -2,23 +2,29 @@
 
 A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines (columns of A) are the
 columns of B, or, when Aᵀ is streamed, the rows of B: then mean and scale of a line are known exactly from the
-row itself. In the other case the first pass works with estimates and collects `Moments`, which make them
+row itself. In the other case the first pass works with estimates and collects `LineSums`, which make them
 exact.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bigsvd.device import Array, Device
+from bigsvd.errors import RequestError
+from bigsvd.request import Request
+from bigsvd.sentinels import Number, matches
+from bigsvd.sources.base import AS_STORED, Packing, SourceFacts
 
-EXACT_INTEGERS = 2**53
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
 _FAR_SHIFT = 1e4
+# Squares of residues below 2^-480 are subnormal or 0 in float64: a sum of them says nothing about the spread.
+_LEAST_SQUARES = 2.0**-960
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,27 @@ class Transform:
     """What is done to every entry: (2^exponent·a − mean)/divisor, with missing entries filled.
 
     Attributes:
-        missing: "none", "zero" or "mean"; missing_value: which entries are missing (NaN where None).
+        missing: "none", "zero" or "mean".
+        sentinels: the stored values that mean missing where `missing` is not "none"; NaN is one of them.
         center, scale: whether the mean is subtracted and the divisor divides.
+        packing: how stored entries stand for the numbers a, and which of them are gaps.
 
     """
 
     exponent: int = 0
     missing: str = "none"
-    missing_value: float | None = None
+    sentinels: tuple[Number, ...] = ()
     center: bool = False
     scale: bool = False
+    packing: Packing = AS_STORED
+
+    @classmethod
+    def of(cls, request: Request, facts: SourceFacts) -> Transform:
+        """What a request asks for, of a source with these facts; not prescaled."""
+        sentinels = request.sentinels
+        if request.missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels)):
+            sentinels = (*sentinels, float("nan"))
+        return cls(0, request.missing, sentinels, request.center, request.scale, facts.packing)
 
     @property
     def by_line(self) -> bool:
@@ -75,34 +92,39 @@ class Transform:
         """1 in the prescaled units of the entries: what a constant column is divided by."""
         return float(2.0**self.exponent)
 
-    def missing_mask(self, xp: Any, raw: Array) -> Array | None:
-        """Which entries of a raw slab are missing; None where none can be."""
-        if self.missing == "none":
-            return None
-        if self.missing_value is None or np.isnan(self.missing_value):
-            return xp.isnan(raw) if xp.isdtype(raw.dtype, "real floating") else None
-        if xp.isdtype(raw.dtype, "real floating"):
-            return raw == self.missing_value
-        representable = float(self.missing_value).is_integer() and not xp.isdtype(raw.dtype, "bool")
-        return raw == int(self.missing_value) if representable else None
+    @property
+    def fills_with_mean(self) -> bool:
+        """Whether missing entries take the mean of their line."""
+        return self.missing == "mean"
 
     def widen(self, device: Device, raw: Array, stored: np.dtype[Any]) -> tuple[Array, Array | None]:
-        """A `raw` slab on the device × 2^exponent, missing entries 0, and their mask.
+        """A `raw` slab on the device as numbers × 2^exponent, missing entries 0; and which are missing.
 
-        float64 where differences of large numbers follow, or the dtype in which it is `stored` or the
-        exponent needs it, else float32.
+        The mask is None where none can be missing. Gaps that nothing was asked to fill become NaN, which the
+        first pass refuses. float64 where differences of large numbers follow, or the dtype in which it is
+        `stored`, its packing or the exponent needs it, else float32.
         """
         xp = device.xp
-        mask = self.missing_mask(xp, raw)
+        mask = self._mask(xp, raw, stored)
         narrow = stored.itemsize <= 2 or stored == np.float32
         fits = abs(self.exponent) <= _FLOAT32_EXPONENT
-        dtype = xp.float32 if narrow and fits and not self.by_line else xp.float64
-        values = xp.astype(raw, dtype, copy=False)
+        exact = self.by_line or self.packing.packed or not (narrow and fits)
+        values = xp.astype(raw, xp.float64 if exact else xp.float32, copy=False)
+        if self.packing.packed:
+            values = values * self.packing.scale + self.packing.offset
         if mask is not None:
-            values = xp.where(mask, xp.zeros_like(values), values)
+            fill = xp.zeros_like(values) if self.missing != "none" else xp.full_like(values, np.nan)
+            values = xp.where(mask, fill, values)
         if self.exponent:
             values = values * 2.0**self.exponent
-        return values, mask if self.missing == "mean" else None
+        return values, mask if self.missing != "none" else None
+
+    def _mask(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
+        """Which entries of a raw slab are missing or gaps; None where none can be."""
+        sentinels: tuple[Number, ...] = self.packing.fills
+        if self.missing != "none":
+            sentinels = (*sentinels, *self.sentinels)
+        return matches(xp, raw, stored, sentinels)
 
     def apply(self, device: Device, values: Array, mask: Array | None, lines: Lines, *, rows: bool) -> Array:
         """(values − mean)/divisor with missing entries at the mean; `rows`: lines are the slab's rows."""
@@ -121,28 +143,60 @@ class Transform:
         return values
 
 
-def guess_of_rows(device: Device, values: Array) -> np.ndarray:
-    """A shift for each row of a slab, (r,) float64: its mean, exactly its value where the row is constant."""
+def guess_of_rows(device: Device, values: Array, mask: Array | None) -> np.ndarray:
+    """A shift for each row of a slab, (r,) float64: the mean of its observed entries; 0 where there is none.
+
+    Where the row is constant it is exactly that constant, so that what is left is exactly 0.
+    """
     xp = device.xp
-    low, high = xp.min(values, axis=1), xp.max(values, axis=1)
-    mean = xp.mean(values, axis=1)
-    return np.asarray(device.to_host(xp.minimum(xp.maximum(mean, low), high)), dtype=np.float64)
+    if mask is None:
+        low, high = xp.min(values, axis=1), xp.max(values, axis=1)
+        mean = xp.mean(values, axis=1)
+    else:  # a missing entry is 0 in `values`, which must not be taken for a number
+        low = xp.min(xp.where(mask, xp.full_like(values, np.inf), values), axis=1)
+        high = xp.max(xp.where(mask, xp.full_like(values, -np.inf), values), axis=1)
+        missing = xp.sum(xp.astype(mask, values.dtype), axis=1)
+        observed = float(values.shape[1]) - missing
+        mean = xp.sum(values, axis=1) / xp.where(observed > 0, observed, xp.ones_like(observed))
+    guess = xp.minimum(xp.maximum(mean, low), high)
+    guess = xp.where(xp.isfinite(guess), guess, xp.zeros_like(guess))
+    return np.asarray(device.to_host(guess), dtype=np.float64)
 
 
 @dataclass
 class LineSums:
-    """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries."""
+    """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries.
+
+    `faint` is Σ|x−h| over those slabs in which squares were too small for float64.
+    """
 
     high: np.ndarray
     length: int
     observed: np.ndarray = field(init=False)
     sum: np.ndarray = field(init=False)
     squares: np.ndarray = field(init=False)
+    faint: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.observed = np.zeros_like(self.high)
         self.sum = np.zeros_like(self.high)
         self.squares = np.zeros_like(self.high)
+        self.faint = np.zeros_like(self.high)
+
+    @classmethod
+    def from_stacked(cls, high: np.ndarray, length: int, sums: np.ndarray) -> LineSums:
+        """The inverse of `stacked`."""
+        found = cls(high, length)
+        found.observed, found.sum, found.squares, found.faint = sums
+        return found
+
+    def stacked(self) -> np.ndarray:
+        """(4, c), which may be added to those of other slabs with the same shift."""
+        return np.stack([self.observed, self.sum, self.squares, self.faint])
+
+    def shift_unobserved(self, high: np.ndarray) -> None:
+        """Give those lines of which nothing was observed so far another shift."""
+        self.high = np.where(self.observed == 0, high, self.high)
 
     def add(self, device: Device, values: Array, mask: Array | None, *, rows: bool, at: slice) -> None:
         """Add a widened slab whose lines are the entries `at` of this."""
@@ -157,7 +211,11 @@ class LineSums:
         else:
             self.observed[at] += count
         self.sum[at] += device.to_host(xp.sum(residue, axis=axis))
-        self.squares[at] += device.to_host(xp.sum(residue * residue, axis=axis))
+        squares = device.to_host(xp.sum(residue * residue, axis=axis))
+        self.squares[at] += squares
+        if np.any(squares < _LEAST_SQUARES):
+            size = device.to_host(xp.sum(xp.abs(residue), axis=axis))
+            self.faint[at] += np.where(squares < _LEAST_SQUARES, size, 0.0)
 
     @property
     def low(self) -> np.ndarray:
@@ -180,6 +238,12 @@ class LineSums:
         return np.asarray(self.deviation <= _CONSTANT_EPS * np.abs(self.high + self.low))
 
     @property
+    def unresolved(self) -> np.ndarray:
+        """Which lines are not constant, but vary by so little that float64 cannot hold the squares."""
+        varies = self.faint > _CONSTANT_EPS * self.observed * np.abs(self.high + self.low)
+        return np.asarray(varies & (self.squares < _LEAST_SQUARES))
+
+    @property
     def far_shift(self) -> bool:
         """Whether a shift is so far from its mean that the squares have lost their digits to cancellation."""
         far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
@@ -190,79 +254,12 @@ class LineSums:
         return Lines(self.high, self.low, np.where(self.constant, unit, self.deviation))
 
 
-@dataclass
-class Moments:
-    """What the first pass learns about the matrix besides its products; merges by `add`.
-
-    Attributes:
-        squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
-        nonfinite: counts of NaN, +Inf, −Inf. first: (row, column) in A of the first, row by row.
-        missing: entries filled. inexact: integers beyond 2^53. constant: lines that are constant.
-
-    """
-
-    squares: float = 0.0
-    peak: float = 0.0
-    nonfinite: tuple[int, int, int] = (0, 0, 0)
-    first: tuple[int, int] | None = None
-    missing: int = 0
-    inexact: int = 0
-    constant: int = 0
-
-    def add(self, other: Moments) -> None:
-        """Merge; order matters only for rounding of `squares`."""
-        self.squares += other.squares
-        self.peak = max(self.peak, other.peak)
-        a, b = self.nonfinite, other.nonfinite
-        self.nonfinite = (a[0] + b[0], a[1] + b[1], a[2] + b[2])
-        self.first = min((p for p in (self.first, other.first) if p is not None), default=None)
-        self.missing += other.missing
-        self.inexact += other.inexact
-        self.constant += other.constant
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return dict(self.__dict__)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Moments:
-        """The inverse of `to_dict`."""
-        first = values["first"]
-        return cls(
-            **{**values, "nonfinite": tuple(values["nonfinite"]), "first": tuple(first) if first else None}
+def refuse_unresolved(sums: LineSums, offset: int = 0) -> None:
+    """`RequestError` where columns of A, from that of index `offset` on, cannot be scaled in float64."""
+    faint = np.flatnonzero(sums.unresolved)
+    if faint.size:
+        raise RequestError(
+            f"{faint.size} column(s), the first of them {faint[0] + offset}, vary by so little beside the "
+            "largest entry that their squares are 0 in float64",
+            "multiply them by a power of ten first: what is scaled does not change",
         )
-
-
-def inspect(
-    device: Device,
-    raw: Array,
-    stored: np.dtype[Any],
-    values: Array,
-    mask_count: int,
-    origin: tuple[int, int],
-    *,
-    transposed: bool,
-) -> Moments:
-    """`peak`, and where it is not finite a census of what is not, of one widened slab at `origin` of B.
-
-    `raw` is the same slab as it is `stored`.
-    """
-    xp = device.xp
-    peak = float(xp.maximum(xp.max(values), -xp.min(values)))
-    found = Moments(peak=peak if np.isfinite(peak) else 0.0, missing=mask_count)
-    if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
-        beyond = raw > EXACT_INTEGERS
-        beyond = beyond | (raw < -EXACT_INTEGERS) if stored.kind == "i" else beyond
-        found.inexact = int(xp.sum(xp.astype(beyond, xp.int64)))
-    if not np.isfinite(peak):
-        host = device.to_host(values)
-        counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
-        found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
-        rows, cols = np.nonzero(~np.isfinite(host))
-        if transposed:
-            rows, cols = cols + origin[1], rows + origin[0]
-        else:
-            rows, cols = rows + origin[0], cols + origin[1]
-        first = np.lexsort((cols, rows))[0]
-        found.first = (int(rows[first]), int(cols[first]))
-    return found

@@ -89,9 +89,7 @@ def _measure(
 
     def measure(active: Client) -> tuple[TwoSidedResult, np.ndarray]:
         context = Context(active, plan, source, scratch, there, progress)
-        matrix = Matrix(
-            context, Transform(0, asked.missing, asked.missing_value, asked.center, asked.scale), "float64"
-        )
+        matrix = Matrix(context, Transform.of(asked, source.facts), "float64")
         rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
         matrix.prescale(rms)
         exponent = matrix.transform.exponent

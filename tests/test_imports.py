@@ -18,6 +18,7 @@ ROOT = Path(bigsvd.__file__).parent
 LAYERS = (
     "errors",
     "text",
+    "sentinels",
     "request",
     "device",
     "chunks",
@@ -35,7 +36,9 @@ LAYERS = (
     "rates",
     "planning",
     "scratch",
+    "census",
     "transform",
+    "second_opinion",
     "lanes",
     "passes",
     "certificate",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bigsvd.census import inspect
 from bigsvd.certificate import TwoSidedKernel
 from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
@@ -17,7 +18,7 @@ from bigsvd.lanes import Kernel, Operator
 from bigsvd.methods.gram import GramKernel
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.scratch import Scratch
-from bigsvd.transform import Lines, LineSums, Transform, inspect
+from bigsvd.transform import Lines, LineSums, Transform
 from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4
@@ -97,14 +98,15 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, *
     rng = np.random.default_rng(1)
     raw = rng.integers(0, 5, (M, N)).astype(dtype)
     missing_value = 4.0
-    transform = Transform(3, missing, missing_value if missing != "none" else None, center=True, scale=True)
+    transform = Transform(3, missing, (missing_value,), center=True, scale=True)
     results = []
     for where in (CpuDevice(), device):
         values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
         sums = LineSums(np.zeros(M if rows else N), N if rows else M)
-        sums.add(where, values, mask, rows=rows, at=slice(None))
+        gaps = mask if transform.fills_with_mean else None
+        sums.add(where, values, gaps, rows=rows, at=slice(None))
         lines = sums.lines(1.0)
-        results.append(where.to_host(transform.apply(where, values, mask, lines, rows=rows)))
+        results.append(where.to_host(transform.apply(where, values, gaps, lines, rows=rows)))
     wanted = raw.astype(np.float64) * 8
     gone = raw == missing_value
     axis = 1 if rows else 0
@@ -125,12 +127,12 @@ def test_inspect_finds_what_is_not_finite(device: Device) -> None:
     there = device.to_device(raw)
     values, _ = Transform().widen(device, there, raw.dtype)
     for transposed, first in ((False, (105, 12)), (True, (11, 120))):
-        found = inspect(device, there, raw.dtype, values, 0, (100, 10), transposed=transposed)
+        found = inspect(device, there, raw.dtype, values, None, (100, 10), transposed=transposed)
         assert found.nonfinite == (1, 1, 1)
         assert found.first == first
     clean = device.to_device(np.full((M, N), -7.5, dtype=np.float32))
     values, _ = Transform().widen(device, clean, raw.dtype)
-    assert inspect(device, clean, raw.dtype, values, 0, (0, 0), transposed=False).peak == 7.5
+    assert inspect(device, clean, raw.dtype, values, None, (0, 0), transposed=False).peak == 7.5
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
@@ -140,7 +142,7 @@ def test_inspect_counts_integers_that_float64_cannot_hold(device: Device, dtype:
         raw[0, 1] = -(2**60)
     there = device.to_device(raw)
     values, _ = Transform().widen(device, there, raw.dtype)
-    found = inspect(device, there, raw.dtype, values, 0, (0, 0), transposed=False)
+    found = inspect(device, there, raw.dtype, values, None, (0, 0), transposed=False)
     assert found.inexact == (3 if dtype == "int64" else 2)
 
 

@@ -101,11 +101,12 @@ def read_panel(
     )
     values, mask = transform.widen(device, device.to_device(np.ascontiguousarray(raw)), raw.dtype)
     if transform.by_line:
+        gaps = mask if transform.fills_with_mean else None
         if plan.transposed:
-            sums = LineSums(guess_of_rows(device, values), plan.cols)
-            sums.add(device, values, mask, rows=True, at=slice(None))
+            sums = LineSums(guess_of_rows(device, values, gaps), plan.cols)
+            sums.add(device, values, gaps, rows=True, at=slice(None))
             lines = sums.lines(transform.unit)
         values = transform.apply(
-            device, values, mask, lines or Lines.neutral(plan.cols), rows=plan.transposed
+            device, values, gaps, lines or Lines.neutral(plan.cols), rows=plan.transposed
         )
     return device.xp.astype(values, getattr(device.xp, dtype), copy=False)

@@ -15,8 +15,38 @@ import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.errors import DtypeError, ShapeError
+from bigsvd.sentinels import Number
 
 _PAIRS = ("shape", "chunks", "piece")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How stored entries stand for numbers: number = stored · scale + offset (CF conventions, section 8.1).
+
+    Attributes:
+        scale, offset: CF's `scale_factor` and `add_offset`.
+        fills: stored values that stand for no number at all (CF's `_FillValue` and `missing_value`).
+
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+    fills: tuple[Number, ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether a stored entry and its number differ."""
+        return self.scale != 1.0 or self.offset != 0.0
+
+    def __str__(self) -> str:
+        parts = [f"stored · {self.scale:g} + {self.offset:g}"] if self.packed else []
+        if self.fills:
+            parts.append(f"{' and '.join(f'{fill:g}' for fill in self.fills)} for no value")
+        return ", ".join(parts)
+
+
+AS_STORED = Packing()
 
 
 @dataclass(frozen=True)
@@ -34,6 +64,7 @@ class SourceFacts:
         stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
         piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) if that is `chunks`.
         spare_bytes: what this reader takes for a chunk besides: copies that stores and codecs make.
+        packing: how stored entries stand for the numbers of A.
 
     """
 
@@ -46,6 +77,12 @@ class SourceFacts:
     stored_bytes: int = 0
     piece: tuple[int, int] = (0, 0)
     spare_bytes: int = 0
+    packing: Packing = AS_STORED
+
+    @property
+    def marks_gaps(self) -> bool:
+        """Whether the source itself says which entries have no value."""
+        return bool(self.packing.fills)
 
     @property
     def itemsize(self) -> int:
@@ -60,12 +97,16 @@ class SourceFacts:
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""
         lists = {name: list(getattr(self, name)) for name in _PAIRS}
-        return asdict(self) | lists
+        packing = asdict(self.packing) | {"fills": list(self.packing.fills)}
+        return asdict(self) | lists | {"packing": packing}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SourceFacts:
         """The inverse of `to_dict`."""
-        return cls(**{**values, **{name: tuple(values[name]) for name in _PAIRS}})
+        pairs = {name: tuple(values[name]) for name in _PAIRS}
+        packing = values.get("packing", {})
+        packing = Packing(**{**packing, "fills": tuple(packing.get("fills", ()))})
+        return cls(**{**values, **pairs, "packing": packing})
 
 
 @dataclass

@@ -1,0 +1,128 @@
+"""What the first pass learns about the entries besides its products: counts, extremes, what is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bigsvd.device import Array, Device
+
+EXACT_INTEGERS = 2**53
+_FEW = 10  # indices that are kept
+
+
+@dataclass
+class Moments:
+    """What the first pass learns about the matrix besides its products; merges by `add`.
+
+    Attributes:
+        squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
+        nonfinite: counts of NaN, +Inf, −Inf. first: (row, column) in A of the first, row by row.
+        missing: entries filled. observed: the others, counted another way.
+        inexact: integers beyond 2^53. constant: columns of A that are constant, of these
+        `empty` have no observed entry; both with the first few by index.
+
+    """
+
+    squares: float = 0.0
+    peak: float = 0.0
+    nonfinite: tuple[int, int, int] = (0, 0, 0)
+    first: tuple[int, int] | None = None
+    missing: int = 0
+    observed: int = 0
+    inexact: int = 0
+    constant: int = 0
+    constant_columns: tuple[int, ...] = ()
+    empty: int = 0
+    empty_columns: tuple[int, ...] = ()
+
+    def add(self, other: Moments) -> None:
+        """Merge; order matters only for rounding of `squares`."""
+        self.squares += other.squares
+        self.peak = max(self.peak, other.peak)
+        a, b = self.nonfinite, other.nonfinite
+        self.nonfinite = (a[0] + b[0], a[1] + b[1], a[2] + b[2])
+        self.first = min((p for p in (self.first, other.first) if p is not None), default=None)
+        self.missing += other.missing
+        self.observed += other.observed
+        self.inexact += other.inexact
+        self.constant += other.constant
+        self.constant_columns = _fewest(self.constant_columns, other.constant_columns)
+        self.empty += other.empty
+        self.empty_columns = _fewest(self.empty_columns, other.empty_columns)
+
+    def add_lines(self, constant: np.ndarray, empty: np.ndarray, offset: int = 0) -> None:
+        """Count columns of A, from that of index `offset` on, that are constant or have nothing observed."""
+        flat, gone = np.flatnonzero(constant), np.flatnonzero(empty)
+        self.constant += flat.size
+        self.constant_columns = _fewest(self.constant_columns, (flat[:_FEW] + offset).tolist())
+        self.empty += gone.size
+        self.empty_columns = _fewest(self.empty_columns, (gone[:_FEW] + offset).tolist())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Moments:
+        """The inverse of `to_dict`."""
+        first = values["first"]
+        lists = ("nonfinite", "constant_columns", "empty_columns")
+        tuples = {name: tuple(values[name]) for name in lists}
+        return cls(**{**values, **tuples, "first": tuple(first) if first else None})
+
+
+def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
+    """The lowest few of both."""
+    return tuple(sorted({*some, *others})[:_FEW])
+
+
+def inspect(
+    device: Device,
+    raw: Array,
+    stored: np.dtype[Any],
+    values: Array,
+    mask: Array | None,
+    origin: tuple[int, int],
+    *,
+    transposed: bool,
+) -> Moments:
+    """Extremes and counts of one widened slab at `origin` of B; where it is not finite, what is not.
+
+    `raw` is the same slab as it is `stored`, `mask` says which of its entries are missing.
+    """
+    xp = device.xp
+    peak = float(xp.maximum(xp.max(values), -xp.min(values)))
+    found = Moments(peak=peak if np.isfinite(peak) else 0.0)
+    if mask is not None:
+        found.missing = int(xp.sum(xp.astype(mask, xp.int64)))
+    if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
+        found.inexact = _inexact(xp, raw, stored, mask)
+    if not np.isfinite(peak):
+        _count_nonfinite(found, device.to_host(values), origin, transposed=transposed)
+    return found
+
+
+def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> int:
+    """How many integers float64 may not hold exactly; missing entries are no numbers."""
+    beyond = raw > EXACT_INTEGERS
+    if stored.kind == "i":
+        beyond = beyond | (raw < -EXACT_INTEGERS)
+    if mask is not None:
+        beyond = beyond & ~mask
+    return int(xp.sum(xp.astype(beyond, xp.int64)))
+
+
+def _count_nonfinite(found: Moments, host: np.ndarray, origin: tuple[int, int], *, transposed: bool) -> None:
+    counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
+    found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
+    rows, cols = np.nonzero(~np.isfinite(host))
+    if transposed:
+        rows, cols = cols + origin[1], rows + origin[0]
+    else:
+        rows, cols = rows + origin[0], cols + origin[1]
+    first = np.lexsort((cols, rows))[0]
+    found.first = (int(rows[first]), int(cols[first]))

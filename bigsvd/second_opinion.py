@@ -1,0 +1,287 @@
+"""A second opinion on means, divisors and missing counts: some columns, by another way than the run's.
+
+The run shifts, sums and corrects in float64 on its device, from a mask that it makes slab by slab. Here the
+stored entries of a few columns, as they pass by, are decoded, searched for missing ones and averaged anew: by
+two passes over each piece in extended precision (NumPy's longdouble; 64-bit mantissa on x86, float64
+elsewhere), pieces merged as by Chan, Golub & LeVeque 1979, eq. 2.1. No read of the data is added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bigsvd.census import Moments
+from bigsvd.device import Array, Device
+from bigsvd.errors import VerifyError
+from bigsvd.sentinels import Number
+from bigsvd.transform import Lines, Transform
+
+_DRAWN = 8
+_EXTREME = 2  # columns of each kind of extreme that join those drawn at random
+# What the run's sums may be off by: of a deviation, and of a mean in units of deviation and of rounding.
+_DIVISOR_SLACK = 1e-8
+_MEAN_SLACK = 1e-9
+_MEAN_ROUNDINGS = 16
+_CONSTANT_ROUNDINGS = 64
+_BORDER = 4.0  # around the limit of what is constant, where either answer is right
+_EPS = float(np.finfo(np.float64).eps)
+
+
+# A first pass may meet what overflows or is no number: it is then repeated, prescaled, or refuses the data.
+_quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What is known of some columns of A, each (c,), from their entries as they are stored.
+
+    Attributes:
+        entries, missing: how many there are, and how many of them are missing.
+        claimed: how many of them the run's own mask says are missing.
+        counted: how many enter mean and spread: missing ones do where they are taken as 0.
+        mean, spread: mean and Σ(x−mean)² of these, longdouble, in the run's prescaled units, in which squares
+            neither overflow nor vanish.
+
+    """
+
+    columns: tuple[int, ...]
+    entries: np.ndarray
+    missing: np.ndarray
+    claimed: np.ndarray
+    counted: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def nothing(cls, columns: Sequence[int]) -> Opinion:
+        """Before any entry was seen."""
+        counts, zeros = np.zeros(len(columns), np.int64), np.zeros(len(columns), np.longdouble)
+        return cls(tuple(columns), counts, counts, counts, counts, zeros, zeros)
+
+    @classmethod
+    @_quiet
+    def of(
+        cls, columns: Sequence[int], raw: np.ndarray, claimed: np.ndarray, transform: Transform
+    ) -> Opinion:
+        """Of the entries `raw` (r, c) as they are stored, a column for each of `columns`."""
+        values, gone = _decoded(raw, transform)
+        missing = np.count_nonzero(gone, axis=0)
+        entries = np.full(len(columns), raw.shape[0], np.int64)
+        if transform.missing == "zero":
+            values[gone] = 0
+            gone = np.zeros_like(gone)
+        counted = entries - np.count_nonzero(gone, axis=0)
+        mean = np.zeros(len(columns), np.longdouble)
+        for _ in range(2):  # the second time it is corrected by what is left
+            residue = np.where(gone, np.longdouble(0), values - mean)
+            mean = mean + residue.sum(axis=0) / np.maximum(counted, 1)
+        residue = np.where(gone, np.longdouble(0), values - mean)
+        return cls(tuple(columns), entries, missing, claimed, counted, mean, (residue * residue).sum(axis=0))
+
+    @_quiet
+    def merged(self, other: Opinion) -> Opinion:
+        """Of the entries of both; they are of the same columns."""
+        counted = self.counted + other.counted
+        share = other.counted / np.maximum(counted, 1).astype(np.longdouble)
+        step = other.mean - self.mean
+        return Opinion(
+            self.columns,
+            self.entries + other.entries,
+            self.missing + other.missing,
+            self.claimed + other.claimed,
+            counted,
+            self.mean + step * share,
+            self.spread + other.spread + step * step * share * self.counted,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; a longdouble as the two float64 whose sum it is."""
+        counts = {name: getattr(self, name).tolist() for name in _COUNTS}
+        sums = {name: _split(getattr(self, name)) for name in _SUMS}
+        return {"columns": list(self.columns), **counts, **sums}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Opinion:
+        """The inverse of `to_dict`."""
+        counts = {name: np.array(values[name], np.int64) for name in _COUNTS}
+        sums = {name: np.array(values[name], np.longdouble).sum(axis=0) for name in _SUMS}
+        return cls(columns=tuple(values["columns"]), **counts, **sums)
+
+    def __eq__(self, other: object) -> bool:
+        """Same columns, counts and sums."""
+        return isinstance(other, Opinion) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.columns)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Population standard deviation of each column with missing entries at its mean (ddof 0)."""
+        return np.asarray(np.sqrt(self.spread / np.maximum(self.entries, 1)))
+
+
+_COUNTS = ("entries", "missing", "claimed", "counted")
+_SUMS = ("mean", "spread")
+
+
+@_quiet
+def _split(values: np.ndarray) -> list[list[float]]:
+    high = values.astype(np.float64)
+    low = np.where(np.isfinite(high), values - high, 0).astype(np.float64)
+    return [high.tolist(), low.tolist()]
+
+
+def _decoded(raw: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that stored entries stand for, prescaled, longdouble, and which of them are missing."""
+    packing = transform.packing
+    values = raw.astype(np.longdouble) * np.longdouble(packing.scale) + np.longdouble(packing.offset)
+    values = np.ldexp(values, transform.exponent)
+    gone = _among(raw, packing.fills)
+    if transform.missing != "none":
+        gone = gone | _among(raw, transform.sentinels)
+    return values, gone
+
+
+def _among(raw: np.ndarray, sentinels: Sequence[Number]) -> np.ndarray:
+    """Which entries are one of the sentinels, each rounded to the type of the entries."""
+    found = np.zeros(raw.shape, dtype=bool)
+    for sentinel in sentinels:
+        if math.isnan(sentinel):
+            found |= raw != raw  # noqa: PLR0124 - true of NaN alone, and of no integer
+        else:
+            found |= raw == sentinel
+    return found
+
+
+class Witness:
+    """Collects the opinion on some columns of A while slabs of B stream by in one lane."""
+
+    def __init__(self, columns: Sequence[int], transform: Transform, *, transposed: bool) -> None:
+        self.opinion = Opinion.nothing(columns)
+        self._transform = transform
+        self._transposed = transposed
+
+    def look(self, device: Device, raw: Array, mask: Array | None, rows: slice, cols: slice) -> None:
+        """Take in the entries of a slab that stands at these rows and columns of B."""
+        whole = self.opinion
+        along = rows if self._transposed else cols
+        here = [i for i, column in enumerate(whole.columns) if along.start <= column < along.stop]
+        if not here:
+            return
+        places = np.array([whole.columns[i] - along.start for i in here])
+        found = self._of(device, raw, mask, places, [whole.columns[i] for i in here])
+        spread_out = Opinion.nothing(whole.columns)
+        for name in (*_COUNTS, *_SUMS):
+            values = getattr(spread_out, name).copy()
+            values[here] = getattr(found, name)
+            spread_out = replace(spread_out, **{name: values})
+        self.opinion = whole.merged(spread_out)
+
+    def recheck(
+        self, device: Device, raw: Array, mask: Array | None, rows: slice, lines: Lines, constant: np.ndarray
+    ) -> None:
+        """Look at once at those rows of a slab, which are columns of A, that a fault would show in first.
+
+        `lines` are the run's, of the whole rows.
+
+        Raises:
+            VerifyError: its mean or divisor of one of them is wrong.
+
+        """
+        relative = lines.divisor / np.maximum(np.abs(lines.mean), np.finfo(np.float64).tiny)
+        places = {int(np.argmin(relative)), int(np.argmin(np.where(constant, np.inf, relative)))}
+        chosen = np.array(sorted(places | {int(np.argmax(constant))}))
+        found = self._of(device, raw, mask, chosen, (chosen + rows.start).tolist())
+        refuse(disagreements(found, lines.mean[chosen], lines.divisor[chosen], self._transform))
+
+    def _of(
+        self, device: Device, raw: Array, mask: Array | None, places: np.ndarray, columns: Sequence[int]
+    ) -> Opinion:
+        axis = 0 if self._transposed else 1
+
+        def pick(array: Array) -> np.ndarray:
+            picked = device.to_host(device.xp.take(array, device.to_device(places), axis=axis))
+            return picked.T if self._transposed else picked
+
+        claimed = np.zeros(len(columns), np.int64)
+        if mask is not None:
+            claimed = np.count_nonzero(pick(mask), axis=0)
+        return Opinion.of(columns, pick(raw), claimed, self._transform)
+
+
+def chosen_columns(count: int, seed: int, mean: np.ndarray | None, divisor: np.ndarray | None) -> list[int]:
+    """Columns of `count` to be looked at: some at random, and those that a fault would show in first.
+
+    These have the least and the greatest divisor, and the least divisor for their mean, where that is known.
+    """
+    drawn = np.random.default_rng([seed, 4]).choice(count, size=min(_DRAWN, count), replace=False)
+    chosen = set(drawn.tolist())
+    if mean is not None and divisor is not None:
+        relative = divisor / np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        for order in (np.argsort(divisor), np.argsort(relative)):
+            chosen |= set(order[:_EXTREME].tolist()) | set(order[-_EXTREME:].tolist())
+    return sorted(chosen)
+
+
+def disagreements(
+    opinion: Opinion, mean: np.ndarray | None, divisor: np.ndarray | None, transform: Transform
+) -> list[str]:
+    """Where means or divisors (c,) of the opinion's columns are not what it found; all prescaled.
+
+    Divisors are not looked at where the transform does not divide.
+    """
+    findings = []
+    deviations = opinion.deviation
+    for i, column in enumerate(opinion.columns):
+        own, spread = float(opinion.mean[i]), float(deviations[i])
+        rounding = _EPS * abs(own)
+        if mean is not None and not abs(mean[i] - own) <= _MEAN_SLACK * spread + _MEAN_ROUNDINGS * rounding:
+            said, found = (float(np.ldexp(value, -transform.exponent)) for value in (mean[i], own))
+            findings.append(f"the mean of column {column} is {said!r}, recomputed it is {found!r}")
+        if divisor is None or not transform.scale:
+            continue
+        if not _right_divisor(float(divisor[i]), spread, rounding, transform.unit):
+            said, found = (float(np.ldexp(value, -transform.exponent)) for value in (divisor[i], spread))
+            findings.append(
+                f"the divisor of column {column} is {said!r}, recomputed the standard deviation is {found!r}"
+            )
+    return findings
+
+
+def _right_divisor(divisor: float, spread: float, rounding: float, unit: float) -> bool:
+    """Whether it is the deviation, or `unit` where the column is constant up to rounding."""
+    limit = _CONSTANT_ROUNDINGS * rounding
+    constant = spread <= _BORDER * limit
+    varies = spread * _BORDER > limit
+    near = abs(divisor - spread) <= _DIVISOR_SLACK * spread
+    return (constant and divisor == unit) or (varies and near)
+
+
+def miscounts(opinion: Opinion, moments: Moments, entries: int) -> list[str]:
+    """Where the run's count of missing ones of all `entries`, or of those of a column, is not what it is."""
+    findings = []
+    if moments.missing + moments.observed != entries:
+        findings.append(
+            f"{moments.missing} entries were counted as missing and {moments.observed} as observed, "
+            f"of {entries} in all"
+        )
+    findings += [
+        f"{opinion.claimed[i]} entries of column {opinion.columns[i]} were counted as missing, "
+        f"recounted they are {opinion.missing[i]}"
+        for i in np.flatnonzero(opinion.claimed != opinion.missing)
+    ]
+    return findings
+
+
+def refuse(findings: list[str]) -> None:
+    """`VerifyError` for the first of the findings."""
+    if findings:
+        raise VerifyError(
+            f"the run's statistics of the data do not hold ({findings[0]})",
+            "report this: it is a defect of bigsvd",
+        )
