@@ -42,6 +42,59 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many entries and columns were not taken as they are stored.
+
+    Attributes:
+        entries: of A in all. missing: of these, filled as `filled_with` says ("mean", "zero"; "none" where
+            nothing was to be filled).
+        filled_chunks: chunks that do not exist and were read as the fill value.
+        constant: columns that are constant, `constant_columns` the first few of them by index; counted where
+            columns are shifted or scaled. empty, empty_columns: those of them without an observed entry.
+        rounded: integers beyond 2^53, which float64 may not hold.
+
+    """
+
+    entries: int
+    missing: int = 0
+    filled_with: str = "none"
+    filled_chunks: int = 0
+    constant: int = 0
+    constant_columns: tuple[int, ...] = ()
+    empty: int = 0
+    empty_columns: tuple[int, ...] = ()
+    rounded: int = 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Counts:
+        """The inverse of `dataclasses.asdict`, also after JSON."""
+        lists = {name: tuple(values[name]) for name in ("constant_columns", "empty_columns")}
+        return cls(**{**values, **lists})
+
+    def __str__(self) -> str:
+        parts = []
+        if self.filled_with != "none":
+            share = 100 * self.missing / self.entries
+            parts.append(f"{self.missing:,} of {self.entries:,} entries missing ({share:.2g} %)")
+        if self.filled_chunks:
+            parts.append(f"{self.filled_chunks:,} absent chunks read as the fill value")
+        if self.constant:
+            which = _indices(self.constant, self.constant_columns)
+            parts.append(f"{self.constant:,} constant column(s): {which}")
+        if self.empty:
+            which = _indices(self.empty, self.empty_columns)
+            parts.append(f"{self.empty:,} column(s) all missing, taken as 0: {which}")
+        if self.rounded:
+            parts.append(f"{self.rounded:,} integers beyond 2^53 rounded")
+        return "; ".join(parts)
+
+
+def _indices(count: int, first: tuple[int, ...]) -> str:
+    listed = ", ".join(map(str, first))
+    return f"{listed}, ..." if count > len(first) else listed
+
+
+@dataclass(frozen=True)
 class Certificate:
     """The error of one result.
 
@@ -60,6 +113,7 @@ class Certificate:
         tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the
             relative error above the best possible for this k; None if unknown.
         basis: how residuals were obtained: "ritz" (from the passes) or "two-sided" (a pass of its own).
+        counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
 
     """
 
@@ -80,6 +134,7 @@ class Certificate:
     basis: str
     audit: Audit | None
     warnings: tuple[str, ...] = ()
+    counts: Counts | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -90,7 +145,9 @@ class Certificate:
         """The inverse of `to_dict`."""
         lists = ("residuals", "sigma_bounds", "angle_bounds", "identifiable", "warnings")
         audit = Audit(**values["audit"]) if values["audit"] else None
-        return cls(**{**values, **{name: tuple(values[name]) for name in lists}, "audit": audit})
+        counts = Counts.from_dict(values["counts"]) if values.get("counts") else None
+        tuples = {name: tuple(values[name]) for name in lists}
+        return cls(**{**values, **tuples, "audit": audit, "counts": counts})
 
     def __str__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
@@ -110,6 +167,8 @@ class Certificate:
                 f"audit by {a.probes} probes: missing energy {a.missing_energy:.4g} "
                 f"(exact {a.expected:.4g}), {'FLAGGED' if a.flagged else 'nothing unseen above sigma_k'}"
             )
+        if str(self.counts or ""):
+            lines.append(str(self.counts))
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 

@@ -73,6 +73,14 @@ device_option = click.option(
 )
 
 
+def stored_number(text: str) -> int | float:
+    """The number that a text stands for: an integer stays one, however large; ValueError for any other."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a `Request`, shared by ``svd`` and ``plan``."""
     options = [
@@ -84,7 +92,10 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--center", is_flag=True, help="Subtract column means."),
         click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
         click.option("--missing", default="none", help="Fill missing entries: mean or zero."),
-        click.option("--missing-value", type=float, help="The value that means missing (NaN)."),
+        click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
+                     help="A stored value that means missing, may be given several times; default NaN."),
+        click.option("--decode/--no-decode", default=True, show_default=True,
+                     help="Apply CF attributes: scale_factor, add_offset, _FillValue, missing_value."),
         click.option("--missing-chunks", default="error", help="error; fill: take them as the fill value."),
         click.option("--energy", type=float, help="k=auto: share of the squared norm, such as 0.95."),
         click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
@@ -114,6 +125,7 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     rules = ("energy", "error", "max_bytes")
     if k is None and not any(options[name] is not None for name in rules):
         raise RequestError("no rank was asked for", "give -k K, or one of --energy, --error, --max-bytes")
+    options["missing_value"] = options["missing_value"] or None
     if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
     return Request(source=data, k="auto" if k is None else k, out=out, overwrite=overwrite, **options)
@@ -196,7 +208,7 @@ def svd(
         request = Request.from_dict(plan.request | {"source": data, "out": out, "overwrite": overwrite})
     else:
         request = _request(data, out, options, overwrite=overwrite)
-    source = open_source(data, missing_chunks=request.missing_chunks)
+    source = open_source(data, missing_chunks=request.missing_chunks, decode=request.decode)
     with _client(scheduler) as client:
         factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
     if as_json:
@@ -223,7 +235,7 @@ def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: 
     from bigsvd.planning import make_plan  # noqa: PLC0415
 
     request = _request(data, None, options)
-    source = open_source(data, missing_chunks=request.missing_chunks)
+    source = open_source(data, missing_chunks=request.missing_chunks, decode=request.decode)
     with _client(scheduler) as client:
         plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
     click.echo(plan.to_json() if as_json else str(plan))
@@ -382,8 +394,10 @@ def verify(
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
     opened = open_factors(factors)
-    chunks = opened.provenance["request"]["missing_chunks"]
-    source = None if data is None else open_source(data, missing_chunks=chunks)
+    asked = Request.from_dict(opened.provenance["request"])
+    source = None
+    if data is not None:
+        source = open_source(data, missing_chunks=asked.missing_chunks, decode=asked.decode)
     with _client(scheduler) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:

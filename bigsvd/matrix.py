@@ -185,7 +185,8 @@ class Matrix:
         if not self.opinion.columns:
             return
         plan = self.context.plan
-        refuse(miscounts(self.opinion, self.moments, plan.rows * plan.cols))
+        moments = self.moments
+        refuse(miscounts(self.opinion, moments.missing, moments.observed, plan.rows * plan.cols))
         lines = self._lines_of(np.array(self.opinion.columns))
         if lines is not None:
             refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
@@ -243,13 +244,26 @@ class Matrix:
 
     def _refuse_nonfinite(self, moments: Moments) -> None:
         nans, plus, minus = moments.nonfinite
-        if moments.first is not None:
-            row, column = moments.first
-            raise NonFiniteError(
-                f"{self.context.source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
-                f"the first at row {row}, column {column}",
-                "replace them, or use missing='mean' or missing='zero' if NaN means missing",
-            )
+        if moments.first is None:
+            return
+        row, column = moments.first
+        raise NonFiniteError(
+            f"{self.context.source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
+            f"the first at row {row}, column {column}",
+            self._cure_of_nonfinite(nans),
+        )
+
+    def _cure_of_nonfinite(self, nans: int) -> str:
+        transform = self.transform
+        if transform.missing != "none":
+            given = ", ".join(map(str, transform.sentinels))
+            more = "nan" if nans else "inf"
+            return f"replace them, or if they mean missing too use missing_value=[{given}, {more}]"
+        cure = "replace them, or use missing='mean' or missing='zero' if NaN means missing"
+        if not transform.packing.fills:
+            return cure
+        fills = " or ".join(map(str, transform.packing.fills))
+        return f"{cure} (entries stored as {fills} have no value by the array's attributes and count as NaN)"
 
 
 def _same(stored: np.ndarray, values: np.ndarray) -> bool:

@@ -32,7 +32,7 @@ from bigsvd.layout import (
 from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.sentinels import held
-from bigsvd.sources.base import SourceFacts
+from bigsvd.sources.base import AS_STORED, SourceFacts
 from bigsvd.text import human_bytes
 
 PLAN_VERSION = 5
@@ -279,7 +279,7 @@ class Plan:
     def check_source(self, facts: SourceFacts) -> None:
         """`PlanError` unless the plan was made for this very source."""
         planned = SourceFacts.from_dict(self.facts)
-        for name in ("shape", "dtype", "chunks", "fingerprint"):
+        for name in ("shape", "dtype", "chunks", "fingerprint", "packing"):
             expected, found = getattr(planned, name), getattr(facts, name)
             if expected != found:
                 raise PlanError(
@@ -658,6 +658,7 @@ def _describe(plan: Plan) -> str:
     lines = [
         f"source        {facts.name}: {m:,} x {n:,} {facts.dtype}, "
         f"chunks {facts.chunks[0]} x {facts.chunks[1]}, {human_bytes(facts.nbytes)}",
+        *([f"packing       {facts.packing} (CF attributes)"] if facts.packing != AS_STORED else []),
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
         f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.census import Moments
 from bigsvd.device import Array, Device
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
@@ -262,13 +261,15 @@ def _right_divisor(divisor: float, spread: float, rounding: float, unit: float) 
     return (constant and divisor == unit) or (varies and near)
 
 
-def miscounts(opinion: Opinion, moments: Moments, entries: int) -> list[str]:
-    """Where the run's count of missing ones of all `entries`, or of those of a column, is not what it is."""
+def miscounts(opinion: Opinion, missing: int, observed: int, entries: int) -> list[str]:
+    """Where the run's count of missing ones of all `entries`, or of those of a column, is not what it is.
+
+    `observed` is the number of the others, counted another way.
+    """
     findings = []
-    if moments.missing + moments.observed != entries:
+    if missing + observed != entries:
         findings.append(
-            f"{moments.missing} entries were counted as missing and {moments.observed} as observed, "
-            f"of {entries} in all"
+            f"{missing} entries were counted as missing and {observed} as observed, of {entries} in all"
         )
     findings += [
         f"{opinion.claimed[i]} entries of column {opinion.columns[i]} were counted as missing, "

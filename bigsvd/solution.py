@@ -8,15 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.certificate import Audit, Certificate, angle_bounds, relative_error, sigma_bounds
+from bigsvd.certificate import (
+    Audit,
+    Certificate,
+    Counts,
+    angle_bounds,
+    relative_error,
+    sigma_bounds,
+)
 from bigsvd.errors import BigsvdError
-from bigsvd.factors import FOLDER, check_store, chunk_lines, open_factors, seal
+from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import Triplets
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context
 from bigsvd.planning import Plan
 from bigsvd.request import DASK_METHODS, Request
+from bigsvd.second_opinion import disagreements, miscounts
 from bigsvd.sources.base import SourceFacts
 
 
@@ -63,6 +71,23 @@ def certify(solution: Solution, request: Request) -> Certificate:
         basis=t.basis,
         audit=solution.audit and _unscaled(solution.audit, exponent),
         warnings=tuple(_notes(solution, request, worst)),
+        counts=counts_of(matrix),
+    )
+
+
+def counts_of(matrix: Matrix) -> Counts:
+    """What the first pass counted."""
+    moments, plan = matrix.moments, matrix.context.plan
+    return Counts(
+        entries=plan.rows * plan.cols,
+        missing=moments.missing,
+        filled_with=matrix.transform.missing,
+        filled_chunks=matrix.costs[0].filled_chunks if matrix.costs else 0,
+        constant=moments.constant,
+        constant_columns=moments.constant_columns,
+        empty=moments.empty,
+        empty_columns=moments.empty_columns,
+        rounded=moments.inexact,
     )
 
 
@@ -81,6 +106,8 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
     constant = matrix.moments.constant
     if constant and matrix.transform.scale:
         notes.append(f"{constant} constant column(s) were scaled by 1")
+    if request.missing_value is not None and matrix.moments.missing == 0:
+        notes.append(f"no entry equals missing_value={request.missing_value}: nothing was filled")
     if solution.audit is not None and solution.audit.flagged:
         notes.append("the audit saw energy that the basis missed")
     return notes
@@ -118,11 +145,27 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         "costs": _costs(solution, plan, monitor),
     }
     seal(scratch, attributes)
-    findings = check_store(open_factors(scratch.path / FOLDER))
+    written = open_factors(scratch.path / FOLDER)
+    findings = check_store(written) + check_statistics(written, matrix)
     if findings:
         raise BigsvdError(
             f"the factors failed their own check ({findings[0]})", "report this: it is a defect of bigsvd"
         )
+
+
+def check_statistics(factors: Factors, matrix: Matrix) -> list[str]:
+    """Where stored means, divisors and counts are not what a second opinion on the data found."""
+    opinion, counts = matrix.opinion, factors.certificate.counts
+    if not opinion.columns:
+        return []
+    exponent, columns = matrix.transform.exponent, list(opinion.columns)
+    mean, scale = (
+        None if line is None else np.ldexp(line[columns], exponent) for line in (factors.mean, factors.scale)
+    )
+    findings = disagreements(opinion, mean, scale, matrix.transform)
+    if counts is not None:
+        findings += miscounts(opinion, counts.missing, matrix.moments.observed, counts.entries)
+    return findings
 
 
 def _seconds_by_part(solution: Solution) -> dict[str, float]:

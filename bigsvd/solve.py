@@ -109,7 +109,7 @@ def svd(
         overwrite: replace a published result, once the new one is verified.
         progress: called with small event dictionaries, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, missing, missing_value, missing_chunks, energy, error, max_bytes,
+            deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
             power_iterations, iterator, oversampling, compute.
 
     Raises:
@@ -120,7 +120,7 @@ def svd(
         UserWarning: the tolerance was not reached within `max_passes` or the deadline.
 
     """
-    opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
+    opened = open_source(source, **_reading(options))
     request = make_request(
         opened, k, out, tol=tol, stop=stop, method=method, center=center, scale=scale, device=device,
         memory=memory, max_passes=max_passes, seed=seed, overwrite=overwrite, **options,
@@ -139,9 +139,14 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     """
     client = options.pop("client", None)
     options.pop("progress", None)
-    opened = open_source(source, missing_chunks=options.get("missing_chunks", "error"))
+    opened = open_source(source, **_reading(options))
     request = make_request(opened, k, out, **options)
     return make_plan(request, opened.facts, place(request, opened.facts, client)[0])
+
+
+def _reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a request's options that say how its source is to be read."""
+    return {name: options[name] for name in ("missing_chunks", "decode") if name in options}
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:

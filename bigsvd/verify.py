@@ -21,6 +21,7 @@ from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
+from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
 from bigsvd.transform import Transform
 
@@ -65,8 +66,10 @@ def verify(
             "give the data they were computed from",
         )
     with tempfile.TemporaryDirectory(prefix="bigsvd-verify-") as folder:
-        measured, lines = _measure(factors, source, Path(folder), progress, client, device)
-    findings += _compare(factors, measured, lines)
+        measured, matrix = _measure(factors, source, Path(folder), progress, client, device)
+        lines = matrix.column_lines()
+    findings += _compare(factors, measured, np.zeros((2, 0)) if lines is None else lines)
+    findings += check_statistics(factors, matrix) + _recount(factors, matrix)
     worst = float(np.max(np.maximum(measured.left, measured.right), initial=0.0))
     return Verification(tuple(findings), worst, measured.error)
 
@@ -78,7 +81,7 @@ def _measure(
     progress: Progress,
     client: Client | None,
     device: Literal["auto", "cpu", "gpu"],
-) -> tuple[TwoSidedResult, np.ndarray]:
+) -> tuple[TwoSidedResult, Matrix]:
     asked = Request.from_dict(factors.provenance["request"])
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
                       stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
@@ -87,7 +90,7 @@ def _measure(
     plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, device_cache_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 
-    def measure(active: Client) -> tuple[TwoSidedResult, np.ndarray]:
+    def measure(active: Client) -> tuple[TwoSidedResult, Matrix]:
         context = Context(active, plan, source, scratch, there, progress)
         matrix = Matrix(context, Transform.of(asked, source.facts), "float64")
         rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
@@ -99,9 +102,7 @@ def _measure(
         short = _copy_factors(factors, plan, scratch, target.name)
         sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
         with panels_kept(context):
-            found = measure_two_sided(matrix, sigma, short, target)
-        lines = matrix.column_lines()
-        return found, np.zeros((2, 0)) if lines is None else lines
+            return measure_two_sided(matrix, sigma, short, target), matrix
 
     with one_blas_thread:
         if client is not None:
@@ -122,6 +123,21 @@ def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str
             long[rows] = np.asarray(factors.U[rows])
     short = np.asarray(factors.U[:]) if plan.transposed else np.asarray(factors.Vt[:]).T
     return short.astype(np.float64)
+
+
+def _recount(factors: Factors, matrix: Matrix) -> list[str]:
+    """Where the certificate's counts are not those of the data; stores of version 0.1 have none."""
+    counts = factors.certificate.counts
+    if counts is None:
+        return []
+    found = counts_of(matrix)
+    names = ("entries", "missing", "filled_chunks", "constant", "empty", "rounded")
+    return [
+        f"the certificate counts {getattr(counts, name):,} {name.replace('_', ' ')}, "
+        f"the data has {getattr(found, name):,}"
+        for name in names
+        if getattr(counts, name) != getattr(found, name)
+    ]
 
 
 def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray) -> list[str]:

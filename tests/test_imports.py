@@ -24,7 +24,10 @@ LAYERS = (
     "chunks",
     "sources",
     "sources.base",
+    "sources.packing",
+    "sources.packing",
     "sources.tokens",
+    "sources.packing",
     "sources.zarr_dense",
     "sources.arrays",
     "sources.dask_array",
@@ -69,7 +72,16 @@ LAYERS = (
 OWNERS: dict[str, frozenset[str]] = {
     "cupy": frozenset({"device"}),
     "zarr": frozenset(
-        {"chunks", "sources.zarr_dense", "sources.open", "factors", "reconstruct", "scratch", "demo"}
+        {
+            "chunks",
+            "sources.packing",
+            "sources.zarr_dense",
+            "sources.open",
+            "factors",
+            "reconstruct",
+            "scratch",
+            "demo",
+        }
     ),
     "numcodecs": frozenset({"chunks"}),
     "dask": frozenset(

@@ -17,8 +17,10 @@ from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.zarr_dense import ZarrSource
 
 
-def open_source(data: Any, *, missing_chunks: str = "error") -> Source:
+def open_source(data: Any, *, missing_chunks: str = "error", decode: bool = True) -> Source:
     """A `Source` for a path, URL, Zarr array or store, NumPy, xarray or Dask array.
+
+    `decode`: whether the CF attributes of a Zarr array are applied, see `packing_of`.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
@@ -29,11 +31,11 @@ def open_source(data: Any, *, missing_chunks: str = "error") -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, (str, Path)):
-        return _open_path(str(data), fill)
+        return _open_path(str(data), fill, decode)
     if isinstance(data, zarr.Array):
-        return ZarrSource(str(data.store_path), data.store, data.path, fill_missing=fill)
+        return ZarrSource(str(data.store_path), data.store, data.path, fill_missing=fill, decode=decode)
     if isinstance(data, Store):
-        return ZarrSource(str(data), data, "", fill_missing=fill)
+        return ZarrSource(str(data), data, "", fill_missing=fill, decode=decode)
     return _open_array_like(data)
 
 
@@ -56,12 +58,14 @@ def _open_array_like(data: Any) -> Source:
     )
 
 
-def _open_path(name: str, fill: bool) -> Source:
+def _open_path(name: str, fill: bool, decode: bool) -> Source:
     if "://" in name:
         from zarr.storage import FsspecStore  # noqa: PLC0415 - fsspec is in the cloud extra
 
         try:
-            return ZarrSource(name, FsspecStore.from_url(name, read_only=True), "", fill_missing=fill)
+            return ZarrSource(
+                name, FsspecStore.from_url(name, read_only=True), "", fill_missing=fill, decode=decode
+            )
         except (ImportError, ValueError) as error:
             raise SourceError(
                 f"{name} cannot be opened ({error})", "install the cloud extra, check the URL"
@@ -71,4 +75,4 @@ def _open_path(name: str, fill: bool) -> Source:
         raise SourceError(f"{name} does not exist", "check the path")
     if not path.is_dir():
         raise SourceError(f"{name} is a file, not a Zarr array", "give the folder of a Zarr array")
-    return ZarrSource(name, LocalStore(path.resolve(), read_only=True), "", fill_missing=fill)
+    return ZarrSource(name, LocalStore(path.resolve(), read_only=True), "", fill_missing=fill, decode=decode)

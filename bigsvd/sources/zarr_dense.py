@@ -30,7 +30,8 @@ from bigsvd.errors import (
     StorageError,
     first_line,
 )
-from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix
+from bigsvd.sources.base import AS_STORED, ReadCounters, Source, SourceFacts, check_matrix
+from bigsvd.sources.packing import packing_of
 from bigsvd.sources.tokens import keep, kept
 
 _RETRIES = 3
@@ -41,9 +42,16 @@ class ZarrSource(Source):
     """A 2-D Zarr array, v2 or v3, on any of Zarr's own stores."""
 
     def __init__(
-        self, name: str, store: Store, path: str, *, fill_missing: bool, array: zarr.Array[Any] | None = None
+        self,
+        name: str,
+        store: Store,
+        path: str,
+        *,
+        fill_missing: bool,
+        decode: bool = True,
+        array: zarr.Array[Any] | None = None,
     ) -> None:
-        self._arguments = (name, store, path, fill_missing)
+        self._arguments = (name, store, path, fill_missing, decode)
         self._guard = GuardStore(store)
         self._fill_missing = fill_missing
         self.counters = ReadCounters()
@@ -67,17 +75,18 @@ class ZarrSource(Source):
             stored_bytes=stored_bytes,
             piece=(height, width),
             spare_bytes=spare_bytes,
+            packing=packing_of(name, self._array) if decode else AS_STORED,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
-        name, store, path, fill_missing = self._arguments
-        return _reopen_zarr, (name, _portable(store), path, fill_missing)
+        name, store, path, fill_missing, decode = self._arguments
+        return _reopen_zarr, (name, _portable(store), path, fill_missing, decode)
 
     def fresh(self) -> Source:
         """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
-        name, store, path, fill_missing = self._arguments
+        name, store, path, fill_missing, decode = self._arguments
         known = self._array if self._direct is not None else None
-        return ZarrSource(name, store, path, fill_missing=fill_missing, array=known)
+        return ZarrSource(name, store, path, fill_missing=fill_missing, decode=decode, array=known)
 
     @property
     def on_disk(self) -> bool:
@@ -207,5 +216,6 @@ def _portable(store: Store) -> Store | str:
     return keep(store)
 
 
-def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool) -> Source:
-    return ZarrSource(name, kept(store) if isinstance(store, str) else store, path, fill_missing=fill_missing)
+def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool, decode: bool) -> Source:
+    there = kept(store) if isinstance(store, str) else store
+    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode)
