@@ -25,9 +25,7 @@ LAYERS = (
     "sources",
     "sources.base",
     "sources.packing",
-    "sources.packing",
     "sources.tokens",
-    "sources.packing",
     "sources.zarr_dense",
     "sources.arrays",
     "sources.dask_array",
@@ -74,8 +72,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "zarr": frozenset(
         {
             "chunks",
-            "sources.packing",
-            "sources.zarr_dense",
+                    "sources.zarr_dense",
             "sources.open",
             "factors",
             "reconstruct",
