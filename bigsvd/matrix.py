@@ -19,6 +19,9 @@ from bigsvd.transform import Lines, LineSums, Transform, refuse_unresolved
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 _ROUGH_EPS = 1e-7
+# By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
+_FILL_SLACK = 1e-12
+_FILL_ROUNDINGS = 4
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,15 @@ class Correction:
     Attributes:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
         benign: whether products of B can be had from those of B0 without loss of accuracy.
+        filled_alike: whether missing entries were filled as they are in B, so that B0 with the right means
+            and divisors was B up to rounding.
 
     """
 
     delta: np.ndarray
     ratio: np.ndarray
     benign: bool
+    filled_alike: bool
 
 
 class Matrix:
@@ -173,7 +179,7 @@ class Matrix:
             self.row_lines = f"{name}/row-lines"
         if sums is None:
             self.norm_squared = moments.squares
-            correction = Correction(np.zeros(N), np.ones(N), benign=True)
+            correction = Correction(np.zeros(N), np.ones(N), benign=True, filled_alike=True)
         else:
             correction = self._exact_lines(sums)
         self.opinion = result.opinion
@@ -217,13 +223,15 @@ class Matrix:
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
         delta = exact.low - used.low if t.center else np.zeros_like(used.high)
         delta = delta / used.divisor if t.scale else delta
+        shift = np.abs(exact.mean - used.mean) - _FILL_ROUNDINGS * np.spacing(np.abs(exact.mean))
+        filled_alike = not t.fills_with_mean or bool(np.all(shift <= _FILL_SLACK * sums.deviation))
         self.lines = exact
         mean_energy = M * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         benign = (
             mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
         )
-        return Correction(delta, ratio, bool(benign))
+        return Correction(delta, ratio, bool(benign), filled_alike)
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""

@@ -134,10 +134,10 @@ class Transform:
             array = device.to_device(line)
             return array[:, None] if rows else array[None, :]
 
-        if mask is not None:
-            values = xp.where(mask, spread(lines.mean), values)
         if self.center:
             values = (values - spread(lines.high)) - spread(lines.low)
+        if mask is not None:  # exactly at the mean, which high + low rounded to one number is not
+            values = xp.where(mask, xp.zeros_like(values) if self.center else spread(lines.mean), values)
         if self.scale:
             values = values / spread(lines.divisor)
         return values

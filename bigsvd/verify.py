@@ -140,12 +140,21 @@ def _recount(factors: Factors, matrix: Matrix) -> list[str]:
     ]
 
 
+def _mean_rounding(factors: Factors) -> float:
+    """‖1·δᵀ‖₂ for the rounding δ of the stored means, by which they shift the matrix as decomposed."""
+    if factors.mean is None:
+        return 0.0
+    divisor = 1.0 if factors.scale is None else np.asarray(factors.scale)
+    delta = np.finfo(np.float64).eps * np.asarray(factors.mean) / divisor
+    return float(np.sqrt(factors.shape[0]) * np.linalg.norm(delta))
+
+
 def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray) -> list[str]:
     """Where the measurement contradicts the certificate by more than rounding of the stored factors."""
     c, sigma = factors.certificate, factors.s
     eps = float(np.finfo(factors.dtype).eps)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slack = np.where(sigma > 0, 64 * eps * sigma[0] / sigma, np.inf)
+        slack = np.where(sigma > 0, (64 * eps * sigma[0] + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
     # Ritz triplets of the streamed matrix satisfy B·v = σu exactly; B may have been Aᵀ then and A now.
     exact_left = c.basis == "ritz" and measured.transposed == factors.provenance["plan"]["transposed"]

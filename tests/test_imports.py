@@ -72,7 +72,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "zarr": frozenset(
         {
             "chunks",
-                    "sources.zarr_dense",
+            "sources.zarr_dense",
             "sources.open",
             "factors",
             "reconstruct",

@@ -188,7 +188,8 @@ def _two_sided_pass(
         matrix.charge(result)
         if known:
             return result.sums
-        if matrix.learn(name, result) is not None:
+        correction = matrix.learn(name, result)
+        if correction is not None and correction.filled_alike:
             return result.sums
 
 

@@ -1,0 +1,130 @@
+"""`trust`: many random decompositions, each held against exact statistics and LAPACK.
+
+Cases are drawn by hypothesis, so that corners come up often: one row, one column, chunks of one row, all
+missing, constant, flat, means of 1e9, tiles.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
+from bigsvd.passes import local_client
+
+_LONG, _SHORT = 260, 160
+_MOST_CHUNKS = 6
+_FEATURES = (
+    "dtype",
+    "store",
+    "spectrum",
+    "level",
+    "gappy",
+    "missing",
+    "method",
+    "center",
+    "scale",
+    "tiles",
+    "verified",
+)
+
+_MISSING: st.SearchStrategy[Literal["none", "mean", "zero"]] = st.sampled_from(
+    ("none", "mean", "mean", "zero")
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Any case; tall and wide ones alike."""
+    sides = (draw(st.integers(1, _LONG)), draw(st.integers(1, _SHORT)))
+    m, n = sides if draw(st.booleans()) else sides[::-1]
+    dtype = draw(st.sampled_from(DTYPES))
+    sentinels = ("nan", "least", "greatest") if dtype.startswith("float") else ("least", "greatest")
+    return Case(
+        shape=(m, n),
+        chunks=(_chunk(m, draw(st.integers(1, _MOST_CHUNKS))), _chunk(n, draw(st.integers(1, _MOST_CHUNKS)))),
+        dtype=dtype,
+        store=draw(st.sampled_from(STORES)),
+        spectrum=draw(st.sampled_from(SPECTRA)),
+        level=draw(st.sampled_from((0.0, 1.0, 1e3, 1e6, 1e9))),
+        constant=draw(st.integers(0, 3)),
+        gaps=draw(st.sampled_from((0.0, 0.01, 0.2, 0.9))),
+        gappy=draw(st.sampled_from(("scattered", "top", "column"))),
+        sentinel=draw(st.sampled_from(sentinels)),
+        missing=draw(_MISSING),
+        center=draw(st.booleans()),
+        scale=draw(st.booleans()),
+        method=draw(st.sampled_from(METHODS)),
+        k=draw(st.integers(1, min(m, n, 12))),
+        tol=draw(st.sampled_from((1e-2, 1e-2, 1e-4, 1e-8))),
+        tiles=draw(st.integers(0, 4)) == 0,
+        verified=draw(st.integers(0, 9)) == 0,
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def _chunk(length: int, count: int) -> int:
+    """The length of so many chunks, the last of which may be shorter."""
+    return -(-length // count)
+
+
+def holds(case: Case, client: Any) -> list[str]:
+    """What of the case's outcome is not true."""
+    with tempfile.TemporaryDirectory(prefix="bigsvd-trust-") as folder:
+        return findings(case, client, Path(folder))
+
+
+def _many(number: int, count: int) -> dict[str, Any]:
+    """So many cases from one seed, in this process; none is left out for another's fault."""
+    counted: Counter[str] = Counter()
+    wrong: list[dict[str, Any]] = []
+    with local_client(1) as client:
+
+        def body(case: Case) -> None:
+            counted.update(f"{name}: {getattr(case, name)}" for name in _FEATURES)
+            counted.update(["cases"])
+            found = holds(case, client)
+            if found:
+                wrong.append({"case": asdict(case), "findings": found})
+
+        _drawn(body, number, count)()
+    return {"counted": dict(counted), "wrong": wrong}
+
+
+def _drawn(body: Callable[[Case], None], number: int, count: int) -> Callable[[], None]:
+    chosen = settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    return seed(number)(chosen(given(cases())(body)))
+
+
+def run_trust(count: int, processes: int, first_seed: int) -> dict[str, Any]:
+    """`count` cases over some processes, in pieces of 250 with a seed each."""
+    piece = 250
+    sizes = [min(piece, count - start) for start in range(0, count, piece)]
+    counted: Counter[str] = Counter()
+    wrong: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=4) as pool:
+        for outcome in pool.map(_many, range(first_seed, first_seed + len(sizes)), sizes):
+            counted.update(outcome["counted"])
+            wrong += outcome["wrong"]
+            print(f"{counted['cases']} cases, {len(wrong)} wrong", flush=True)
+    return {
+        "cases": counted.pop("cases"),
+        "seed": first_seed,
+        "counted": dict(sorted(counted.items())),
+        "wrong": wrong,
+    }

@@ -1,0 +1,320 @@
+"""One random decomposition as a value, and whether what bigsvd says of it is true.
+
+The matrix is made from the case alone, its statistics are taken in extended precision, its singular values
+by LAPACK in float64. What the certificate, the counts and the factors claim is then held against these.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+
+from bigsvd.errors import BigsvdError
+from bigsvd.factors import Factors
+from bigsvd.placement import place
+from bigsvd.planning import Plan, make_plan
+from bigsvd.request import Request
+from bigsvd.solve import make_request, run
+from bigsvd.sources.open import open_source
+from bigsvd.verify import verify
+
+DTYPES = ("int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
+SPECTRA = ("noise", "slow", "geometric", "low rank", "clustered", "flat")
+STORES = ("numpy", "zarr 3", "zarr 2", "sharded", "dask")
+METHODS = ("auto", "krylov", "gram", "tall_skinny", "compressed")
+# What float64 sums, float32 products and LAPACK's own rounding may differ by.
+_MEAN_SLACK = 1e-11
+_SCALE_SLACK = 1e-8
+_CONSTANT_ROUNDINGS = 64
+_BORDER = 8.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is decomposed, and how.
+
+    Attributes:
+        shape, chunks, dtype, store: of the stored matrix. spectrum: of the numbers before they are stored.
+        level: magnitude of the column means. constant: constant columns.
+        gaps: share of missing entries. gappy: "scattered", "top" (the first half of the rows has none
+            observed in some columns), "column" (one column is all missing).
+        sentinel: what stands for a missing entry: "nan", or the least or greatest value of the type.
+        tiles: whether panels are read in tiles, as where memory is short.
+        verified: whether `verify` is asked too.
+        seed: of the entries.
+
+    """
+
+    shape: tuple[int, int]
+    chunks: tuple[int, int]
+    dtype: str
+    store: str
+    spectrum: str
+    level: float
+    constant: int
+    gaps: float
+    gappy: str
+    sentinel: str
+    missing: Literal["none", "mean", "zero"]
+    center: bool
+    scale: bool
+    method: Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
+    k: int
+    tol: float
+    tiles: bool
+    verified: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What is true of a case: B (m, n) as it is decomposed and its singular values, both float64.
+
+    Attributes:
+        mean, divisor: (n,) of the columns, longdouble. constant: which columns are; unsure: which of them
+            are so nearly constant that either answer is right.
+
+    """
+
+    B: np.ndarray
+    sigma: np.ndarray
+    mean: np.ndarray
+    divisor: np.ndarray
+    missing: int
+    constant: np.ndarray
+    unsure: np.ndarray
+    empty: int
+
+
+def stored(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The entries as they are stored (m, n), and which of them are missing."""
+    rng = np.random.default_rng(case.seed)
+    n = case.shape[1]
+    numbers = _numbers(rng, case)
+    numbers += case.level * rng.uniform(0.5, 1.5, n) * rng.choice([-1, 1], n)
+    flat = rng.permutation(n)[: case.constant]
+    numbers[:, flat] = numbers[0, flat]
+    missing = _missing(rng, case)
+    dtype = np.dtype(case.dtype)
+    if dtype.kind == "f":
+        limit = float(np.finfo(dtype).max) / 4
+        entries = np.clip(numbers, -limit, limit).astype(dtype)
+    else:
+        limits = np.iinfo(dtype)
+        entries = np.clip(np.rint(5 * numbers), limits.min + 1, limits.max - 1).astype(dtype)
+    if case.missing != "none":
+        entries[missing] = sentinel(case)
+    return entries, missing
+
+
+def sentinel(case: Case) -> Any:
+    """The stored value that stands for a missing entry; no other entry has it."""
+    dtype = np.dtype(case.dtype)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        return limits.min if case.sentinel == "least" else limits.max
+    values = {"nan": np.nan, "least": float(np.finfo(dtype).min), "greatest": float(np.finfo(dtype).max)}
+    return values[case.sentinel]
+
+
+def _numbers(rng: np.random.Generator, case: Case) -> np.ndarray:
+    m, n = case.shape
+    r = min(m, n)
+    if case.spectrum == "noise":
+        return rng.standard_normal((m, n))
+    sigma = {
+        "slow": (1.0 + np.arange(r)) ** -0.5,
+        "geometric": 10.0 ** (-12 * np.arange(r) / max(1, r - 1)),
+        "low rank": np.where(np.arange(r) < 3, 1.0, 0.0),
+        "clustered": np.where(np.arange(r) < 4, 1.0, 0.5),
+        "flat": np.ones(r),
+    }[case.spectrum]
+    U = np.linalg.qr(rng.standard_normal((m, r)))[0]
+    V = np.linalg.qr(rng.standard_normal((n, r)))[0]
+    return np.asarray((U * sigma * np.sqrt(m)) @ V.T)
+
+
+def _missing(rng: np.random.Generator, case: Case) -> np.ndarray:
+    missing = rng.random(case.shape) < case.gaps
+    if case.missing == "none" or case.gaps == 0:
+        return np.zeros(case.shape, dtype=bool)
+    if case.gappy == "top":
+        missing[: case.shape[0] // 2, :: max(1, case.shape[1] // 3)] = True
+    if case.gappy == "column":
+        missing[:, case.shape[1] // 2] = True
+    return missing
+
+
+def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
+    """The truth about a case.
+
+    Columns are first shifted by one of their own entries, which is exact: longdouble alone would lose the
+    digits that a mean of 1e9 takes.
+    """
+    gone = missing if case.missing == "mean" else np.zeros_like(missing)
+    values = np.where(missing, 0, entries).astype(np.longdouble)
+    base = np.where(gone, -np.inf, values).max(axis=0)
+    base = np.where(np.isfinite(base), base, np.longdouble(0))
+    residue = np.where(gone, np.longdouble(0), values - base)
+    observed = case.shape[0] - gone.sum(axis=0)
+    step = residue.sum(axis=0) / np.maximum(observed, 1)
+    residue = np.where(gone, np.longdouble(0), residue - step)
+    deviation = np.sqrt((residue * residue).sum(axis=0) / case.shape[0])
+    limit = _CONSTANT_ROUNDINGS * np.finfo(np.float64).eps * np.abs(base + step)
+    constant = deviation <= limit
+    unsure = (deviation > limit / _BORDER) & (deviation < limit * _BORDER)
+    divisor = np.where(constant, np.longdouble(1), deviation)
+    B = residue if case.center else np.where(gone, base + step, values)
+    if case.scale:
+        B = B / divisor
+    wide = B.astype(np.float64)
+    sigma = np.linalg.svd(wide, compute_uv=False)
+    empty = int(np.count_nonzero(observed == 0))
+    return Exact(wide, sigma, base + step, divisor, int(missing.sum()), constant, unsure, empty)
+
+
+def given(case: Case, entries: np.ndarray, folder: Path) -> Any:
+    """The matrix as a user would hand it over."""
+    if case.store == "numpy":
+        return entries
+    if case.store == "dask":
+        import dask.array as da  # noqa: PLC0415 - only where it is asked for
+
+        return da.from_array(entries, chunks=case.chunks)
+    chunks: tuple[int, int] = case.chunks
+    shards = (2 * chunks[0], 3 * chunks[1]) if case.store == "sharded" else None
+    array = zarr.create_array(
+        str(folder / "a.zarr"),
+        shape=case.shape,
+        chunks=chunks,
+        shards=shards,
+        dtype=case.dtype,
+        zarr_format=2 if case.store == "zarr 2" else 3,
+        config={"write_empty_chunks": True},
+    )
+    array[:] = entries
+    return str(folder / "a.zarr")
+
+
+def decompose(case: Case, data: Any, client: Any, out: str | None) -> Factors:
+    """The run that the case asks for."""
+    source = open_source(data)
+    options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
+    options |= {"scale": case.scale, "seed": case.seed % 1000, "missing": case.missing}
+    if case.missing != "none":
+        options["missing_value"] = sentinel(case)
+    request = make_request(source, case.k, out, **options)
+    plan = _tiled(request, source, client) if case.tiles else None
+    return run(request, source, plan=plan, client=client)
+
+
+def _tiled(request: Request, source: Any, client: Any) -> Plan | None:
+    """The plan with its panels cut into tiles, as it would be with too little memory for whole rows."""
+    plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
+    width = source.facts.chunks[0] if plan.transposed else source.facts.chunks[1]
+    if plan.method != "krylov" or width >= plan.cols:
+        return None
+    reads = 3 if plan.transposed and request.by_line else 2
+    return replace(plan, tile_cols=width, reads_per_pass=reads, sample=())
+
+
+def findings(case: Case, client: Any, folder: Path) -> list[str]:
+    """What of the outcome is not true; empty where all is."""
+    entries, missing = stored(case)
+    truth = exact(case, entries, missing)
+    data = given(case, entries, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            factors = decompose(case, data, client, str(folder / "out") if case.verified else None)
+        except BigsvdError as error:
+            return [f"refused: {error}"]
+        found = [*_about_lines(case, truth, factors), *_about_counts(case, truth, factors)]
+        found += _about_triplets(case, truth, factors)
+        if case.verified:
+            found += verify(factors, open_source(data), lambda _: None, client).findings
+    return found
+
+
+def _about_lines(case: Case, truth: Exact, factors: Factors) -> list[str]:
+    found = []
+    if case.center:
+        error = np.abs(factors.mean - truth.mean) - 16 * np.spacing(np.abs(truth.mean).astype(np.float64))
+        if np.any(error > _MEAN_SLACK * np.maximum(truth.divisor, np.abs(truth.mean) * 1e-3)):
+            found.append(f"a mean is off by {float(error.max()):.2e}")
+    if case.scale:
+        error = np.abs(factors.scale - truth.divisor) / truth.divisor
+        worst = float(np.max(np.where(truth.unsure, 0, error)))
+        if worst > _SCALE_SLACK:
+            found.append(f"a divisor is off by {worst:.2e} of itself")
+    return found
+
+
+def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
+    counts = factors.certificate.counts
+    if counts is None:
+        return ["the certificate has no counts"]
+    wanted = {"missing": truth.missing, "entries": truth.B.size, "filled_chunks": 0}
+    if case.missing == "mean":
+        wanted["empty"] = truth.empty
+    by_line = case.center or case.scale or case.missing == "mean"
+    if by_line and not truth.unsure.any():
+        wanted["constant"] = int(truth.constant.sum())
+    said = {name: getattr(counts, name) for name in wanted}
+    return [] if said == wanted else [f"counted {said}, there are {wanted}"]
+
+
+def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
+    """Orthonormality, residuals, singular values, relative error, reconstruction."""
+    if case.scale and truth.unsure.any():
+        return []
+    c, B, s = factors.certificate, truth.B, factors.s
+    U = np.asarray(factors.U[:], dtype=np.float64)
+    V = np.asarray(factors.Vt[:], dtype=np.float64).T
+    eps = float(np.finfo(factors.dtype).eps)
+    found = []
+    slack = 1e-5 if eps > 1e-10 else 1e-10
+    drift = max(np.max(np.abs(Q.T @ Q - np.eye(s.size))) for Q in (U, V))
+    if drift > slack:
+        found.append(f"a factor is off orthonormality by {drift:.1e}")
+    norm = float(np.linalg.norm(B))
+    if norm == 0 or s[0] == 0:
+        return (
+            found
+            if norm == 0 and np.all(s == 0)
+            else [*found, f"sigma_1 {s[0]:g} of a matrix of norm {norm:g}"]
+        )
+    rounding = 64 * eps * norm / np.maximum(s, 1e-300)
+    residuals = np.maximum(np.linalg.norm(B @ V - U * s, axis=0), np.linalg.norm(B.T @ U - V * s, axis=0)) / s
+    if np.any(residuals > 1.05 * np.asarray(c.residuals) + rounding):
+        found.append(f"residuals {residuals} where {c.residuals} are promised")
+    nearest = np.min(np.abs(truth.sigma[None, :] - s[:, None]), axis=1) / s
+    if np.any(nearest > np.asarray(c.sigma_bounds) + rounding):
+        found.append(
+            f"no singular value within {c.sigma_bounds} of {s}, they are {truth.sigma[: s.size + 2]}"
+        )
+    off = np.abs(truth.sigma[: s.size] - s) / s
+    if c.converged and np.any(off > case.tol + rounding):
+        found.append(f"converged to {s}, the leading ones are {truth.sigma[: s.size]}")
+    error = float(np.linalg.norm(B - (U * s) @ V.T)) / norm
+    if abs(error**2 - c.relative_error**2) > 64 * eps + c.relative_error_floor**2:
+        found.append(f"relative error {c.relative_error:.6g}, it is {error:.6g}")
+    return [*found, *_about_regions(factors, U, V)]
+
+
+def _about_regions(factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
+    """Whether a region is U·diag(s)·Vt in the data's own units."""
+    rows = slice(0, 7)
+    wanted = (U[rows] * factors.s) @ V.T
+    wanted = wanted if factors.scale is None else wanted * factors.scale
+    wanted = wanted if factors.mean is None else wanted + factors.mean
+    size = float(np.max(np.abs(wanted), initial=0.0)) + float(factors.s[0])
+    worst = float(np.max(np.abs(factors[rows] - wanted), initial=0.0))
+    if worst > 1e3 * float(np.finfo(factors.dtype).eps) * size:
+        return [f"a region of the reconstruction is off by {worst:.2e}"]
+    return []
