@@ -22,6 +22,7 @@ from benchmarks.report import regenerate, write_report
 from benchmarks.simulation import Cluster
 from benchmarks.suite import Limits, run_suite
 
+TRUST_CASES = {"tiny": 20, "small": 500, "full": 20_000}
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
 data_option = click.option(
     "--data", "folder", type=click.Path(path_type=Path), default=Path("benchmarks/data"), show_default=True
@@ -213,6 +214,27 @@ def cpu_gpu(
     for results in cpu_gpu_suite.run_cpu_gpu(cpu_gpu_suite.SIZES[size], folder, only, limits, _tell):
         table = _write(results, out, "cpu-gpu", size, f"{options}{_chosen(only)} --data DATA")
     click.echo(table.read_text(encoding="utf-8"))
+
+
+@main.command()
+@click.option(
+    "--size",
+    type=click.Choice(sorted(TRUST_CASES)),
+    default="tiny",
+    show_default=True,
+    help="How many cases.",
+)
+@out_option
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the first of the pieces, each of 250 cases.")
+def trust(*, size: str, out: Path, processes: int, seed: int) -> None:
+    """Random decompositions against exact statistics and LAPACK; exit 1 where anything claimed is wrong."""
+    from benchmarks.trust import run_trust  # noqa: PLC0415 - hypothesis is in the test extra
+
+    results = run_trust(TRUST_CASES[size], processes, seed, _tell)
+    _publish(results, out, "trust", size, f"--processes {processes} --seed {seed}")
+    if results["wrong"]:
+        raise SystemExit(1)
 
 
 @main.command()

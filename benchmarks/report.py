@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_cpu_gpu, report_memory, report_passes, report_peers, report_scaling
+from benchmarks import (
+    report_cpu_gpu,
+    report_memory,
+    report_passes,
+    report_peers,
+    report_scaling,
+    report_trust,
+)
 
 Results = dict[str, Any]
 
@@ -26,6 +33,7 @@ REPORTS = {
     "passes": Report(report_passes.markdown, report_passes.plot),
     "memory": Report(report_memory.markdown, report_memory.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
+    "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
 

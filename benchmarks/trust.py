@@ -18,11 +18,13 @@ from typing import Any, Literal
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from benchmarks.machine import provenance
 from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
 from bigsvd.passes import local_client
 
 _LONG, _SHORT = 260, 160
 _MOST_CHUNKS = 6
+_PIECE = 250
 _FEATURES = (
     "dtype",
     "store",
@@ -111,20 +113,17 @@ def _drawn(body: Callable[[Case], None], number: int, count: int) -> Callable[[]
     return seed(number)(chosen(given(cases())(body)))
 
 
-def run_trust(count: int, processes: int, first_seed: int) -> dict[str, Any]:
-    """`count` cases over some processes, in pieces of 250 with a seed each."""
-    piece = 250
-    sizes = [min(piece, count - start) for start in range(0, count, piece)]
+def run_trust(count: int, processes: int, first_seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """`count` cases over some processes, in pieces with a seed each."""
+    measured_with = provenance()
+    sizes = [min(_PIECE, count - start) for start in range(0, count, _PIECE)]
     counted: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=4) as pool:
         for outcome in pool.map(_many, range(first_seed, first_seed + len(sizes)), sizes):
             counted.update(outcome["counted"])
             wrong += outcome["wrong"]
-            print(f"{counted['cases']} cases, {len(wrong)} wrong", flush=True)
-    return {
-        "cases": counted.pop("cases"),
-        "seed": first_seed,
-        "counted": dict(sorted(counted.items())),
-        "wrong": wrong,
-    }
+            tell(f"{counted['cases']} cases, {len(wrong)} wrong")
+    total = counted.pop("cases")
+    found = {"cases": total, "seed": first_seed, "counted": dict(sorted(counted.items())), "wrong": wrong}
+    return measured_with | found

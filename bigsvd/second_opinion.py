@@ -192,7 +192,7 @@ class Witness:
             VerifyError: its mean or divisor of one of them is wrong.
 
         """
-        relative = lines.divisor / np.maximum(np.abs(lines.mean), np.finfo(np.float64).tiny)
+        relative = _relative(lines.mean, lines.divisor)
         places = {int(np.argmin(relative)), int(np.argmin(np.where(constant, np.inf, relative)))}
         chosen = np.array(sorted(places | {int(np.argmax(constant))}))
         found = self._of(device, raw, mask, chosen, (chosen + rows.start).tolist())
@@ -221,10 +221,15 @@ def chosen_columns(count: int, seed: int, mean: np.ndarray | None, divisor: np.n
     drawn = np.random.default_rng([seed, 4]).choice(count, size=min(_DRAWN, count), replace=False)
     chosen = set(drawn.tolist())
     if mean is not None and divisor is not None:
-        relative = divisor / np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        relative = _relative(mean, divisor)
         for order in (np.argsort(divisor), np.argsort(relative)):
             chosen |= set(order[:_EXTREME].tolist()) | set(order[-_EXTREME:].tolist())
     return sorted(chosen)
+
+
+def _relative(mean: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+    """Divisors for their mean, from 0 to 1."""
+    return np.asarray(divisor / (np.abs(mean) + divisor))
 
 
 def disagreements(

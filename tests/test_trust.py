@@ -1,0 +1,60 @@
+"""500 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from distributed import Client
+from hypothesis import HealthCheck, given, settings
+
+from benchmarks.__main__ import main
+from benchmarks.trust import cases, holds
+from benchmarks.trust_case import Case, exact, findings, stored
+
+FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
+@given(case=cases())
+def test_what_a_random_decomposition_claims_is_true(client: Client, case: Case) -> None:
+    assert holds(case, client) == []
+
+
+BASE = Case(
+    shape=(90, 40), chunks=(20, 40), dtype="int16", store="zarr 3", spectrum="slow", level=1e3, constant=1,
+    gaps=0.2, gappy="scattered", sentinel="least", missing="mean", center=True, scale=True, method="auto",
+    k=3, tol=1e-2, tiles=False, verified=False, seed=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mean", "divisor", "sigma", "missing"])
+def test_a_false_truth_is_noticed(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A test that cannot fail would hold nothing."""
+    truth = exact(BASE, *stored(BASE))
+    false = {"missing": truth.missing + 1} if name == "missing" else {name: getattr(truth, name) * 1.03}
+    monkeypatch.setattr("benchmarks.trust_case.exact", lambda *_: replace(truth, **false))
+    assert findings(BASE, client, tmp_path)
+
+
+def test_the_truth_is_that_of_numpy_where_numbers_are_small() -> None:
+    case = replace(BASE, level=0.0, missing="none", dtype="float64")
+    entries, missing = stored(case)
+    truth = exact(case, entries, missing)
+    assert np.allclose(truth.mean.astype(float), entries.mean(axis=0))
+    assert np.allclose(truth.divisor.astype(float)[~truth.constant], entries.std(axis=0)[~truth.constant])
+
+
+def test_the_command_writes_its_report(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(main, ["trust", "--size", "tiny", "--processes", "1", "--out", str(tmp_path)])
+    assert ended.exit_code == 0, ended.output
+    results = json.loads((tmp_path / "trust-tiny.json").read_text(encoding="utf-8"))
+    assert (results["cases"], results["wrong"]) == (20, [])
+    assert "20 cases, 0 wrong" in (tmp_path / "trust-tiny.md").read_text(encoding="utf-8")
+    assert (tmp_path / "trust-tiny.png").stat().st_size > 5_000
