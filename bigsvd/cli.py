@@ -208,7 +208,9 @@ def svd(
         request = Request.from_dict(plan.request | {"source": data, "out": out, "overwrite": overwrite})
     else:
         request = _request(data, out, options, overwrite=overwrite)
-    source = open_source(data, missing_chunks=request.missing_chunks, decode=request.decode)
+    source = open_source(
+        data, missing_chunks=request.missing_chunks, decode=request.decode, missing=request.missing
+    )
     with _client(scheduler) as client:
         factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
     if as_json:
@@ -235,7 +237,9 @@ def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: 
     from bigsvd.planning import make_plan  # noqa: PLC0415
 
     request = _request(data, None, options)
-    source = open_source(data, missing_chunks=request.missing_chunks, decode=request.decode)
+    source = open_source(
+        data, missing_chunks=request.missing_chunks, decode=request.decode, missing=request.missing
+    )
     with _client(scheduler) as client:
         plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
     click.echo(plan.to_json() if as_json else str(plan))
@@ -397,7 +401,9 @@ def verify(
     asked = Request.from_dict(opened.provenance["request"])
     source = None
     if data is not None:
-        source = open_source(data, missing_chunks=asked.missing_chunks, decode=asked.decode)
+        source = open_source(
+            data, missing_chunks=asked.missing_chunks, decode=asked.decode, missing=asked.missing
+        )
     with _client(scheduler) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:

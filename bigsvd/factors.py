@@ -200,6 +200,8 @@ class Factors:
             RequestError: another number of columns.
 
         """
+        if isinstance(rows, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(rows)):
+            raise RequestError("the rows have masked entries", "fill them, such as with the means")
         values = np.asarray(rows, dtype=np.float64)
         n = self.shape[1]
         if values.ndim not in (1, 2) or values.shape[-1] != n:

@@ -65,7 +65,8 @@ class Layout:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        stored_bytes, reader, piece, spare_bytes: as in `SourceFacts`; the piece as rows and columns of B.
+        stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes: as in `SourceFacts`; the piece as
+            rows and columns of B.
         readers, apart: as in `Limits`.
         fits: whether the memory it takes is within the budgets.
 
@@ -88,6 +89,8 @@ class Layout:
     reader: str
     piece: tuple[int, int]
     spare_bytes: int
+    spare_ratio: float
+    held_bytes: int
     readers: int
     apart: bool
     fits: bool
@@ -167,7 +170,8 @@ def _candidates(
     max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, piece, facts.spare_bytes, limits.readers, limits.apart, fits=True,
+        facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
+        limits.readers, limits.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -217,6 +221,8 @@ def memory_terms(method: str, request: Request, layout: Layout, threads: int, dt
     panels = (layout.readers + 1) * threads if read else 0
     terms["panels being read and multiplied"] = panels * layout.panel_bytes
     terms["chunks being decoded"] = layout.readers * threads * _decoding_memory(layout)
+    if layout.reader == "measured":
+        terms["the source's graph and shared results"] = layout.held_bytes
     terms["widened slabs"] = 0 if layout.apart else threads * _slab_memory(request, layout, dtype)
     terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
     if method == "gram":
@@ -261,6 +267,8 @@ def _decoding_memory(layout: Layout) -> int:
     """Files and decoded chunks of a thread that reads: one of each at a time, or as many as Zarr takes."""
     if layout.reader == "memory":
         return 0
+    if layout.reader == "measured":
+        return layout.spare_bytes + int(layout.spare_ratio * layout.panel_bytes)
     stored_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
     if layout.reader == "direct":
         piece_bytes = layout.piece[0] * layout.piece[1] * layout.itemsize
@@ -348,6 +356,10 @@ def refusal(
     fixed = ("cluster and threads", "allocator slack")
     greatest = next(term for term in by_size if term not in fixed)
     cure = cures.get(greatest, f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
+    if layout.reader in ("foreign", "measured") and greatest not in cures:
+        cure = (
+            "store it as Zarr in smaller chunks first (x.to_zarr(path) of Dask and xarray) and give that path"
+        )
     return MemoryBudgetError(
         f"method {method} needs {human_bytes(total)} ({_greatest(terms)}) but the budget is "
         f"{human_bytes(budget_bytes)}",

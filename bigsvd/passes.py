@@ -29,12 +29,13 @@ from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Opinion
-from bigsvd.sources.base import Source
+from bigsvd.sources.base import ELSEWHERE, Rectangle, Source
 
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.02
 _STRANDED_SECONDS = 5  # without a lane that ends, after which lanes are looked after
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
+_MUCH_TO_SEND_BYTES = 2**20
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
 
 Progress = Callable[[dict[str, Any]], None]
@@ -47,6 +48,7 @@ class Context:
     Attributes:
         token: names the run's panel caches in its workers.
         homes: the worker that ran a lane, by (of the sample, index), and so has its panels in its cache.
+        parts: what a lane needs of a source that is sent to other processes, where its workers have it.
 
     """
 
@@ -58,6 +60,7 @@ class Context:
     progress: Progress
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     homes: dict[tuple[bool, int], str] = field(default_factory=dict)
+    parts: dict[tuple[bool, int], Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ class PassResult:
     seconds: float
     resumed: bool
     checked: bool
+
+
+def reachable(source: Source, client: Client) -> Source:
+    """The source as the cluster's workers can read it; `SourceError` where they cannot."""
+    here = str(client.scheduler.address).startswith("inproc://")  # they are threads of this process
+    return source if here else source.sent()
 
 
 @contextmanager
@@ -278,7 +287,56 @@ def _submit(context: Context, lane: Lane) -> Any:
     else:
         where["allow_other_workers"] = home is not None
     key = f"{lane.topic}-{lane.index:05d}-{uuid.uuid4()}"
-    return context.client.submit(run_lane, lane, key=key, pure=False, **where)
+    part = _part(context, lane)
+    if part.source is context.source:
+        return context.client.submit(run_lane, lane, key=key, pure=False, **where)
+    bare = replace(lane, source=ELSEWHERE)
+    return context.client.submit(
+        with_source, run_lane_on, part.source, part.values, bare, key=key, pure=False, **where
+    )
+
+
+def _part(context: Context, lane: Lane) -> Part:
+    """What a lane needs of the source; made once a run, so that data are not sent again in each pass."""
+    where = lane.spec.sample, lane.index
+    if where not in context.parts:
+        plan = context.plan
+        rectangles = [(slice(*plan.panel(panel)), slice(0, plan.cols)) for panel in lane.panels]
+        if plan.transposed:
+            rectangles = [(cols, rows) for rows, cols in rectangles]
+        context.parts[where] = sent_part(context.client, context.source, rectangles)
+    return context.parts[where]
+
+
+def run_lane_on(source: Source, lane: Lane) -> dict[str, Any]:
+    """In a worker: a lane whose source was sent apart from it."""
+    return run_lane(replace(lane, source=source))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What some rectangles need of a source, for `with_source`.
+
+    Attributes:
+        source: the part, or a future of one that a worker was given because it carries much.
+        values: futures of what a client holds that the part needs.
+
+    """
+
+    source: Any
+    values: dict[Any, Any]
+
+
+def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> Part:
+    """What these rectangles need of a source, so that no data go through the scheduler."""
+    part = source.part(rectangles)
+    much = part.carried_bytes > _MUCH_TO_SEND_BYTES
+    return Part(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
+
+
+def with_source(function: Callable[..., Any], source: Source, values: dict[Any, Any], *rest: Any) -> Any:
+    """In a worker: a function of a source of which a part was sent."""
+    return function(source.given(values) if values else source, *rest)
 
 
 def _some_done(futures: Iterable[Any]) -> set[Any]:

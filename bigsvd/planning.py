@@ -681,4 +681,6 @@ def _describe(plan: Plan) -> str:
             f"{human_bytes(plan.device_budget_bytes)}:"
         )
         lines += [f"  {term:<38}{human_bytes(size):>10}" for term, size in plan.device_memory.items()]
+    if facts.reader == "foreign":
+        lines.append("measured      memory of reading this source, once the run starts; refused if too much")
     return "\n".join(lines)

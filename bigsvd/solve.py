@@ -29,7 +29,6 @@ from bigsvd.errors import (
     PlanError,
     RankZeroError,
     SourceChangedError,
-    SourceError,
     StorageError,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
@@ -44,10 +43,21 @@ from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Output
-from bigsvd.passes import Context, Progress, cluster_errors, local_client, panels_kept, resources_of
+from bigsvd.passes import (
+    Context,
+    Progress,
+    cluster_errors,
+    local_client,
+    panels_kept,
+    reachable,
+    resources_of,
+    sent_part,
+    with_source,
+)
 from bigsvd.placement import place
 from bigsvd.planning import Plan, dask_reads, make_plan
-from bigsvd.rates import NOMINAL_ON_GPU, Rates, measure_rates
+from bigsvd.rates import NOMINAL_ON_GPU, Rates, measure_rates, some_chunks
+from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
@@ -146,7 +156,7 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
 
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Those of a request's options that say how its source is to be read."""
-    return {name: options[name] for name in ("missing_chunks", "decode") if name in options}
+    return {name: options[name] for name in ("missing_chunks", "decode", "missing") if name in options}
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
@@ -173,15 +183,13 @@ def run(
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
     limits, device = place(request, source.facts, client)
-    if client is not None and source.in_this_process_only and not _shares_process(client):
-        raise SourceError(
-            f"{source.facts.name} lives in this process, where the cluster's workers cannot read it",
-            "store it as Zarr, or run without a client",
-        )
+    source = source if client is None else reachable(source, client)
     pinned = plan is not None
     if plan is None:
+        rehearse(request, source, limits, client)
         plan = make_plan(request, source.facts, limits)
-        if plan.seconds > _WORTH_MEASURING and not _begun(request):
+        unknown = source.facts.reader == "measured" or plan.seconds > _WORTH_MEASURING
+        if unknown and not _begun(request):
             rates = _measure(source, device, plan.compute_dtype, limits.budget_bytes, client)
             plan = make_plan(request, source.facts, limits, rates)
     plan.check_source(source.facts)
@@ -214,10 +222,12 @@ def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, clie
     if client is None:
         return rates_here(source, device, dtype, budget_bytes)
     where = {RESOURCE: 1} if device.apart else {}
+    part = sent_part(client, source, some_chunks(source.facts))
     with cluster_errors():
         measuring = client.submit(
-            rates_here, source, device, dtype, budget_bytes, pure=False, resources=where
-        )
+            with_source, rates_here, part.source, part.values, device, dtype, budget_bytes,
+            pure=False, resources=where,
+        )  # fmt: skip
         rates: Rates = measuring.result()
     return rates
 
@@ -253,11 +263,6 @@ def _begun(request: Request) -> bool:
     return _plan_of(Scratch(scratch_path(Path(request.out))).recorded("run")) is not None
 
 
-def _shares_process(client: Client) -> bool:
-    """Whether the cluster's workers are threads of this process."""
-    return str(client.scheduler.address).startswith("inproc://")
-
-
 @contextmanager
 def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
     if client is not None:
@@ -278,7 +283,7 @@ def _prepare_scratch(
     found = scratch.recorded("run")
     old = _plan_of(found) if scratch.run else None
     if found is not None and old is not None:
-        same_source = old.facts == plan.facts
+        same_source = SourceFacts.from_dict(old.facts).same_data(SourceFacts.from_dict(plan.facts))
         same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
         if same_source and same_plan and found["problem"] == request.problem():
             if old.memory_bytes > limits.budget_bytes:

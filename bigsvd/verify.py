@@ -16,9 +16,10 @@ from bigsvd.factors import Factors, check_store
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
-from bigsvd.passes import Context, Progress, local_client, panels_kept, resources_of
+from bigsvd.passes import Context, Progress, local_client, panels_kept, reachable, resources_of
 from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
+from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
@@ -87,6 +88,8 @@ def _measure(
                       stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
                       power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
     limits, there = place(request, source.facts, client)
+    source = source if client is None else reachable(source, client)
+    rehearse(request, source, limits, client)
     plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, device_cache_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 

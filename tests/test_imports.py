@@ -26,8 +26,12 @@ LAYERS = (
     "sources.base",
     "sources.packing",
     "sources.tokens",
+    "sources.blocks",
+    "sources.door",
+    "sources.groups",
     "sources.zarr_dense",
     "sources.arrays",
+    "sources.graph",
     "sources.dask_array",
     "sources.open",
     "monitor",
@@ -47,6 +51,7 @@ LAYERS = (
     "rank",
     "reconstruct",
     "factors",
+    "rehearsal",
     "placement",
     "output",
     "forming",
@@ -72,6 +77,8 @@ OWNERS: dict[str, frozenset[str]] = {
     "zarr": frozenset(
         {
             "chunks",
+            "sources.groups",
+            "sources.packing",
             "sources.zarr_dense",
             "sources.open",
             "factors",
@@ -89,14 +96,35 @@ OWNERS: dict[str, frozenset[str]] = {
             "methods.compressed",
             "methods.statistics",
             "reconstruct",
+            "sources.graph",
         }
     ),
-    "distributed": frozenset({"lanes", "passes", "placement", "solve", "verify", "cli"}),
+    "distributed": frozenset(
+        {
+            "lanes",
+            "passes",
+            "rehearsal",
+            "placement",
+            "solve",
+            "verify",
+            "cli",
+            "sources.graph",
+            "sources.dask_array",
+        }
+    ),
     "click": frozenset({"cli"}),
     "matplotlib": frozenset({"rank"}),
     "torch": frozenset(),
 }
-LAZY = (("cli", "distributed"), ("reconstruct", "dask"), ("rank", "matplotlib"), ("device", "cupy"))
+LAZY = (
+    ("cli", "distributed"),
+    ("reconstruct", "dask"),
+    ("rank", "matplotlib"),
+    ("device", "cupy"),
+    ("sources.graph", "dask"),
+    ("sources.graph", "distributed"),
+    ("sources.dask_array", "distributed"),
+)
 HEAVY = ("dask", "distributed", "cupy", "torch", "matplotlib", "click")
 
 

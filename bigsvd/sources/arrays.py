@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bigsvd.chunks import Workspace
-from bigsvd.device import as_numpy
 from bigsvd.errors import SourceError
-from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix, hashed
+from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix, hashed, reading_errors
+from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
 from bigsvd.sources.tokens import keep, kept
 
 
 class ArraySource(Source):
-    """An array in this process: NumPy, or anything with ``shape``, ``dtype`` and ``[rows, cols]``."""
+    """A NumPy array in this process, read where it lies; a masked one needs `missing`."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, missing: str = "none", reader: str = "memory") -> None:
         self.counters = ReadCounters()
         self._array = array
-        shape = check_matrix(type(array).__name__, tuple(array.shape), np.dtype(array.dtype))
+        kind = type(array).__name__
+        shape = check_matrix(kind, array.shape, array.dtype)
         dtype = np.dtype(array.dtype).newbyteorder("=")
+        masked = isinstance(array, np.ma.MaskedArray) and bool(np.any(np.ma.getmaskarray(array)))
+        if masked and missing == "none":
+            raise SourceError(f"the masked array of shape {shape} hides entries", MASK_CURE)
+        dtype = dtype_with_nan(dtype) if masked else dtype
         name = f"<{type(array).__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
         self._token = keep(self)
+        self._reader = Reader(f"the {kind}", dtype, missing)
+        chunks = _known_chunks(array, shape) or _line_chunks(shape, dtype.itemsize)
         self.facts = SourceFacts(
-            name, shape, dtype.name, _line_chunks(shape, dtype.itemsize), hashed(name), "memory"
+            name, shape, dtype.name, chunks, hashed(name), "foreign" if masked else reader, masked=masked
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -37,14 +44,24 @@ class ArraySource(Source):
         """True: the array is a reference."""
         return True
 
+    @property
+    def met_masks(self) -> bool:
+        """See `Source.met_masks`."""
+        return self._reader.masked
+
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
         """See `Source.read`; a view where the array allows one."""
         del space
-        block = as_numpy(self._array[rows, cols])
-        if block.shape != (rows.stop - rows.start, cols.stop - cols.start):
-            kind = type(self._array).__name__
-            raise SourceError(f"a block of the {kind} has shape {block.shape}", "give a dense array")
-        return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+        with reading_errors(self.facts.name, rows, cols):
+            found = self._array[rows, cols]
+            return self._reader.block(found, (rows.stop - rows.start, cols.stop - cols.start))
+
+
+class ForeignSource(ArraySource):
+    """An array that another library reads when it is sliced: h5py, lazily opened xarray, zarr of old, …"""
+
+    def __init__(self, array: Any, missing: str = "none") -> None:
+        super().__init__(array, missing, "foreign")
 
 
 class MemmapSource(ArraySource):
@@ -68,9 +85,12 @@ class XarrayMatrix:
         self._data = data
         self.shape = data.shape
         self.dtype = data.dtype
+        stored: Mapping[Any, int] = data.encoding.get("preferred_chunks", {})
+        sizes = [stored.get(name) for name in data.dims]
+        self.chunks = None if None in sizes else tuple(sizes)
 
-    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        return np.asarray(self._data[key].to_numpy())
+    def __getitem__(self, key: tuple[slice, slice]) -> Any:
+        return self._data[key].to_numpy()
 
 
 def maps_whole_file(data: Any) -> bool:
@@ -79,8 +99,18 @@ def maps_whole_file(data: Any) -> bool:
     return mapped and data.filename is not None and data.mode != "c"
 
 
+def _known_chunks(array: Any, shape: tuple[int, int]) -> tuple[int, int] | None:
+    """Rows and columns that are stored together, the largest where they vary; None where it does not say."""
+    chunks = getattr(array, "chunks", None)
+    try:
+        rows, cols = (int(np.max(lengths)) for lengths in chunks or ())
+    except (TypeError, ValueError):
+        return None
+    return (min(rows, shape[0]), min(cols, shape[1])) if min(rows, cols) >= 1 else None
+
+
 def _line_chunks(shape: tuple[int, int], itemsize: int, target_bytes: int = 2**22) -> tuple[int, int]:
-    """Rows of an in-memory array to be handled as one chunk."""
+    """Rows of an array without chunks to be handled as one chunk."""
     return min(shape[0], max(1, target_bytes // (shape[1] * itemsize))), shape[1]
 
 

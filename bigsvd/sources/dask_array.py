@@ -1,32 +1,242 @@
-"""A 2-D Dask array as a source."""
+"""A 2-D Dask array as a source: its graph stays in the process that has it, and goes to others in parts."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from bigsvd.chunks import Workspace
-from bigsvd.device import as_numpy
-from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix, hashed
+from bigsvd.errors import SourceError, first_line
+from bigsvd.sources.base import (
+    ReadCounters,
+    Rectangle,
+    Rehearsal,
+    Source,
+    SourceFacts,
+    check_matrix,
+    hashed,
+    reading_errors,
+)
+from bigsvd.sources.blocks import MASK_CURE, SPARSE_CURE, Reader, dtype_with_nan, is_sparse
+from bigsvd.sources.graph import Graph, Prepared
+from bigsvd.sources.tokens import keep, kept
+
+_KEPT_SHARE = 8  # results that blocks share are kept up to this fraction of the matrix
+Edges = tuple[list[int], list[int]]
+Given = tuple[Graph, str, Edges, Reader, SourceFacts]
 
 
 class DaskSource(Source):
-    """A 2-D Dask array; a rectangle is computed where it is needed, in the calling thread."""
+    """A 2-D Dask array; what a rectangle needs is computed in the calling thread."""
 
-    def __init__(self, array: Any) -> None:
-        self.counters = ReadCounters()
-        self._array = array
-        shape = check_matrix("the Dask array", tuple(array.shape), np.dtype(array.dtype))
+    _limit_bytes: int | None = None
+
+    def __init__(self, array: Any, missing: str = "none") -> None:
+        name = f"<dask array {array.name}>"
+        _check_kind(name, array, missing)
+        shape = check_matrix("the Dask array", array.shape, array.dtype)
         dtype = np.dtype(array.dtype).newbyteorder("=")
-        chunks = (max(array.chunks[0]), max(array.chunks[1]))
-        self.facts = SourceFacts(f"<dask array {array.name}>", shape, dtype.name, chunks, hashed(array.name))
+        masked = isinstance(array._meta, np.ma.MaskedArray)  # noqa: SLF001 - Dask has no public name for it
+        dtype = dtype_with_nan(dtype) if masked else dtype
+        chunks = (int(max(array.chunks[0])), int(max(array.chunks[1])))
+        self.counters = ReadCounters()
+        self.facts = SourceFacts(
+            name, shape, dtype.name, chunks, hashed(array.name), "foreign", masked=masked
+        )
+        self._name = array.name
+        self._edges: Edges = (_edges(array.chunks[0]), _edges(array.chunks[1]))
+        self._reader = Reader(name, dtype, missing)
+        self._prepared = Prepared(array, self.facts.nbytes // _KEPT_SHARE)
+        self._token = keep(self)
 
-    def __reduce__(self) -> tuple[type[DaskSource], tuple[Any]]:
-        return DaskSource, (self._array,)
+    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
+        return kept, (self._token,)
+
+    @property
+    def _graph(self) -> Graph:
+        return self._prepared.graph
+
+    @property
+    def shared(self) -> dict[Any, Any]:
+        """See `Source.shared`."""
+        return self._graph.kept
+
+    @property
+    def in_this_process_only(self) -> bool:
+        """Whether what a block needs cannot be pickled, such as the handle of an open file."""
+        return bool(self._why_not_sent())
+
+    def sent(self) -> Source:
+        """See `Source.sent`; the graph, of which a lane then takes a part."""
+        reason = self._why_not_sent()
+        if reason:
+            raise SourceError(
+                f"the graph of {self.facts.name} cannot be sent to the cluster's workers ({reason})",
+                "open its files by path inside the graph, store it as Zarr first by x.to_zarr(path), "
+                "or run without a client",
+            )
+        return self._as_sent(self._graph)
+
+    def limited(self, limit_bytes: int) -> Source:
+        """See `Source.limited`."""
+        own = self.fresh()
+        own.__dict__["_limit_bytes"] = limit_bytes
+        return own
 
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
-        """See `Source.read`."""
-        del space
-        block = as_numpy(self._array[rows, cols].compute(scheduler="synchronous"))
-        return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+        """See `Source.read`; of the blocks that the rectangle touches, all is computed together."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start)
+        stored = self._graph.zarr_array(self._place)
+        if stored is not None:
+            with reading_errors(self.facts.name, rows, cols):
+                return self._reader.block(stored[rows, cols], shape)
+        places = dict(self._places(rows, cols))
+        whole = len(places) == 1 and shape == self._shape(next(iter(places)))
+        found: list[np.ndarray] = []
+        dtype = np.dtype(self.facts.dtype)
+
+        def take_whole(key: Any, value: Any) -> None:
+            found.append(self._reader.block(value, self._shape(key)))
+
+        def take_piece(key: Any, value: Any) -> None:
+            block = self._reader.block(value, self._shape(key))
+            inner, outer = places[key]
+            found[0][outer] = block[inner]
+
+        if not whole:
+            found.append(space.panel.take(shape, dtype) if space is not None else np.empty(shape, dtype))
+        with reading_errors(self.facts.name, rows, cols):
+            self._graph.evaluate(places, take_whole if whole else take_piece, self._limit_bytes)
+        return found[0]
+
+    def adopt(self, rehearsal: Rehearsal) -> None:
+        """See `Source.adopt`."""
+        super().adopt(rehearsal)
+        self._graph.kept.update(rehearsal.shared)
+
+    @property
+    def met_masks(self) -> bool:
+        """See `Source.met_masks`."""
+        return self._reader.masked
+
+    @property
+    def held_bytes(self) -> int:
+        """See `Source.held_bytes`: the graph."""
+        return self._graph.held_bytes
+
+    def _as_sent(self, graph: Graph) -> Source:
+        return SentGraph(graph, self._name, self._edges, self._reader, self.facts)
+
+    def _why_not_sent(self) -> str:
+        """What pickle says of the first block's graph; empty where it can be sent."""
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415 - only asked where there is a cluster
+
+        first = slice(0, 1)
+        try:
+            dumps(self._graph.part(list(dict(self._places(first, first)))))
+        except Exception as error:  # noqa: BLE001 - objects raise anything when they are pickled
+            return first_line(error)
+        return ""
+
+    def _place(self, key: Any) -> Rectangle:
+        _, i, j = key
+        rows, cols = self._edges
+        return slice(rows[i], rows[i + 1]), slice(cols[j], cols[j + 1])
+
+    def _shape(self, key: Any) -> tuple[int, int]:
+        rows, cols = self._place(key)
+        return rows.stop - rows.start, cols.stop - cols.start
+
+    def _places(self, rows: slice, cols: slice) -> Iterator[tuple[Any, tuple[Rectangle, Rectangle]]]:
+        """The blocks that a rectangle touches: which part of the block lies where in the rectangle."""
+        for i, (inner_rows, outer_rows) in _pieces(self._edges[0], rows):
+            for j, (inner_cols, outer_cols) in _pieces(self._edges[1], cols):
+                yield (self._name, i, j), ((inner_rows, inner_cols), (outer_rows, outer_cols))
+
+
+class SentGraph(DaskSource):
+    """A Dask array, or a part of one, as it travels to workers in other processes."""
+
+    def __init__(self, graph: Graph, name: str, edges: Edges, reader: Reader, facts: SourceFacts) -> None:
+        self._given: Given = (graph, name, edges, reader, facts)
+        self.counters = ReadCounters()
+        self._name, self._edges, self._reader, self.facts = name, edges, reader, facts
+
+    def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
+        graph, name, edges, reader, _ = self._given
+        return SentGraph, (graph, name, edges, reader, self.facts)
+
+    @property
+    def _graph(self) -> Graph:
+        return self._given[0]
+
+    @property
+    def in_this_process_only(self) -> bool:
+        """False: it travels."""
+        return False
+
+    def sent(self) -> Source:
+        """Itself."""
+        return self
+
+    @property
+    def carried_bytes(self) -> int:
+        """See `Source.carried_bytes`."""
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415 - it is about to be sent
+
+        apart: list[Any] = []
+        head = dumps(self._graph, buffer_callback=apart.append)
+        return len(head) + sum(int(buffer.raw().nbytes) for buffer in apart)
+
+    def part(self, rectangles: list[Rectangle]) -> Source:
+        """See `Source.part`."""
+        return self._as_sent(self._graph.part(self._keys(rectangles)))
+
+    def persisted(self, rectangles: list[Rectangle]) -> dict[Any, Any]:
+        """See `Source.persisted`."""
+        return self._graph.persisted(self._keys(rectangles))
+
+    def given(self, values: dict[Any, Any]) -> Source:
+        """See `Source.given`."""
+        return self._as_sent(self._graph.given(values))
+
+    def _keys(self, rectangles: list[Rectangle]) -> set[Any]:
+        return {key for rows, cols in rectangles for key, _ in self._places(rows, cols)}
+
+
+def _check_kind(name: str, array: Any, missing: str) -> None:
+    """Refuse what is known beforehand not to be a matrix of numbers."""
+    if any(isinstance(length, float) and math.isnan(length) for length in array.shape):
+        raise SourceError(
+            f"{name} has shape {array.shape}: the sizes of its chunks are unknown",
+            "call x.compute_chunk_sizes() first, or to_dask_array(lengths=True) of a data frame",
+        )
+    meta = array._meta  # noqa: SLF001 - Dask has no public name for it
+    if is_sparse(meta):
+        raise SourceError(
+            f"{name} has blocks of {type(meta).__name__}, and sparse is not read yet",
+            f"x.map_blocks(lambda b: b.toarray(), dtype=x.dtype) makes them dense, or {SPARSE_CURE}",
+        )
+    if isinstance(meta, np.ma.MaskedArray) and missing == "none":
+        raise SourceError(f"{name} is masked", MASK_CURE)
+
+
+def _edges(chunks: tuple[int, ...]) -> list[int]:
+    """Where the chunks along one axis begin, and where the last ends."""
+    return list(accumulate(map(int, chunks), initial=0))
+
+
+def _pieces(edges: list[int], wanted: slice) -> Iterator[tuple[int, tuple[slice, slice]]]:
+    """Of each chunk that a range touches: its number, which part of it, and where that lies in the range."""
+    first = bisect_right(edges, wanted.start) - 1
+    last = bisect_left(edges, wanted.stop)
+    for i in range(first, last):
+        start, stop = max(edges[i], wanted.start), min(edges[i + 1], wanted.stop)
+        if start < stop:
+            inner = slice(start - edges[i], stop - edges[i])
+            yield i, (inner, slice(start - wanted.start, stop - wanted.start))

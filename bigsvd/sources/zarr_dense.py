@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.errors import NodeNotFoundError, ZarrUserWarning
+from zarr.errors import NodeNotFoundError
 from zarr.storage import LocalStore
 
 from bigsvd.chunks import ChunkReader, GuardStore, Workspace
@@ -31,6 +30,7 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.sources.base import AS_STORED, ReadCounters, Source, SourceFacts, check_matrix
+from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.packing import packing_of
 from bigsvd.sources.tokens import keep, kept
 
@@ -57,6 +57,7 @@ class ZarrSource(Source):
         self.counters = ReadCounters()
         self._array = _open_array(name, self._guard, path) if array is None else array
         shape = check_matrix(name, self._array.shape, self._array.dtype)
+        _check_chunks(name, self._array)
         self._direct = ChunkReader.of(name, self._array, self._guard)
         chunks = self._array.shards or self._array.chunks
         height, width = self._array.chunks
@@ -184,13 +185,9 @@ def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
     except PermissionError as error:
         raise StorageError(f"{name} may not be read ({error})", "grant access to it") from error
     except Exception as error:  # garbage metadata raises anything from JSONDecodeError to KeyError
-        arrays = _arrays_of_group(store, path)
-        if arrays:
-            first = f"{name.rstrip('/')}/{arrays[0]}"
-            raise SourceError(
-                f"{name} is a Zarr group with the arrays {', '.join(arrays)}",
-                f"name one of them, such as {first}",
-            ) from error
+        refusal = group_refusal(name, store, path)
+        if refusal is not None:
+            raise refusal from error
         if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
             raise SourceError(f"{name} holds no Zarr array", "check the path") from error
         raise MetadataError(
@@ -199,14 +196,17 @@ def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
         ) from error
 
 
-def _arrays_of_group(store: Store, path: str) -> list[str]:
+def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
+    """`SourceError` unless all chunks have one size, as those of Zarr's regular grid."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
-            group = zarr.open_group(store, path=path, mode="r")
-            return sorted(key for key, _ in group.arrays())
-    except Exception:  # noqa: BLE001 - garbage metadata raises anything; then it is no group
-        return []
+        height, width = array.chunks
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise SourceError(
+            f"{name} has chunks of varying sizes ({first_line(error)})",
+            "store it again with chunks of one size, such as by zarr.create_array with chunks=(1000, 1000)",
+        ) from error
+    if min(height, width) < 1:
+        raise SourceError(f"{name} has chunks of {height}x{width}", "store it again with chunks of one size")
 
 
 def _portable(store: Store) -> Store | str:

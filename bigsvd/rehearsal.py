@@ -1,0 +1,85 @@
+"""A rehearsal: one panel of a source that another library reads, before the plan is believed.
+
+What a Dask graph or a lazily opened array holds while a panel of it is read, nobody knows beforehand: a chunk
+of the result may need every chunk of the data.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from distributed import Client
+
+from bigsvd.layout import Limits
+from bigsvd.passes import cluster_errors, sent_part, with_source
+from bigsvd.planning import make_plan
+from bigsvd.request import Request
+from bigsvd.sources.base import Rectangle, Rehearsal, Source
+
+
+def rehearse(request: Request, source: Source, limits: Limits, client: Client | None) -> None:
+    """Let the source's facts say what reading it takes, where that is not known from its metadata.
+
+    Raises:
+        MemoryBudgetError: not even one chunk's rows can be read within the budget.
+
+    """
+    if source.facts.reader != "foreign":
+        return
+    plan = make_plan(request, source.facts, limits)
+    unit = source.facts.chunks[1] if plan.transposed else source.facts.chunks[0]
+    rectangles = []
+    for rows in dict.fromkeys((min(unit, plan.rows), plan.panel_rows)):
+        panel, tile = slice(0, rows), slice(0, min(plan.cols, plan.tile_cols))
+        rectangles.append((tile, panel) if plan.transposed else (panel, tile))
+    if client is None:
+        source.adopt(read_once(source, rectangles, limits.budget_bytes))
+        return
+    part = sent_part(client, source, rectangles)
+    with cluster_errors():
+        reading = client.submit(
+            with_source, read_once, part.source, part.values, rectangles, limits.budget_bytes, pure=False
+        )
+        source.adopt(reading.result())
+
+
+def read_once(source: Source, rectangles: list[Rectangle], budget_bytes: int) -> Rehearsal:
+    """What reading one rectangle, and a larger one if there are two, takes besides the result itself."""
+    own = source.limited(budget_bytes)
+    own.read(*rectangles[0])  # what is made once, such as a mean of all data, is made here
+    taken = [_taken(own, rectangle) for rectangle in rectangles]
+    (size, spare), (larger_size, larger_spare) = taken[0], taken[-1]
+    ratio = (larger_spare - spare) / (larger_size - size) if larger_size > size else 0.0
+    ratio = max(0.0, ratio)
+    return Rehearsal(
+        spare_bytes=max(0, spare - int(ratio * size)),
+        spare_ratio=ratio,
+        held_bytes=own.held_bytes,
+        masked=own.met_masks,
+        shared=dict(own.shared),
+    )
+
+
+def _taken(source: Source, rectangle: Rectangle) -> tuple[int, int]:
+    """Bytes of a rectangle, and the most that reading it took at a time besides."""
+    with _traced():
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        size = source.read(*rectangle).nbytes
+        peak = tracemalloc.get_traced_memory()[1] - before
+    return size, max(0, peak - size)
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """While this lasts, Python and NumPy count what they allocate."""
+    if tracemalloc.is_tracing():
+        yield
+        return
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()

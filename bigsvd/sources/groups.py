@@ -1,0 +1,146 @@
+"""Zarr groups: which of their arrays are matrices, so that a refusal can name one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.errors import ZarrUserWarning
+
+from bigsvd.errors import SourceError
+from bigsvd.sources.base import flattening
+from bigsvd.sources.blocks import SPARSE_CURE
+
+_MOST_LOOKED_AT = 100  # members whose metadata are read, one by one where they are not consolidated
+_MOST_NAMED = 6
+_SPARSE = ("csr_matrix", "csc_matrix", "coo_matrix")
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array of a group, or a group that is a sparse matrix (`sparse` says of what kind)."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    sparse: str = ""
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether bigsvd could decompose it."""
+        return not self.sparse and len(self.shape) == 2 and 0 not in self.shape and self._is_real
+
+    @property
+    def _is_real(self) -> bool:
+        try:
+            return np.dtype(self.dtype).kind in "biuf"
+        except TypeError:
+            return False
+
+    @property
+    def described(self) -> str:
+        """Its shape and element type."""
+        return f"{'x'.join(map(str, self.shape))} {self.dtype}"
+
+
+def group_refusal(name: str, store: Store, path: str) -> SourceError | None:
+    """Why this group cannot be decomposed and which of its arrays can; None if it is no group."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
+            group = zarr.open_group(store, path=path, mode="r")
+            members, unseen = _members(group)
+            own = _sparse_kind(group)
+    except Exception:  # noqa: BLE001 - garbage metadata raises anything; then it is no group
+        return None
+    if own:
+        return SourceError(f"{name} is a sparse {own}, and sparse is not read yet", SPARSE_CURE)
+    return _refusal(name, members, unseen)
+
+
+def _refusal(name: str, members: list[_Member], unseen: int) -> SourceError:
+    """What was found, matrices first and of these the largest."""
+    members = sorted(members, key=lambda member: not member.is_matrix)
+    arrays = [member for member in members if not member.sparse]
+    sparse = [member for member in members if member.sparse]
+    said = f"{name} is a Zarr group with the arrays {_named(arrays)}" if arrays else f"{name} is a Zarr group"
+    if sparse:
+        said += f"{' and' if arrays else ' with'} the sparse {_named(sparse)}, and sparse is not read yet"
+    if unseen:
+        said += f" ({unseen} further members were not looked at)"
+    return SourceError(said, _cure(name.rstrip("/"), arrays, sparse))
+
+
+def _cure(name: str, arrays: list[_Member], sparse: list[_Member]) -> str:
+    """Which array to name; what to do where none is a matrix."""
+    if arrays and arrays[0].is_matrix:
+        return f"name one of them, such as {name}/{arrays[0].path} ({arrays[0].described})"
+    if sparse:
+        return SPARSE_CURE
+    if not arrays:
+        return "check the path: it holds no array"
+    first = arrays[0]
+    none = f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
+    return f"{none}: {flattening(first.shape)}" if len(first.shape) > 2 else none
+
+
+def _named(members: list[_Member]) -> str:
+    named = ", ".join(member.path for member in members[:_MOST_NAMED])
+    rest = len(members) - _MOST_NAMED
+    return f"{named} and {rest} more" if rest > 0 else named
+
+
+def _members(group: zarr.Group) -> tuple[list[_Member], int]:
+    """Arrays in a group and below it, large ones first, and how many members were not looked at."""
+    found: list[_Member] = []
+    waiting = deque([("", group)])
+    looked_at, unseen = 0, 0
+    while waiting:
+        prefix, parent = waiting.popleft()
+        names = _names(parent)
+        room = max(0, _MOST_LOOKED_AT - looked_at)
+        unseen += max(0, len(names) - room)
+        for key in names[:room]:
+            looked_at += 1
+            child = _member(parent, key)
+            kind = _sparse_kind(child) if isinstance(child, zarr.Group) else ""
+            if isinstance(child, zarr.Array):
+                found.append(_Member(prefix + key, tuple(child.shape), str(child.dtype)))
+            elif kind:
+                found.append(_Member(prefix + key, (), "", kind))
+            elif child is not None:
+                waiting.append((f"{prefix}{key}/", child))
+    return sorted(found, key=lambda member: (-math.prod(member.shape), member.path)), unseen
+
+
+def _names(group: zarr.Group) -> list[str]:
+    """The names in a group, sorted: from consolidated metadata where there are, else by listing the store."""
+    consolidated = getattr(group.metadata, "consolidated_metadata", None)
+    if consolidated is not None:
+        return sorted({key.split("/")[0] for key in consolidated.metadata})
+    return sorted(sync(_listed(group.store, group.path)))
+
+
+async def _listed(store: Store, path: str) -> list[str]:
+    keys = [key.rstrip("/") async for key in store.list_dir(path)]
+    return [key for key in keys if not key.startswith(".") and key != "zarr.json"]
+
+
+def _member(group: zarr.Group, key: str) -> Any:
+    """An array or group; None for what is neither."""
+    try:
+        return group[key]
+    except Exception:  # noqa: BLE001 - files beside the arrays, or metadata that are damaged
+        return None
+
+
+def _sparse_kind(group: Any) -> str:
+    kind = str(group.attrs.get("encoding-type", ""))
+    return kind if kind in _SPARSE else ""
