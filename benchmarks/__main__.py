@@ -10,6 +10,7 @@ import click
 
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import memory as memory_suite
+from benchmarks import memory_sweep as sweep_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
@@ -138,6 +139,21 @@ def memory(*, size: str, folder: Path, out: Path, timeout: float, only: tuple[st
     """Peak memory of `bigsvd svd` against the bound of its plan, by shape of the data and budget."""
     results = memory_suite.run_memory(memory_suite.SIZES[size], folder, only, timeout, _tell)
     _publish(results, out, "memory", size, f"--timeout {timeout:g}{_chosen(only)} --data DATA")
+
+
+@main.command("memory-sweep")
+@data_option
+@out_option
+@click.option("--count", type=click.IntRange(1), default=200, show_default=True, help="Random requests.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds after which a run is stopped.")
+def memory_sweep(*, folder: Path, out: Path, count: int, seed: int, timeout: float) -> None:
+    """Peak memory against the plan's bound for random requests of random matrices."""
+    results = sweep_suite.run_sweep(count, seed, folder, timeout, _tell)
+    options = f"--count {count} --seed {seed} --timeout {timeout:g} --data DATA"
+    results["command"] = f"python -m benchmarks memory-sweep {options} --out OUT"
+    _, table, _ = write_report(results, out, f"memory-sweep-{count}")
+    click.echo(table.read_text(encoding="utf-8"))
 
 
 @main.command()

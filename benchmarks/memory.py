@@ -31,11 +31,15 @@ MAX_PASSES = 2
 _REFUSED = 2
 _IMPORTS = ("bigsvd.cli", "bigsvd.solve")
 _WRITE_BYTES = 2**26
+TERMS = 40  # of the spectra that are not flat
 
 
 @dataclass(frozen=True)
 class Store:
-    """A stored matrix of random entries, m×n of `dtype`, in `chunks`, several to one of `shards` or none."""
+    """A stored matrix of random entries, m×n of `dtype`, in `chunks`, several to one of `shards` or none.
+
+    `spectrum`: "random" is independent entries, of integers on a mean: a flat tail; "steep" 10^(−i/4).
+    """
 
     name: str
     label: str
@@ -43,6 +47,7 @@ class Store:
     chunks: tuple[int, int]
     dtype: str = "float32"
     shards: tuple[int, int] | None = None
+    spectrum: str = "random"
 
     @property
     def data_bytes(self) -> int:
@@ -56,6 +61,15 @@ class Budget:
 
     label: str
     share: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A run that holds much beside panels: `words` of the command line and `--memory`, on its own store."""
+
+    store: Store
+    budget_bytes: int
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,33 @@ def stores(size: Size) -> tuple[Store, ...]:
     )
 
 
-NAMES = tuple(store.name for store in stores(SIZES["tiny"]))
+def demands(size: Size) -> tuple[Demand, ...]:
+    """Runs whose memory grows with k, with passes, with the basis, or not with the data at all.
+
+    All but the last are of a tenth of the data.
+    """
+    rows, cols = size.long // 10, 3 * size.short // 2
+    few, many, much = 2 * size.k, 5 * size.k, 10 * size.k
+    room = 30_000_000 + 150 * rows * cols // 25
+
+    def of(name: str, label: str, dtype: str, *words: str, **more: Any) -> Demand:
+        store = Store(name, label, (rows, cols), (max(1, rows // 10), cols), dtype, **more)
+        return Demand(store, room, words)
+
+    return (
+        of("flat", f"flat tail, int8, k = {few}", "int8", "-k", str(few)),
+        of("flat-many", f"flat tail, int8, k = {many}", "int8", "-k", str(many)),
+        of("large-k", f"float32, k = {much}", "float32", "-k", str(much), "--max-passes", "4"),
+        of("steep", "steep, float64", "float64", "-k", "20", "--tol", "1e-7", spectrum="steep"),
+        of("auto", "k by energy", "float32", "-k", "auto", "--energy", "0.5", "--max-passes", "4"),
+        Demand(Store("little", "little data", (2_000, 100), (200, 100), "float64"), 40_000_000, ("-k", "5")),
+    )
+
+
+NAMES = (
+    *(store.name for store in stores(SIZES["tiny"])),
+    *(demand.store.name for demand in demands(SIZES["tiny"])),
+)
 
 
 def ensure_store(store: Store, folder: Path) -> Path:
@@ -108,15 +148,46 @@ def ensure_store(store: Store, folder: Path) -> Path:
     rng = np.random.default_rng(SEED)
     for start in range(0, store.shape[0], rows):
         size = (min(rows, store.shape[0] - start), store.shape[1])
-        array[start : start + rows] = _entries(rng, size, np.dtype(store.dtype))
+        array[start : start + rows] = _entries(rng, size, store)
     partial.rename(path)
     return path
 
 
-def _entries(rng: np.random.Generator, size: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype.kind == "f":
+def _entries(rng: np.random.Generator, size: tuple[int, int], store: Store) -> np.ndarray:
+    if store.spectrum != "random":
+        across = np.random.default_rng(SEED).standard_normal((TERMS, size[1]))
+        return entries(rng, store.spectrum, size[0], across, np.dtype(store.dtype))
+    if np.dtype(store.dtype).kind == "f":
         return rng.standard_normal(size, dtype=np.float32)
     return rng.integers(0, 3, size, dtype=np.int8)
+
+
+def entries(
+    rng: np.random.Generator, spectrum: str, rows: int, across: np.ndarray, dtype: np.dtype[Any]
+) -> np.ndarray:
+    """Rows of a matrix (rows, n) whose row space is `across` (r, n) beside noise.
+
+    "flat" is noise alone on a mean, "mean" noise far below a mean, "decay" 0.8^i in noise, "steep" 10^(−i/4)
+    with next to none, "low" a few equal values in noise.
+    """
+    r, n = across.shape
+    strength = {
+        "flat": np.zeros(r),
+        "mean": np.zeros(r),
+        "decay": 3 * 0.8 ** np.arange(r),
+        "steep": 10.0 ** (-np.arange(r) / 4),
+        "low": np.where(np.arange(r) < 5, 2.0, 0.0),
+    }[spectrum]
+    noise, mean = {"flat": (1.0, 1.0), "mean": (1.0, 50.0), "steep": (1e-9, 0.0)}.get(spectrum, (0.5, 0.0))
+    values = (rng.standard_normal((rows, r)) * strength) @ across
+    values += noise * rng.standard_normal((rows, n)) + mean
+    if dtype.kind == "b":
+        return np.asarray(values > 1.0)
+    if dtype.kind == "f":
+        return np.asarray(values.astype(dtype))
+    limits = np.iinfo(dtype)
+    whole = np.clip(np.rint(4 * values), max(limits.min, -120), min(limits.max, 250))
+    return np.asarray(whole.astype(dtype))
 
 
 def run_memory(
@@ -129,8 +200,16 @@ def run_memory(
         for store in (store for store in stores(size) if not names or store.name in names):
             path = ensure_store(store, data)
             for budget in BUDGETS:
-                rows.append(_row(store, budget, run_one(store, path, budget, size.k, timeout_seconds)))
+                words = ("-k", str(size.k), "--max-passes", str(MAX_PASSES))
+                given = int(budget.share * store.data_bytes)
+                figures = run_one(path, given, words, timeout_seconds)
+                rows.append(_row(store, budget.label, given, figures))
                 tell(f"{store.label}, {budget.label}: {_said(rows[-1])}")
+        for demand in (demand for demand in demands(size) if not names or demand.store.name in names):
+            path = ensure_store(demand.store, data)
+            figures = run_one(path, demand.budget_bytes, demand.words, timeout_seconds)
+            rows.append(_row(demand.store, "of its own", demand.budget_bytes, figures))
+            tell(f"{demand.store.label}: {_said(rows[-1])}")
     return {
         **measured_with,
         "parameters": {
@@ -143,46 +222,46 @@ def run_memory(
     }
 
 
-def run_one(store: Store, path: Path, budget: Budget, k: int, timeout_seconds: float) -> dict[str, Any]:
+def run_one(path: Path, budget_bytes: int, words: tuple[str, ...], timeout_seconds: float) -> dict[str, Any]:
     """One run in a fresh process: its figures, or what it `said` instead."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="memory-run-") as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "benchmarks.memory", str(folder / "figures.json")]
-        command += ["svd", str(path), str(folder / "factors"), "-k", str(k)]
-        command += ["--memory", str(_budget_bytes(store, budget)), "--max-passes", str(MAX_PASSES)]
+        command = ["svd", str(path), str(folder / "factors"), *words, "--memory", str(budget_bytes)]
         command += ["--seed", str(SEED), "--device", "cpu", "--json", "--quiet"]
-        try:
-            ended = subprocess.run(
-                command, timeout=timeout_seconds, capture_output=True, text=True, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return {"status": "stopped", "said": f"not done after {timeout_seconds:g} s"}
-        if ended.returncode:
-            said = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
-            said = said.replace(str(folder), "FOLDER").replace(str(path), "STORE")
-            return {"status": "refused" if ended.returncode == _REFUSED else "failed", "said": said}
-        figures: dict[str, Any] = json.loads((folder / "figures.json").read_text())
+        figures = run_command(command, folder, timeout_seconds)
+    if "said" in figures:
+        figures["said"] = figures["said"].replace(str(folder), "FOLDER").replace(str(path), "STORE")
+    return figures
+
+
+def run_command(words: list[str], folder: Path, timeout_seconds: float) -> dict[str, Any]:
+    """`bigsvd` with these words, which ask for JSON, in a fresh process: its figures, or what it `said`."""
+    path = folder / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.memory", str(path), *words]
+    try:
+        ended = subprocess.run(command, timeout=timeout_seconds, capture_output=True, text=True, check=False)
+    except subprocess.TimeoutExpired:
+        return {"status": "stopped", "said": f"not done after {timeout_seconds:g} s"}
+    if ended.returncode:
+        said = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
+        return {"status": "refused" if ended.returncode == _REFUSED else "failed", "said": said}
+    figures: dict[str, Any] = json.loads(path.read_text())
     return {"status": "done", **figures}
 
 
-def _budget_bytes(store: Store, budget: Budget) -> int:
-    return int(budget.share * store.data_bytes)
+def _row(store: Store, budget: str, budget_bytes: int, figures: dict[str, Any]) -> dict[str, Any]:
+    """A run with what it was given."""
+    given = {"budget": budget, "data_bytes": store.data_bytes, "budget_bytes": budget_bytes}
+    return asdict(store) | given | judged(figures)
 
 
-def _row(store: Store, budget: Budget, figures: dict[str, Any]) -> dict[str, Any]:
-    """A run with what it was given; `ratio` is peak memory beyond the idle cluster over the plan's bound."""
-    row = {
-        **asdict(store),
-        "budget": budget.label,
-        "data_bytes": store.data_bytes,
-        "budget_bytes": _budget_bytes(store, budget),
-        **figures,
-    }
+def judged(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures of a run; `ratio` is peak memory beyond the idle cluster over the plan's bound."""
     if figures["status"] != "done":
-        return row
+        return figures
     peak = figures["peak_rss_bytes"] - figures["idle_bytes"]
     ratio = peak / figures["planned_bytes"]
-    return row | {"peak_memory_bytes": peak, "ratio": ratio, "half_used": ratio >= 0.5}
+    return figures | {"peak_memory_bytes": peak, "ratio": ratio, "half_used": ratio >= 0.5}
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -207,6 +286,7 @@ def run_child(figures: Path, arguments: list[str]) -> None:
         "peak_rss_bytes": peak,
         "own_peak_bytes": info["peak_memory_bytes"] - info["baseline_memory_bytes"],
         "planned_bytes": info["planned_memory_bytes"],
+        "exceeded_bytes": info["memory_exceeded_bytes"],
         "method": info["method"],
         "passes": info["passes"],
         "seconds": info["seconds"],

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     report_cpu_gpu,
     report_memory,
+    report_memory_sweep,
     report_passes,
     report_peers,
     report_scaling,
@@ -32,6 +33,7 @@ REPORTS = {
     "peers": Report(report_peers.markdown, report_peers.plot),
     "passes": Report(report_passes.markdown, report_passes.plot),
     "memory": Report(report_memory.markdown, report_memory.plot),
+    "memory-sweep": Report(report_memory_sweep.markdown, report_memory_sweep.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),

@@ -54,6 +54,10 @@ def _method(results: dict[str, Any]) -> list[str]:
     done = [row for row in results["runs"] if row["status"] == "done"]
     within = sum(row["ratio"] <= 1.0 for row in done)
     worst = max((row["ratio"] for row in done), default=0.0)
+    exceeded = [row["label"] for row in done if row.get("exceeded_bytes")]
+    said = f" By their own word these held more: {', '.join(exceeded)}." if exceeded else ""
+    own = any(row["budget"] == "of its own" for row in done)
+    said += " Runs with a budget of their own ask for what their name says." if own else ""
     return [
         *prose(
             f"{within} of {len(done)} runs stayed within the bound of their plan; the worst used {worst:.2f} "
@@ -62,7 +66,7 @@ def _method(results: dict[str, Any]) -> list[str]:
             "was up and nothing had been read. “By its own word” is bigsvd's own figure, sampled while it "
             f"runs. k = {parameters['k']}, --max-passes {parameters['max_passes']}, "
             f"{parameters['cpus']} CPUs. The entries are random, so compression saves nothing. A budget that "
-            "no plan fits is refused before anything is read."
+            f"no plan fits is refused before anything is read.{said}"
         ),
         "",
         *provenance_lines(results),
@@ -79,7 +83,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     for place, budget in enumerate(budgets):
         rows = [row for row in results["runs"] if row["budget"] == budget and row["status"] == "done"]
         x = [labels.index(row["label"]) + (place - (len(budgets) - 1) / 2) * width for row in rows]
-        axes.bar(x, [row["ratio"] for row in rows], width, color=_COLOURS[budget], label=budget)
+        axes.bar(x, [row["ratio"] for row in rows], width, color=_COLOURS.get(budget), label=budget)
     axes.axhline(1.0, color="black", linewidth=1)
     axes.axhline(0.5, color="black", linewidth=0.6, linestyle=":")
     axes.set_xticks(range(len(labels)), labels)
