@@ -22,6 +22,7 @@ import numpy as np
 
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.device import Array, DirectQueue, Queue
+from bigsvd.monitor import return_free_memory
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -186,6 +187,11 @@ class PanelCache:
             with self._lock:
                 self._staged[key] = stamp, staged
 
+    def leave_seats(self) -> None:
+        """Let go of the memory that lanes have left for others."""
+        with self._lock:
+            self._seats.clear()
+
     def leave_device(self) -> None:
         """Let go of what lies on the device, and keep nothing there any more."""
         with self._lock:
@@ -206,7 +212,7 @@ class PanelCache:
 
 # One cache for each run in this process, by the run's token: its lanes come and go as tasks.
 _CACHES: dict[str, PanelCache] = {}
-_TURNS: dict[str, threading.BoundedSemaphore] = {}
+_TURNS: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 _ENDED: set[str] = set()
 _LOCK = threading.Lock()
 
@@ -223,11 +229,20 @@ def cache_of(token: str, new: Callable[[], PanelCache]) -> PanelCache:
         return _CACHES[token]
 
 
-def turns_of(token: str, lanes: int) -> threading.BoundedSemaphore:
+def turns_of(token: str, tasks: int) -> threading.BoundedSemaphore:
     """Lets as many of a run's tasks work at a time as it has memory for; a worker may have more threads."""
     with _LOCK:
-        turns = threading.BoundedSemaphore(lanes)
-        return turns if token in _ENDED else _TURNS.setdefault(token, turns)
+        turns = threading.BoundedSemaphore(tasks)
+        return turns if token in _ENDED else _TURNS.setdefault((token, tasks), turns)
+
+
+def leave_seats(token: str) -> None:
+    """Give back what lanes of a run have worked with in this process, where none of them runs any more."""
+    with _LOCK:
+        cache = _CACHES.get(token)
+    if cache is not None:
+        cache.leave_seats()
+    return_free_memory()
 
 
 def close_cache(token: str) -> None:
@@ -235,6 +250,7 @@ def close_cache(token: str) -> None:
     with _LOCK:
         _ENDED.add(token)
         cache = _CACHES.pop(token, None)
-        _TURNS.pop(token, None)
+        for key in [key for key in _TURNS if key[0] == token]:
+            del _TURNS[key]
     if cache is not None:
         cache.close()

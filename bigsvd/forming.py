@@ -1,39 +1,88 @@
 """Forms the long factor from the rows of Y in scratch, without the data.
 
 U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as Dask tasks: `gram` gives UᵀU, `triangle` the R of a
-tall-skinny QR (Demmel et al. 2012, sequential TSQR in each task, one more QR over tasks), `write` stores the
-rows. Order is that of the plan's lanes, so the bits do not depend on the number of workers.
+tall-skinny QR (Demmel et al. 2012, sequential TSQR in each task, then a tree over tasks), `write` stores the
+rows. Order is that of the plan's lanes, so the bits do not depend on the number of workers. What tasks find
+goes through scratch, since all of it together may be more than fits.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from bigsvd.blas import one_blas_thread
+from bigsvd.cache import leave_seats, turns_of
 from bigsvd.chunks import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError
+from bigsvd.layout import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.passes import Context, await_workers, cluster_errors
+from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 
-_PIECE_BYTES = 4 * 2**20
-_BUDGET_SHARE = 1 / 16  # for the pieces of all tasks that run at a time
+FORMING = "form"  # the folder of scratch for what this takes and leaves
+_POST = f"{FORMING}/post"
+_LEAST_TOGETHER = 2
 _TASK_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, L)."""
+    """Rows `y` of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, C) in scratch.
 
-    name: str
-    offset: np.ndarray
-    coefficients: np.ndarray
+    Coefficients are those of the columns from `first` on that are not zero: of a block that was appended to
+    a basis and never rotated, its own.
+    """
+
+    y: str
+    offset: str
+    coefficients: str
+    columns: int
+    first: int
+
+
+class Parts:
+    """What B·K is the sum of, in scratch: coefficients of all passes may be more than the driver can hold.
+
+    C is the number of columns of K.
+    """
+
+    def __init__(self, scratch: Scratch, folder: str) -> None:
+        self._scratch = scratch
+        self._folder = folder
+        self.parts: list[Part] = []
+        self.columns = 0
+
+    def append(self, y: str, offset: np.ndarray, mixing: np.ndarray) -> None:
+        """K has new columns, for which B·K = (Y − 1·offset)·mixing."""
+        self.parts.append(self._written(y, offset, mixing, self.columns))
+        self.columns += mixing.shape[1]
+
+    def times(self, E: np.ndarray, folder: str) -> Parts:
+        """What B·K·E is the sum of."""
+        found = Parts(self._scratch, folder)
+        found.columns = E.shape[1]
+        for part in self.parts:
+            mixing = self._scratch.read(part.coefficients)
+            product = mixing @ E[part.first : part.first + mixing.shape[1]]
+            found.parts.append(found._written(part.y, self._scratch.read(part.offset), product, 0))
+        return found
+
+    def _written(self, y: str, offset: np.ndarray, coefficients: np.ndarray, first: int) -> Part:
+        index = len(self.parts)
+        names = f"{self._folder}/offset-{index}", f"{self._folder}/coefficients-{index}"
+        self._scratch.write(names[0], offset)
+        self._scratch.write(names[1], coefficients)
+        return Part(y, *names, offset.size, first)
 
 
 @dataclass(frozen=True)
@@ -42,35 +91,64 @@ class RowBlock:
 
     They are read up to each multiple of `read_rows`, whole panels, so that no chunk of Y is decoded twice,
     and then handled `piece_rows` at a time, since a QR holds some copies of those.
+
+    Attributes:
+        columns: C, of the sum over the parts. post: where P (C, c) lies, None where it is the identity.
+        token, turns: the run, and how many of its tasks have memory at a time.
+
     """
 
     scratch: Scratch
-    parts: tuple[tuple[str, str, str], ...]
-    post: str
+    parts: tuple[Part, ...]
+    columns: int
+    post: str | None
     start: int
     stop: int
     read_rows: int
     piece_rows: int
+    token: str
+    turns: int
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for memory, which what lanes have left is given back for."""
+        with turns_of(self.token, self.turns), one_blas_thread:
+            leave_seats(self.token)
+            yield
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
-        post = self.scratch.read(self.post)
+        post = None if self.post is None else self.scratch.read(self.post)
         space = Workspace()
-        opened = [
-            (open_source(self.scratch.path / y), self.scratch.read(offset), self.scratch.read(coefficients))
-            for y, offset, coefficients in self.parts
-        ]
+        opened = self._opened()
         for top in range(self.start // self.read_rows * self.read_rows, self.stop, self.read_rows):
             first, last = max(top, self.start), min(top + self.read_rows, self.stop)
             pieces = [slice(a, min(a + self.piece_rows, last)) for a in range(first, last, self.piece_rows)]
-            total = np.zeros((last - first, post.shape[0]))
-            for y, offset, coefficients in opened:  # one after the other, all in the same memory
-                Y = self._read(y, slice(first, last), space)
+            total = np.zeros((last - first, self.columns))
+            for part in opened:  # one after the other, all in the same memory
+                Y = self._read(part.y, slice(first, last), space)
+                coefficients = part.coefficients()
                 for piece in pieces:
                     there = slice(piece.start - first, piece.stop - first)
-                    total[there] += (Y[there].astype(np.float64) - offset) @ coefficients
+                    wide = Y[there].astype(np.float64)
+                    wide -= part.offset
+                    total[there, part.columns] += wide @ coefficients
             for piece in pieces:
-                yield piece, total[piece.start - first : piece.stop - first] @ post
+                values = total[piece.start - first : piece.stop - first]
+                yield piece, values if post is None else values @ post
+
+    def _opened(self) -> list[_Opened]:
+        """The parts; coefficients of the first are kept, as many as take little."""
+        opened, left = [], PIECE_BYTES
+        for part in self.parts:
+            read = partial(self.scratch.read, part.coefficients)
+            found = read()
+            columns = slice(part.first, part.first + found.shape[1])
+            left -= found.nbytes
+            coefficients = partial(np.asarray, found) if left >= 0 else read
+            y, offset = open_source(self.scratch.path / part.y), self.scratch.read(part.offset)
+            opened.append(_Opened(y, offset, coefficients, columns))
+        return opened
 
     def _read(self, y: Source, rows: slice, space: Workspace) -> np.ndarray:
         """Rows of one Y, read as panels are: Zarr's own pipeline would take most of the time."""
@@ -80,6 +158,16 @@ class RowBlock:
             raise StorageError(
                 f"{y.facts.name} is damaged ({error.message})", f"delete {self.scratch.path} and run again"
             ) from error
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A `Part` in a task; `columns` of the sum are those its coefficients are of."""
+
+    y: Source
+    offset: np.ndarray
+    coefficients: Callable[[], np.ndarray]
+    columns: slice
 
 
 @dataclass(frozen=True)
@@ -94,42 +182,51 @@ class LongFactor:
     """The long factor as a combination of stored Y blocks, the `parts`: (Σ (Y_b − 1·offset_b)·C_b)·P.
 
     P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the
-    product orthonormal to rounding where C cancels many digits.
+    product orthonormal to rounding where C cancels many digits. None stands for the identity.
     """
 
-    def __init__(self, context: Context, parts: list[Part], post: np.ndarray, chunk_rows: int) -> None:
-        scratch = context.scratch
-        names = []
-        for index, part in enumerate(parts):
-            offset, coefficients = f"form/offset-{index}", f"form/coefficients-{index}"
-            scratch.write(offset, part.offset)
-            scratch.write(coefficients, part.coefficients)
-            names.append((part.name, offset, coefficients))
-        scratch.write("form/post", post)
-        columns = sum(part.offset.size for part in parts) + 2 * post.shape[0]
-        piece_rows = _piece_rows(context, columns)
-        read_rows = max(1, piece_rows // context.plan.panel_rows) * context.plan.panel_rows
+    def __init__(self, context: Context, parts: Parts, post: np.ndarray | None, chunk_rows: int) -> None:
+        scratch, plan = context.scratch, context.plan
+        if post is not None:
+            scratch.write(_POST, post)
+        task = _task(plan, parts)
+        turns = max(1, min(plan.threads, plan.forming_bytes // task.bytes))
         self._context = context
+        self._columns = parts.columns
         self._blocks = [
-            RowBlock(scratch, tuple(names), "form/post", start, stop, read_rows, piece_rows)
-            for start, stop in _aligned_lanes(context, chunk_rows, columns)
-        ]
+            RowBlock(
+                scratch, tuple(parts.parts), parts.columns, None if post is None else _POST, start, stop,
+                task.read_rows, task.piece_rows, context.token, turns,
+            )
+            for start, stop in _aligned_lanes(context, chunk_rows, task.stored + 2 * task.columns)
+        ]  # fmt: skip
 
     def _map(self, function: Callable[..., Any], *more: Any) -> list[Any]:
+        return self._tasks(function, self._blocks, *([value] * len(self._blocks) for value in more))
+
+    def _tasks(self, function: Callable[..., Any], *arguments: list[Any]) -> list[Any]:
         await_workers(self._context.client)
-        futures = self._context.client.map(
-            function, self._blocks, *([value] * len(self._blocks) for value in more), pure=False
-        )
+        futures = self._context.client.map(function, *arguments, pure=False)
         with cluster_errors():
             return list(self._context.client.gather(futures))
 
     def gram(self) -> np.ndarray:
         """UᵀU (c, c)."""
-        return np.asarray(np.sum(self._map(gram_rows), axis=0))
+        total = None
+        for name in self._map(gram_rows):
+            part = _take(self._context.scratch, name)
+            total = part if total is None else total + part
+        return np.asarray(total)
 
     def triangle(self) -> np.ndarray:
-        """R (c, c) of the QR factorisation of the long factor."""
-        return np.asarray(np.linalg.qr(np.concatenate(self._map(triangle_rows)), mode="r"))
+        """R (c, c) of the QR factorisation of the long factor, from all tasks' or in a tree of them."""
+        scratch = self._context.scratch
+        together = max(_LEAST_TOGETHER, PIECE_BYTES // (8 * self._columns**2))
+        names = self._map(triangle_rows)
+        while len(names) > together:
+            groups = [tuple(names[i : i + together]) for i in range(0, len(names), together)]
+            names = self._tasks(join_triangles, [self._blocks[0]] * len(groups), groups)
+        return np.asarray(np.linalg.qr(np.concatenate([_take(scratch, name) for name in names]), mode="r"))
 
     def signs(self) -> np.ndarray:
         """Sign of the entry of largest magnitude in each column, (c,)."""
@@ -142,11 +239,28 @@ class LongFactor:
         self._map(write_rows, target)
 
 
-def _piece_rows(context: Context, columns: int) -> int:
-    """Rows handled at a time; enough for a QR of them to be worth its R."""
-    plan = context.plan
-    most = min(_PIECE_BYTES, int(_BUDGET_SHARE * plan.budget_bytes / plan.threads))
-    return max(most // (8 * columns), 2 * columns)
+def _task(plan: Plan, parts: Parts) -> FormingTask:
+    """What each task handles at a time."""
+    blocks = [part.columns for part in parts.parts]
+    piece_rows = forming_rows(sum(blocks), parts.columns, plan.budget_bytes, plan.threads)
+    itemsize = np.dtype(plan.compute_dtype).itemsize
+    return FormingTask(plan.panel_rows, piece_rows, max(blocks), sum(blocks), parts.columns, itemsize)
+
+
+def _leave(scratch: Scratch, values: np.ndarray) -> str:
+    """Leave a task's matrix in scratch, under a name that no second run of the task has.
+
+    All tasks' together may be more than the driver has memory for.
+    """
+    name = f"{FORMING}/part-{uuid.uuid4()}"
+    scratch.write(name, values)
+    return name
+
+
+def _take(scratch: Scratch, name: str) -> np.ndarray:
+    values = scratch.read(name)
+    scratch.remove(name)
+    return values
 
 
 def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tuple[int, int]]:
@@ -164,28 +278,38 @@ def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tupl
     return [(a, b) for a, b in pairwise([*edges, plan.rows]) if b > a]
 
 
-def gram_rows(block: RowBlock) -> np.ndarray:
-    """UᵀU of one task's rows."""
-    with one_blas_thread:
+def gram_rows(block: RowBlock) -> str:
+    """UᵀU of one task's rows; its name in scratch."""
+    with block.turn():
         total = None
         for _, values in block.pieces():
             part = values.T @ values
-            total = part if total is None else total + part
-        return np.asarray(total)
+            if total is None:
+                total = part
+            else:
+                total += part
+        return _leave(block.scratch, np.asarray(total))
 
 
-def triangle_rows(block: RowBlock) -> np.ndarray:
-    """R of one task's rows."""
-    with one_blas_thread:
+def triangle_rows(block: RowBlock) -> str:
+    """R of one task's rows; its name in scratch."""
+    with block.turn():
         R = None
         for _, values in block.pieces():
             R = np.linalg.qr(values if R is None else np.concatenate([R, values]), mode="r")
-        return np.asarray(R)
+        return _leave(block.scratch, np.asarray(R))
+
+
+def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
+    """R of the R of several tasks, which are left for one that runs again."""
+    with block.turn():
+        R = np.linalg.qr(np.concatenate([block.scratch.read(name) for name in names]), mode="r")
+        return _leave(block.scratch, np.asarray(R))
 
 
 def extreme_rows(block: RowBlock) -> np.ndarray:
     """The entry of largest magnitude in each column of one task's rows, with its sign."""
-    with one_blas_thread:
+    with block.turn():
         best: np.ndarray | None = None
         for _, values in block.pieces():
             largest = np.argmax(np.abs(values), axis=0)
@@ -196,7 +320,7 @@ def extreme_rows(block: RowBlock) -> np.ndarray:
 
 def write_rows(block: RowBlock, target: Target) -> None:
     """Store one task's rows, as many whole chunks at a time as are complete."""
-    with one_blas_thread:
+    with block.turn():
         array = block.scratch.open(target.name)
         chunk = array.chunks[1 if target.transposed else 0]
         begin, waiting = block.start, np.zeros((0, 0), array.dtype)

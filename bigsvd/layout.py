@@ -5,7 +5,7 @@ B is the matrix as it is streamed: A, or Aᵀ when `transposed`; it is M×N, pan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,9 +28,24 @@ _BLAS_COLUMNS = 16
 _MAX_DENSE_WIDTH = 768
 _ZARR_CONCURRENCY = 10
 _SLACK = 0.18
+_LEAST_CHUNK_ENTRIES = 2**12  # below which chunks are not worth a file
 # Measured, whatever the data: Dask's and Python's growth in a run; stack, arena, BLAS buffers of a thread.
 _SERVICE_BYTES = 6 * 2**20
 _THREAD_BYTES = 3 * 2**20
+_PANEL_RECORD_BYTES = 200  # of a panel in the driver: its checksum in lists, tasks and JSON
+PIECE_BYTES = 4 * 2**20  # of the long factor, handled at a time
+_LEAST_PIECE_BYTES = 2 * 2**20
+_PIECE_SHARE = 1 / 16  # of the budget, for the pieces of all tasks that run at a time
+_LANES = (
+    "block and its partial sums (lanes)",
+    "panels being read and multiplied",
+    "chunks being decoded",
+    "widened slabs",
+    "rows of Y",
+)
+_FORMING = "forming U at the end, beyond lanes"
+DEFAULT_MAX_PASSES = 20
+AUTO_SHARE = 0.75  # of the values that are known, the most that a rank rule chooses
 SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's leading vectors
 
 
@@ -137,7 +152,7 @@ def _lay_out(
     """The first candidate of this orientation that fits, else the one that needs least."""
 
     def needed(layout: Layout) -> int:
-        return sum(memory_terms(method, request, layout, limits.threads, dtype).values())
+        return sum(memory_terms(method, request, layout, limits, dtype).values())
 
     def lacking(layout: Layout) -> int:
         on_device = sum(device_terms(method, request, layout, limits.threads, dtype).values())
@@ -167,7 +182,9 @@ def _candidates(
     narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
     basis_share = int(0.3 * limits.budget_bytes / (16 * N))
     least_width = min(N, 2 * width)
-    max_widths = (min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share)), least_width)
+    most_width = min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share))
+    between = (most_width - least_width) // 3
+    max_widths = (most_width, least_width + 2 * between, least_width + between, least_width)
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
@@ -212,31 +229,59 @@ def _halvings(count: int) -> list[int]:
     return [count >> shift for shift in range(count.bit_length())]
 
 
-def memory_terms(method: str, request: Request, layout: Layout, threads: int, dtype: str) -> dict[str, int]:
-    """Bytes of the working set by what they hold, for `threads` lanes at a time."""
-    wide = np.dtype(dtype).itemsize
-    columns = layout.width + PROBES
-    terms = _basis_memory(layout, threads)
-    read = layout.apart or layout.reader != "memory"
-    panels = (layout.readers + 1) * threads if read else 0
-    terms["panels being read and multiplied"] = panels * layout.panel_bytes
-    terms["chunks being decoded"] = layout.readers * threads * _decoding_memory(layout)
+def memory_terms(method: str, request: Request, layout: Layout, limits: Limits, dtype: str) -> dict[str, int]:
+    """Bytes of the working set by what they hold, for as many lanes at a time as there are threads."""
+    threads = limits.threads
+    lanes = _lane_memory(request, layout, threads, dtype)
+    terms = _basis_memory(request, layout) | lanes
+    beyond = _forming_memory(request, layout, limits) - sum(lanes.values())
+    terms[_FORMING] = max(0, beyond)
+    terms |= _method_memory(method, request, layout, threads, dtype)
     if layout.reader == "measured":
         terms["the source's graph and shared results"] = layout.held_bytes
-    terms["widened slabs"] = 0 if layout.apart else threads * _slab_memory(request, layout, dtype)
-    terms["rows of Y"] = 2 * threads * layout.panel_rows * columns * 8
+    terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
+    taken_once = terms["panels being read and multiplied"] + terms["chunks being decoded"]
+    reused = taken_once if layout.reader == "direct" and layout.spare_bytes == 0 else 0
+    terms["allocator slack"] = int(_SLACK * (sum(terms.values()) - reused))
+    return terms
+
+
+def forming_bytes(terms: dict[str, int]) -> int:
+    """What tasks that form the long factor may hold together: what lanes have left, and some more."""
+    return sum(terms[name] for name in (*_LANES, _FORMING))
+
+
+def _lane_memory(request: Request, layout: Layout, threads: int, dtype: str) -> dict[str, int]:
+    """What lanes hold, and leave when the last pass has ended."""
+    columns = layout.width + PROBES
+    panels = (layout.readers + 1) * threads if layout.apart or layout.reader != "memory" else 0
+    sizes = (
+        threads * layout.N * columns * 40,
+        panels * layout.panel_bytes,
+        layout.readers * threads * _decoding_memory(layout),
+        0 if layout.apart else threads * _slab_memory(request, layout, dtype),
+        2 * threads * layout.panel_rows * columns * 8,
+    )
+    return dict(zip(_LANES, sizes, strict=True))
+
+
+def _method_memory(method: str, request: Request, layout: Layout, threads: int, dtype: str) -> dict[str, int]:
+    """Bytes that one method alone holds."""
+    wide = np.dtype(dtype).itemsize
+    columns = layout.width + PROBES
+    terms = {}
     if method == "gram":
         terms["Gram matrices"] = layout.N**2 * (threads * 16 + 3 * 8)
-    if method == "tall_skinny" or (method == "compressed" and request.compute is False):
+    if method == "tall_skinny":
+        stacked = min(layout.M, -(-layout.M // layout.panel_rows) * layout.N)
+        terms["whole matrix held by Dask"] = 2 * layout.M * layout.N * wide
+        terms["QR of Dask's stacked triangles"] = max(32 * stacked * layout.N, 72 * layout.N**2)
+    if method == "compressed" and request.compute is False:
         terms["whole matrix held by Dask"] = 3 * layout.M * layout.N * wide
     if method == "compressed":
         terms["Dask's tall blocks"] = (
             4 * layout.M * columns * wide + 2 * threads * layout.panel_bytes * wide // layout.itemsize
         )
-    terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
-    taken_once = terms["panels being read and multiplied"] + terms["chunks being decoded"]
-    reused = taken_once if layout.reader == "direct" and layout.spare_bytes == 0 else 0
-    terms["allocator slack"] = int(_SLACK * (sum(terms.values()) - reused))
     return terms
 
 
@@ -287,19 +332,101 @@ def _decodes_in_place(layout: Layout) -> bool:
     return whole and (rows == panel[0] if layout.transposed else cols == panel[1])
 
 
-def _basis_memory(layout: Layout, threads: int) -> dict[str, int]:
-    """A lane holds the block, one slab's product and their sum, and at its end two copies of that.
+def _basis_memory(request: Request, layout: Layout) -> dict[str, int]:
+    """What the driver holds from pass to pass, and its products of that.
 
     All counted as float64, to which a run may have to change.
     """
     N, columns = layout.N, layout.width + PROBES
     basis = max(layout.max_width, min(N, SAMPLE_BLOCKS * layout.narrow))
-    lanes = threads * N * columns * 40 + N * columns * 16
+    answer = 24 * N * _most_values(request, layout)
+    panels = -(-layout.M // layout.panel_rows)
     return {
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),
-        "small dense work (driver)": 8 * (4 * N * columns + 6 * basis**2),
-        "block and its partial sums (lanes)": lanes,
+        "small dense work (driver)": max(48 * N * columns, answer) + 48 * basis**2,
+        "checksums of panels (driver)": _PANEL_RECORD_BYTES * panels,
+        "means and divisors (driver)": 48 * layout.M if layout.transposed and request.by_line else 0,
     }
+
+
+def _most_values(request: Request, layout: Layout) -> int:
+    """The most triplets that a run may end with."""
+    chosen = request.k == "auto" and request.max_bytes is None
+    return max(1, int(AUTO_SHARE * layout.max_width)) if chosen else layout.k
+
+
+def _stored_columns(request: Request, layout: Layout) -> int:
+    """Columns of Y of all passes: more than the basis has where it is restarted.
+
+    As many passes as are usual, at least: a run that was allowed fewer may go on.
+    """
+    if layout.max_width == layout.N:
+        return layout.N
+    passes = max(DEFAULT_MAX_PASSES, request.max_passes or 0)
+    return max(layout.max_width, passes * layout.width)
+
+
+def _forming_memory(request: Request, layout: Layout, limits: Limits) -> int:
+    """Bytes of one task that forms the long factor, or of the driver's products between these tasks.
+
+    At the most it is the R of the whole subspace, of float64, to which a run may have to change.
+    """
+    stored, block = _stored_columns(request, layout), layout.width + PROBES
+    task = 0
+    for columns in (layout.max_width, _most_values(request, layout)):
+        pieces = (
+            forming_rows(width, columns, limits.budget_bytes, limits.threads)
+            for width in (max(columns, block), stored)
+        )
+        rows = min(layout.M, max(pieces))
+        task = max(task, FormingTask(layout.panel_rows, rows, block, stored, columns, 8).bytes)
+    return max(task, 24 * layout.max_width**2)
+
+
+def forming_rows(stored: int, columns: int, budget_bytes: int, threads: int) -> int:
+    """Rows of the long factor that a task handles at a time: enough for a QR of them to be worth its R.
+
+    They are (r, columns), the sum of products of Y with `stored` columns in all.
+    """
+    width = stored + 2 * columns
+    share = min(PIECE_BYTES, int(_PIECE_SHARE * budget_bytes / threads))
+    least = max(columns, min(2 * width, _LEAST_PIECE_BYTES // (8 * columns)))
+    return max(share // (8 * width), least)
+
+
+@dataclass(frozen=True)
+class FormingTask:
+    """A task that forms rows of the long factor, which sums products of Y.
+
+    Attributes:
+        panel_rows: rows of a chunk of Y. piece_rows: rows handled at a time.
+        block, stored: columns of one Y, and of all. columns: of the sum. itemsize: bytes of an entry of Y.
+
+    """
+
+    panel_rows: int
+    piece_rows: int
+    block: int
+    stored: int
+    columns: int
+    itemsize: int
+
+    @property
+    def read_rows(self) -> int:
+        """Rows read at a time: whole panels."""
+        return max(1, self.piece_rows // self.panel_rows) * self.panel_rows
+
+    @property
+    def bytes(self) -> int:
+        """What it holds: Y with a file and a chunk beside it, the sum, what is widened, a QR's two copies.
+
+        Of the coefficients those of one Y, and of others that take little.
+        """
+        reading = self.read_rows * (3 * self.block * self.itemsize + 8 * self.columns)
+        handling = 8 * self.piece_rows * (self.block + 2 * self.columns)
+        stacked = 3 * (self.columns + self.piece_rows) + 2 * self.columns
+        coefficients = min(PIECE_BYTES, 8 * self.columns * self.stored)
+        return reading + handling + coefficients + 8 * self.columns * (stacked + 2 * self.block)
 
 
 def slab_rows(cols: int, dtype: str, *, by_line: bool, apart: bool) -> int:
@@ -325,46 +452,101 @@ def _slab_memory(request: Request, layout: Layout, dtype: str) -> int:
     return rows * layout.tile_cols * (2 * wide + extra)
 
 
+def needed_bytes(method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> int:
+    """The least host memory that is accepted, to two digits.
+
+    Somewhat more may be taken of a larger budget, so it is what a plan with that very budget needs.
+    """
+    budget_bytes = 1
+    while True:
+        given = replace(limits, budget_bytes=budget_bytes)
+        layout, threads = choose_layout(method, request, facts, given, dtype)
+        given = replace(given, threads=threads, readers=layout.readers)
+        needed = sum(memory_terms(method, request, layout, given, dtype).values())
+        if needed <= budget_bytes:
+            return budget_bytes
+        budget_bytes = round_up(needed)
+
+
 def refusal(
-    method: str, layout: Layout, terms: dict[str, int], on_device: dict[str, int], limits: Limits
+    method: str, request: Request, facts: SourceFacts, layout: Layout, limits: Limits, dtype: str
 ) -> MemoryBudgetError:
     """Names the greatest terms, both numbers and what to change: on the device where that lacks memory."""
-    needed = sum(on_device.values())
-    if needed > limits.device_budget_bytes:
-        free = limits.device_free_bytes
-        cure = (
-            f"raise device_memory to {human_bytes(round_up(needed))}"
-            if needed <= free
-            else f"only {human_bytes(free)} of it are free: end what else uses it"
-        )
-        return MemoryBudgetError(
-            f"method {method} needs {human_bytes(needed)} of {limits.device}'s memory "
-            f"({_greatest(on_device)}) but the budget there is {human_bytes(limits.device_budget_bytes)}",
-            f"{cure}, or use device='cpu'",
-        )
-    budget_bytes = limits.budget_bytes
-    total = sum(terms.values())
-    by_size = _by_size(terms)
-    cures = {
-        "whole matrix held by Dask": "use method='krylov', which streams",
-        "Dask's tall blocks": "use method='krylov', which keeps them on disk",
-        "Gram matrices": "use method='krylov'",
-        "basis K and products Z (driver)": "ask for a smaller k",
-        "small dense work (driver)": "ask for a smaller k",
-        "block and its partial sums (lanes)": "ask for a smaller k",
-    }
-    fixed = ("cluster and threads", "allocator slack")
-    greatest = next(term for term in by_size if term not in fixed)
-    cure = cures.get(greatest, f"rechunk to smaller chunks (now {layout.unit_rows}x{layout.unit_cols})")
-    if layout.reader in ("foreign", "measured") and greatest not in cures:
-        cure = (
-            "store it as Zarr in smaller chunks first (x.to_zarr(path) of Dask and xarray) and give that path"
-        )
+    on_device = device_terms(method, request, layout, limits.threads, dtype)
+    if sum(on_device.values()) > limits.device_budget_bytes:
+        return _device_refusal(method, on_device, limits)
+    terms = memory_terms(method, request, layout, limits, dtype)
+    cures = _cures(method, request, facts, limits, dtype)
+    raised = human_bytes(needed_bytes(method, request, facts, limits, dtype))
     return MemoryBudgetError(
-        f"method {method} needs {human_bytes(total)} ({_greatest(terms)}) but the budget is "
-        f"{human_bytes(budget_bytes)}",
-        f"{cure}, or raise memory to {human_bytes(round_up(total))}",
+        f"method {method} needs {human_bytes(sum(terms.values()))} ({_greatest(terms)}) but the budget is "
+        f"{human_bytes(limits.budget_bytes)}",
+        ", or ".join([*cures, f"raise memory to {raised}"]),
     )
+
+
+def _device_refusal(method: str, on_device: dict[str, int], limits: Limits) -> MemoryBudgetError:
+    needed, free = sum(on_device.values()), limits.device_free_bytes
+    cure = f"only {human_bytes(free)} of it are free: end what else uses it"
+    if needed <= free:
+        cure = f"raise device_memory to {human_bytes(round_up(needed))}"
+    return MemoryBudgetError(
+        f"method {method} needs {human_bytes(needed)} of {limits.device}'s memory "
+        f"({_greatest(on_device)}) but the budget there is {human_bytes(limits.device_budget_bytes)}",
+        f"{cure}, or use device='cpu'",
+    )
+
+
+def _cures(method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> list[str]:
+    """What would do instead of more memory: only what a plan for it shows to fit, with what it needs."""
+
+    def enough(method: str, request: Request, facts: SourceFacts) -> str:
+        """What is needed; empty where that is more than there is."""
+        if not choose_layout(method, request, facts, limits, dtype)[0].fits:
+            return ""
+        size = needed_bytes(method, request, facts, limits, dtype)
+        return human_bytes(size) if size <= limits.budget_bytes else ""
+
+    cures = []
+    streaming = replace(
+        request, method="krylov", power_iterations=None, iterator=None, oversampling=None, compute=None
+    )
+    if method != "krylov" and (size := enough("krylov", streaming, facts)):
+        cures.append(f"use method='krylov' (needs {size})")
+    smallest = replace(request, k=1, energy=None, error=None, max_bytes=None)
+    if request.k != 1 and (size := enough(method, smallest, facts)):
+        cures.append(f"ask for a smaller k (k=1 needs {size})")
+    return [*cures, *_chunk_cures(facts, lambda smaller: enough(method, request, smaller))]
+
+
+def _chunk_cures(facts: SourceFacts, enough: Callable[[SourceFacts], str]) -> list[str]:
+    """The largest chunks that would do, if any; `enough` says what is needed with them."""
+    if facts.reader == "memory":
+        return []
+    computed = facts.reader in ("foreign", "measured")
+    stored = facts
+    if computed:
+        stored = replace(facts, reader="direct", spare_bytes=0, spare_ratio=0.0, held_bytes=0)
+    for smaller in _smaller_chunks(stored):
+        if size := enough(smaller):
+            (rows, cols), (m, n) = smaller.chunks, facts.chunks
+            if computed:
+                how = f"store it as Zarr in chunks of {rows}x{cols} (x.to_zarr(path) of Dask and xarray)"
+                return [f"{how} and give that path (needs {size})"]
+            return [f"rechunk to {rows}x{cols}, now {m}x{n} (needs {size})"]
+    return []
+
+
+def _smaller_chunks(facts: SourceFacts) -> Iterator[SourceFacts]:
+    """The same matrix in chunks of half the longer side, again and again down to about a square kilobyte."""
+    rows, cols = facts.chunks
+    while rows * cols > _LEAST_CHUNK_ENTRIES:
+        rows, cols = (-(-rows // 2), cols) if rows >= cols else (rows, -(-cols // 2))
+        stored_bytes = rows * cols * facts.itemsize
+        spare_bytes = min(facts.spare_bytes, 2 * stored_bytes)
+        yield replace(
+            facts, chunks=(rows, cols), piece=(rows, cols), stored_bytes=stored_bytes, spare_bytes=spare_bytes
+        )
 
 
 def _by_size(terms: dict[str, int]) -> list[str]:

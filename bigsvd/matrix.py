@@ -235,8 +235,16 @@ class Matrix:
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
-        lines = self._lines_of(slice(None))
-        return None if lines is None else np.asarray(np.ldexp(lines, -self.transform.exponent))
+        lines = self._lines_of(slice(None)) if self.row_lines is None else self._lines_of_panels()
+        return None if lines is None else np.ldexp(lines, -self.transform.exponent, out=lines)
+
+    def _lines_of_panels(self) -> np.ndarray:
+        """(mean, divisor) of all columns of A, (2, M), prescaled: of a panel at a time, being very many."""
+        plan = self.context.plan
+        found = np.zeros((2, plan.rows))
+        for start, stop in map(plan.panel, range(plan.panels)):
+            found[:, start:stop] = self._lines_of(slice(start, stop))
+        return found
 
     def _lines_of(self, columns: np.ndarray | slice) -> np.ndarray | None:
         """(mean, divisor) of some columns of A, (2, c), prescaled; None where neither was used."""

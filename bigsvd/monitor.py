@@ -34,6 +34,13 @@ class MemoryMonitor:
         self._ended.set()
         self._thread.join()
 
+    def exceeded_bytes(self, planned_bytes: int) -> int:
+        """By how much more than planned the process has grown, as far as was seen; 0 if it has not.
+
+        What others in this process have taken meanwhile is in it.
+        """
+        return max(0, self.peak_bytes - self.baseline_bytes - planned_bytes)
+
     def _watch(self) -> None:
         while not self._ended.wait(_SECONDS):
             self.peak_bytes = max(self.peak_bytes, int(self._process.memory_info().rss))
@@ -49,6 +56,13 @@ def return_large_buffers(budget_bytes: int) -> None:
     if hasattr(libc, "mallopt"):
         least, most = _MMAP_THRESHOLD_BYTES
         libc.mallopt(_M_MMAP_THRESHOLD, min(most, max(least, budget_bytes // _BUDGET_SHARE)))
+
+
+def return_free_memory() -> None:
+    """Make glibc give back what has been freed in its arenas: else each thread's keeps its own."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 # A control group's limits, its use, and the part of that which is files, by version of the interface.

@@ -20,12 +20,14 @@ import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError, RequestError
 from bigsvd.layout import (
+    DEFAULT_MAX_PASSES,
     PROBES,
     SAMPLE_BLOCKS,
     Layout,
     Limits,
     choose_layout,
     device_terms,
+    forming_bytes,
     memory_terms,
     refusal,
 )
@@ -35,8 +37,7 @@ from bigsvd.sentinels import held
 from bigsvd.sources.base import AS_STORED, SourceFacts
 from bigsvd.text import human_bytes
 
-PLAN_VERSION = 5
-DEFAULT_MAX_PASSES = 20
+PLAN_VERSION = 6
 # The sample, chosen on the families of `benchmarks passes`.
 _SAMPLE_SHARE = 0.1
 _LARGEST_SAMPLE_SHARE = 1 / 3
@@ -86,6 +87,7 @@ class Plan:
         predicted_seconds: of the warm start, the passes and the rest, at these rates.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
         cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
+        forming_bytes: what tasks that form the long factor may hold together, when lanes hold nothing more.
         threads, readers: lanes at a time, and threads that read for each.
         device, device_reason: where is multiplied, and why there.
         apart: whether the device has memory of its own; device_memory, device_budget_bytes,
@@ -116,6 +118,7 @@ class Plan:
     predicted_seconds: dict[str, float]
     memory: dict[str, int]
     cache_bytes: int
+    forming_bytes: int
     budget_bytes: int
     threads: int
     readers: int
@@ -310,14 +313,14 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     limits = replace(limits, threads=threads)
     if method == "krylov" and not cost.products_matter(layout, threads):
         wide = replace(layout, narrow=layout.width)
-        needed = sum(memory_terms(method, request, wide, threads, dtype).values())
+        needed = sum(memory_terms(method, request, wide, limits, dtype).values())
         on_device = sum(device_terms(method, request, wide, threads, dtype).values())
         fits = needed <= limits.budget_bytes and on_device <= limits.device_budget_bytes
         layout = wide if fits else layout
-    memory = memory_terms(method, request, layout, threads, dtype)
+    memory = memory_terms(method, request, layout, limits, dtype)
     device_memory = device_terms(method, request, layout, threads, dtype)
     if not layout.fits:
-        raise refusal(method, layout, memory, device_memory, limits)
+        raise refusal(method, request, facts, layout, limits, dtype)
     resident = _resident_bytes(layout, limits, sum(device_memory.values()), method)
     cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes, resident)
     sample = _sample(request, layout, cache + resident) if method == "krylov" else ()
@@ -368,6 +371,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         ),
         memory=memory,
         cache_bytes=cache,
+        forming_bytes=forming_bytes(memory),
         budget_bytes=limits.budget_bytes,
         threads=limits.threads,
         readers=layout.readers,

@@ -27,6 +27,9 @@ _FRESH_BYTES = 2**25
 _MUCH_TO_LITTLE = 3.0  # a byte of 0.5 to 3 GB took 1.5 to 4.5 times as long on a virtual machine
 _PRODUCT_COLUMNS = (32, 96)
 _PRODUCT_SECONDS = 0.02
+_TIMED_COPIES = 3  # of a slab in float64: as made, in its precision, and products
+_LEAST_TIMED_ROWS = 16
+_ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measured
 _COPIES = 3
 _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
@@ -86,9 +89,12 @@ NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, {"float32": {64: 6e10}, "float64": {6
 NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)
 
 
-def measure_rates(source: Source, device: Device, dtype: str, room_bytes: int) -> Rates:
+def measure_rates(
+    source: Source, device: Device, dtype: str, room_bytes: int, budget_bytes: int = _ENOUGH_BYTES
+) -> Rates:
     """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller.
 
+    `budget_bytes`: of which each of these takes a quarter at most, chunks excepted.
     `room_bytes`: of memory that may hold files from one pass to the next. The first chunk tells how many
     bytes the files have.
     """
@@ -106,10 +112,12 @@ def measure_rates(source: Source, device: Device, dtype: str, room_bytes: int) -
     reads = others if space.past_page_cache and others else [first, *others]
     wall = min(read.seconds / read.nbytes for read in reads)  # the least: others may be using this machine
     cpu = min(wall, *(read.cpu_seconds / read.nbytes for read in reads))
-    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1])}
+    share = budget_bytes // 4
+    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1], share)}
     copy_seconds = _copy_seconds(device) if device.apart else 0.0
+    fresh_seconds = _fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES)))
     return Rates(
-        wall, cpu, _fresh_seconds(), flops, measured=True, copy_seconds=copy_seconds,
+        wall, cpu, fresh_seconds, flops, measured=True, copy_seconds=copy_seconds,
         past_page_cache=space.past_page_cache,
     )  # fmt: skip
 
@@ -143,12 +151,12 @@ def _timed_read(own: Source, chunk: tuple[slice, slice], space: Workspace) -> _T
     return _TimedRead(nbytes, time.perf_counter() - start, time.process_time() - cpu_start)
 
 
-def _fresh_seconds() -> float:
-    """Seconds a byte to touch much memory that the system has to give first, from those for little."""
-    with mmap.mmap(-1, _FRESH_BYTES) as memory:
+def _fresh_seconds(size: int) -> float:
+    """Seconds a byte to touch much memory that the system has to give first, from those for `size` bytes."""
+    with mmap.mmap(-1, size) as memory:
         start = time.perf_counter()
-        memory[:: mmap.PAGESIZE] = bytes(_FRESH_BYTES // mmap.PAGESIZE)
-        return _MUCH_TO_LITTLE * (time.perf_counter() - start) / _FRESH_BYTES
+        memory[:: mmap.PAGESIZE] = bytes(-(-size // mmap.PAGESIZE))
+        return _MUCH_TO_LITTLE * (time.perf_counter() - start) / size
 
 
 def _copy_seconds(device: Device) -> float:
@@ -163,10 +171,11 @@ def _copy_seconds(device: Device) -> float:
     return min(took) / _COPIED_BYTES
 
 
-def _product_rates(device: Device, dtype: str, n: int) -> dict[int, float]:
-    """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q."""
+def _product_rates(device: Device, dtype: str, n: int, size: int) -> dict[int, float]:
+    """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q; within about `size` bytes."""
     cols = min(n, 4096)
     rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
+    rows = min(rows, max(_LEAST_TIMED_ROWS, size // (_TIMED_COPIES * 8 * cols)))
     random = np.random.default_rng(0)
     slab = device.to_device(random.random((rows, cols), np.float32).astype(dtype))
     return {columns: _product_rate(device, slab, columns) for columns in _PRODUCT_COLUMNS}

@@ -26,6 +26,11 @@ from bigsvd.planning import Plan
 from bigsvd.request import DASK_METHODS, Request
 from bigsvd.second_opinion import disagreements, miscounts
 from bigsvd.sources.base import SourceFacts
+from bigsvd.text import human_bytes
+
+# What a process may grow beyond a plan unsaid: modules that a run is the first to use take up to 20 MB.
+_LITTLE_BYTES = 2**25
+_LITTLE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -137,12 +142,16 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         scratch.write(f"{FOLDER}/mean", lines[0])
     if lines is not None and request.scale:
         scratch.write(f"{FOLDER}/scale", lines[1])
+    costs, certificate = _costs(solution, plan, monitor), certify(solution, request)
+    excess = excess_of_memory(costs)
+    if excess:
+        certificate = replace(certificate, warnings=(*certificate.warnings, excess))
     attributes = {
         "request": request.to_dict(),
         "plan": json.loads(plan.to_json()),
-        "certificate": certify(solution, request).to_dict(),
+        "certificate": certificate.to_dict(),
         "source": SourceFacts.from_dict(plan.facts).to_dict(),
-        "costs": _costs(solution, plan, monitor),
+        "costs": costs,
     }
     seal(scratch, attributes)
     written = open_factors(scratch.path / FOLDER)
@@ -166,6 +175,22 @@ def check_statistics(factors: Factors, matrix: Matrix) -> list[str]:
     if counts is not None:
         findings += miscounts(opinion, counts.missing, matrix.moments.observed, counts.entries)
     return findings
+
+
+def excess_of_memory(costs: dict[str, Any]) -> str:
+    """That the process held more than was planned, in words; empty where it did not, or by little.
+
+    Little is what libraries take that are used for the first time, or a caller's other threads.
+    """
+    exceeded, planned = costs["memory_exceeded_bytes"], costs["planned_memory_bytes"]
+    if exceeded <= max(_LITTLE_BYTES, _LITTLE_SHARE * planned):
+        return ""
+    return (
+        f"peak memory of this process was {human_bytes(planned + exceeded)} beyond the "
+        f"{human_bytes(costs['baseline_memory_bytes'])} before the run: it exceeded the plan's "
+        f"{human_bytes(planned)} by {human_bytes(exceeded)}; report this unless something else in this "
+        "process took it"
+    )
 
 
 def _seconds_by_part(solution: Solution) -> dict[str, float]:
@@ -199,6 +224,7 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
         "peak_memory_bytes": monitor.peak_bytes,
         "baseline_memory_bytes": monitor.baseline_bytes,
         "planned_memory_bytes": plan.memory_bytes,
+        "memory_exceeded_bytes": monitor.exceeded_bytes(plan.memory_bytes),
         "filled_chunks": costs[0].filled_chunks if costs else 0,
         "missing_entries": matrix.moments.missing,
         "retries": sum(c.retries for c in every),

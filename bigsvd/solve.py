@@ -236,7 +236,8 @@ def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) ->
     """`measure_rates` with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for it."""
     try:
         with one_blas_thread:
-            return measure_rates(source, device, dtype, available_memory() - budget_bytes)
+            room_bytes = available_memory() - budget_bytes
+            return measure_rates(source, device, dtype, room_bytes, budget_bytes)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise

@@ -148,7 +148,7 @@ def test_the_bits_do_not_depend_on_what_is_kept(
     data: Path, client: Client, tmp_path: Path, *, center: bool
 ) -> None:
     options: dict[str, Any] = {"client": client, "center": center, "method": "krylov", "tol": 1e-3}
-    plan = bigsvd.plan(data, 5, memory="50MB", client=client, method="krylov", center=center, tol=1e-3)
+    plan = bigsvd.plan(data, 5, memory="60MB", client=client, method="krylov", center=center, tol=1e-3)
     assert plan.cache_bytes >= 4000 * 300 * 4
     found = {}
     for name, kept in {"all": plan.cache_bytes, "some": 10**6, "none": 0}.items():

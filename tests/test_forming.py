@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigsvd.forming import RowBlock
+from bigsvd.forming import Part, RowBlock
 from bigsvd.scratch import Scratch
 
 
@@ -27,9 +27,9 @@ def test_pieces_are_the_rows_of_the_formula(
         scratch.create(f"y-{index}", Y.shape, (8, columns), "float32")[...] = Y
         scratch.write(f"offset-{index}", offset)
         scratch.write(f"c-{index}", C)
-        parts.append((f"y-{index}", f"offset-{index}", f"c-{index}"))
+        parts.append(Part(f"y-{index}", f"offset-{index}", f"c-{index}", columns, 0))
         total += (Y - offset) @ C
-    block = RowBlock(scratch, tuple(parts), "post", *span, read_rows, piece_rows)
+    block = RowBlock(scratch, tuple(parts), 3, "post", *span, read_rows, piece_rows, "token", 1)
     found = list(block.pieces())
     assert np.concatenate([np.arange(53)[rows] for rows, _ in found]).tolist() == list(range(*span))
     assert max(len(values) for _, values in found) <= piece_rows

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import zarr
 
-from bigsvd.monitor import return_large_buffers
+import bigsvd
+from bigsvd import rates
+from bigsvd.device import CpuDevice
+from bigsvd.monitor import MemoryMonitor, return_large_buffers
+from bigsvd.solution import excess_of_memory
+from bigsvd.sources.open import open_source
+from bigsvd.text import human_bytes
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,14 @@ def test_the_qr_of_a_long_factor_stays_under_the_plan(tmp_path: Path) -> None:
     """Its blocks are not the panels, which have many rows where entries are small."""
     steep = stored_bytes(tmp_path / "a.zarr", 200_000, 400)
     check_peak(steep, tmp_path, ("--method", "krylov", "--max-passes", "2"), 100_000_000)
+
+
+def test_many_wide_passes_over_a_flat_tail_stay_under_the_plan(tmp_path: Path) -> None:
+    """Their basis is wide when the long factor is formed: a QR of it took twice the plan."""
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(12_000, 700), chunks=(1_200, 700), dtype="int8")
+    rng = np.random.default_rng(0)
+    array[...] = rng.binomial(2, rng.uniform(0.05, 0.95, 700), (12_000, 700)).astype(np.int8)
+    check_peak(tmp_path / "a.zarr", tmp_path, ("-k", "40", "--max-passes", "5"), 130_000_000)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +88,48 @@ def check_peak(data: Path, folder: Path, options: tuple[str, ...], budget: int) 
     facts = json.loads(outcome.stdout)
     used = facts["peak_memory_bytes"] - facts["baseline_memory_bytes"]
     assert used <= facts["planned_memory_bytes"] <= budget
+    assert facts["memory_exceeded_bytes"] == 0
+    assert not any("exceeded" in text for text in facts["certificate"]["warnings"])
+
+
+def costs(grown: int, planned: int) -> dict[str, int]:
+    """Of a process that had 100 MB and has grown so much."""
+    exceeded = max(0, grown - planned)
+    return {
+        "baseline_memory_bytes": 10**8,
+        "peak_memory_bytes": 10**8 + grown,
+        "planned_memory_bytes": planned,
+        "memory_exceeded_bytes": exceeded,
+    }
+
+
+@pytest.mark.parametrize(
+    ("grown", "planned", "said"),
+    [(573, 199, True), (199, 199, False), (230, 199, False), (1050, 1000, False), (1150, 1000, True)],
+)
+def test_a_run_says_that_it_held_more_than_planned(grown: int, planned: int, *, said: bool) -> None:
+    text = excess_of_memory(costs(grown * 10**6, planned * 10**6))
+    assert bool(text) == said
+    assert not said or f"exceeded the plan's {human_bytes(planned * 1e6)} by" in text
+
+
+def test_what_a_run_says_is_in_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryMonitor, "exceeded_bytes", lambda _, planned: 10**9 + planned)
+    with pytest.warns(UserWarning, match=r"exceeded the plan's .* report this"):
+        factors = bigsvd.svd(np.random.default_rng(0).standard_normal((300, 40)), 3, tmp_path / "f", seed=1)
+    info = bigsvd.open(tmp_path / "f").info()
+    assert info["memory_exceeded_bytes"] == 10**9 + info["planned_memory_bytes"]
+    assert any("exceeded the plan's" in text for text in factors.certificate.warnings)
+
+
+def test_what_is_measured_before_a_plan_stays_within_its_budget(tmp_path: Path) -> None:
+    """Memory to touch, slabs to multiply: they were as large for a budget of any size."""
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(2_000, 3_000), chunks=(100, 3_000), dtype="float32")
+    array[...] = 1
+    tracemalloc.start()
+    with patch.object(rates.mmap, "mmap", wraps=mmap.mmap) as fresh:
+        rates.measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float64", 10**9, 16_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert fresh.call_args.args == (-1, 4_000_000)
+    assert peak < 16_000_000

@@ -224,6 +224,45 @@ def test_a_bigger_budget_never_refuses_what_a_smaller_accepts(
     assert make_plan(request, facts, replace(asked, budget_bytes=budget)).budget_bytes == budget
 
 
+@unhurried
+@given(st.data(), sources(), st.integers(10**5, 10**8), st.integers(1, 4))
+def test_what_a_refusal_advises_is_accepted(
+    data: st.DataObject, facts: SourceFacts, budget_bytes: int, threads: int
+) -> None:
+    """The budget that it names, and a smaller k or smaller chunks with the budget that there is."""
+    request, limit = data.draw(requests(facts)), Limits(budget_bytes, threads)
+    error = planned(request, facts, limit)
+    assume(isinstance(error, MemoryBudgetError))
+    assert isinstance(error, MemoryBudgetError)
+    raised = parse_bytes(error.remedy.rsplit("raise memory to ", 1)[1])
+    assert make_plan(request, facts, replace(limit, budget_bytes=raised)).memory_bytes <= raised
+    for cure in error.remedy.split(", or ")[:-1]:
+        said = parse_bytes(SIZE.findall(cure)[-1])
+        assert said <= budget_bytes
+        if "smaller k" in cure:
+            assert make_plan(replace(request, k=1), facts, limit).k == 1
+        elif "method='krylov'" in cure:
+            streaming = replace(request, method="krylov")
+            assert make_plan(streaming, facts, limit).method == "krylov"
+        else:
+            wanted, now = re.findall(r"(\d+)x(\d+)", cure)
+            assert tuple(map(int, now)) == facts.chunks
+            chunks = int(wanted[0]), int(wanted[1])
+            assert make_plan(request, replace(facts, chunks=chunks), limit).facts["chunks"] == list(chunks)
+
+
+def test_a_smaller_k_is_advised_only_where_it_needs_less() -> None:
+    wide = SourceFacts("w", (600, 20_000), "float64", (50, 20_000), "f")
+    for k in (1, 5):
+        error = planned(Request("w", k), wide, Limits(80_000_000, 2))
+        assert isinstance(error, MemoryBudgetError)
+        assert "smaller k" not in error.remedy
+        assert "now 50x20000" in error.remedy
+    error = planned(Request("w", 100), FACTS, Limits(150_000_000, 2))
+    assert isinstance(error, MemoryBudgetError)
+    assert re.search(r"ask for a smaller k \(k=1 needs [0-9.]+ MB\)", error.remedy)
+
+
 def mathematics(plan: Plan | MemoryBudgetError) -> Any:
     """What decides the answer of a plan up to rounding."""
     if isinstance(plan, MemoryBudgetError):

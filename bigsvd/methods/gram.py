@@ -65,7 +65,8 @@ def gram_block(matrix: Matrix) -> np.ndarray:
         result = run_pass(context, matrix.spec(name, GramKernel(context.plan.cols)))
         matrix.charge(result)
         correction = matrix.learn(name, result)
-    G = result.sums["gram"] - context.plan.rows * np.outer(correction.delta, correction.delta)
+    G = result.sums["gram"]
+    G -= context.plan.rows * np.outer(correction.delta, correction.delta)
     G *= correction.ratio[:, None] * correction.ratio[None, :]
     plan = context.plan
     columns = plan.width if plan.request["k"] == "auto" else min(plan.width, plan.k + BEYOND)
@@ -84,7 +85,8 @@ def leading_vectors(context: Context, G: np.ndarray, count: int) -> np.ndarray:
 
 
 def _leading(G: np.ndarray, count: int) -> np.ndarray:
-    return np.linalg.eigh(G)[1][:, ::-1][:, :count]
+    """Copied, else all N of them would stay in memory with these."""
+    return np.linalg.eigh(G)[1][:, ::-1][:, :count].copy()
 
 
 def _leading_on(device: Device, G: np.ndarray, count: int) -> np.ndarray:

@@ -8,25 +8,28 @@ residual; Stewart's thick restart where K outgrows its budget).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from bigsvd.certificate import Audit
 from bigsvd.device import Array, Device, stacked
-from bigsvd.forming import Part
+from bigsvd.forming import FORMING, Parts
 from bigsvd.layout import PROBES
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.passes import PassResult, run_pass
 from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
+_PARTS = "parts"  # in scratch: how Y of the passes combines to B·K
 _FILLING = 1000  # a tag of random numbers that no pass's probes have
 _CORRECTION_FAILED = 0.3  # of the residual left after a correction, from which there is no other
 _CORRECTION_SLACK = 2.0  # by which ρ² may exceed the tolerance
 # Of the tolerance: with ρ² below it a step along the residuals themselves does, to 1.5 ρ² on a slow decay.
 _PLAIN_SLACK = 0.5
+RESIDUALS_AT_ONCE = 64
+_ROTATED_ROWS = 4096
 EASY = 0.8  # of the k-th value: where values behind it are below, few more columns resolve it
 
 
@@ -105,44 +108,57 @@ class Ritz:
     residuals: np.ndarray
 
 
-@dataclass
 class Subspace:
-    """K and Z = BᵀB·K, both (N, L) float64, and where B·K lies."""
+    """K and Z = BᵀB·K, both (N, L) float64.
 
-    K: np.ndarray
-    Z: np.ndarray
-    parts: list[Part] = field(default_factory=list)
+    Both grow in memory that is taken once, for as many columns as they may ever have: column by column, so
+    that none of it is touched before it is used.
+    """
+
+    def __init__(self, rows: int, most: int) -> None:
+        self._K = np.empty((rows, most), order="F")
+        self._Z = np.empty((rows, most), order="F")
+        self.width = 0
 
     @property
-    def width(self) -> int:
-        """L."""
-        return int(self.K.shape[1])
+    def K(self) -> np.ndarray:  # noqa: N802
+        """The orthonormal basis (N, L)."""
+        return self._K[:, : self.width]
 
-    def append(self, Q: np.ndarray, Z: np.ndarray, name: str, offset: np.ndarray, mixing: np.ndarray) -> None:
-        """Add an orthonormal block with Z = BᵀB·Q; B·Q = (Y − 1·offset)·mixing."""
-        old, new = self.width, Q.shape[1]
-        self.parts = [Part(p.name, p.offset, np.pad(p.coefficients, ((0, 0), (0, new)))) for p in self.parts]
-        self.parts.append(Part(name, offset, np.pad(mixing, ((0, 0), (old, 0)))))
-        self.K = np.concatenate([self.K, Q], axis=1)
-        self.Z = np.concatenate([self.Z, Z], axis=1)
+    @property
+    def Z(self) -> np.ndarray:  # noqa: N802
+        """BᵀB·K (N, L)."""
+        return self._Z[:, : self.width]
+
+    def append(self, Q: np.ndarray, Z: np.ndarray) -> None:
+        """Add an orthonormal block with Z = BᵀB·Q."""
+        new = slice(self.width, self.width + Q.shape[1])
+        self._K[:, new] = Q
+        self._Z[:, new] = Z
+        self.width = new.stop
 
     def ritz(self, count: int) -> Ritz:
         """Rayleigh-Ritz of BᵀB on span K, with residuals of the first `count` pairs."""
         gram = self.K.T @ self.Z
         theta, E = np.linalg.eigh((gram + gram.T) / 2)
         theta, E = np.maximum(theta[::-1], 0.0), E[:, ::-1]
-        count = min(count, self.width)
-        R = self.Z @ E[:, :count] - (self.K @ E[:, :count]) * theta[:count]
-        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+        norms = np.zeros(min(count, self.width))
+        for start in range(0, norms.size, RESIDUALS_AT_ONCE):  # all at once would be as large as K and Z
+            some = slice(start, min(norms.size, start + RESIDUALS_AT_ONCE))
+            R = self.Z @ E[:, some] - (self.K @ E[:, some]) * theta[some]
+            norms[some] = np.sqrt(np.einsum("ij,ij->j", R, R))
         with np.errstate(divide="ignore", invalid="ignore"):
-            residuals = np.where(norms == 0, 0.0, norms / theta[:count])
+            residuals = np.where(norms == 0, 0.0, norms / theta[: norms.size])
         return Ritz(theta, E, residuals)
 
     def rotate(self, E: np.ndarray) -> None:
-        """Keep only the span of K·E (thick restart)."""
-        self.K = self.K @ E
-        self.Z = self.Z @ E
-        self.parts = [Part(p.name, p.offset, p.coefficients @ E) for p in self.parts]
+        """Keep only the span of K·E (thick restart), some rows at a time in place."""
+        kept = E.shape[1]
+        for array in (self._K, self._Z):
+            for start in range(0, len(array), _ROTATED_ROWS):
+                rows = slice(start, start + _ROTATED_ROWS)
+                array[rows, :kept] = array[rows, : self.width] @ E
+        self.width = kept
 
 
 def orthonormal_complement(W: np.ndarray, K: np.ndarray, width: int, eps: float) -> np.ndarray:
@@ -200,7 +216,7 @@ class KrylovRun:
         self.block = block
         self.seed = seed
         self.sample = sample
-        self.subspace = self._empty()
+        self.subspace, self.parts = self._empty()
         self.exhausted = False
         self.full = False
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
@@ -208,9 +224,10 @@ class KrylovRun:
         self._before_correction: float | None = None
         self._behind = behind
 
-    def _empty(self) -> Subspace:
-        N = self.context.plan.cols
-        return Subspace(np.zeros((N, 0)), np.zeros((N, 0)))
+    def _empty(self) -> tuple[Subspace, Parts]:
+        """No basis yet, and where B times it will lie."""
+        plan, most = self.context.plan, max(self.context.plan.max_width, self.block.shape[1])
+        return Subspace(plan.cols, most), Parts(self.context.scratch, _PARTS)
 
     @property
     def next_name(self) -> str:
@@ -243,7 +260,8 @@ class KrylovRun:
         """Append a block that was multiplied by the exact matrix."""
         if self.probes is None:
             self.probes = columns[:, keep:].copy(), Z[:, keep:].copy()
-        self.subspace.append(columns[:, :keep], Z[:, :keep], name, np.zeros(keep), np.eye(keep))
+        self.subspace.append(columns[:, :keep], Z[:, :keep])
+        self.parts.append(name, np.zeros(keep), np.eye(keep))
         self._latest = Z[:, :keep]
 
     def _absorb_corrected(
@@ -264,7 +282,8 @@ class KrylovRun:
         Q, R = np.linalg.qr(columns[:, :keep])
         mixing = np.linalg.inv(R)
         Z = Z[:, :keep] @ mixing
-        self.subspace.append(Q, Z, name, along[:keep], mixing)
+        self.subspace.append(Q, Z)
+        self.parts.append(name, along[:keep], mixing)
         self._latest = Z
 
     def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
@@ -286,7 +305,9 @@ class KrylovRun:
         self.exhausted = Q.shape[1] == 0
         if not self.exhausted and space.width + Q.shape[1] > plan.max_width:
             self.full = True
-            space.rotate(ritz.coordinates[:, : plan.max_width - plan.width])
+            kept = ritz.coordinates[:, : plan.max_width - plan.width]
+            space.rotate(kept)
+            self.parts = self.parts.times(kept, f"{_PARTS}-{self.matrix.passes}")
         self.block = Q
 
     def _correction(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
@@ -322,29 +343,27 @@ class KrylovRun:
         E, space = ritz.coordinates[:, wanted], self.subspace
         return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
 
-    def long_parts(self, combine: np.ndarray) -> list[Part]:
+    def long_parts(self, combine: np.ndarray) -> Parts:
         """What B·K·C is the sum of, for C = `combine` (L, c): rows of Y in scratch and their coefficients.
 
         The passes have stored them; where the whole matrix stays on a device none has, since to multiply it
         once more, in a pass for each block, takes less there.
         """
-        space = self.subspace
         if not self.context.plan.stays_on_device:
-            return [Part(part.name, part.offset, part.coefficients @ combine) for part in space.parts]
-        found = []
-        for start in range(0, combine.shape[1], self.context.plan.width):
-            block = slice(start, start + self.context.plan.width)
-            columns = space.K @ combine[:, block]
+            return self.parts.times(combine, FORMING)
+        found, block_width = Parts(self.context.scratch, FORMING), self.context.plan.width
+        for start in range(0, combine.shape[1], block_width):
+            columns = self.subspace.K @ combine[:, start : start + block_width]
             name, width = self.matrix.next_name("long"), columns.shape[1]
             product_pass(self.matrix, name, columns, keep=width, sample=False)
-            found.append(Part(f"{name}/y", np.zeros(width), np.eye(combine.shape[1])[block]))
+            found.append(f"{name}/y", np.zeros(width), np.eye(width))
         return found
 
     def restart_in_float64(self) -> None:
         """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
         best = self.subspace.ritz(0).coordinates[:, : self.context.plan.width]
         self.block = np.linalg.qr(self.subspace.K @ best)[0]
-        self.subspace = self._empty()
+        self.subspace, self.parts = self._empty()
         self.matrix.dtype = "float64"
         self.sample = None
         self.probes = None

@@ -79,14 +79,14 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
     if Z is None:
         return gaussian_block(matrix, seed), np.zeros((plan.cols, 0))
     sample = Sample(matrix)
-    space = Subspace(np.zeros((plan.cols, 0)), np.zeros((plan.cols, 0)))
+    space = Subspace(plan.cols, min(plan.cols, SAMPLE_BLOCKS * columns))
     for step in range(SAMPLE_BLOCKS):
         if step > 0:
             Q = orthonormal_complement(Z, space.K, min(columns, plan.cols - space.width), matrix.eps)
             if Q.shape[1] == 0:
                 break
             Z = sample.multiply(f"start-{step}", Q)
-        space.append(Q, Z, "", np.zeros(Q.shape[1]), np.eye(Q.shape[1]))
+        space.append(Q, Z)
     ritz = space.ritz(0)
     easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < EASY * ritz.theta[plan.k - 1]
     width = plan.narrow if easy else plan.width
