@@ -127,7 +127,7 @@ def test_what_is_measured_before_a_plan_stays_within_its_budget(tmp_path: Path) 
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2_000, 3_000), chunks=(100, 3_000), dtype="float32")
     array[...] = 1
     tracemalloc.start()
-    with patch.object(rates.mmap, "mmap", wraps=mmap.mmap) as fresh:
+    with patch("mmap.mmap", wraps=mmap.mmap) as fresh:
         rates.measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float64", 10**9, 16_000_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
