@@ -39,7 +39,7 @@ from zarr.storage import LocalStore, WrapperStore
 
 from bigsvd.errors import BigsvdError, ChunkCorruptError, first_line
 
-_METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
 _UNWRITTEN = (0x9E, 0x61)
@@ -108,15 +108,7 @@ class GuardStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """The value of `key`, noted."""
-        try:
-            value = await self._store.get(key, prototype, byte_range)
-        except OSError:
-            raise
-        except (
-            Exception
-        ) as error:  # each remote store raises its own kind; none of them says that data is bad
-            text = f"{type(error).__name__}: {error}"
-            raise OSError(text) from error
+        value = await self._store.get(key, prototype, byte_range)
         self._note(key, None if value is None else len(value))
         return value
 
@@ -136,7 +128,7 @@ class GuardStore(WrapperStore[Store]):
         return found
 
     def _note(self, key: str, size: int | None) -> None:
-        is_chunk = key.rsplit("/", 1)[-1] not in _METADATA_NAMES
+        is_chunk = key.rsplit("/", 1)[-1] not in METADATA_NAMES
         absent = size is None and is_chunk
         if absent and self._absent_is is not None:
             raise self._absent_is(

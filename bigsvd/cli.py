@@ -27,6 +27,7 @@ from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageErro
 from bigsvd.factors import Factors, open_factors
 from bigsvd.request import METHODS, Request
 from bigsvd.sources.open import open_source
+from bigsvd.text import without_credentials
 
 _FAILED = 3
 _MEMORY_HELP = "Budget beyond interpreter and idle cluster, such as 1GB; default half of what is free."
@@ -81,6 +82,22 @@ def stored_number(text: str) -> int | float:
         return float(text)
 
 
+storage_option = click.option(
+    "--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE",
+    help="For the store of a URL, such as anon=true or endpoint_url=URL; repeatable, kept nowhere.",
+)  # fmt: skip
+
+
+def _storage_options(pairs: tuple[str, ...]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise RequestError("a --storage-option is not KEY=VALUE", "give such as anon=true")
+        options[key] = value
+    return options
+
+
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a `Request`, shared by ``svd`` and ``plan``."""
     options = [
@@ -128,7 +145,13 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     options["missing_value"] = options["missing_value"] or None
     if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
-    return Request(source=data, k="auto" if k is None else k, out=out, overwrite=overwrite, **options)
+    return Request(
+        source=without_credentials(data),
+        k="auto" if k is None else k,
+        out=out,
+        overwrite=overwrite,
+        **options,
+    )
 
 
 def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
@@ -181,6 +204,7 @@ class Interrupt:
 @click.argument("data")
 @click.argument("out")
 @request_options
+@storage_option
 @click.option("--plan", "plan_file", default=None, help="Run this saved plan as it stands.")
 @click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is verified.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts of the result as JSON.")
@@ -190,6 +214,7 @@ def svd(
     out: str,
     plan_file: str | None,
     scheduler: str | None,
+    storage_options: tuple[str, ...],
     *,
     overwrite: bool,
     as_json: bool,
@@ -205,11 +230,17 @@ def svd(
     plan = load_plan(Path(plan_file)) if plan_file else None
     if plan is not None:
         _refuse_beside_a_plan(options)
-        request = Request.from_dict(plan.request | {"source": data, "out": out, "overwrite": overwrite})
+        request = Request.from_dict(
+            plan.request | {"source": without_credentials(data), "out": out, "overwrite": overwrite}
+        )
     else:
         request = _request(data, out, options, overwrite=overwrite)
     source = open_source(
-        data, missing_chunks=request.missing_chunks, decode=request.decode, missing=request.missing
+        data,
+        missing_chunks=request.missing_chunks,
+        decode=request.decode,
+        missing=request.missing,
+        storage_options=_storage_options(storage_options),
     )
     with _client(scheduler) as client:
         factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
@@ -230,15 +261,22 @@ def svd(
 @main.command(name="plan")
 @click.argument("data")
 @request_options
+@storage_option
 @click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
-def plan_command(data: str, scheduler: str | None, *, as_json: bool, **options: Any) -> None:
+def plan_command(
+    data: str, scheduler: str | None, storage_options: tuple[str, ...], *, as_json: bool, **options: Any
+) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
     from bigsvd.placement import place  # noqa: PLC0415 - imports Dask
     from bigsvd.planning import make_plan  # noqa: PLC0415
 
     request = _request(data, None, options)
     source = open_source(
-        data, missing_chunks=request.missing_chunks, decode=request.decode, missing=request.missing
+        data,
+        missing_chunks=request.missing_chunks,
+        decode=request.decode,
+        missing=request.missing,
+        storage_options=_storage_options(storage_options),
     )
     with _client(scheduler) as client:
         plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
@@ -390,9 +428,16 @@ def _store_region(opened: Factors, region: tuple[slice, slice], out: str) -> tup
 @click.argument("data", required=False)
 @click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process.")
 @device_option
+@storage_option
 @click.option("--json", "as_json", is_flag=True)
 def verify(
-    factors: str, data: str | None, scheduler: str | None, device: DeviceName, *, as_json: bool
+    factors: str,
+    data: str | None,
+    scheduler: str | None,
+    device: DeviceName,
+    storage_options: tuple[str, ...],
+    *,
+    as_json: bool,
 ) -> None:
     """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
@@ -402,7 +447,11 @@ def verify(
     source = None
     if data is not None:
         source = open_source(
-            data, missing_chunks=asked.missing_chunks, decode=asked.decode, missing=asked.missing
+            data,
+            missing_chunks=asked.missing_chunks,
+            decode=asked.decode,
+        missing=asked.missing,
+            storage_options=_storage_options(storage_options),
         )
     with _client(scheduler) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)

@@ -6,7 +6,14 @@ line's exit code: 2 for input the user can correct, 3 for a run that failed.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import pickle
+from collections.abc import Callable
+from functools import wraps
+from typing import ClassVar, ParamSpec, TypeVar
+
+_MOST_TEXT = 2000  # characters of another library's text; Dask cuts an exception of 10,000
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 def first_line(error: BaseException) -> str:
@@ -27,6 +34,9 @@ class BigsvdError(Exception):
 
     def __str__(self) -> str:
         return " ".join(f"error[{self.code}]: {self.message}; {self.remedy}".splitlines())
+
+    def __reduce__(self) -> tuple[type[BigsvdError], tuple[str, str]]:
+        return type(self), (self.message, self.remedy)
 
 
 class BadInputError(BigsvdError):
@@ -154,3 +164,53 @@ class NoWorkersError(BigsvdError):
     """The cluster has had no workers for longer than the limit."""
 
     code = "E_NO_WORKERS"
+
+
+def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """For every function that Dask runs in a worker: what it raises arrives at the driver as what it was.
+
+    Dask pickles an exception with all that hangs on it: causes, contexts, attributes. Where one of them does
+    not come out of the pickle again, the driver would get a plain `Exception` with the text of all.
+    """
+
+    @wraps(function)
+    def run(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again below, as what can travel
+            portable = _portable(error)
+        raise portable  # here, so that it has no context
+
+    return run
+
+
+def _portable(error: Exception) -> Exception:
+    """The same error with nothing on it that might not survive being pickled."""
+    known = _own(error)
+    if known is not None:
+        return type(known)(known.message[:_MOST_TEXT], known.remedy)
+    error.__cause__ = error.__context__ = None
+    if _survives(error):
+        return error
+    said = str(error)[:_MOST_TEXT]
+    parts = [first_line(part) for part in getattr(error, "exceptions", ())]
+    text = ": ".join([type(error).__name__, said, *parts])
+    return BigsvdError(f"a worker failed with {text}", "its log says where; run again to resume")
+
+
+def _own(error: BaseException) -> BigsvdError | None:
+    """The first of ours: itself, or one in a group."""
+    if isinstance(error, BigsvdError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((own for own in map(_own, error.exceptions) if own is not None), None)
+    return None
+
+
+def _survives(error: Exception) -> bool:
+    """Whether it comes out of a pickle as what went in."""
+    try:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, a line ago
+    except Exception:  # noqa: BLE001 - whatever its parts raise, it does not survive
+        return False
+    return type(again) is type(error) and len(str(error)) <= _MOST_TEXT

@@ -21,7 +21,7 @@ import numpy as np
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import leave_seats, turns_of
 from bigsvd.chunks import Workspace
-from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError
+from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
 from bigsvd.layout import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.passes import Context, await_workers, cluster_errors
 from bigsvd.planning import Plan
@@ -278,6 +278,7 @@ def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tupl
     return [(a, b) for a, b in pairwise([*edges, plan.rows]) if b > a]
 
 
+@travels
 def gram_rows(block: RowBlock) -> str:
     """UᵀU of one task's rows; its name in scratch."""
     with block.turn():
@@ -291,6 +292,7 @@ def gram_rows(block: RowBlock) -> str:
         return _leave(block.scratch, np.asarray(total))
 
 
+@travels
 def triangle_rows(block: RowBlock) -> str:
     """R of one task's rows; its name in scratch."""
     with block.turn():
@@ -300,6 +302,7 @@ def triangle_rows(block: RowBlock) -> str:
         return _leave(block.scratch, np.asarray(R))
 
 
+@travels
 def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
     """R of the R of several tasks, which are left for one that runs again."""
     with block.turn():
@@ -307,6 +310,7 @@ def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
         return _leave(block.scratch, np.asarray(R))
 
 
+@travels
 def extreme_rows(block: RowBlock) -> np.ndarray:
     """The entry of largest magnitude in each column of one task's rows, with its sign."""
     with block.turn():
@@ -318,6 +322,7 @@ def extreme_rows(block: RowBlock) -> np.ndarray:
         return np.asarray(best)
 
 
+@travels
 def write_rows(block: RowBlock, target: Target) -> None:
     """Store one task's rows, as many whole chunks at a time as are complete."""
     with block.turn():

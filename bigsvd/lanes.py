@@ -24,7 +24,7 @@ from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
 from bigsvd.census import Moments, inspect
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.device import Array, Device
-from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line
+from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
@@ -142,6 +142,7 @@ def _ended() -> NoWorkersError:
     return NoWorkersError("the run of this lane has ended", "nothing is to be done")
 
 
+@travels
 def run_lane(lane: Lane) -> dict[str, Any]:
     """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
     if not lane.scratch.current:

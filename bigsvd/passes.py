@@ -24,7 +24,7 @@ from distributed.scheduler import KilledWorker
 from bigsvd.cache import close_cache, turns_of
 from bigsvd.census import Moments
 from bigsvd.device import RESOURCE, Device
-from bigsvd.errors import NoWorkersError
+from bigsvd.errors import NoWorkersError, travels
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
@@ -188,6 +188,7 @@ def _run_tasks(client: Client, function: Callable[..., None], *arguments: list[A
         raise
 
 
+@travels
 def add_parts(
     scratch: Scratch, names: tuple[str, ...], turns: tuple[str, int], parts: tuple[str, ...], to: str
 ) -> None:

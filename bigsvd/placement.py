@@ -11,7 +11,7 @@ from dask.system import cpu_count
 from distributed import Client
 
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
-from bigsvd.errors import DeviceError, MemoryBudgetError
+from bigsvd.errors import DeviceError, MemoryBudgetError, travels
 from bigsvd.layout import Limits
 from bigsvd.monitor import available_memory
 from bigsvd.passes import await_workers
@@ -109,6 +109,7 @@ def _offered(request: Request, workers: dict[str, Any], client: Client) -> tuple
     return offers[0], min(offer.free_bytes // sharers[offer.identity] for offer in offers)
 
 
+@travels
 def device_here(asked: Literal["auto", "cpu", "gpu"]) -> Offer:
     """The device of this process, which may be a worker's."""
     device, reason = choose_device(asked)

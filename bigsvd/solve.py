@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from bigsvd.errors import (
     RankZeroError,
     SourceChangedError,
     StorageError,
+    travels,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.layout import Limits
@@ -95,6 +96,7 @@ def svd(
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Factors:
     """A ≈ U·diag(s)·Vt, certified: the k leading singular triplets of a matrix that may exceed memory.
@@ -117,6 +119,7 @@ def svd(
         max_passes: most passes of the iteration, the sample not counted; 20 where it is None. See `Request`.
         seed: of everything random; the same seed, plan and data give the same bits.
         overwrite: replace a published result, once the new one is verified.
+        storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with small event dictionaries, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
             deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
@@ -130,7 +133,7 @@ def svd(
         UserWarning: the tolerance was not reached within `max_passes` or the deadline.
 
     """
-    opened = open_source(source, **_reading(options))
+    opened = open_source(source, storage_options=storage_options, **_reading(options))
     request = make_request(
         opened, k, out, tol=tol, stop=stop, method=method, center=center, scale=scale, device=device,
         memory=memory, max_passes=max_passes, seed=seed, overwrite=overwrite, **options,
@@ -149,7 +152,8 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     """
     client = options.pop("client", None)
     options.pop("progress", None)
-    opened = open_source(source, **_reading(options))
+    secret = options.pop("storage_options", None)
+    opened = open_source(source, storage_options=secret, **_reading(options))
     request = make_request(opened, k, out, **options)
     return make_plan(request, opened.facts, place(request, opened.facts, client)[0])
 
@@ -232,6 +236,7 @@ def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, clie
     return rates
 
 
+@travels
 def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) -> Rates:
     """`measure_rates` with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for it."""
     try:

@@ -34,7 +34,7 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
-from bigsvd.sources import zarr_dense
+from bigsvd.sources import remote
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 
@@ -468,13 +468,13 @@ def flaky(failures: int) -> Flaky:
 
 
 def test_a_read_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr_dense, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(remote, "_PAUSES", (0, 0, 0))
     source = open_source(flaky(2))
     np.testing.assert_array_equal(source.read(*ALL), A)
     assert source.counters.retries == 2
 
 
 def test_a_read_that_always_fails_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr_dense, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(remote, "_PAUSES", (0, 0, 0))
     with pytest.raises(StorageError, match=r"failed 4 times: .*Input/output error"):
         open_source(flaky(1000)).read(*ALL)

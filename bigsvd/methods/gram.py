@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.device import RESOURCE, Array, Device
+from bigsvd.errors import travels
 from bigsvd.matrix import Matrix
 from bigsvd.passes import Context, cluster_errors, run_pass
 from bigsvd.planning import BEYOND
@@ -89,6 +90,7 @@ def _leading(G: np.ndarray, count: int) -> np.ndarray:
     return np.linalg.eigh(G)[1][:, ::-1][:, :count].copy()
 
 
+@travels
 def _leading_on(device: Device, G: np.ndarray, count: int) -> np.ndarray:
     """In a worker: the same on its device, or beside it where that is too full."""
     try:

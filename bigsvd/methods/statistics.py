@@ -11,6 +11,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from bigsvd.device import Array, Device
+from bigsvd.errors import travels
 from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
 from bigsvd.planning import Plan
@@ -81,6 +82,7 @@ def prepared_array(matrix: Matrix) -> Any:
     return da.concatenate(blocks, axis=0)
 
 
+@travels
 def read_panel(
     plan: Plan,
     source: Source,

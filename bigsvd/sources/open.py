@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,30 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from bigsvd.errors import SourceError
+from bigsvd.errors import RequestError, SourceError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
 from bigsvd.sources.base import Source
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.groups import group_refusal
+from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
+from bigsvd.text import without_credentials
 
 
 def open_source(
-    data: Any, *, missing_chunks: str = "error", decode: bool = True, missing: str = "none"
+    data: Any,
+    *,
+    missing_chunks: str = "error",
+    decode: bool = True,
+    missing: str = "none",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """A `Source` for a path, URL, Zarr array or store, NumPy, xarray or Dask array.
 
     `decode`: whether the CF attributes of a Zarr array are applied, see `packing_of`. `missing` is the
     request's: unless it is "none", masked entries are read as NaN.
+    `storage_options` are for the store of a URL, see `open_url`; they may be secret, and are kept nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
@@ -33,14 +42,17 @@ def open_source(
 
     """
     fill = missing_chunks == "fill"
+    if storage_options and not _is_url(data):
+        raise RequestError("storage options are for a URL, which this source is not", "drop them")
     if isinstance(data, Source):
         return data
     if isinstance(data, (str, Path)):
-        return _open_path(str(data), fill, decode)
+        return _open_path(str(data), fill, decode, storage_options or {})
     if isinstance(data, zarr.Array):
-        return ZarrSource(str(data.store_path), data.store, data.path, fill_missing=fill, decode=decode)
+        name = without_credentials(str(data.store_path))
+        return ZarrSource(name, data.store, data.path, fill_missing=fill, decode=decode)
     if isinstance(data, Store):
-        return ZarrSource(str(data), data, "", fill_missing=fill, decode=decode)
+        return ZarrSource(without_credentials(str(data)), data, "", fill_missing=fill, decode=decode)
     if isinstance(data, zarr.Group):
         raise group_refusal(str(data.store_path), data.store, data.path) or not_readable(data)
     return _open_array_like(data, missing)
@@ -71,18 +83,15 @@ def _open_xarray(data: Any, missing: str) -> Source:
     return ForeignSource(XarrayMatrix(data), missing)
 
 
-def _open_path(name: str, fill: bool, decode: bool) -> Source:
-    if "://" in name:
-        from zarr.storage import FsspecStore  # noqa: PLC0415 - fsspec is in the cloud extra
+def _is_url(data: Any) -> bool:
+    return isinstance(data, str) and "://" in data and not data.startswith("file://")
 
-        try:
-            return ZarrSource(
-                name, FsspecStore.from_url(name, read_only=True), "", fill_missing=fill, decode=decode
-            )
-        except (ImportError, ValueError) as error:
-            raise SourceError(
-                f"{name} cannot be opened ({error})", "install the cloud extra, check the URL"
-            ) from error
+
+def _open_path(name: str, fill: bool, decode: bool, options: Mapping[str, Any]) -> Source:
+    if _is_url(name):
+        store = open_url(name, options)
+        return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode)
+    name = name.removeprefix("file://")
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist", "check the path")

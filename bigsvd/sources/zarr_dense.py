@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from bigsvd.errors import (
 from bigsvd.sources.base import AS_STORED, ReadCounters, Source, SourceFacts, check_matrix
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.packing import packing_of
+from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
 
 _RETRIES = 3
@@ -52,10 +54,11 @@ class ZarrSource(Source):
         array: zarr.Array[Any] | None = None,
     ) -> None:
         self._arguments = (name, store, path, fill_missing, decode)
-        self._guard = GuardStore(store)
+        self._remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
+        self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
         self.counters = ReadCounters()
-        self._array = _open_array(name, self._guard, path) if array is None else array
+        self._array = _open_array(name, self._guard, path, self._remote) if array is None else array
         shape = check_matrix(name, self._array.shape, self._array.dtype)
         _check_chunks(name, self._array)
         self._direct = ChunkReader.of(name, self._array, self._guard)
@@ -114,6 +117,8 @@ class ZarrSource(Source):
                 self.counters.retries += 1
                 time.sleep(_RETRY_SECONDS * 2**attempt)
         self.counters.encoded_bytes = self._guard.encoded_bytes
+        if self._remote is not None:
+            self.counters.retries = self._remote.retries
         missing = self._guard.take_missing()
         if missing and not self._fill_missing:
             keys = ", ".join(sorted(missing)[:3])
@@ -179,15 +184,19 @@ class ZarrSource(Source):
         )
 
 
-def _open_array(name: str, store: Store, path: str) -> zarr.Array[Any]:
+def _open_array(name: str, store: Store, path: str, remote: RemoteStore | None = None) -> zarr.Array[Any]:
     try:
         return zarr.open_array(store, path=path, mode="r")
+    except BigsvdError:
+        raise
     except PermissionError as error:
         raise StorageError(f"{name} may not be read ({error})", "grant access to it") from error
     except Exception as error:  # garbage metadata raises anything from JSONDecodeError to KeyError
         refusal = group_refusal(name, store, path)
         if refusal is not None:
             raise refusal from error
+        if remote is not None:
+            remote.check_refused()
         if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
             raise SourceError(f"{name} holds no Zarr array", "check the path") from error
         raise MetadataError(
@@ -211,9 +220,21 @@ def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
 
 def _portable(store: Store) -> Store | str:
     """The store, or its token where it lives in this process only."""
-    if isinstance(store, LocalStore) or type(store).__name__ in ("FsspecStore", "ObjectStore"):
+    inner = store.inner if isinstance(store, RemoteStore) else store
+    if isinstance(inner, LocalStore):
+        return store
+    if type(inner).__name__ in ("FsspecStore", "ObjectStore") and _pickles(inner):
         return store
     return keep(store)
+
+
+def _pickles(store: Store) -> bool:
+    """Not one in memory, nor one whose credentials come from a live session."""
+    try:
+        pickle.dumps(store)
+    except Exception:  # noqa: BLE001 - whatever a part of it raises, it does not
+        return False
+    return True
 
 
 def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool, decode: bool) -> Source:

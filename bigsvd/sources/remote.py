@@ -1,0 +1,230 @@
+"""`RemoteStore`: a store that may fail, and why a request to it failed.
+
+The one place where what obstore, fsspec and their HTTP clients raise becomes a `BigsvdError` and where
+requests are tried again. What it raises has no cause: those hold URLs with signatures, and do not travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import WrapperStore
+
+from bigsvd.chunks import METADATA_NAMES
+from bigsvd.errors import BigsvdError, SourceError, StorageError, first_line
+from bigsvd.text import without_credentials
+
+_PAUSES = (0.2, 0.8, 3.2)  # seconds before each further try
+_BUSY = (408, 425, 429)  # besides the 5xx: the same request may succeed later
+_CREDENTIALS = "give credentials, or anon=true for public data, as storage options (--storage-option)"
+_STATUS = re.compile(r"status code: (\d{3})[^:]*")
+_METADATA_SERVICE = re.compile(r"169\.254\.1(69|70)\.|metadata\.google\.internal|fd00:ec2::")
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+_REASONS = (  # what obstore's detail holds, and what it means
+    ("kind: Timeout", "no answer in time"),
+    ("dns error", "the host name is unknown"),
+    ("IncompleteMessage", "the connection was closed without an answer"),
+    ("IncompleteBody", "the connection was closed before the end"),
+    ("kind: Interrupted", "the connection was closed before the end"),
+)
+
+
+_Kind = Literal["absent", "denied", "credentials", "refused", "transient"]
+_KINDS: dict[int, _Kind] = {401: "denied", 403: "denied", 404: "absent", 410: "absent"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request failed.
+
+    `kind`: nothing is there ("absent"); access is "denied"; no "credentials" were found; the request is
+    "refused", and will be again; or a "transient" failure, after which the same request may succeed.
+    """
+
+    kind: _Kind
+    text: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an exception of any store or client means."""
+        text, status = _said(error), _status(error)
+        if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+            return cls("absent", text)
+        if type(error).__name__ in _NO_CREDENTIALS:
+            return cls("credentials", text)
+        if _METADATA_SERVICE.search(str(error)) and status not in _BUSY and (status or 0) < 500:
+            return cls("credentials", "this machine has no role either")
+        known = _KINDS.get(status or 0)
+        if known is not None:
+            return cls(known, text)
+        final = status is not None and status < 500 and status not in _BUSY
+        if final or "redirect without LOCATION" in text or "ertificate" in str(error):
+            return cls("refused", text)
+        return cls("transient", text)
+
+    def error(self, what: str, tries: int = 1) -> BigsvdError:
+        """The error to raise where `what` was asked for: exit code 2 for what a user can correct."""
+        if self.kind == "absent":
+            return SourceError(f"{what} does not exist ({self.text})", "check the URL")
+        if self.kind == "denied":
+            return SourceError(f"access to {what} is denied ({self.text})", _CREDENTIALS)
+        if self.kind == "credentials":
+            return SourceError(f"no credentials were found for {what} ({self.text})", _CREDENTIALS)
+        if self.kind == "refused":
+            remedy = "check the URL and the storage options: region, endpoint_url, credentials"
+            return SourceError(f"the store refuses {what} ({self.text})", remedy)
+        times = "once" if tries == 1 else f"{tries} times"
+        return StorageError(f"reading {what} failed {times}: {self.text}", "check the network and run again")
+
+
+class RemoteStore(WrapperStore[Store]):
+    """A read-only store whose failures are named, and tried again where that may help.
+
+    Attributes:
+        name: what is printed and stored, without credentials.
+        retries: how often a request was repeated.
+        refused: metadata keys that may not be read, and why. They count as absent until nothing else
+            describes an array: who may not list a bucket is told "denied" of keys that do not exist.
+
+    """
+
+    def __init__(self, store: Store, name: str, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__(store)
+        self.name = name
+        self.retries = 0
+        self.refused: dict[str, str] = {}
+        self._secrets = secrets
+
+    @classmethod
+    def of(cls, store: Store, name: str) -> RemoteStore:
+        """A wrapper with books of its own."""
+        if isinstance(store, RemoteStore):
+            return cls(store.inner, store.name, store._secrets)  # noqa: SLF001 - of this very class
+        return cls(store, name)
+
+    @property
+    def inner(self) -> Store:
+        """The store itself."""
+        return self._store
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopened, (pickle.dumps(self._store), self.name, self._secrets)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The value of `key`; None where it does not exist.
+
+        Raises:
+            SourceError: access is denied or the request refused.
+            StorageError: the last of several tries failed.
+
+        """
+        for pause in (*_PAUSES, None):
+            try:
+                value = await self._store.get(key, prototype, byte_range)
+            except (BigsvdError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - each store raises its own kind; raised again below
+                failure = Failure.of(error)
+            else:
+                return self._unless_a_page(key, value)
+            if failure.kind != "transient" or pause is None:
+                break
+            self.retries += 1
+            await asyncio.sleep(pause)
+        self._without(key, failure)
+        return None
+
+    def _unless_a_page(self, key: str, value: Buffer | None) -> Buffer | None:
+        """The value; None for metadata that are an HTML page, with which some servers answer for all keys."""
+        if value is None or not _is_metadata(key) or value.to_bytes()[:64].lstrip()[:1] != b"<":
+            return value
+        self.refused[key] = "the server answers with an HTML page"
+        return None
+
+    def _without(self, key: str, failure: Failure) -> None:
+        """Note, or raise, that `key` could not be read."""
+        if failure.kind == "absent":
+            return
+        failure = Failure(failure.kind, without_credentials(failure.text, self._secrets))
+        if failure.kind == "denied" and _is_metadata(key):
+            self.refused[key] = f"access is denied: {failure.text}"
+            return
+        error = failure.error(f"{key} of {self.name}", len(_PAUSES) + 1)
+        if failure.kind == "denied":
+            error.remedy += (
+                "; a store that may not be listed says the same of chunks that do not exist"
+                " (S3: allow s3:ListBucket)"
+            )
+        raise error
+
+    def check_refused(self) -> None:
+        """`SourceError` where no array was found and metadata were refused."""
+        if self.refused:
+            key, why = next(iter(self.refused.items()))
+            page = "HTML" in why
+            remedy = "check the URL, which may need a login" if page else f"check the path; {_CREDENTIALS}"
+            raise SourceError(f"{self.name} shows no Zarr array: {why} (for {key})", remedy)
+
+
+def _is_metadata(key: str) -> bool:
+    return key.rsplit("/", 1)[-1] in METADATA_NAMES
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status behind an exception, if there is one."""
+    if isinstance(error, PermissionError) or type(error).__name__ == "PermissionDeniedError":
+        return 403
+    if type(error).__name__ == "UnauthenticatedError":
+        return 401
+    found = _STATUS.search(str(error).partition("\n")[0])
+    if found:
+        return int(found[1])
+    answer = getattr(error, "response", None)
+    if isinstance(answer, dict):  # botocore's
+        answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    for value in (getattr(error, "status", None), getattr(error, "status_code", None), answer):
+        if isinstance(value, int) and 100 <= value < 600:
+            return value
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) and 100 <= code < 600 else None
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, in a few words and without a URL or what a server was sent.
+
+    obstore's own has the request and the whole answer, which may repeat credentials.
+    """
+    if type(error).__module__ != "obstore.exceptions":
+        return without_credentials(f"{type(error).__name__}: {first_line(error)}")
+    head, _, detail = str(error).partition("\n\nDebug source:")
+    found = _STATUS.search(head)
+    if found:
+        parts = [re.search(f"<{tag}>([^<]*)</{tag}>", str(error)) for tag in ("Code", "Message")]
+        told = ": ".join(part[1].strip() for part in parts if part)
+        return without_credentials(f"HTTP {found[0].removeprefix('status code: ')} {told}".strip())
+    for mark, words in _REASONS:
+        if mark in detail:
+            return words
+    cause = re.search(r'message: "([^"]*)"', detail)
+    said = cause[1] if cause else head.rpartition(" - ")[2]
+    return without_credentials(first_line(Exception(said)))
+
+
+def _reopened(store: bytes, name: str, secrets: tuple[str, ...]) -> RemoteStore:
+    """In a worker: the store again."""
+    try:
+        return RemoteStore(pickle.loads(store), name, secrets)  # noqa: S301 - from our own driver
+    except ImportError as error:
+        said = str(error)
+    raise SourceError(f"a worker cannot read {name} ({said})", "install the cloud extra for every worker")
