@@ -130,20 +130,28 @@ class RemoteStore(WrapperStore[Store]):
 
         """
         for pause in (*_PAUSES, None):
-            try:
-                value = await self._store.get(key, prototype, byte_range)
-            except (BigsvdError, MemoryError):
-                raise
-            except Exception as error:  # noqa: BLE001 - each store raises its own kind; raised again below
-                failure = Failure.of(error)
-            else:
+            # Where one of several requests fails Zarr drops the others. They must end, lest asyncio print
+            # what they raise, with their URLs.
+            value = await asyncio.shield(self._attempt(key, prototype, byte_range))
+            if not isinstance(value, Failure):
                 return self._unless_a_page(key, value)
+            failure = value
             if failure.kind != "transient" or pause is None:
                 break
             self.retries += 1
             await asyncio.sleep(pause)
         self._without(key, failure)
         return None
+
+    async def _attempt(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
+    ) -> Buffer | Failure | None:
+        try:
+            return await self._store.get(key, prototype, byte_range)
+        except (BigsvdError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - each store raises its own kind; raised by `get`
+            return Failure.of(error)
 
     def _unless_a_page(self, key: str, value: Buffer | None) -> Buffer | None:
         """The value; None for metadata that are an HTML page, with which some servers answer for all keys."""
