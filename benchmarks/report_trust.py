@@ -34,8 +34,8 @@ def _method(results: dict[str, Any]) -> list[str]:
         "Each case is a matrix of up to 260 × 160 entries with its own shape, chunks, type, store, spectrum, "
         "means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. Means, deviations and "
         "counts are compared with those in extended precision; singular values, residuals, their bounds, the "
-        "relative error and a region of the reconstruction with LAPACK's in float64. A tenth of the cases is "
-        "also verified. A case is wrong if anything that the result claims does not hold, or if it is refused."
+        "relative error and a region of the reconstruction with LAPACK's in float64. A tenth is "
+        "also verified. A case is wrong if anything that its result claims does not hold, or if refused."
     )
     return [*prose(text), "", *provenance_lines(results)]
 

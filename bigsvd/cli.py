@@ -450,7 +450,7 @@ def verify(
             data,
             missing_chunks=asked.missing_chunks,
             decode=asked.decode,
-        missing=asked.missing,
+            missing=asked.missing,
             storage_options=_storage_options(storage_options),
         )
     with _client(scheduler) as client:

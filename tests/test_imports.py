@@ -83,7 +83,6 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.packing",
             "sources.zarr_dense",
             "sources.open",
-            "sources.packing",
             "sources.remote",
             "sources.urls",
             "factors",
