@@ -112,6 +112,8 @@ class Certificate:
         numerical_rank: k, or less where further values lie below `noise_floor` and were dropped.
         tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the
             relative error above the best possible for this k; None if unknown.
+        next_sigma: σ_{k+1} as far as the run computed it, which is never above the true one; None if it has
+            none.
         basis: how residuals were obtained: "ritz" (from the passes) or "two-sided" (a pass of its own).
         counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
 
@@ -135,6 +137,12 @@ class Certificate:
     audit: Audit | None
     warnings: tuple[str, ...] = ()
     counts: Counts | None = None
+    next_sigma: float | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why the run did not converge and what would let it, in one line; None where it did."""
+        return None if self.converged else next(iter(self.warnings), "no reason is known")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -36,6 +36,7 @@ ATTRIBUTE = "bigsvd"
 _CHECKSUM = "crc32c"
 _CHUNK_BYTES = 2**20
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
+_SUMMED_FLOOR = 1e-8  # an error exact to less was summed from the values behind, not had as a difference
 
 
 def chunk_lines(k: int, length: int, dtype: str) -> int:
@@ -174,12 +175,12 @@ class Factors:
             raise RankError(f"k={k!r} is not in the allowed range 1..{self.k}", "give a smaller k")
         k = int(k)
         c, sigma = self.certificate, self.s[:k]
-        norm = c.frobenius_norm
         residuals = np.asarray(c.residuals[:k])
         bounds = angle_bounds(residuals, sigma, self.s[k:], float(np.finfo(self.dtype).eps))
         certificate = replace(
             c,
-            relative_error=relative_error(sigma, norm, np.finfo(float).eps)[0],
+            relative_error=self._error_of(k),
+            next_sigma=float(self.s[k]) if k < self.k else c.next_sigma,
             max_residual=float(residuals.max(initial=0.0)),
             residuals=c.residuals[:k],
             sigma_bounds=c.sigma_bounds[:k],
@@ -192,6 +193,13 @@ class Factors:
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
         return Factors(U, sigma, Vt, self.mean, self.scale, attributes, self.path, self._device)
+
+    def _error_of(self, k: int) -> float:
+        """The relative error of the first k triplets, with no less digits than that of all."""
+        c = self.certificate
+        if c.relative_error_floor >= _SUMMED_FLOOR:
+            return relative_error(self.s[:k], c.frobenius_norm, np.finfo(float).eps)[0]
+        return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """((x − mean)/scale)·V: coordinates (r, k) of new rows (r, n), or (k,) of one, as rows of U·diag(s).
@@ -224,14 +232,16 @@ class Factors:
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""
         m, n = self.shape
-        itemsize = np.dtype(self.provenance["source"]["dtype"]).itemsize
+        itemsize, c = np.dtype(self.provenance["source"]["dtype"]).itemsize, self.certificate
         return rank.Spectrum(
             s=self.s,
-            frobenius=self.certificate.frobenius_norm,
+            frobenius=c.frobenius_norm,
             shape=self.shape,
             matrix_bytes=m * n * itemsize,
             factor_itemsize=self.dtype.itemsize,
-            residuals=np.asarray(self.certificate.residuals),
+            residuals=np.asarray(c.residuals),
+            rest=c.relative_error if c.relative_error_floor < _SUMMED_FLOOR else None,
+            next_sigma=c.next_sigma,
         )
 
     def rank_table(self) -> tuple[rank.RankRow, ...]:

@@ -31,6 +31,7 @@ from bigsvd.layout import (
     memory_terms,
     refusal,
 )
+from bigsvd.rank import Rule
 from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.sentinels import held
@@ -60,6 +61,7 @@ _CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
 _GAIN_A_PASS = 20.0  # of the residual, where the sample resembles the data
 _USUAL_TOL = 1e-2
+_FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)  # of the squared norm, which its rounding can hide
 # Products with the sample for each correction.
 CORRECTION_TERMS = 2
 # Ritz vectors behind the k-th that corrections take along.
@@ -409,10 +411,15 @@ def _check_sentinels(request: Request, facts: SourceFacts) -> None:
 
 
 def _compute_dtype(request: Request, facts: SourceFacts) -> str:
-    """float32 products for float16/32, bool and 8/16-bit integers, unless the tolerance is beyond them."""
+    """float32 products for float16/32, bool and 8/16-bit integers, unless what is asked is beyond them.
+
+    That is a tolerance, or a share of the squared norm to be left that is near the rounding of such sums.
+    """
     dtype = np.dtype(facts.dtype)
     small = dtype.itemsize <= 2 or dtype == np.float32
-    return "float32" if small and request.tol >= 1e-5 else "float64"
+    left = Rule.of(request).share_left
+    resolved = request.tol >= 1e-5 and (left is None or left >= _FLOAT32_SHARE)
+    return "float32" if small and resolved else "float64"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from bigsvd.request import Request
 from bigsvd.text import human_bytes
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _NARROW, _WIDE = 5.0, 200.0  # largest over smallest value on a log axis
 _ZOOM_FROM_PERCENT = 90.0
 _LONG_LABEL = 72  # characters of which two do not fit side by side
 _DOUBLE_BYTES = 8
+_MOST_LEFT = math.nextafter(1.0, 0.0) ** 2  # of the squared norm, by a rule that leaves something to choose
 _STANDARD_SHARES = (0.90, 0.95, 0.99)
 
 
@@ -48,6 +50,10 @@ class Spectrum:
         matrix_bytes: uncompressed bytes of A as it is stored.
         factor_itemsize: bytes per entry of U and Vt; s always takes 8.
         residuals: (k,) relative residuals rho of the triplets, or None where they were not computed.
+        rest: ||A - A_k||_F / ||A||_F of all k known, where it was summed from the values behind them; None
+            where only ||A||_F**2 - sum(s**2) tells it, which has a floor of rounding.
+        next_sigma: sigma_{k+1} as far as it was computed (never above the true one), in the unit of A; None
+            where it was not.
 
     Refuses with ValueError: values that are not finite, not descending or negative, none or more than
     min(m, n) of them, and values that exceed ||A||_F by more than float16 rounding explains.
@@ -60,6 +66,8 @@ class Spectrum:
     matrix_bytes: int
     factor_itemsize: int
     residuals: Vector | None = None
+    rest: float | None = None
+    next_sigma: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "s", _frozen(self.s))
@@ -94,7 +102,8 @@ class RankRow:
         sigma: sigma_k, in the unit of A.
         energy: sum_{i<=k} sigma_i**2 / ||A||_F**2, in [0, 1].
         relative_error: ||A - U_k S_k Vt_k||_F / ||A||_F = sqrt(1 - energy), see `rank_table`.
-        next_sigma: sigma_{k+1} = ||A - U_k S_k Vt_k||_2 in the unit of A; None where it is not known.
+        next_sigma: sigma_{k+1} = ||A - U_k S_k Vt_k||_2 in the unit of A; None where it is not known. In the
+            last row as `Spectrum` has it.
         bytes: uncompressed bytes of the factors.
         compression_ratio: bytes of A / bytes of the factors.
         residual: relative residual rho of triplet k; None where it is not known or not finite.
@@ -126,6 +135,46 @@ class Choice:
     def to_dict(self) -> dict[str, str | int | None]:
         """The choice as JSON-ready values under its field names."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How k is chosen: by the one of these that is given, by noise where none is."""
+
+    energy: float | None = None
+    error: float | None = None
+    max_bytes: int | None = None
+
+    @classmethod
+    def of(cls, request: Request) -> Rule:
+        """The rule of a request whose k is "auto"."""
+        return cls(request.energy, request.error, request.max_bytes)
+
+    def choose(self, spectrum: Spectrum) -> Choice:
+        """What the rule chooses of a spectrum."""
+        if self.energy is not None:
+            return by_energy(spectrum, self.energy)
+        if self.error is not None:
+            return by_error(spectrum, self.error)
+        if self.max_bytes is not None:
+            return by_bytes(spectrum, self.max_bytes)
+        return by_noise(spectrum)
+
+    def allowing(self, share: float) -> Rule:
+        """The same rule with so much more of ||A||_F**2 left, or less where it is negative."""
+        if self.energy is not None:
+            return replace(self, energy=min(1.0, max(self.energy - share, np.finfo(float).tiny)))
+        if self.error is not None:
+            left = min(max(self.error**2 + share, 0.0), _MOST_LEFT)
+            return replace(self, error=math.sqrt(left))
+        return self
+
+    @property
+    def share_left(self) -> float | None:
+        """The share of ||A||_F**2 that the k leading triplets may leave; None where the rule sets none."""
+        if self.energy is not None:
+            return 1 - self.energy
+        return None if self.error is None else self.error**2
 
 
 @dataclass(frozen=True)
@@ -198,11 +247,12 @@ def by_noise(spectrum: Spectrum) -> Choice:
     """Number of singular values above lambda*(beta) * sqrt(max(m, n)) * noise level (Gavish & Donoho 2014).
 
     The threshold for a known noise level, with the level of `fit_noise`. k is None where every known value
-    lies above it and A has more; k = 0 where A looks like noise.
+    lies above it and A has more of which none is known to lie below; k = 0 where A looks like noise.
     """
     fit = fit_noise(spectrum)
     threshold = f"threshold {fit.threshold:.3g}"
-    if fit.rank == spectrum.known < spectrum.most and fit.resolved:
+    below = spectrum.next_sigma is not None and spectrum.next_sigma <= fit.threshold
+    if fit.rank == spectrum.known < spectrum.most and fit.resolved and not below:
         return Choice("noise", None, f"{_too_few(spectrum)}, all of them are above the {threshold}")
     if fit.rank == 0:
         return Choice("noise", 0, f"k = 0: no singular value is above the {threshold}")
@@ -258,6 +308,44 @@ def fit_noise(spectrum: Spectrum) -> NoiseFit:
 def break_even(spectrum: Spectrum) -> int:
     """Smallest k whose factors take more bytes than A; above min(m, n) where none does."""
     return spectrum.matrix_bytes // spectrum.factor_bytes(1) + 1
+
+
+def raised(spectrum: Spectrum, rise: Vector) -> Spectrum:
+    """The same with sigma_i**2 greater by the shares `rise` (known,), cut to what the known values leave."""
+    shares = _shares(spectrum)
+    room, total = max(0.0, 1.0 - math.fsum(shares)), float(rise.sum())
+    squares = shares + rise * min(1.0, room / total) if total > 0 else shares
+    s = np.sort(np.sqrt(squares))[::-1] * spectrum.frobenius
+    return replace(spectrum, s=s, residuals=None, rest=None, next_sigma=None)
+
+
+def extended(spectrum: Spectrum) -> Spectrum:
+    """All min(m, n) values: those known, and behind them a power law that holds what they leave.
+
+    sigma_j**2 = c * j**-a goes through the last known value, and a is such that the sum is the share left. An
+    estimate, for saying about how many values a rule needs.
+    """
+    known, most = spectrum.known, spectrum.most
+    left = 1.0 - math.fsum(_shares(spectrum))
+    last = float(_shares(spectrum)[-1])
+    if known == most or left <= 0 or last <= 0:
+        return spectrum
+    ratio = np.arange(known + 1, most + 1) / known
+    low, high = 0.0, 64.0  # of a: from flat to what ends at once
+    for _ in range(60):
+        middle = (low + high) / 2
+        if last * float(np.sum(ratio**-middle)) > left:
+            low = middle
+        else:
+            high = middle
+    behind = last * ratio**-high
+    s = np.concatenate([spectrum.s, np.sqrt(behind) * spectrum.frobenius])
+    return replace(spectrum, s=s, residuals=None, rest=None, next_sigma=None)
+
+
+def resolution(itemsize: int) -> float:
+    """What rounding of products in this precision leaves uncertain of a sum of squares, as a share of it."""
+    return _ROUNDING if itemsize >= _DOUBLE_BYTES else float(np.finfo(np.float32).eps)
 
 
 def choices(
@@ -382,6 +470,8 @@ def _energy(spectrum: Spectrum) -> Vector:
 
 def _unknown_share(spectrum: Spectrum) -> float:
     """Share of ||A||_F**2 beyond the known values, at least what rounding could hide if there are any."""
+    if spectrum.rest is not None:
+        return spectrum.rest**2
     missing = 1.0 - math.fsum(_shares(spectrum))
     if missing > _ROUNDING and spectrum.frobenius > 0:
         return missing
@@ -404,7 +494,7 @@ def _noise_floor(spectrum: Spectrum) -> float:
 
     Without it the rounding errors of a matrix of exactly low rank would count as signal above no noise.
     """
-    return _ROUNDING if spectrum.factor_itemsize >= _DOUBLE_BYTES else float(np.finfo(np.float32).eps)
+    return resolution(spectrum.factor_itemsize)
 
 
 def _row(spectrum: Spectrum, k: int, energy: float, tail: float) -> RankRow:
@@ -415,11 +505,18 @@ def _row(spectrum: Spectrum, k: int, energy: float, tail: float) -> RankRow:
         sigma=float(spectrum.s[k - 1]),
         energy=energy,
         relative_error=math.sqrt(tail),
-        next_sigma=float(spectrum.s[k]) if k < spectrum.known else (0.0 if k == spectrum.most else None),
+        next_sigma=_next(spectrum, k),
         bytes=size,
         compression_ratio=spectrum.matrix_bytes / size,
         residual=residual if residual is not None and math.isfinite(residual) else None,
     )
+
+
+def _next(spectrum: Spectrum, k: int) -> float | None:
+    """sigma_{k+1}; None where it is not known."""
+    if k < spectrum.known:
+        return float(spectrum.s[k])
+    return 0.0 if k == spectrum.most else spectrum.next_sigma
 
 
 def _first(reached: npt.NDArray[np.bool_]) -> int | None:

@@ -16,6 +16,7 @@ from bigsvd.certificate import (
     relative_error,
     sigma_bounds,
 )
+from bigsvd.choosing import Shortfall
 from bigsvd.errors import BigsvdError
 from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
@@ -35,12 +36,12 @@ _LITTLE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Solution:
-    """Triplets of B and everything that is said about them."""
+    """Triplets of B and everything that is said about them; `shortfall` says why a run ended early."""
 
     matrix: Matrix
     triplets: Triplets
     converged: bool
-    reason: str
+    shortfall: Shortfall | None
     audit: Audit | None
     excess: float | None
     passes: float
@@ -60,7 +61,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
     worst = float(np.max(t.residuals, initial=0.0))
     return Certificate(
         relative_error=t.error if t.error is not None else error,
-        relative_error_floor=floor,
+        relative_error_floor=floor if t.error_floor is None else t.error_floor,
         frobenius_norm=float(np.ldexp(norm, -exponent)),
         max_residual=worst,
         residuals=tuple(map(float, t.residuals)),
@@ -74,6 +75,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
         converged=solution.converged,
         excess_error=solution.excess,
         basis=t.basis,
+        next_sigma=float(np.ldexp(t.beyond[0], -exponent)) if t.beyond.size else None,
         audit=solution.audit and _unscaled(solution.audit, exponent),
         warnings=tuple(_notes(solution, request, worst)),
         counts=counts_of(matrix),
@@ -97,12 +99,11 @@ def counts_of(matrix: Matrix) -> Counts:
 
 
 def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
-    """What a reader of the certificate must be told in words."""
+    """What a reader of the certificate must be told in words; first, in one line, why it did not converge."""
     matrix, t = solution.matrix, solution.triplets
-    notes = list(filter(None, [solution.reason]))
-    if not solution.converged:
-        why = "; ".join(notes) or "no further direction"
-        notes = [f"tolerance {request.tol:g} not reached ({why}): {worst:.2e}"]
+    notes = [] if solution.converged else [_not_converged(solution, request, worst)]
+    if solution.converged and solution.shortfall is not None:
+        notes = [f"{solution.shortfall.cause}, so a smaller k might do"]
     if t.dropped:
         asked = t.sigma.size + t.dropped
         notes.append(f"numerical rank {t.sigma.size} < k={asked}: {t.dropped} triplets below noise dropped")
@@ -116,6 +117,20 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
     if solution.audit is not None and solution.audit.flagged:
         notes.append("the audit saw energy that the basis missed")
     return notes
+
+
+def _not_converged(solution: Solution, request: Request, worst: float) -> str:
+    """What was not reached, why, and what to do."""
+    lack = solution.shortfall or Shortfall(
+        f"rounding of {solution.matrix.dtype} products hides smaller residuals",
+        f"ask for tol={min(1.0, 1.1 * worst):.1e} or a smaller k",
+    )
+    reached = f"worst residual {worst:.2e}"
+    if lack.of_rule:
+        return (
+            f"the rank rule was not met ({lack.cause}): took k={solution.triplets.sigma.size}; {lack.remedy}"
+        )
+    return f"tolerance {request.tol:g} not reached ({lack.cause}): {reached}; {lack.remedy}"
 
 
 def _unscaled(audit: Audit, exponent: int) -> Audit:

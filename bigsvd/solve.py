@@ -13,15 +13,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from distributed import Client
 
-from bigsvd import rank
 from bigsvd.blas import one_blas_thread
 from bigsvd.certificate import relative_error
+from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, chooser_of
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
     MemoryBudgetError,
@@ -38,7 +39,17 @@ from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
 from bigsvd.methods.krylov import KrylovRun, Ritz
-from bigsvd.methods.result import Triplets, finish_krylov, zero_triplets
+from bigsvd.methods.result import (
+    Finish,
+    Refit,
+    Triplets,
+    as_formed,
+    finish_krylov,
+    noise_floor,
+    resolve,
+    rounding_of,
+    zero_triplets,
+)
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
@@ -62,7 +73,7 @@ from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
-from bigsvd.sources.base import Source, SourceFacts
+from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
@@ -316,9 +327,11 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
 
 @dataclass
 class _Answer:
-    """The answer after a pass."""
+    """The answer after a pass; `converged` with residuals, and a rule's k settled."""
 
     k: int | None
+    pick: Pick
+    values: Values
     ritz: Ritz
     worst: float
     error: float
@@ -341,6 +354,7 @@ class _Run:
         self.worsts: list[float] = []
         self.residuals = np.zeros(0)
         self.restarted = False
+        self.chooser = chooser_of(request, self.plan)
         self._resolution = request.tol if request.stop == "residual" else _COARSEST
 
     def solve(self) -> Solution:
@@ -372,13 +386,14 @@ class _Run:
         converged = self._within_tolerance(triplets)
         passes = dask_reads(self.plan.method, self.request) + self.matrix.passes
         return Solution(
-            self.matrix, triplets, converged, "", None, None, passes, time.monotonic() - self.start
-        )
+            self.matrix, triplets, converged, None if converged else self._lack_of_iterations(), None, None,
+            passes, time.monotonic() - self.start,
+        )  # fmt: skip
 
     def _iterate(self, run: KrylovRun) -> Solution:
         """Passes until the tolerance, the budget, the deadline or the user says stop."""
         matrix, request = self.matrix, self.request
-        reason = ""
+        stopped: Shortfall | None = None
         while True:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
@@ -392,8 +407,8 @@ class _Run:
             unseen = audit is not None and audit.unseen_direction
             if answer.converged and answer.k is not None and not unseen:
                 break
-            if over:
-                reason = over
+            if over is not None:
+                stopped = over
                 break
             run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
             if self._needs_float64(answer, exhausted=run.exhausted):
@@ -402,21 +417,61 @@ class _Run:
                 self.errors.clear()
                 self.residuals = np.zeros(0)
                 continue
-            if run.exhausted or (run.full and answer.k is None):
+            if self._finished(run, answer):
                 break
-        k = answer.k or max(1, run.subspace.width // 2)
-        if answer.k is None and not reason:
-            reason = f"the rank rule needs more singular values than this plan's memory holds; took k={k}"
-        triplets = finish_krylov(run, k, request.tol)
+        triplets, lack = self._form(run, answer, stopped)
         self.context.progress({"event": "formed"})
         by_error = request.stop == "error" and answer.converged
-        converged = (by_error or self._within_tolerance(triplets)) and answer.k is not None
+        followed = lack is None or not lack.of_rule
+        converged = (by_error or self._within_tolerance(triplets)) and followed
         passes = self._passes
         if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
             check_unchanged(matrix)
         return Solution(
-            matrix, triplets, converged, reason, audit, answer.excess, passes, time.monotonic() - self.start
+            matrix, triplets, converged, lack, audit, answer.excess, passes, time.monotonic() - self.start
         )
+
+    def _finished(self, run: KrylovRun, answer: _Answer) -> bool:
+        """Whether no pass could help: no direction is left, or no room for those that a rule needs."""
+        chooser = self.chooser
+        if isinstance(chooser, GivenRank):
+            return run.exhausted
+        if run.exhausted:
+            return not (chooser.wants_fine(answer.values) and run.fill())
+        if not run.full or (answer.k is not None and answer.k <= chooser.capacity()):
+            return False
+        needed = chooser.needed(answer.values)
+        return needed is None or needed > chooser.capacity()
+
+    def _form(
+        self, run: KrylovRun, answer: _Answer, stopped: Shortfall | None
+    ) -> tuple[Triplets, Shortfall | None]:
+        """The triplets of the last answer, and what they lack, if anything.
+
+        Raises:
+            RankZeroError: nothing stands above the noise.
+
+        """
+        chooser, values, k, resolved, lack = self.chooser, answer.values, answer.k, None, stopped
+        if isinstance(chooser, RankByRule) and chooser.wants_fine(values):
+            resolved = resolve(run)
+            values = replace(values, sigma=resolved.sigma)
+            k = chooser.refit(resolved.sigma, np.zeros(0), values, summed=values.complete)
+            k = k if k is not None and k <= self._solid(resolved.sigma) else None
+        if answer.pick.k == 0:
+            raise _nothing_above_noise(answer.pick)
+        if k is None and isinstance(chooser, RankByRule):
+            lack = self._lack_of_values(chooser, values, stopped, exhausted=run.exhausted)
+        elif stopped is None and not answer.converged and resolved is None:
+            lack = self._lack_of_directions(answer)
+        refit: Refit = as_formed
+        if k is not None and isinstance(chooser, RankByRule):
+            summed = resolved is not None and values.complete
+            refit = partial(chooser.refit, values=values, summed=summed)
+        if k is None:
+            k = max(1, run.subspace.width // 2)
+        finish = Finish(k, self.request.tol, refit, self._eps(), resolved, values.complete)
+        return finish_krylov(run, finish), lack
 
     def _within_tolerance(self, triplets: Triplets) -> bool:
         """Every residual at the tolerance, or at the rounding of what it was computed from."""
@@ -433,27 +488,75 @@ class _Run:
             raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
         triplets = zero_triplets(self.matrix, self.plan.k)
         passes = self._passes
-        return Solution(self.matrix, triplets, True, "", None, 0.0, passes, time.monotonic() - self.start)
+        return Solution(self.matrix, triplets, True, None, None, 0.0, passes, time.monotonic() - self.start)
 
-    def _over_budget(self, following: str) -> str:
-        """Why the pass `following` may not start; empty if it may, as it may if it is only replayed."""
-        if self.matrix.passes >= self.plan.max_passes:
-            return f"stopped after {self.matrix.passes} passes, the most allowed"
+    def _eps(self) -> float:
+        """Relative rounding below which values are not formed: of data too, unless a rule counts on them."""
+        by_share = isinstance(self.chooser, RankByRule) and self.request.max_bytes is None
+        return self.matrix.eps if by_share else rounding_of(self.matrix)
+
+    def _solid(self, sigma: np.ndarray) -> int:
+        """How many of these values are above rounding."""
+        return max(1, int(np.sum(sigma > noise_floor(self.matrix, float(sigma[0]), self._eps()))))
+
+    def _lack_of_values(
+        self, chooser: RankByRule, values: Values, stopped: Shortfall | None, *, exhausted: bool
+    ) -> Shortfall:
+        """Why a rule found no k: memory that no pass replaces, else what ended the passes, else rounding."""
+        needed, solid = chooser.needed(values), self._solid(values.sigma)
+        if values.complete or exhausted:
+            return chooser.lack_of_precision(values, solid)
+        if needed is None or needed > chooser.capacity():
+            return chooser.lack_of_memory(values)
+        return replace(stopped, of_rule=True) if stopped else chooser.lack_of_precision(values, solid)
+
+    def _lack_of_directions(self, answer: _Answer) -> Shortfall:
+        return Shortfall(
+            f"rounding of {self.matrix.dtype} products shows no further direction",
+            f"ask for tol={min(1.0, 1.1 * answer.worst):.1e} or a smaller k",
+        )
+
+    def _lack_of_iterations(self) -> Shortfall:
+        """Why a method of Dask's did not reach the tolerance."""
+        if self.plan.method == "compressed":
+            made = self.request.power_iterations or 0
+            remedy = (
+                f"ask for power_iterations={made + 2}, or method='krylov', which goes on until it is reached"
+            )
+            return Shortfall(f"{made} power iterations do not reach it", remedy)
+        return Shortfall(
+            f"rounding of {self.matrix.dtype} products", "ask for a smaller k or method='krylov'"
+        )
+
+    def _over_budget(self, following: str) -> Shortfall | None:
+        """Why the pass `following` may not start; None if it may, as it may if it is only replayed."""
+        passes = self.matrix.passes
+        goes_on = "and overwrite=True, which goes on from here"
+        if passes >= self.plan.max_passes:
+            cause = f"stopped after {passes} passes, the most allowed"
+            return Shortfall(cause, f"allow more with max_passes={2 * passes} {goes_on}")
         if self.context.scratch.recorded(f"{following}/done") is not None:
-            return ""
+            return None
         elapsed = time.monotonic() - self.start
         deadline = self.request.deadline
         if deadline is not None and elapsed + self.matrix.costs[-1].seconds > deadline:
-            return f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {deadline:g} s"
+            cause = f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {deadline:g} s"
+            return Shortfall(cause, f"allow more with a later deadline {goes_on}")
         if self.should_stop():
-            return "stopped by its user"
-        return ""
+            return Shortfall(
+                "stopped by its user", "run it again with overwrite=True, which goes on from here"
+            )
+        return None
 
     def _answer(self, run: KrylovRun) -> _Answer:
         """Ritz values, residuals and whether they are good enough."""
         request, matrix = self.request, self.matrix
         ritz = run.subspace.ritz(min(run.subspace.width, self.plan.cols))
-        k = self._rank(ritz)
+        values = self._values(run, ritz)
+        pick = self.chooser.pick(values)
+        if pick.k == 0 and pick.settled:
+            raise _nothing_above_noise(pick)
+        k = pick.k or None
         shown = min(k or self.plan.k, run.subspace.width)
         enough = shown == (k or self.plan.k)
         sigma = np.sqrt(ritz.theta[:shown])
@@ -472,7 +575,8 @@ class _Run:
             converged = bool(np.all((residuals <= request.tol) | lowest))
         else:
             converged = excess is not None and excess <= request.tol
-        return _Answer(k, ritz, worst, error, excess, converged and enough)
+        decided = (pick.settled or request.stop == "error") and not self._undecided(pick)
+        return _Answer(k, pick, values, ritz, worst, error, excess, converged and enough and decided)
 
     def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
@@ -482,29 +586,15 @@ class _Run:
         stuck[:count] = residuals[:count] > 0.5 * before[:count]
         return (floor >= 1) | ((residuals <= floor) & stuck)
 
-    def _rank(self, ritz: Ritz) -> int | None:
-        """k, by the rule that was asked for; None if more values are needed to tell."""
-        request, plan = self.request, self.plan
-        if request.k != "auto" or request.max_bytes is not None:
-            return plan.k
-        facts = SourceFacts.from_dict(plan.facts)
-        spectrum = rank.Spectrum(
-            s=np.sqrt(ritz.theta), frobenius=self.matrix.norm_squared**0.5, shape=facts.shape,
-            matrix_bytes=facts.nbytes, factor_itemsize=np.dtype(self.matrix.dtype).itemsize,
-        )  # fmt: skip
-        if request.energy is not None:
-            choice = rank.by_energy(spectrum, request.energy)
-        elif request.error is not None:
-            choice = rank.by_error(spectrum, request.error)
-        else:
-            choice = rank.by_noise(spectrum)
-        if choice.k == 0:
-            raise RankZeroError(
-                f"no singular value stands above the noise ({choice.note})", "give a number k"
-            )
-        if choice.k is not None and choice.k > 0.75 * ritz.theta.size and ritz.theta.size != plan.cols:
-            return None
-        return choice.k
+    def _values(self, run: KrylovRun, ritz: Ritz) -> Values:
+        """What the passes have found of the singular values."""
+        width, most = run.subspace.width, min(self.plan.rows, self.plan.cols)
+        sigma, norm = np.sqrt(ritz.theta[:most]), self.matrix.norm_squared**0.5
+        return Values(sigma, ritz.residuals[:most], norm, self.matrix.dtype, width == self.plan.cols)
+
+    def _undecided(self, pick: Pick) -> bool:
+        """Whether it is the rounding of float32 that decides which k a rule chooses."""
+        return pick.rounded and self.matrix.dtype == "float32"
 
     def _excess(self, theta: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
         """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
@@ -517,8 +607,12 @@ class _Run:
 
     def _needs_float64(self, answer: _Answer, *, exhausted: bool) -> bool:
         """Whether float32 cannot resolve what is asked."""
-        if self.matrix.dtype == "float64" or answer.k is None:
+        if self.matrix.dtype == "float64":
             return False
+        if self._undecided(answer.pick) and (answer.pick.settled or exhausted):
+            return True
+        if answer.k is None:
+            return exhausted
         theta = answer.ritz.theta
         last = theta[min(answer.k, theta.size) - 1]
         return exhausted or self.matrix.unresolved(theta[0], last, self._resolution)
@@ -540,6 +634,10 @@ class _Run:
                 "k": answer.k,
             }
         )
+
+
+def _nothing_above_noise(pick: Pick) -> RankZeroError:
+    return RankZeroError(f"no singular value stands above the noise ({pick.note})", "give a number k")
 
 
 def load_plan(path: Path) -> Plan:

@@ -310,6 +310,20 @@ class KrylovRun:
             self.parts = self.parts.times(kept, f"{_PARTS}-{self.matrix.passes}")
         self.block = Q
 
+    def fill(self) -> bool:
+        """A block of random directions outside the subspace, where products show none; False if none fits.
+
+        For values too small to be seen in BᵀB, which a subspace that is the whole space has all the same.
+        """
+        plan, space = self.context.plan, self.subspace
+        room = min(plan.width, plan.cols - space.width)
+        if room < 1 or plan.cols > plan.max_width:
+            return False
+        more = gaussian(self.seed, _FILLING + 1 + self.matrix.passes, (plan.cols, room))
+        self.block = orthonormal_complement(more, space.K, room, self.matrix.eps)
+        self.exhausted = self.block.shape[1] == 0
+        return not self.exhausted
+
     def _correction(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
         """Preconditioned residuals (N, c), where they should do; None where the whole block must go on.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,7 +27,8 @@ class Triplets:
     Attributes:
         sigma: (k,) descending, prescaled. short: (N, k) orthonormal. beyond: computed values below the k-th.
         residuals: (k,). basis: "ritz" or "two-sided", see `Certificate`. error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F
-            where a two-sided pass gave it. dropped: values below `noise_floor` that were left out.
+            where a two-sided pass gave it, or where all values behind are known: then exact to `error_floor`,
+            else to that of a difference of squares. dropped: values below `noise_floor` that were left out.
 
     """
 
@@ -37,6 +40,7 @@ class Triplets:
     error: float | None
     dropped: int
     noise_floor: float
+    error_floor: float | None = None
 
 
 def long_target(context: Context, k: int, dtype: str) -> tuple[Target, int]:
@@ -49,53 +53,98 @@ def long_target(context: Context, k: int, dtype: str) -> tuple[Target, int]:
     return Target(name, plan.transposed), rows
 
 
-def noise_floor(matrix: Matrix, sigma_1: float) -> float:
-    """The σ below which rounding of the data and of the products decides: eps·(10σ₁ + 4‖B‖_F(1/√M + 1/√N)).
+def rounding_of(matrix: Matrix) -> float:
+    """The coarser of the relative rounding of the data and of the products."""
+    data = np.dtype(SourceFacts.from_dict(matrix.context.plan.facts).dtype)
+    return max(matrix.eps, float(np.finfo(data).eps) if data.kind == "f" and data.itemsize >= 4 else 0.0)
+
+
+def noise_floor(matrix: Matrix, sigma_1: float, eps: float) -> float:
+    """The σ below which relative rounding eps decides: eps·(10σ₁ + 4‖B‖_F(1/√M + 1/√N)).
 
     The second term is the spectral norm of independent relative errors eps of the entries.
     """
     plan = matrix.context.plan
-    data = np.dtype(SourceFacts.from_dict(plan.facts).dtype)
-    eps = max(matrix.eps, float(np.finfo(data).eps) if data.kind == "f" and data.itemsize >= 4 else 0.0)
     floor: float = 10 * sigma_1 + 4 * matrix.norm_squared**0.5 * (plan.rows**-0.5 + plan.cols**-0.5)
     return eps * floor
 
 
-def finish_krylov(run: KrylovRun, k: int, tol: float) -> Triplets:
+@dataclass(frozen=True)
+class Resolved:
+    """σ (L,) of B·K to rounding of σ₁, and right vectors W (L, L) in coordinates of K."""
+
+    sigma: np.ndarray
+    W: np.ndarray
+
+
+def resolve(run: KrylovRun) -> Resolved:
+    """Values that a Gram matrix of B, which has their squares, could not tell from rounding; reads Y once.
+
+    Y that was computed in float32 has nothing that float64's Gram matrix of it would not resolve, down to
+    1e-8 of the first: it takes a third of the memory and of the time of a QR.
+    """
+    long = LongFactor(run.matrix.context, run.long_parts(np.eye(run.subspace.width)), None, 1024)
+    if run.matrix.dtype == "float64":
+        _, sigma, Wt = np.linalg.svd(long.triangle())
+        return Resolved(sigma, Wt.T)
+    gram = long.gram()
+    theta, W = np.linalg.eigh((gram + gram.T) / 2)
+    return Resolved(np.sqrt(np.maximum(theta[::-1], 0.0)), W[:, ::-1])
+
+
+Refit: TypeAlias = Callable[[np.ndarray, np.ndarray], int | None]
+
+
+def as_formed(sigma: np.ndarray, behind: np.ndarray) -> int:
+    """All triplets that were formed."""
+    del behind
+    return int(sigma.size)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How many triplets of a Krylov run are formed, and how well.
+
+    Attributes:
+        k: their number. tol: of their residuals.
+        refit: (σ, σ behind) of what was formed -> how many of these to keep; None where more are needed.
+        eps: relative rounding below which a value is noise.
+        resolved: the values of the run, if these were computed already.
+        complete: whether the values behind are all that B has.
+
+    """
+
+    k: int
+    tol: float
+    refit: Refit
+    eps: float
+    resolved: Resolved | None = None
+    complete: bool = False
+
+
+def finish_krylov(run: KrylovRun, finish: Finish) -> Triplets:
     """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
     u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
     Gram matrix resolves, Y is orthonormalised by TSQR instead, and where it is rounding of BᵀB that keeps a
     residual above the tolerance, by `_graded`.
     """
-    matrix, space = run.matrix, run.subspace
+    matrix, space, k = run.matrix, run.subspace, finish.k
     ritz = space.ritz(0)
-    if k <= space.width and ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0]:
-        return _ritz_triplets(run, np.sqrt(ritz.theta), ritz.coordinates, k)
-    sigma, W = _values_of_long(run)
-    solid = sigma > noise_floor(matrix, float(sigma[0]))
+    plain = finish.resolved is None and k <= space.width
+    if plain and ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0]:
+        return _ritz_triplets(run, np.sqrt(ritz.theta), ritz.coordinates, finish)
+    found = finish.resolved or resolve(run)
+    sigma, W = found.sigma, found.W
+    solid = sigma > noise_floor(matrix, float(sigma[0]), finish.eps)
     solid[0] = True
     residuals = _ritz_residuals(run, sigma[solid][:k], W[:, solid][:, :k])
     rounding = 100 * matrix.eps * (sigma[0] / sigma[solid][:k]) ** 2
-    if np.any((residuals > tol) & (residuals <= rounding)):
+    if np.any((residuals > finish.tol) & (residuals <= rounding)):
         most = max(k, matrix.context.plan.width)  # columns of a block, for which there is memory
-        return _graded(run, sigma[solid][:most], W[:, solid][:, :most], k)
-    return _ritz_triplets(run, sigma, W, k)
-
-
-def _values_of_long(run: KrylovRun) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values (L,) descending and right singular vectors (L, L) of Y = B·K, from its stored rows.
-
-    Those that were computed in float32 have nothing that float64's Gram matrix of them would not resolve,
-    down to 1e-8 of the first: it takes a third of the memory and of the time of a QR.
-    """
-    long = LongFactor(run.matrix.context, run.long_parts(np.eye(run.subspace.width)), None, 1024)
-    if run.matrix.dtype == "float64":
-        _, sigma, Wt = np.linalg.svd(long.triangle())
-        return sigma, Wt.T
-    gram = long.gram()
-    theta, W = np.linalg.eigh((gram + gram.T) / 2)
-    return np.sqrt(np.maximum(theta[::-1], 0.0)), W[:, ::-1]
+        behind = np.append(sigma[solid][most:], sigma[~solid])
+        return _graded(run, sigma[solid][:most], W[:, solid][:, :most], behind, finish)
+    return _ritz_triplets(run, sigma, W, finish)
 
 
 def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndarray:
@@ -105,21 +154,43 @@ def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndar
     return np.asarray(seen + run.matrix.eps * (sigma[0] / sigma) ** 2)
 
 
-def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
-    """Triplets with u = B·v/σ for v = K·W; values below the noise floor are dropped."""
+def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, finish: Finish) -> Triplets:
+    """Triplets with u = B·v/σ for v = K·W; values below the noise floor are dropped.
+
+    Values that are formed differ from Ritz values by rounding. Where a rule then asks for another k than
+    theirs, that many are formed.
+    """
     matrix = run.matrix
-    floor = noise_floor(matrix, float(all_sigma[0]))
-    kept = max(1, int(np.sum(all_sigma[:k] > floor)))
-    long = _OrthonormalLong(run, W[:, :kept] / all_sigma[:kept])
-    # Y·W = U·(R·diag(σ)): the SVD of that core refits σ and both sides.
-    P, sigma, Ot = np.linalg.svd(long.R * all_sigma[:kept])
-    W = W[:, :kept] @ Ot.T
-    short, _ = long.publish(run.subspace.K @ W, P)
-    residuals = _ritz_residuals(run, sigma, W)
-    return Triplets(sigma, short, all_sigma[kept:], residuals, "ritz", None, k - kept, floor)
+    floor = noise_floor(matrix, float(all_sigma[0]), finish.eps)
+    kept = max(1, int(np.sum(all_sigma[: finish.k] > floor)))
+    while True:
+        long = _OrthonormalLong(run, W[:, :kept] / all_sigma[:kept])
+        # Y·W = U·(R·diag(σ)): the SVD of that core refits σ and both sides.
+        P, sigma, Ot = np.linalg.svd(long.R * all_sigma[:kept])
+        asked = finish.refit(sigma, all_sigma[kept:])
+        if asked is not None or kept + 1 > int(np.sum(all_sigma > floor)):
+            break
+        kept += 1
+    count = min(kept, asked or kept)
+    behind = np.concatenate([sigma[count:], all_sigma[kept:]])
+    V = W[:, :kept] @ Ot.T[:, :count]
+    short, _ = long.publish(run.subspace.K @ V, P[:, :count])
+    residuals = _ritz_residuals(run, sigma[:count], V)
+    dropped = max(0, finish.k - kept)
+    found = Triplets(sigma[:count], short, behind, residuals, "ritz", None, dropped, floor)
+    return _with_summed_error(run, found, behind, finish)
 
 
-def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplets:
+def _with_summed_error(run: KrylovRun, found: Triplets, behind: np.ndarray, finish: Finish) -> Triplets:
+    """The same with its error from the values behind, where these are all that there are and resolved."""
+    if not finish.complete or finish.resolved is None:
+        return found
+    error = float(np.linalg.norm(behind)) / run.matrix.norm_squared**0.5
+    floor = run.matrix.eps * run.subspace.width**0.5
+    return replace(found, error=error, error_floor=floor)
+
+
+def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray, finish: Finish) -> Triplets:
     """Triplets of a spectrum too steep for BᵀB: B ≈ U0·(U0ᵀB), U0 = orth(Y), by a pass, certified by another.
 
     Halko, Martinsson & Tropp 2011, Alg. 5.1, whose σ are accurate to rounding of σ₁ rather than of σ₁².
@@ -133,11 +204,17 @@ def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, k: int) -> Triplet
     sums = _two_sided_pass(matrix, sigma, run.subspace.K @ W, start)
     Q, core = np.linalg.qr(sums["back"])
     P, found, Ot = np.linalg.svd(core)
-    floor = noise_floor(matrix, float(found[0]))
-    kept = max(1, int(np.sum(found[:k] > floor)))
+    floor = noise_floor(matrix, float(found[0]), finish.eps)
+    solid = max(1, int(np.sum(found > floor)))
+    kept = min(finish.k, solid)
+    while finish.refit(found[:kept], np.append(found[kept:], noise)) is None and kept < solid:
+        kept += 1
+    kept = min(kept, finish.refit(found[:kept], np.append(found[kept:], noise)) or kept)
     short, target = long.publish(Q @ P[:, :kept], Ot[:kept].T)
-    triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, k - kept, floor)
-    return certify_two_sided(matrix, triplets, target)
+    dropped = max(0, finish.k - solid)
+    triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, dropped, floor)
+    certified = certify_two_sided(matrix, triplets, target)
+    return _with_summed_error(run, certified, np.append(found[kept:], noise), finish)
 
 
 class _OrthonormalLong:

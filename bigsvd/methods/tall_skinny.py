@@ -13,7 +13,14 @@ import numpy as np
 
 from bigsvd.device import Device
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets, certify_two_sided, long_target, noise_floor, zero_triplets
+from bigsvd.methods.result import (
+    Triplets,
+    certify_two_sided,
+    long_target,
+    noise_floor,
+    rounding_of,
+    zero_triplets,
+)
 from bigsvd.methods.statistics import prepared_array, statistics_pass
 
 
@@ -35,7 +42,7 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
         s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client
     )
     s = np.asarray(s, dtype=np.float64)
-    floor = noise_floor(matrix, float(s[0]))
+    floor = noise_floor(matrix, float(s[0]), rounding_of(matrix))
     k = max(1, int(np.sum(s > floor)))
     s, U, short = s[:k], U[:, :k], np.asarray(Vt, dtype=np.float64).T[:, :k]
     if not context.plan.transposed:
