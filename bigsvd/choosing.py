@@ -145,7 +145,9 @@ class RankByRule:
         return self._choose(self.rule, extended(found)).k
 
     def capacity(self) -> int:
-        """Singular values that this plan can hold through restarts."""
+        """Singular values that this plan can hold through restarts, or all where it needs none."""
+        if self.plan.cols <= self.plan.max_width:
+            return min(self.plan.rows, self.plan.cols)
         return max(self.plan.max_width - self.plan.width, self.plan.width)
 
     def lack_of_memory(self, values: Values) -> Shortfall:

@@ -1,7 +1,7 @@
 """The command line: thin click commands over the library; also registered as ``dask svd``.
 
-Exit codes: 0 done, 2 bad input, 3 failed run. Errors are one line on the error stream; facts go to the
-output.
+Exit codes: 0 done, 2 bad input, 3 failed run, 4 with --strict not converged. Errors are one line on the error
+stream; facts go to the output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ import numpy as np
 from click.core import ParameterSource
 
 from bigsvd.console import Console
-from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
+from bigsvd.errors import (
+    BigsvdError,
+    NotConvergedError,
+    NoWorkersError,
+    RequestError,
+    StorageError,
+    VerifyError,
+)
 from bigsvd.factors import Factors, open_factors
 from bigsvd.request import METHODS, Request
 from bigsvd.sources.open import open_source
@@ -59,7 +66,11 @@ class Commands(click.Group):
 @click.version_option(package_name="bigsvd")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Truncated SVD of matrices larger than memory: Zarr in, Zarr out, certified."""
+    """Truncated SVD of matrices larger than memory: Zarr in, Zarr out, certified.
+
+    Exit codes: 0 done; 2 bad input; 3 failed run, or stopped at once by a second Ctrl-C; 4 published, but
+    short of its tolerance (with --strict; 0 without it).
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
     warnings.simplefilter("ignore")  # warnings of a run are part of its certificate, which is printed
@@ -209,6 +220,7 @@ class Interrupt:
 @click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is verified.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts of the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--strict", is_flag=True, help="Exit with 4 where the tolerance or the rank rule is missed.")
 def svd(
     data: str,
     out: str,
@@ -219,6 +231,7 @@ def svd(
     overwrite: bool,
     as_json: bool,
     quiet: bool,
+    strict: bool,
     **options: Any,
 ) -> None:
     """Decompose the matrix DATA (path or URL of a Zarr array) into the factor store OUT."""
@@ -246,16 +259,27 @@ def svd(
         factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
     if as_json:
         click.echo(json.dumps(factors.info()))
+    else:
+        costs = factors.provenance["costs"]
+        took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
+        click.echo(f"{factors.certificate}\n{out}: k={factors.k}, {took}")
+    _tell_shortfall(factors, out, strict=strict)
+
+
+def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
+    """Say on one line why a run missed its tolerance; an error only where that was asked for.
+
+    Raises:
+        NotConvergedError: with `strict`.
+
+    """
+    shortfall = factors.certificate.shortfall
+    if shortfall is None:
         return
-    costs = factors.provenance["costs"]
-    click.echo(
-        f"{factors.certificate}\n{out}: k={factors.k}, {costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
-    )
-    if not factors.certificate.converged:
-        click.echo(
-            f"continue with the same command and --overwrite --max-passes N; "
-            f"{out}.scratch holds the work so far"
-        )
+    error = NotConvergedError(shortfall, f"{out} holds what there is, {out}.scratch the work so far")
+    if strict:
+        raise error
+    click.echo(str(error).replace("error[", "warning[", 1), err=True)
 
 
 @main.command(name="plan")

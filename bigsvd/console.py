@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from typing import Any, TextIO
@@ -14,7 +15,9 @@ _BAR = 24
 class Console:
     """Renders progress events on a stream; a terminal gets a moving bar, a file one line a pass."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
+        quiet = quiet or stream is None  # closed by who started this process: nobody looks
+        stream = stream or io.StringIO()
         self._stream = stream
         self._quiet = quiet
         self._moving = stream.isatty()
@@ -40,7 +43,7 @@ class Console:
     def _on_plan(self, event: dict[str, Any]) -> None:
         plan = event["plan"]
         if event["resumed"]:
-            self.say("resuming from scratch with the plan stored there")
+            self.say("resuming the run that was kept, with its plan")
         rates = "measured" if plan.rates["measured"] else "nominal"
         self.say(
             f"plan     {plan.method} on {plan.device}, about {plan.expected_passes:.2f} passes over "

@@ -1,7 +1,8 @@
 """Every deliberate exception: a stable code, what is wrong with both numbers, and what to do.
 
 An error prints on one line as ``error[E_CODE]: what is wrong; what to do``. `exit_status` is the command
-line's exit code: 2 for input the user can correct, 3 for a run that failed.
+line's exit code: 2 for input the user can correct, 3 for a run that failed, 4 for a result that misses its
+tolerance.
 """
 
 from __future__ import annotations
@@ -152,6 +153,13 @@ class StorageError(BigsvdError):
     """Reading or writing a store failed: full disk, I/O error, permission."""
 
     code = "E_STORAGE"
+
+
+class NotConvergedError(BigsvdError):
+    """With ``--strict``: the result is published and valid, and misses the tolerance that was asked for."""
+
+    code = "E_NOT_CONVERGED"
+    exit_status = 4
 
 
 class VerifyError(BigsvdError):

@@ -62,8 +62,21 @@ class Leading:
         return self._base[rows, lead][..., cols]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        del copy
+        _refuse_view(copy)
         return np.asarray(self[:], dtype=dtype)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        """The lines along the first axis."""
+        return iter(np.asarray(self))
+
+
+def _refuse_view(copy: bool | None) -> None:
+    """ValueError where NumPy asks for no copy: what is read from a disk or computed is always one."""
+    if copy is False:
+        raise ValueError("an array that is read or computed cannot be had without a copy")
 
 
 def _row_and_column_keys(key: Any) -> tuple[Any, Any]:
@@ -125,6 +138,19 @@ class Factors:
     def __repr__(self) -> str:
         m, n = self.shape
         return f"<bigsvd.Factors {m}x{n} k={self.k} {self.dtype} at {self.path}>"
+
+    def __iter__(self) -> Iterator[Any]:
+        """U, s, Vt: ``U, s, Vt = factors`` as NumPy and Dask have it; not the rows of the reconstruction."""
+        return iter((self.U, self.s, self.Vt))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The whole reconstruction (m, n), which is what `factors` indexes as."""
+        _refuse_view(copy)
+        return np.asarray(self[:], dtype=dtype)
+
+    def __contains__(self, value: object) -> bool:
+        """TypeError: whether a triplet or an entry is meant cannot be told."""
+        raise TypeError(f"`in` has no meaning for factors of rank {self.k}; look in .U[:], .s or .Vt[:]")
 
     def __getitem__(self, key: Any) -> Any:
         """A region of the reconstruction in the input's own units, as NumPy; see `reconstruct.getitem`."""

@@ -113,6 +113,14 @@ class LowRank:
         """The entries at `key`, as `getitem`."""
         return getitem(self, key)
 
+    def __len__(self) -> int:
+        """M."""
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Block]:
+        """The rows, one computed at a time."""
+        return (self[row] for row in range(self.shape[0]))
+
     def __eq__(self, other: object) -> bool:
         """Same factors: NumPy arrays by their entries, Zarr arrays by where they lie."""
         if not isinstance(other, LowRank):

@@ -191,7 +191,7 @@ def test_a_run_stopped_by_its_pass_budget_is_valid_and_continues(hard: Path, tmp
     first = done("svd", hard, tmp_path / "u", *options, "--max-passes", 1)
     assert "NOT converged" in first.out
     assert "warning: tolerance 1e-08 not reached (stopped after 1 passes" in first.out
-    assert "--overwrite --max-passes N" in first.out
+    assert "max_passes=2 and overwrite=True" in first.out
     half = done("info", tmp_path / "u", "--json").facts
     assert not half["certificate"]["converged"]
     assert half["certificate"]["max_residual"] > 1e-8
@@ -199,7 +199,7 @@ def test_a_run_stopped_by_its_pass_budget_is_valid_and_continues(hard: Path, tmp
     assert (tmp_path / "u.scratch").exists()
 
     second = done("svd", hard, tmp_path / "u", *options, "--max-passes", 30, "--overwrite")
-    assert "resuming from scratch" in second.err
+    assert "resuming the run that was kept" in second.err
     assert "-000 [" not in second.err
     assert "-001 [" in second.err
     assert not (tmp_path / "u.scratch").exists()
@@ -261,8 +261,29 @@ def test_two_interrupts_end_a_run_at_once_and_it_resumes(slow: Path, tmp_path: P
     assert "error[E_INTERRUPTED]" in err
     assert not (tmp_path / "u").exists()
     resumed = done("svd", slow, tmp_path / "u", "-k", 3, "--tol", 1e-12, "--max-passes", 3)
-    assert "resuming from scratch" in resumed.err
+    assert "resuming the run that was kept" in resumed.err
     assert bigsvd.open(tmp_path / "u").provenance["costs"]["passes"] >= 2
+
+
+def test_a_missed_tolerance_is_one_line_and_with_strict_an_exit_code(hard: Path, tmp_path: Path) -> None:
+    options = ("-k", 3, "--tol", 1e-8, "--max-passes", 1, "--quiet")
+    ended = done("svd", hard, tmp_path / "u", *options)
+    (line,) = ended.err.splitlines()
+    assert line.startswith("warning[E_NOT_CONVERGED]: tolerance 1e-08 not reached (stopped after 1 passes")
+    strict = run("svd", hard, tmp_path / "v", *options, "--strict", "--json")
+    assert strict.code == 4
+    (line,) = strict.err.splitlines()
+    assert line.startswith("error[E_NOT_CONVERGED]: tolerance 1e-08 not reached (stopped after 1 passes")
+    assert strict.facts["certificate"]["warnings"][0] in line
+    assert run("svd", hard, tmp_path / "w", "-k", 3, "--strict", "--quiet").code == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_closed_streams_stop_no_run(easy: Path, tmp_path: Path, closed: str) -> None:
+    command = f'"{sys.executable}" -m bigsvd svd "{easy}" "{tmp_path}/u" -k 2 {closed}'
+    ended = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert bigsvd.open(tmp_path / "u").k == 2
 
 
 # plan

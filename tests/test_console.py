@@ -103,7 +103,7 @@ def test_resuming_and_sampling_are_told() -> None:
         {"event": "plan", "plan": PLAN, "resumed": True},
         {"event": "sample", "rows": 12345},
     )
-    assert "resuming from scratch" in text
+    assert "resuming the run that was kept" in text
     assert "12,345 rows" in text
 
 

@@ -332,3 +332,17 @@ def test_versions_name_what_computed_the_result(original: Path) -> None:
     versions = factors_module.versions()
     assert open_factors(original).provenance["versions"] == versions
     assert {"python", "bigsvd", "numpy", "zarr", "dask"} <= set(versions)
+
+
+def test_factors_unpack_as_numpy_has_them_and_are_an_array_of_the_reconstruction(client: Client) -> None:
+    A = np.random.default_rng(0).standard_normal((3, 60))
+    factors = bigsvd.svd(A, 2, client=client)
+    U, s, Vt = factors
+    assert (U.shape, s.shape, Vt.shape) == ((3, 2), (2,), (2, 60))
+    assert len(list(factors)) == 3
+    assert bool(factors)
+    np.testing.assert_allclose(np.asarray(factors), (U[:] * s) @ Vt[:], atol=1e-12)
+    with pytest.raises(TypeError, match="no meaning"):
+        0.0 in factors  # noqa: B015
+    np.testing.assert_array_equal(list(factors.truncate(1).Vt), Vt[:1])
+    np.testing.assert_allclose(list(factors.low_rank()), factors[:], atol=1e-12)

@@ -72,6 +72,7 @@ LAYERS = (
     "console",
     "demo",
     "cli",
+    "__main__",
     "__init__",
 )
 

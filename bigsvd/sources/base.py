@@ -300,7 +300,7 @@ def check_matrix(name: str, shape: Iterable[Any], dtype: Any) -> tuple[int, int]
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DtypeError(
             f"{name} has dtype {dtype}, not bool, int8..int64, uint8..uint64 or float16/32/64",
-            "convert it first; for complex data decompose the real and imaginary parts side by side",
+            _advice(dtype),
         )
     return lengths[0], lengths[1]
 
@@ -333,6 +333,17 @@ def flattening(lengths: tuple[int, ...]) -> str:
     """How an array of more axes becomes a matrix."""
     joined = f"dask.array.from_zarr(path).reshape({lengths[0]}, {math.prod(lengths[1:])})"
     return f"join all axes but one by {joined} or xarray's stack, or take a slice"
+
+
+def _advice(dtype: np.dtype[Any]) -> str:
+    """What to do with entries of a type that has no arithmetic here."""
+    if dtype.kind == "c":
+        return "decompose the real [[Re, -Im], [Im, Re]] with twice the k: it has each singular value twice"
+    if dtype.kind in "mM":
+        return "convert times to numbers of one unit first, such as seconds since the first"
+    if dtype.kind == "f":
+        return "convert it to float64 first"
+    return "convert it to numbers first"
 
 
 def hashed(text: str) -> str:
