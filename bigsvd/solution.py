@@ -103,7 +103,7 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
     matrix, t = solution.matrix, solution.triplets
     notes = [] if solution.converged else [_not_converged(solution, request, worst)]
     if solution.converged and solution.shortfall is not None:
-        notes = [f"{solution.shortfall.cause}, so a smaller k might do"]
+        notes = [solution.shortfall.cause]
     if t.dropped:
         asked = t.sigma.size + t.dropped
         notes.append(f"numerical rank {t.sigma.size} < k={asked}: {t.dropped} triplets below noise dropped")
