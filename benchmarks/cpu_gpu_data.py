@@ -89,7 +89,11 @@ def ensure_matrix(matrix: Matrix, folder: Path) -> tuple[Path, Triplets]:
     partial_path = path.with_suffix(".partial")
     folder.mkdir(parents=True, exist_ok=True)
     array = zarr.create_array(
-        partial_path, shape=(matrix.m, matrix.n), chunks=(matrix.chunk_rows, matrix.n), dtype=matrix.dtype
+        partial_path,
+        shape=(matrix.m, matrix.n),
+        chunks=(matrix.chunk_rows, matrix.n),
+        dtype=matrix.dtype,
+        zarr_format=3,
     )
     gram = np.zeros((matrix.n, matrix.n))
     for block in _written(array, matrix):

@@ -117,7 +117,9 @@ def ensure_data(dataset: Dataset, folder: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     shape = (dataset.m, dataset.n)
-    array = zarr.create_array(partial, shape=shape, chunks=(dataset.chunk_rows, dataset.n), dtype="float32")
+    array = zarr.create_array(
+        partial, shape=shape, chunks=(dataset.chunk_rows, dataset.n), dtype="float32", zarr_format=3
+    )
     crc = 0
     for block in range(dataset.chunk_count):
         values = slow_decay_block(dataset, block)

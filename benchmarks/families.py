@@ -165,7 +165,7 @@ def in_memory(values: np.ndarray, pieces: int, store: MemoryStore) -> zarr.Array
     chunks = list(values.shape)
     chunks[along] = max(1, chunks[along] // pieces)
     array = zarr.create_array(
-        store, shape=values.shape, chunks=tuple(chunks), dtype=values.dtype, compressors=None
+        store, shape=values.shape, chunks=tuple(chunks), dtype=values.dtype, compressors=None, zarr_format=3
     )
     array[:] = values
     return array

@@ -141,7 +141,7 @@ def ensure_store(store: Store, folder: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     array = zarr.create_array(
-        partial, shape=store.shape, chunks=store.chunks, shards=store.shards, dtype=store.dtype
+        partial, shape=store.shape, chunks=store.chunks, shards=store.shards, dtype=store.dtype, zarr_format=3
     )
     unit = (store.shards or store.chunks)[0]
     rows = unit * max(1, _WRITE_BYTES // (unit * store.shape[1] * 8))

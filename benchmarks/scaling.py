@@ -339,7 +339,7 @@ def measure_planning(size: Size) -> dict[str, Any]:
     bigsvd = import_module("bigsvd")
     shape = (size.planned_panels * _PLANNED_CHUNK_ROWS, _PLANNED_COLS)
     chunks = (_PLANNED_CHUNK_ROWS, _PLANNED_COLS)
-    array = zarr.create_array(MemoryStore(), shape=shape, chunks=chunks, dtype="float32")
+    array = zarr.create_array(MemoryStore(), shape=shape, chunks=chunks, dtype="float32", zarr_format=3)
     start = time.perf_counter()
     plan = bigsvd.plan(array, size.k, memory="4GB", method="krylov")
     seconds = time.perf_counter() - start

@@ -151,7 +151,7 @@ class Limit:
 
 def plan_workload(shape: tuple[int, int], chunks: tuple[int, int], k: int, memory: str) -> Workload:
     """The workload of a float32 matrix that need not exist, planned for this memory and this machine."""
-    array = zarr.create_array(MemoryStore(), shape=shape, chunks=chunks, dtype="float32")
+    array = zarr.create_array(MemoryStore(), shape=shape, chunks=chunks, dtype="float32", zarr_format=3)
     return workload_of(import_module("bigsvd").plan(array, k, memory=memory, method="krylov"))
 
 

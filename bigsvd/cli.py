@@ -31,7 +31,7 @@ from bigsvd.errors import (
     StorageError,
     VerifyError,
 )
-from bigsvd.factors import Factors, open_factors
+from bigsvd.factors import Factors, open_factors, scratch_path
 from bigsvd.request import METHODS, Request
 from bigsvd.sources.open import open_source
 from bigsvd.text import without_credentials
@@ -276,7 +276,8 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
     shortfall = factors.certificate.shortfall
     if shortfall is None:
         return
-    error = NotConvergedError(shortfall, f"{out} holds what there is, {out}.scratch the work so far")
+    work = scratch_path(Path(out))
+    error = NotConvergedError(shortfall, f"{out} holds what there is, {work} the work so far")
     if strict:
         raise error
     click.echo(str(error).replace("error[", "warning[", 1), err=True)
@@ -351,9 +352,13 @@ def rank_command(
 ) -> None:
     """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
     from bigsvd import rank  # noqa: PLC0415
+    from bigsvd.export import check_plot  # noqa: PLC0415
     from bigsvd.request import parse_bytes  # noqa: PLC0415
 
-    spectrum = open_factors(factors).spectrum()
+    opened = open_factors(factors)
+    if plot_file is not None:
+        check_plot(plot_file, opened)
+    spectrum = opened.spectrum()
     size = None if max_bytes is None else parse_bytes(max_bytes)
     try:
         chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=size)
@@ -369,7 +374,7 @@ def rank_command(
         click.echo(json.dumps(facts))
     else:
         click.echo(rank.format_table(spectrum, chosen))
-    if plot_file:
+    if plot_file is not None:
         rank.plot(spectrum, chosen, plot_file)
 
 
@@ -422,29 +427,11 @@ def reconstruct(
         else:
             np.savetxt(sys.stdout, block, fmt="%.7g")
         return
-    shape = _store_region(opened, region, out)
+    from bigsvd.export import write_region  # noqa: PLC0415
+
+    shape = write_region(opened, region, out)
     facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
     click.echo(json.dumps(facts) if as_json else f"{out}: {shape[0]} x {shape[1]} {opened.dtype}")
-
-
-def _store_region(opened: Factors, region: tuple[slice, slice], out: str) -> tuple[int, int]:
-    """Write a region to a .npy file or a Zarr array, some rows at a time."""
-    rows, cols = region
-    shape = (rows.stop - rows.start, cols.stop - cols.start)
-    if Path(out).exists():
-        raise RequestError(f"{out} already exists", "choose another name")
-    step = max(1, 2**26 // (shape[1] * opened.dtype.itemsize))
-    if out.endswith(".npy"):
-        target: Any = np.lib.format.open_memmap(out, mode="w+", dtype=opened.dtype, shape=shape)
-    else:
-        from bigsvd.reconstruct import create_output  # noqa: PLC0415
-
-        target = create_output(out, shape, opened.dtype)
-        step = max(1, step // target.chunks[0]) * target.chunks[0]
-    for start in range(0, shape[0], step):
-        stop = min(shape[0], start + step)
-        target[start:stop] = opened[rows.start + start : rows.start + stop, cols]
-    return shape
 
 
 @main.command()

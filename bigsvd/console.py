@@ -51,6 +51,11 @@ class Console:
             f"at most {human_bytes(plan.memory_bytes)}"
         )
 
+    def _on_given_up(self, event: dict[str, Any]) -> None:
+        self.say(
+            f"{event['scratch']} was of another request, and is begun anew: {', '.join(event['differences'])}"
+        )
+
     def _on_sample(self, event: dict[str, Any]) -> None:
         self.say(f"sample   {event['rows']:,} rows for a warm start")
 

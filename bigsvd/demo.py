@@ -6,6 +6,7 @@ of A are their products: known exactly, slowly decaying, and of full rank, whate
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ from bigsvd import rank
 from bigsvd.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.factors import Factors
+from bigsvd.folders import kind_of
 from bigsvd.monitor import return_large_buffers
 from bigsvd.placement import place
 from bigsvd.planning import make_plan
@@ -49,7 +51,11 @@ def make_dataset(path: Path, size_bytes: int) -> np.ndarray:
     B, C = prescribed(_TALL * r, b, 1), prescribed(_TALL * r, c, 2)
     with storage_errors(f"writing {path}"):
         array = zarr.create_array(
-            path, shape=((_TALL * r) ** 2, r * r), chunks=(_TALL * r, r * r), dtype="float32", overwrite=True
+            path,
+            shape=((_TALL * r) ** 2, r * r),
+            chunks=(_TALL * r, r * r),
+            dtype="float32",
+            zarr_format=3,
         )
         for block in range(_TALL * r):
             array[block * _TALL * r : (block + 1) * _TALL * r] = np.kron(B[block : block + 1], C).astype(
@@ -69,8 +75,8 @@ def run_demo(
 
     """
     console = Console(sys.stdout, quiet=quiet)
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputExistsError(f"{folder} has files already", "delete it or choose another --dir")
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputExistsError(f"{folder} is {kind_of(folder)} already", "choose another --dir")
     if size_bytes < 10**5:
         raise RequestError(
             f"a dataset of {size_bytes} bytes is too small to show anything", "give --size 1MB or more"

@@ -7,6 +7,7 @@ last, and a group without them is not a factor store.
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 from collections.abc import Iterator
@@ -26,13 +27,21 @@ from bigsvd import rank, reconstruct
 from bigsvd.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.chunks import GuardStore
 from bigsvd.device import CpuDevice, Device, choose_device, multiply
-from bigsvd.errors import FactorStoreError, RankError, RequestError, first_line
+from bigsvd.errors import (
+    BigsvdError,
+    FactorStoreError,
+    RankError,
+    RequestError,
+    StorageError,
+    first_line,
+)
+from bigsvd.folders import ATTRIBUTE, REPLACED, STORE_ARRAYS, attributes_of, kind_of, metadata_of
+from bigsvd.paths import resolved
 from bigsvd.request import DEVICES
-from bigsvd.scratch import Scratch, storage_errors
+from bigsvd.scratch import RESULT, Scratch, as_stored, storage_errors
 
 FORMAT_VERSION = 1
-FOLDER = "factors"
-ATTRIBUTE = "bigsvd"
+FOLDER = RESULT
 _CHECKSUM = "crc32c"
 _CHUNK_BYTES = 2**20
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
@@ -308,28 +317,14 @@ def open_factors(path: str | Path) -> Factors:
         FactorStoreError: nothing there, no manifest, or not a store of this format.
 
     """
-    folder = Path(path)
-    replaced = scratch_path(folder) / "replaced"
+    folder = resolved(path)
+    replaced = scratch_path(folder) / REPLACED
     if not folder.exists() and replaced.exists():
         folder = replaced  # a run was killed between the two renames of a system without atomic exchange
-    if not (folder / "zarr.json").exists():
-        raise FactorStoreError(
-            f"{path} holds no factors", "check the path; an unfinished run has only .scratch"
-        )
-    store = GuardStore(LocalStore(folder.resolve(), read_only=True), FactorStoreError)
     try:
-        group = zarr.open_group(store, mode="r")
-        attributes = group.attrs.asdict().get(ATTRIBUTE)
-        if not isinstance(attributes, dict) or attributes.get("format_version") != FORMAT_VERSION:
-            raise FactorStoreError(
-                f"{path} has no bigsvd manifest of format {FORMAT_VERSION}", "compute it again"
-            )
-        if attributes.get(_CHECKSUM) != _checksum(attributes):
-            raise FactorStoreError(
-                f"{path}/zarr.json has checksum {_checksum(attributes)}, it says {attributes.get(_CHECKSUM)}",
-                "restore it or compute it again",
-            )
-        arrays = {name: zarr.open_array(store, path=name, mode="r") for name in attributes["manifest"]}
+        attributes = _manifest(folder, path)
+        store = GuardStore(LocalStore(folder, read_only=True), FactorStoreError)
+        arrays = {name: _open_part(store, name) for name in attributes["manifest"]}
         _check_shapes(arrays, attributes["manifest"])
         mean, scale = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale"))
         s = np.asarray(arrays["s"][:])
@@ -337,9 +332,63 @@ def open_factors(path: str | Path) -> Factors:
     except FactorStoreError:
         raise
     except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> BigsvdError:
+    """What is said of a store that raised `error` when it was read: the disk's fault, or the store's."""
+    by_system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR)
+    if by_system:
+        return StorageError(f"{path} cannot be read ({error})", "grant access to it, or look after its disk")
+    return FactorStoreError(f"{path} is damaged ({first_line(error)})", "restore it or compute it again")
+
+
+def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
+    """The attributes of a factor store of this format that are what was published; `path` is its name."""
+    attributes = attributes_of(folder).get(ATTRIBUTE)
+    if not isinstance(attributes, dict):
+        raise _no_store(folder, path)
+    found = attributes.get("format_version")
+    if found != FORMAT_VERSION:
         raise FactorStoreError(
-            f"{path} is damaged ({first_line(error)})", "restore it or compute it again"
-        ) from error
+            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads format "
+            f"{FORMAT_VERSION}",
+            "use the version of bigsvd that wrote it, or compute it again",
+        )
+    if attributes.get(_CHECKSUM) != _checksum(attributes):
+        raise FactorStoreError(
+            f"{path} is damaged: {path}/zarr.json has checksum {_checksum(attributes)}, it says "
+            f"{attributes.get(_CHECKSUM)}",
+            "restore it or compute it again",
+        )
+    return attributes
+
+
+def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
+    """What is there instead of a factor store, and what to give."""
+    kind, remedy = kind_of(folder), "give the OUT of `bigsvd svd`"
+    if "://" in str(path):
+        return FactorStoreError(f"{path} is a URL, which holds no factors that can be opened here", remedy)
+    if not folder.exists() and scratch_path(folder).exists():
+        return FactorStoreError(
+            f"{path} holds no factors yet: {scratch_path(folder)} is of a run that has not ended",
+            "run the same `bigsvd svd` command again to finish it",
+        )
+    if kind in ("nothing", "an empty folder"):
+        return FactorStoreError(f"{path} holds no factors: {kind} is there", f"check the path; {remedy}")
+    if (folder / "zarr.json").exists() and not metadata_of(folder):
+        return FactorStoreError(
+            f"{path} is damaged: its zarr.json is no JSON object", "restore it or compute it again"
+        )
+    if all((folder / name).is_dir() for name in ("U", "s", "Vt")):
+        return FactorStoreError(
+            f"{path} is {kind} with U, s and Vt but no bigsvd manifest of format {FORMAT_VERSION}", remedy
+        )
+    return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
+
+
+def _open_part(store: GuardStore, name: str) -> zarr.Array[Any]:
+    return as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
 
 
 def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:
@@ -408,15 +457,18 @@ def check_store(factors: Factors) -> list[str]:
 def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
     """Write the manifest of the factors in scratch: they become a factor store."""
     with storage_errors(f"writing {scratch.path}/{FOLDER}"):
-        names = [name for name in ("U", "s", "Vt", "mean", "scale") if scratch.has(f"{FOLDER}/{name}")]
+        names = [name for name in STORE_ARRAYS if scratch.has(f"{FOLDER}/{name}")]
         arrays = {name: scratch.open(f"{FOLDER}/{name}") for name in names}
         manifest = {
             name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
             for name, array in arrays.items()
         }
         body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
-        group = zarr.open_group(scratch.store(FOLDER), mode="a", zarr_format=3)
-        group.attrs.put({ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
+        sealed: dict[str, Any] = {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}}
+        if scratch.has(FOLDER):
+            zarr.open_group(scratch.store(FOLDER), mode="r+", zarr_format=3).attrs.put(sealed)
+        else:
+            zarr.create_group(scratch.store(FOLDER), attributes=sealed, zarr_format=3)
 
 
 def _checksum(attributes: dict[str, Any]) -> int:
@@ -432,5 +484,6 @@ def versions() -> dict[str, str]:
 
 
 def scratch_path(out: Path) -> Path:
-    """Where the scratch of an output lies."""
-    return out.with_name(out.name + ".scratch")
+    """Where the scratch of an output lies: beside what a link leads to, so that a rename publishes."""
+    target = resolved(out)
+    return target.parent / f"{target.name}.scratch"

@@ -4,116 +4,174 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
-import json
 import os
 import shutil
 import tempfile
 import uuid
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
-from bigsvd.errors import OutputBusyError, OutputExistsError
-from bigsvd.factors import ATTRIBUTE, FOLDER, Factors, open_factors, scratch_path
+from bigsvd.door import Place
+from bigsvd.errors import StorageError
+from bigsvd.factors import FOLDER, Factors, open_factors
+from bigsvd.folders import REPLACED, foreign_in_scratch
+from bigsvd.lock import RunLock
 from bigsvd.scratch import MARK, storage_errors
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+# What systems answer that cannot do it at all, as opposed to a disk that fails.
+_NO_EXCHANGE = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
+)
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EROFS})
+_NO_FOLDER_SYNC = _NO_SYNC | {errno.EACCES, errno.EPERM, errno.EISDIR}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads or keeps beside its output: none of it may be deleted or written into.
+
+    Attributes:
+        source: files and folders that hold the matrix. warm_start: a factor store, which may be the output
+            itself: that is replaced when all has been read. stage: a folder for decoded panels.
+
+    """
+
+    source: tuple[Path, ...] = ()
+    warm_start: Path | None = None
+    stage: Path | None = None
+
+    def check(self, place: Place) -> None:
+        """`OutputExistsError` where the output would take something of this with it."""
+        for held in self.source:
+            place.check_apart("the source", held)
+            place.check_outside("the source", held)
+        if self.stage is not None:
+            place.check_apart("the stage folder", self.stage)
+        if self.warm_start is not None and not place.is_at(self.warm_start):
+            place.check_apart("the warm start", self.warm_start)
 
 
 class Output:
     """The place of one result, held exclusively while a run works on it.
 
-    A context manager: `OutputBusyError` if another run holds it. Without a path a temporary folder is used,
-    which lives as long as the factors opened from it.
+    A context manager: `OutputBusyError` if another run holds it. What can be refused is refused when it is
+    made, before anything is created. Without a path a temporary folder is used, which lives as long as the
+    factors opened from it.
     """
 
-    def __init__(self, path: str | Path | None, *, overwrite: bool) -> None:
-        self._temporary = Path(tempfile.mkdtemp(prefix="bigsvd-")) if path is None else None
-        self.path = Path(path).absolute() if path is not None else Path(f"{self._temporary}/factors")
+    def __init__(self, path: str | Path | None, *, overwrite: bool, inputs: Inputs | None = None) -> None:
         self._overwrite = overwrite
-        self._lock = -1
+        self._inputs = inputs or Inputs()
+        self._temporary: Path | None = None
+        self._made: list[Path] = []
+        self._place = None if path is None else Place.of(path)
+        self._lock: RunLock | None = None
+        if self._place is not None:
+            self._check()
+
+    @property
+    def place(self) -> Place:
+        """Where the result is to be; a temporary one only while it is held."""
+        if self._place is None:
+            raise StorageError("a temporary output has no place before it is entered", "enter it first")
+        return self._place
+
+    @property
+    def path(self) -> Path:
+        """Where the result is to be, as it was asked for."""
+        return self.place.path
 
     @property
     def scratch(self) -> Path:
         """The scratch folder."""
-        return scratch_path(self.path)
+        return self.place.scratch
 
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.bigsvd-lock")
+    def _check(self) -> None:
+        place = self.place
+        self._inputs.check(place)
+        place.check_free(overwrite=self._overwrite)
+        place.check_surroundings()
+        place.check_scratch()
 
     def __enter__(self) -> Output:
-        with storage_errors(f"creating {self.path.parent}"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._acquire()
+        if self._place is None:
+            with storage_errors("making a temporary folder"):
+                self._temporary = Path(tempfile.mkdtemp(prefix="bigsvd-"))
+            self._place = Place.of(self._temporary / "factors")
+        parent = self.place.target.parent
         try:
+            with storage_errors(f"creating {parent}"):
+                self._make(parent)
+                self._lock = RunLock(self.place.lock, str(self.path))
+                self._lock.acquire()
             self._recover()
-            self._check_free()
+            self._check()  # again, now that nobody else writes there
         except BaseException:
-            self._release()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._release()
+        try:
+            if self._lock is not None:
+                with storage_errors(f"deleting {self._lock.path}"):
+                    self._lock.release()
+        finally:
+            self._unmake()
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, and remember which of them were not there."""
+        missing = [above for above in (folder, *folder.parents) if not above.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made = missing
+
+    def _unmake(self) -> None:
+        """Remove the folders that were made, if nothing has come of it."""
         if self._temporary is not None:
             shutil.rmtree(self._temporary)
-
-    def _acquire(self) -> int:
-        while True:
-            lock = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(lock).st_ino == self._lock_path.stat().st_ino:
-                    return lock
-            except FileNotFoundError:
-                pass  # the holder finished and removed the file between our open and our lock: try again
-            except BlockingIOError:
-                os.close(lock)
-                raise OutputBusyError(
-                    f"another run is writing {self.path}", "wait for it or choose another output"
-                ) from None
-            os.close(lock)
-
-    def _release(self) -> None:
-        if self._lock < 0:
-            return
-        try:
-            with storage_errors(f"deleting {self._lock_path}"):
-                self._lock_path.unlink(missing_ok=True)
-        finally:
-            os.close(self._lock)
-            self._lock = -1
+        for folder in self._made:
+            if not folder.is_dir() or any(folder.iterdir()):
+                return
+            with storage_errors(f"deleting {folder}"):
+                folder.rmdir()
 
     def _recover(self) -> None:
-        replaced = self.scratch / "replaced"
-        if replaced.exists() and not self.path.exists():
-            replaced.rename(self.path)
-
-    def _check_free(self) -> None:
-        if self.path.exists() and not self._overwrite:
-            raise OutputExistsError(f"{self.path} already exists", "use overwrite, or choose another output")
-        if self.path.exists() and not _replaceable(self.path):
-            raise OutputExistsError(f"{self.path} is not a factor store", "choose another output")
+        replaced, target = self.scratch / REPLACED, self.place.target
+        if replaced.is_dir() and not os.path.lexists(target):
+            with storage_errors(f"putting back {self.path}"):
+                replaced.rename(target)
 
     def publish(self) -> Factors:
         """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""
-        new = self.scratch / FOLDER
+        new, target = self.scratch / FOLDER, self.place.target
         with storage_errors(f"publishing {self.path}"):
             for file in sorted(new.rglob("*")):
                 if file.is_file():
-                    _sync(file)
-            if self.path.exists():
-                _exchange(new, self.path, self.scratch / "replaced")
+                    _sync(file, _NO_SYNC)
+            if os.path.lexists(target):
+                self.place.check_free(overwrite=self._overwrite)  # a run is long: others were here meanwhile
+                _exchange(new, target, self.scratch / REPLACED)
             else:
-                new.rename(self.path)
-            _sync(self.path.parent)
+                new.rename(target)
+        self._confirm()
         factors = open_factors(self.path)
         if self._temporary is not None:  # every view of the factors holds their store
             weakref.finalize(factors.U.store, shutil.rmtree, self._temporary, ignore_errors=True)
             self._temporary = None
         return factors
+
+    def _confirm(self) -> None:
+        """Have the rename itself written to the disk."""
+        try:
+            _sync(self.place.target.parent, _NO_FOLDER_SYNC)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} is published, but the disk did not confirm it ({error.strerror or error})",
+                "look after the disk, then check the result by `bigsvd verify`",
+            ) from error
 
     def begin(self) -> str:
         """Make an empty scratch folder, marked as ours; the name of the run that has it."""
@@ -132,45 +190,37 @@ class Output:
         """Remove the scratch folder, its mark last, so that a killed sweep is finished by the next run.
 
         Raises:
-            OutputExistsError: the folder is not one of ours.
+            OutputExistsError: the folder is not one of ours, or not all that is in it.
 
         """
+        self.place.check_scratch()
         if not self.scratch.exists():
             return
         with storage_errors(f"deleting {self.scratch}"):
-            entries = sorted(self.scratch.iterdir())
-            if entries and not (self.scratch / MARK).is_dir():
-                raise OutputExistsError(
-                    f"{self.scratch} exists and is no scratch of bigsvd",
-                    "move it away or choose another output",
-                )
             for run in (self.scratch / MARK).glob("*"):
                 run.rmdir()  # first, so that nothing left of that run writes on
-            for entry in entries:
+            for entry in sorted(self.scratch.iterdir()):
                 if entry.name != MARK:
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                    shutil.rmtree(entry)
             shutil.rmtree(self.scratch)
 
+    def tidy(self) -> None:
+        """Sweep after a result is published, unless somebody has put things of their own there: they stay."""
+        if self.scratch.exists() and foreign_in_scratch(self.scratch) is None:
+            self.sweep()
 
-def _replaceable(path: Path) -> bool:
-    """Whether a path holds factors, perhaps damaged ones, or nothing; never someone's data."""
-    if not path.is_dir():
-        return False
-    if not any(path.iterdir()):
-        return True
+
+def _sync(path: Path, refusals: frozenset[int]) -> None:
+    """Have a file or folder written to the disk, where its file system offers that at all."""
     try:
-        metadata = json.loads((path / "zarr.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    return isinstance(metadata, dict) and ATTRIBUTE in metadata.get("attributes", {})
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in refusals:
+            raise
 
 
 def _exchange(new: Path, old: Path, aside: Path) -> None:
@@ -181,9 +231,13 @@ def _exchange(new: Path, old: Path, aside: Path) -> None:
         if done == 0:
             return
         code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        if code not in _NO_EXCHANGE:
             raise OSError(code, os.strerror(code), str(old))
     if aside.exists():
         shutil.rmtree(aside)
     old.rename(aside)
-    new.rename(old)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise

@@ -96,8 +96,11 @@ def reachable(source: Source, client: Client) -> Source:
 @contextmanager
 def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
-    unwatched = {"distributed.worker.profile.enabled": False}  # else it looks at all stacks every 10 ms
-    with config.set(unwatched):
+    alone = {
+        "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
+        "distributed.worker.use-file-locking": False,  # of folders that it shares with no other worker
+    }
+    with config.set(alone):
         cluster = LocalCluster(
             n_workers=1,
             threads_per_worker=threads,

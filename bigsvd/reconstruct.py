@@ -182,7 +182,7 @@ def to_zarr(low_rank: LowRank, attributes: dict[str, Any] | None = None) -> zarr
     Writing is refused with ValueError.
     """
     store = ReconstructionStore(low_rank, _documents(low_rank, attributes or {}))
-    return zarr.open_array(store, path=ARRAY_NAME, mode="r")
+    return zarr.open_array(store, path=ARRAY_NAME, mode="r", zarr_format=3)
 
 
 class ReconstructionStore(Store):
@@ -522,6 +522,16 @@ def _refusal(what: str) -> ValueError:
 
 
 def create_output(path: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
-    """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB."""
+    """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB.
+
+    Chunks of zeros are written too: a program that finds none cannot know that it is not lost.
+    """
     rows = max(1, min(shape[0], 2**22 // (shape[1] * dtype.itemsize)))
-    return zarr.create_array(path, shape=shape, chunks=(rows, shape[1]), dtype=dtype)
+    return zarr.create_array(
+        path,
+        shape=shape,
+        chunks=(rows, shape[1]),
+        dtype=dtype,
+        zarr_format=3,
+        config={"write_empty_chunks": True},
+    )

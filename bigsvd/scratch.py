@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from bigsvd.errors import StorageError
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
+RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
+_ARRAY = "bigsvd_scratch"
 
 
 @contextmanager
@@ -34,6 +36,22 @@ def storage_errors(action: str) -> Iterator[None]:
             f"{action} failed: {error.strerror or error}",
             "remove the cause and run the same command again to resume",
         ) from error
+
+
+def is_mine(attributes: dict[str, Any]) -> bool:
+    """Whether a node with these Zarr attributes was written by `Scratch`."""
+    return _RECORD in attributes or _ARRAY in attributes
+
+
+def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The same array, read and written alike whatever `zarr.config` says in this process.
+
+    Entries come in C order, on which the last bits of products depend; every chunk is written; one that is
+    not there reads as the fill value (which Zarr >= 3.3 can be told to refuse).
+    """
+    wanted: dict[str, Any] = {"order": "C", "write_empty_chunks": True, "read_missing_chunks": True}
+    known: Any = {name: wanted[name] for name in wanted if name in zarr.config.get("array")}
+    return array.with_config(known)
 
 
 class Scratch:
@@ -63,22 +81,26 @@ class Scratch:
     ) -> zarr.Array[Any]:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
         with storage_errors(f"writing {self.path}/{name}"):
-            return zarr.create_array(
+            array = zarr.create_array(
                 self.store(name),
                 shape=shape,
                 chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
                 dtype=dtype,
+                zarr_format=3,
+                filters=None,
+                serializer=BytesCodec(endian="little"),
                 compressors=[Crc32cCodec()],
                 fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+                attributes={} if name.startswith(f"{RESULT}/") else {_ARRAY: True},
                 overwrite=True,
-                config={"write_empty_chunks": True},
             )
+            return as_stored(array)
 
     def open(self, name: str) -> zarr.Array[Any]:
         """An existing array, for reading and writing."""
         with storage_errors(f"reading {self.path}/{name}"):
             (self.path / name / "zarr.json").stat()  # else Zarr makes the folder it is to look in
-            return zarr.open_array(self.store(name), mode="r+", zarr_format=3)
+            return as_stored(zarr.open_array(self.store(name), mode="r+", zarr_format=3))
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
@@ -107,7 +129,7 @@ class Scratch:
             if self.has(name):
                 zarr.open_group(self.store(name), mode="r+", zarr_format=3).attrs.put({_RECORD: values})
             else:
-                zarr.create_group(self.store(name), attributes={_RECORD: values})
+                zarr.create_group(self.store(name), attributes={_RECORD: values}, zarr_format=3)
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""

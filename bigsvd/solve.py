@@ -25,8 +25,10 @@ from bigsvd.certificate import relative_error
 from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, chooser_of
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
+    BadInputError,
     MemoryBudgetError,
     NonFiniteError,
+    OutputExistsError,
     PlanError,
     RankZeroError,
     SourceChangedError,
@@ -54,7 +56,7 @@ from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_blo
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor, available_memory
-from bigsvd.output import Output
+from bigsvd.output import Inputs, Output
 from bigsvd.passes import (
     Context,
     Progress,
@@ -79,6 +81,7 @@ from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
+_OTHER_DATA = "other data under the same name"
 _COARSEST = 0.5  # a residual above which a vector says nothing
 
 
@@ -197,6 +200,9 @@ def run(
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
+    output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
+    if request.warm_start is not None:
+        open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
     limits, device = place(request, source.facts, client)
     source = source if client is None else reachable(source, client)
     pinned = plan is not None
@@ -209,27 +215,48 @@ def run(
             plan = make_plan(request, source.facts, limits, rates)
     plan.check_source(source.facts)
     _check_device(plan, limits)
-    with Output(request.out, overwrite=request.overwrite) as output:
-        scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, pinned=pinned)
+    with output:
+        scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, progress, pinned=pinned)
         progress({"event": "plan", "plan": plan, "resumed": resumed})
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
-            try:
+            with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
-            except (NonFiniteError, SourceChangedError):
-                output.sweep()  # what scratch knows is of data that is being changed
-                raise
-            except OSError as error:
-                raise StorageError(
-                    f"storage failed ({error})", "remove the cause and run again to resume"
-                ) from error
         if factors.certificate.converged or request.out is None:
-            output.sweep()
+            output.tidy()
         progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
         return factors
+
+
+def _inputs(request: Request, source: Source) -> Inputs:
+    """What of the run's files is not to be touched when an old result is replaced."""
+    warm_start = None if request.warm_start is None else Path(request.warm_start)
+    stage = None if request.stage is None else Path(request.stage)
+    return Inputs(source.places, warm_start, stage)
+
+
+@contextmanager
+def _swept_if_useless(output: Output, scratch: Scratch, resumed: bool) -> Iterator[None]:
+    """Remove scratch that no later run can use, so that a refused request leaves nothing behind.
+
+    It is of no use where the data or the request can only be changed: after `NonFiniteError`,
+    `SourceChangedError`, `RankZeroError`. Other data that are refused in the middle, such as a damaged chunk,
+    can be restored: what finished passes have learned of them then still holds, and so they stay.
+    """
+    try:
+        yield
+    except (NonFiniteError, SourceChangedError, RankZeroError):
+        output.sweep()
+        raise
+    except BadInputError:
+        if not resumed and scratch.recorded("checksums") is None:
+            output.sweep()
+        raise
+    except OSError as error:
+        raise StorageError(f"storage failed ({error})", "remove the cause and run again to resume") from error
 
 
 def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, client: Client | None) -> Rates:
@@ -290,19 +317,19 @@ def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
 
 
 def _prepare_scratch(
-    output: Output, request: Request, plan: Plan, limits: Limits, *, pinned: bool
+    output: Output, request: Request, plan: Plan, limits: Limits, progress: Progress, *, pinned: bool
 ) -> tuple[Scratch, Plan, bool]:
     """The scratch to work in: one left by a run of the same problem on the same source, else a new one.
 
-    A run that is continued keeps the plan it began with, unless another is `pinned`.
+    A run that is continued keeps the plan it began with, unless another is `pinned`. What another request has
+    finished is given up for `overwrite` only.
     """
     scratch = Scratch(output.scratch, output.resume())
     found = scratch.recorded("run")
     old = _plan_of(found) if scratch.run else None
     if found is not None and old is not None:
-        same_source = SourceFacts.from_dict(old.facts).same_data(SourceFacts.from_dict(plan.facts))
-        same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
-        if same_source and same_plan and found["problem"] == request.problem():
+        differences = _differences(found, old, request, plan, pinned=pinned)
+        if not differences:
             if old.memory_bytes > limits.budget_bytes:
                 raise MemoryBudgetError(
                     f"{output.scratch} was planned for {human_bytes(old.memory_bytes)}, the budget is now "
@@ -312,9 +339,38 @@ def _prepare_scratch(
             _check_device(old, limits, str(output.scratch))
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
+        if scratch.recorded("checksums") is not None:
+            _give_up(scratch, differences, request, progress)
     scratch = Scratch(output.scratch, output.begin())
     scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
     return scratch, plan, False
+
+
+def _differences(
+    found: dict[str, Any], old: Plan, request: Request, plan: Plan, *, pinned: bool
+) -> list[str]:
+    """What was otherwise in the run that left scratch: fields of its request, its data, its plan."""
+    before, now = json.loads(found["problem"]), json.loads(request.problem())
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    differences = [f"{name}={before.get(name)!r} (now {now.get(name)!r})" for name in names]
+    same_data = SourceFacts.from_dict(old.facts).same_data(SourceFacts.from_dict(plan.facts))
+    if not same_data and "source" not in names:
+        differences.append(_OTHER_DATA)
+    same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan
+    return differences if same_plan else differences or ["another plan"]
+
+
+def _give_up(scratch: Scratch, differences: list[str], request: Request, progress: Progress) -> None:
+    """Say that finished passes of another request are deleted; without `overwrite` they are not.
+
+    Those of data that have been replaced since can never be continued, and so are.
+    """
+    told = f"{scratch.path} holds finished passes of another request: {', '.join(differences)}"
+    if not request.overwrite and differences != [_OTHER_DATA]:
+        raise OutputExistsError(
+            told, "ask for the same to continue it, use overwrite to give it up, or choose another output"
+        )
+    progress({"event": "given-up", "scratch": str(scratch.path), "differences": differences})
 
 
 def _plan_of(found: dict[str, Any] | None) -> Plan | None:

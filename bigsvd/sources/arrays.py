@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ class MemmapSource(ArraySource):
     def in_this_process_only(self) -> bool:
         """False: the file can be mapped again."""
         return False
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self._array.filename),)
 
 
 class XarrayMatrix:

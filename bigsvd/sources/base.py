@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from operator import index
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,11 @@ class Source(ABC):
     def on_disk(self) -> bool:
         """Whether its chunks are files here that are read by this module, past the page cache if asked."""
         return False
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Files and folders of this machine that hold the entries, as far as known; no run deletes them."""
+        return ()
 
     def fresh(self) -> Source:
         """The same source with counters of its own, for one lane."""

@@ -32,6 +32,7 @@ from bigsvd.errors import (
 )
 from bigsvd.sources.base import AS_STORED, ReadCounters, Source, SourceFacts, check_matrix
 from bigsvd.sources.groups import group_refusal
+from bigsvd.sources.local import places_of
 from bigsvd.sources.packing import packing_of
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
@@ -96,6 +97,12 @@ class ZarrSource(Source):
     def on_disk(self) -> bool:
         """See `Source.on_disk`."""
         return self._direct is not None and isinstance(self._arguments[1], LocalStore)
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """See `Source.places`."""
+        name, store, path, _ = self._arguments
+        return places_of(store, path, name)
 
     @property
     def in_this_process_only(self) -> bool:

@@ -1,0 +1,122 @@
+"""Files that a person asks for: a region of a reconstruction, a plot. None replaces what is there already.
+
+A region is written under another name and renamed when it is whole, so that what bears its name is whole too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigsvd.errors import RequestError
+from bigsvd.factors import Factors
+from bigsvd.folders import is_scratch, is_zarr_array
+from bigsvd.paths import lies_in, resolved
+from bigsvd.reconstruct import create_output
+from bigsvd.scratch import storage_errors
+
+_BLOCK_BYTES = 2**26
+_NPY, _ZARR, _PNG = ".npy", (".zarr", ""), (".png", "")
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EMLINK}
+)
+
+
+def write_region(factors: Factors, region: tuple[slice, slice], out: str) -> tuple[int, int]:
+    """Write ``factors[region]`` to a .npy file or a Zarr array, some rows at a time; its shape.
+
+    Raises:
+        RequestError: something of that name is there, or the name ends as neither kind does.
+
+    """
+    rows, cols = region
+    shape = (rows.stop - rows.start, cols.stop - cols.start)
+    path = Path(out)
+    if path.suffix.lower() not in (_NPY, *_ZARR):
+        raise RequestError(
+            f"{out} ends in {path.suffix}", "name it .npy, or .zarr or without an ending for Zarr"
+        )
+    if os.path.lexists(path):
+        raise RequestError(f"{out} already exists", "choose another name")
+    _check_surroundings(path, factors)
+    with storage_errors(f"writing {out}"), _renamed_when_whole(path) as partial:
+        step = max(1, _BLOCK_BYTES // (shape[1] * factors.dtype.itemsize))
+        if path.suffix.lower() == _NPY:
+            target: Any = np.lib.format.open_memmap(partial, mode="w+", dtype=factors.dtype, shape=shape)
+        else:
+            target = create_output(str(partial), shape, factors.dtype)
+            step = max(1, step // target.chunks[0]) * target.chunks[0]
+        for start in range(0, shape[0], step):
+            stop = min(shape[0], start + step)
+            target[start:stop] = factors[rows.start + start : rows.start + stop, cols]
+        if path.suffix.lower() == _NPY:
+            target.flush()
+    return shape
+
+
+def check_plot(plot: str, factors: Factors) -> None:
+    """`RequestError` unless a PNG can be written there without replacing anything but a PNG."""
+    path = Path(plot)
+    if path.suffix.lower() not in _PNG:
+        raise RequestError(f"{plot} ends in {path.suffix}, a plot is a PNG", "name it .png")
+    if not path.parent.is_dir():
+        raise RequestError(f"there is no such folder as {path.parent}", "make it, or choose another name")
+    if os.path.lexists(path) and not _is_png(path):
+        raise RequestError(f"{plot} already exists and is no PNG", "choose another name")
+    _check_surroundings(path, factors)
+
+
+def _is_png(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with storage_errors(f"reading {path}"), path.open("rb") as file:
+        return file.read(len(_PNG_BEGINS)) == _PNG_BEGINS
+
+
+def _check_surroundings(path: Path, factors: Factors) -> None:
+    """`RequestError` inside the factors, another Zarr array or scratch, where it would be foreign."""
+    if lies_in(path, factors.path):
+        raise RequestError(f"{path} lies inside the factor store {factors.path}", "choose a place beside it")
+    for folder in resolved(path).parents:
+        if is_zarr_array(folder) or is_scratch(folder):
+            what = "a Zarr array" if is_zarr_array(folder) else "the scratch of a run"
+            raise RequestError(f"{path} lies inside {what}, {folder}", "choose a place beside it")
+
+
+@contextmanager
+def _renamed_when_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to `path` at the end, removed if that is not reached."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        if partial.is_dir():
+            partial.rename(path)  # which fails where something has come to be there meanwhile
+        else:
+            _rename_to_nothing(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _rename_to_nothing(file: Path, path: Path) -> None:
+    """Give a file the name `path`; FileExistsError where that is one of another."""
+    try:
+        path.hardlink_to(file)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        file.rename(path)

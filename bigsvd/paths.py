@@ -1,0 +1,65 @@
+"""Where a path leads: the same folder under whatever name, one folder in another, a mounted disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def resolved(path: str | Path) -> Path:
+    """The path without links, `.` and `..`, as the system follows them; what is not there may end it."""
+    return Path(os.path.realpath(path))
+
+
+def lies_in(inner: Path, outer: Path) -> bool:
+    """Whether `inner` is `outer` or lies somewhere in it, whatever names either of them is given by.
+
+    Folders are the same where device and inode are: under links, bound mounts, or another case where the file
+    system does not mind. What does not exist yet is known by its name alone.
+    """
+    inner, outer = resolved(inner), resolved(outer)
+    around = (inner, *inner.parents)
+    if outer in around:
+        return True
+    identity = _identity(outer)
+    return identity is not None and any(_identity(folder) == identity for folder in around)
+
+
+def holds_current_folder(folder: Path) -> bool:
+    """Whether this process works in the folder, or somewhere below it."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it has been deleted
+        return False
+    return lies_in(here, folder)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place."""
+    return lies_in(one, other) and lies_in(other, one)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None of what is not there or may not be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_mount_point(folder: Path) -> bool:
+    """Whether something is mounted at this folder, so that the folder cannot be renamed."""
+    if os.path.ismount(folder):
+        return True
+    if not _MOUNTS.exists():
+        return False
+    # A folder that is bound to another of the same disk has its device; Linux lists it.
+    lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
+    mounted = {
+        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines
+    }
+    return str(folder) in mounted
