@@ -90,6 +90,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.groups",
             "sources.packing",
             "sources.local",
+            "sources.packing",
             "sources.zarr_dense",
             "sources.open",
             "sources.remote",

@@ -101,7 +101,7 @@ class ZarrSource(Source):
     @property
     def places(self) -> tuple[Path, ...]:
         """See `Source.places`."""
-        name, store, path, _ = self._arguments
+        name, store, path = self._arguments[:3]
         return places_of(store, path, name)
 
     @property
