@@ -75,7 +75,7 @@ from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
-from bigsvd.sources.base import Source
+from bigsvd.sources.base import Source, SourceFacts
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform

@@ -90,7 +90,6 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.groups",
             "sources.packing",
             "sources.local",
-            "sources.packing",
             "sources.zarr_dense",
             "sources.open",
             "sources.remote",
