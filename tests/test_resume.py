@@ -110,10 +110,10 @@ def test_a_smaller_budget_than_the_scratch_was_planned_for_is_refused(client: Cl
 
 
 def test_a_folder_that_only_looks_like_scratch_is_left_alone(client: Client, tmp_path: Path) -> None:
-    source = zarr.create_array(str(tmp_path / "d.scratch"), data=NOISE, chunks=(50, 200))
+    other = zarr.create_array(str(tmp_path / "d.scratch"), data=NOISE, chunks=(50, 200))
     with pytest.raises(OutputExistsError, match="no scratch of bigsvd"):
-        bigsvd.svd(source, 5, tmp_path / "d", client=client)
-    assert np.array_equal(source[:], NOISE)
+        bigsvd.svd(NOISE, 5, tmp_path / "d", client=client)
+    assert np.array_equal(other[:], NOISE)
 
 
 def test_a_sample_that_misjudges_all_deviations_does_not_alarm_the_audit(
