@@ -26,6 +26,7 @@ _NO_LOCKS = frozenset(
     {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EPERM, errno.EBADF}
 )
 _BEING_WRITTEN_SECONDS = 60.0  # a lock file that is empty for longer was left so
+_SAID_BYTES = 1024
 _START_SECONDS = 2.0  # by which the start of one process can seem to differ
 
 
@@ -118,8 +119,8 @@ class RunLock:
                 return -1
             if not made and not self._is_left(handle, flocked=flocked):
                 return -1
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(asdict(Holder.here(flocked=flocked))).encode(), 0)
+            said = json.dumps(asdict(Holder.here(flocked=flocked)))
+            os.pwrite(handle, said.ljust(_SAID_BYTES).encode(), 0)  # over all that another had said
             held = True
         except OSError:
             if made:

@@ -91,10 +91,10 @@ class Output:
 
     def _check(self) -> None:
         place = self.place
+        place.check_scratch()
         self._inputs.check(place)
         place.check_free(overwrite=self._overwrite)
         place.check_surroundings()
-        place.check_scratch()
 
     def __enter__(self) -> Output:
         if self._place is None:
