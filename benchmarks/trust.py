@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -113,8 +113,10 @@ def _drawn(body: Callable[[Case], None], number: int, count: int) -> Callable[[]
     return seed(number)(chosen(given(cases())(body)))
 
 
-def run_trust(count: int, processes: int, first_seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """`count` cases over some processes, in pieces with a seed each."""
+def run_trust(
+    count: int, processes: int, first_seed: int, tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """`count` cases over some processes, in pieces with a seed each; the results after each piece."""
     measured_with = provenance()
     sizes = [min(_PIECE, count - start) for start in range(0, count, _PIECE)]
     counted: Counter[str] = Counter()
@@ -123,7 +125,7 @@ def run_trust(count: int, processes: int, first_seed: int, tell: Callable[[str],
         for outcome in pool.map(_many, range(first_seed, first_seed + len(sizes)), sizes):
             counted.update(outcome["counted"])
             wrong += outcome["wrong"]
-            tell(f"{counted['cases']} cases, {len(wrong)} wrong")
-    total = counted.pop("cases")
-    found = {"cases": total, "seed": first_seed, "counted": dict(sorted(counted.items())), "wrong": wrong}
-    return measured_with | found
+            cases = counted["cases"]
+            tell(f"{cases:,} cases, {len(wrong)} wrong")
+            kinds = {name: counted[name] for name in sorted(counted) if name != "cases"}
+            yield measured_with | {"cases": cases, "seed": first_seed, "counted": kinds, "wrong": wrong}
