@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
@@ -60,9 +61,20 @@ def group_refusal(name: str, store: Store, path: str) -> SourceError | None:
             own = _sparse_kind(group)
     except Exception:  # noqa: BLE001 - garbage metadata raises anything; then it is no group
         return None
+    if not members and not _declared(store, path):
+        return None
     if own:
         return SourceError(f"{name} is a sparse {own}, and sparse is not read yet", SPARSE_CURE)
     return _refusal(name, members, unseen)
+
+
+def _declared(store: Store, path: str) -> bool:
+    """Whether the metadata say that it is a group; Zarr also takes for one what says nothing at all."""
+    folder = f"{path}/" if path else ""
+    if sync(store.exists(f"{folder}.zgroup")):
+        return True
+    found = sync(store.get(f"{folder}zarr.json", default_buffer_prototype()))
+    return found is not None and b"group" in found.to_bytes()
 
 
 def _refusal(name: str, members: list[_Member], unseen: int) -> SourceError:
