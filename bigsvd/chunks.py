@@ -7,12 +7,13 @@ megabytes the page faults of that memory cost more than the decoding. Where a ch
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import mmap
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,55 @@ class Scrap:
         return values
 
 
-class GuardStore(WrapperStore[Store]):
+class WatchedStore(WrapperStore[Store]):
+    """A store of which every value is read through `get`, for those that keep books or try again there.
+
+    `WrapperStore` sends the other ways of reading straight to the store inside; Zarr >= 3.3 reads parts of
+    shards by `get_ranges`. `Store` itself makes them of `get`.
+    """
+
+    _get_many = Store._get_many  # noqa: SLF001 - the one that Zarr's own stores inherit
+
+    @property
+    def _supports_sync_io(self) -> bool:
+        """No: Zarr >= 3.3 would read by `get_sync`, which is that of the store inside."""
+        return False
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """The values of parts of keys, in their order."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def get_ranges(
+        self, key: str, byte_ranges: Sequence[ByteRequest | None], **options: Any
+    ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
+        """Parts of the value of `key`, as `Store.get_ranges` of Zarr >= 3.3, which calls this.
+
+        What one of its requests raised is raised as it is. Only the group of a key that does not exist stays
+        one: Zarr looks for it.
+        """
+        by_get: Any = Store
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            async for parts in by_get.get_ranges(self, key, byte_ranges, **given):
+                yield parts
+        except BaseExceptionGroup as several:
+            _, failures = several.split((FileNotFoundError, asyncio.CancelledError))
+            if failures is None:
+                raise
+            failure = _first(failures)
+        else:
+            return
+        raise failure
+
+
+def _first(group: BaseException) -> BaseException:
+    """The first exception in a group, or in its first group."""
+    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+
+
+class GuardStore(WatchedStore):
     """A read-only store that counts what is read and remembers which chunk keys did not exist.
 
     With `absent_is` an exception is raised for such a key instead.
@@ -93,11 +142,6 @@ class GuardStore(WrapperStore[Store]):
         self.encoded_bytes = 0
         self.missing: set[str] = set()
         self._lock = threading.Lock()
-
-    @property
-    def _supports_sync_io(self) -> bool:
-        """No: every read of Zarr >= 3.3 must come through `get`, which keeps the books."""
-        return False
 
     @property
     def read_only(self) -> bool:

@@ -15,7 +15,10 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numcodecs import LZ4, Blosc, Delta, GZip, Zstd
+from zarr.abc.store import RangeByteRequest, Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
 from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Workspace
@@ -94,6 +97,81 @@ def test_filters_of_format_2_are_left_to_zarr(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert source.facts.reader == "pipeline"
     np.testing.assert_array_equal(source.read(slice(0, 57), slice(0, 43)), A)
+
+
+class Kept(MemoryStore):
+    """As stores of Zarr >= 3.3 that read synchronously; without chunks that begin with `broken`."""
+
+    broken = "none"
+
+    async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+        if key.startswith(self.broken):
+            raise OSError(5, "Input/output error")
+        return await super().get(key, *arguments, **options)
+
+
+def in_shards() -> tuple[Kept, GuardStore, zarr.Array[Any]]:
+    """Shards that only Zarr's own pipeline can decode, of which it reads parts."""
+    store = Kept()
+    stored(store, shards=(32, 40), filters=[TransposeCodec(order=(1, 0))])
+    guard = GuardStore(store)
+    array = zarr.open_array(guard, mode="r")
+    assert ChunkReader.of("a", array, guard) is None
+    return store, guard, array
+
+
+def test_parts_of_shards_are_counted() -> None:
+    store, guard, array = in_shards()
+    before = guard.encoded_bytes
+    np.testing.assert_array_equal(array[:16, :40], A[:16, :40])
+    index = 4 * 16 + 4
+    part = guard.encoded_bytes - before - index
+    assert 0 < part < len(store._store_dict["c/0/0"]) - index
+
+
+def test_shards_that_do_not_exist_are_noted() -> None:
+    store, guard, array = in_shards()
+    del store._store_dict["c/0/0"]
+    np.testing.assert_array_equal(array[:16, :40], 0)
+    assert guard.take_missing() == {"c/0/0"}
+
+
+def test_a_failure_in_a_part_of_a_shard_is_raised_as_it_is() -> None:
+    store, _, array = in_shards()
+    store.broken = "c/"
+    with pytest.raises(OSError, match="Input/output error"):
+        array[:16, :40]
+
+
+@pytest.mark.skipif(not hasattr(Store, "get_ranges"), reason="zarr < 3.3 reads each part by get")
+def test_a_failure_behind_the_index_is_raised_as_it_is() -> None:
+    async def parts(guard: Any) -> list[Any]:
+        found = guard.get_ranges("c/0/0", [None], prototype=default_buffer_prototype(), max_gap_bytes=None)
+        return [part async for part in found]
+
+    store, guard, _ = in_shards()
+    [[(at, whole)]] = sync(parts(guard))
+    assert (at, len(whole)) == (0, len(store._store_dict["c/0/0"]))
+    store.broken = "c/"
+    with pytest.raises(OSError, match="Input/output error"):
+        sync(parts(guard))
+    store.broken = "none"
+    del store._store_dict["c/0/0"]
+    with pytest.raises(ExceptionGroup):
+        sync(parts(guard))
+    assert guard.take_missing() == {"c/0/0"}
+
+
+def test_every_way_of_reading_is_counted() -> None:
+    async def read(guard: GuardStore) -> list[Any]:
+        prototype = default_buffer_prototype()
+        some = await guard.get_partial_values(prototype, [("c/0/0", None), ("c/0/1", RangeByteRequest(0, 5))])
+        return some + [value async for _, value in guard._get_many([("c/1/0", prototype, None)])]
+
+    _, guard, _ = in_shards()
+    before = guard.encoded_bytes
+    values = sync(read(guard))
+    assert guard.encoded_bytes - before == sum(map(len, values))
 
 
 DIRECT = ("zstd", "blosc", "gzip", "plain", "checked", "sharded", "sharded, plain")

@@ -14,9 +14,8 @@ from typing import Literal
 
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
 
-from bigsvd.chunks import METADATA_NAMES
+from bigsvd.chunks import METADATA_NAMES, WatchedStore
 from bigsvd.errors import BigsvdError, SourceError, StorageError, first_line
 from bigsvd.text import without_credentials
 
@@ -83,7 +82,7 @@ class Failure:
         return StorageError(f"reading {what} failed {times}: {self.text}", "check the network and run again")
 
 
-class RemoteStore(WrapperStore[Store]):
+class RemoteStore(WatchedStore):
     """A read-only store whose failures are named, and tried again where that may help.
 
     Attributes:
