@@ -34,6 +34,7 @@ from bigsvd.errors import (
 from bigsvd.factors import Factors, open_factors, scratch_path
 from bigsvd.request import METHODS, Request
 from bigsvd.sources.open import open_source
+from bigsvd.sources.remote import Failure, is_from_a_store
 from bigsvd.text import without_credentials
 
 _FAILED = 3
@@ -58,6 +59,13 @@ class Commands(click.Group):
             click.echo(str(StorageError(f"{error}", "remove the cause and run again to resume")), err=True)
             sys.exit(_FAILED)
         except click.Abort:
+            sys.exit(_FAILED)
+        except Exception as error:
+            if not is_from_a_store(error):
+                raise
+            kind = f"{type(error).__module__}.{type(error).__qualname__}"
+            text = f"reading or writing failed with {kind} ({Failure.of(error).text})"
+            click.echo(str(StorageError(text, "remove the cause and run again to resume")), err=True)
             sys.exit(_FAILED)
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -514,3 +515,53 @@ def test_commands_are_those_of_the_contract() -> None:
     names = {"svd", "plan", "info", "rank", "reconstruct", "verify", "demo"}
     assert names <= set(cli.main.commands)
     assert all(isinstance(cli.main.commands[name], click.Command) for name in names)
+
+
+def raised(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Ended:
+    """How a command ends in which this is raised."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(cli, "open_source", failing)
+    ended = CliRunner().invoke(cli.main, ["plan", "a.zarr", "-k", "1"], catch_exceptions=False)
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+
+def of(module: str) -> Exception:
+    """What another library raises."""
+    made: type[Exception] = type("ClientError", (Exception,), {"__module__": module})
+    return made("https://someone:sesame@host/a?sig=sesame says no\nmore")
+
+
+FOREIGN = (
+    of("botocore.exceptions"),
+    of("obstore.exceptions"),
+    zlib.error("bad data"),
+    ExceptionGroup("several", [of("gcsfs.retry")]),
+)
+MISTAKES = (
+    TypeError("a"),
+    KeyError("a"),
+    AttributeError("a"),
+    RuntimeError("a"),
+    np.linalg.LinAlgError("a"),
+    ExceptionGroup("several", [TypeError("a")]),
+)
+
+
+@pytest.mark.parametrize("error", FOREIGN)
+def test_what_a_store_raises_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = raised(error, monkeypatch)
+    assert ended.code == 3
+    assert ended.err.startswith("error[E_STORAGE]")
+    assert f"{type(error).__module__}.{type(error).__qualname__}" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert "sesame" not in ended.err
+
+
+@pytest.mark.parametrize("error", MISTAKES)
+def test_a_mistake_in_the_program_is_shown(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(type(error)) as caught:
+        raised(error, monkeypatch)
+    assert caught.value is error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,8 @@ _CREDENTIALS = "give credentials, or anon=true for public data, as storage optio
 _STATUS = re.compile(r"status code: (\d{3})[^:]*")
 _METADATA_SERVICE = re.compile(r"169\.254\.1(69|70)\.|metadata\.google\.internal|fd00:ec2::")
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+_OUTSIDE = ("zlib", "_lzma", "http", "urllib")  # parts of Python that meet what others made
+_COMPUTING = ("bigsvd", "click", "cupy", "dask", "distributed", "numpy", "scipy", "tornado", "__main__")
 _REASONS = (  # what obstore's detail holds, and what it means
     ("kind: Timeout", "no answer in time"),
     ("dns error", "the host name is unknown"),
@@ -182,6 +185,20 @@ class RemoteStore(WatchedStore):
             page = "HTML" in why
             remedy = "check the URL, which may need a login" if page else f"check the path; {_CREDENTIALS}"
             raise SourceError(f"{self.name} shows no Zarr array: {why} (for {key})", remedy)
+
+
+def is_from_a_store(error: BaseException) -> bool:
+    """Whether an exception that nobody has translated is one of a store, its client or a codec.
+
+    Its class tells: those of Python itself, and of the libraries that compute, are raised for mistakes in a
+    program; any other library's, and those of Python's codecs and clients, for what was met outside.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_from_a_store(part) for part in error.exceptions)
+    home = type(error).__module__.partition(".")[0]
+    if home in _OUTSIDE:
+        return True
+    return home not in _COMPUTING and home not in sys.stdlib_module_names
 
 
 def _is_metadata(key: str) -> bool:
