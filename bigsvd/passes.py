@@ -6,11 +6,12 @@ the same plan gives the same bits on any number of workers, resumed or not.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from dask import config
 from distributed import Client, LocalCluster, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
+from distributed.utils import LoopRunner, sync
 
 from bigsvd.cache import close_cache, turns_of
 from bigsvd.census import Moments
@@ -34,6 +36,7 @@ from bigsvd.sources.base import ELSEWHERE, Rectangle, Source
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.02
 _STRANDED_SECONDS = 5  # without a lane that ends, after which lanes are looked after
+_LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
 _MUCH_TO_SEND_BYTES = 2**20
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
@@ -94,27 +97,44 @@ def reachable(source: Source, client: Client) -> Source:
 
 
 @contextmanager
+def _event_loop() -> Iterator[Any]:
+    """Dask's event loop for a cluster and its client, which ends some time after both.
+
+    As they close, Dask's streams wait for up to 10 ms to send what they have. Where the loop ends just when
+    such a wait does, nobody learns of it, and asyncio prints "Future exception was never retrieved". Timers
+    of a loop fire in their order: those of what is closed before one that begins later and is longer.
+    """
+    runner = LoopRunner()
+    runner.start()
+    try:
+        yield runner.loop
+    finally:
+        sync(runner.loop, asyncio.sleep, _LAST_WAIT_SECONDS)
+        runner.stop()
+
+
+@contextmanager
 def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     alone = {
         "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
         "distributed.worker.use-file-locking": False,  # of folders that it shares with no other worker
     }
-    with config.set(alone):
-        cluster = LocalCluster(
-            n_workers=1,
-            threads_per_worker=threads,
-            processes=False,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
-            memory_limit=0,
-            resources=resources,
-        )
-    try:
-        with Client(cluster) as client:
-            yield client
-    finally:
-        cluster.close()
+    with ExitStack() as ending:
+        loop = ending.enter_context(_event_loop())
+        with config.set(alone):
+            cluster = LocalCluster(
+                loop=loop,
+                n_workers=1,
+                threads_per_worker=threads,
+                processes=False,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
+                memory_limit=0,
+                resources=resources,
+            )
+        ending.callback(cluster.close)
+        yield ending.enter_context(Client(cluster))
 
 
 def resources_of(plan: Plan) -> dict[str, float]:

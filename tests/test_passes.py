@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -12,13 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from distributed import Client
+from distributed import Client, scheduler
+from distributed.batched import BatchedSend
+from tornado import gen
 
 import bigsvd
+from bigsvd import passes
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
-from bigsvd.errors import NoWorkersError, StorageError
+from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
@@ -334,3 +339,36 @@ def test_a_wide_stored_matrix_is_sampled_and_streamed_by_columns(
     assert plan.sample
     expected = np.linalg.svd(wide - wide.mean(axis=0) * center, compute_uv=False)[:3]
     np.testing.assert_allclose(factors.s, expected, rtol=1e-12)
+
+
+class SlowStream(BatchedSend):  # type: ignore[misc] # it has no types
+    """One that waits so long between two messages that a cluster has closed meanwhile."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"interval": "500ms"})
+
+
+def test_no_wait_outlasts_the_event_loop(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asyncio has to say of a run that fails is nothing, whenever its loop ends."""
+    waits: list[Any] = []
+    said: list[Any] = []
+    usual = gen.with_timeout
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        waits.append(usual(*arguments, **options))
+        return waits[-1]
+
+    monkeypatch.setattr(gen, "with_timeout", noted)
+    monkeypatch.setattr(scheduler, "BatchedSend", SlowStream)
+    monkeypatch.setattr(passes, "_LAST_WAIT_SECONDS", 0.6)
+    monkeypatch.setattr(
+        asyncio.BaseEventLoop, "call_exception_handler", lambda _, context: said.append(context)
+    )
+    (data / "c/2/1").unlink()
+    with pytest.raises(ChunkMissingError):
+        bigsvd.svd(data, 3, data.with_name("out"))
+    assert waits
+    assert all(wait.done() for wait in waits)
+    waits.clear()
+    gc.collect()
+    assert not said
