@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from fsspec.spec import AbstractFileSystem
 
 import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError, travels
-from bigsvd.sources import remote
+from bigsvd.sources import remote, urls
 from bigsvd.sources.open import open_source
 from bigsvd.text import without_credentials
 
@@ -152,6 +154,31 @@ def test_unknown_options_are_refused_without_their_values(options: dict[str, Any
     with pytest.raises(RequestError, match="storage option") as caught:
         open_source("s3://bucket/a.zarr", storage_options=options)
     assert "hush-hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [("memory://a.zarr", "anon"), ("ftp://host/a.zarr", "pasword"), ("zip://::/a.zip", "key")],
+)
+def test_options_that_fsspec_would_ignore_are_refused(url: str, option: str) -> None:
+    with pytest.raises(RequestError, match=rf"unknown storage option for \w+ URLs \({option}\)") as caught:
+        open_source(url, storage_options={option: "hush-hush"})
+    assert "known are" in caught.value.remedy
+    assert "hush-hush" not in str(caught.value)
+
+
+class Handing(AbstractFileSystem):  # type: ignore[misc] # it has no types
+    """A file system that hands to its client what it does not name."""
+
+    def __init__(self, host: str = "", **ssh_options: Any) -> None:
+        super().__init__(host=host)
+        self.ssh_options = ssh_options
+
+
+def test_options_that_a_file_system_names_or_hands_on_are_not_refused() -> None:
+    fsspec.register_implementation("handing", Handing, clobber=True)
+    for protocol, option in (("ftp", "password"), ("ftp", "skip_instance_cache"), ("handing", "cipher")):
+        urls._check_named(protocol, {option})
 
 
 def test_options_are_for_urls(tmp_path: Path) -> None:

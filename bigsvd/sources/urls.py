@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,7 @@ _NATIVE = {
 _CLIENT = ("allow_http", "allow_invalid_certificates", "connect_timeout", "read_timeout", "timeout")
 _HARMLESS = {"region", "region_name", "endpoint", "endpoint_url", "anon", "skip_signature", "account_name",
              "requester_pays", *_CLIENT}  # fmt: skip
+_OF_FSSPEC = ("use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache")
 # A server that stops sending is given up after half a minute; a large shard may take long.
 _CLIENT_DEFAULTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "1h"}
 
@@ -130,11 +132,15 @@ def _by_fsspec(name: str, url: str, options: dict[str, str], secrets: tuple[str,
     from zarr.storage import FsspecStore  # noqa: PLC0415 - fsspec is in the cloud extra
 
     typed = {k: {"true": True, "false": False}.get(v.lower(), v) for k, v in options.items()}
-    nested: dict[str, Any] = typed
-    if "::" in url and typed:
-        nested = {url.rpartition("::")[2].partition("://")[0]: typed}
+    last = url.rpartition("::")[2]
+    protocol = last.partition("://")[0].lower() if "://" in last else "file"
+    nested: dict[str, Any] = {protocol: typed} if "::" in url and typed else typed
     try:
+        if typed:
+            _check_named(protocol, set(typed))
         return FsspecStore.from_url(url, storage_options=nested, read_only=True)
+    except RequestError:
+        raise
     except ImportError as error:
         remedy = "install the cloud extra" if error.name == "fsspec" else "install that package"
         raise SourceError(f"{name} cannot be opened ({error})", remedy) from error
@@ -144,3 +150,27 @@ def _by_fsspec(name: str, url: str, options: dict[str, str], secrets: tuple[str,
         failure = Failure.of(error)
         raise Failure(failure.kind, without_credentials(failure.text, secrets)).error(name) from None
     raise SourceError(f"{name} cannot be opened ({said})", "check the URL and the storage options")
+
+
+def _check_named(protocol: str, options: set[str]) -> None:
+    """`RequestError` for an option that the constructor of a file system does not name: fsspec ignores it.
+
+    Those that hand on what they do not name (HTTP to aiohttp, SSH to paramiko) leave it to their clients.
+    """
+    from fsspec import get_filesystem_class  # noqa: PLC0415 - fsspec is in the cloud extra
+
+    named = set(_OF_FSSPEC)
+    for kind in get_filesystem_class(protocol).__mro__[:-1]:
+        if "__init__" not in vars(kind):
+            continue
+        for parameter in inspect.signature(vars(kind)["__init__"]).parameters.values():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                named.add(parameter.name)
+            elif parameter.name not in ("kwargs", "storage_options") or protocol in ("http", "https"):
+                return
+    unknown = options - named
+    if unknown:
+        known = ", ".join(sorted(named - {"self", "args"}))
+        raise RequestError(
+            f"unknown storage option for {protocol} URLs ({min(unknown)})", f"known are {known}"
+        )
