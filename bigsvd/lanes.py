@@ -353,7 +353,7 @@ class LaneRun:
         steps = slab_rows(
             self.plan.tile_cols,
             self.spec.dtype,
-            by_line=self.spec.transform.by_line,
+            exact=self.spec.transform.exact,
             apart=self.device.apart,
         )
         steps = max(1, steps // 2) if self.careful else steps

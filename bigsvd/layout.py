@@ -12,7 +12,7 @@ import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.sources.base import SourceFacts
+from bigsvd.sources.base import Packing, SourceFacts
 from bigsvd.text import human_bytes, round_up
 
 PROBES = 10
@@ -80,8 +80,8 @@ class Layout:
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes: as in `SourceFacts`; the piece as
-            rows and columns of B.
+        stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
+            piece as rows and columns of B.
         readers, apart: as in `Limits`.
         fits: whether the memory it takes is within the budgets.
 
@@ -106,6 +106,7 @@ class Layout:
     spare_bytes: int
     spare_ratio: float
     held_bytes: int
+    packing: Packing
     readers: int
     apart: bool
     fits: bool
@@ -188,7 +189,7 @@ def _candidates(
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
-        limits.readers, limits.apart, fits=True,
+        facts.packing, limits.readers, limits.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -429,27 +430,37 @@ class FormingTask:
         return reading + handling + coefficients + 8 * self.columns * (stacked + 2 * self.block)
 
 
-def slab_rows(cols: int, dtype: str, *, by_line: bool, apart: bool) -> int:
-    """Rows of B that are multiplied at a time; fewer where centred first.
+def slab_rows(cols: int, dtype: str, *, exact: bool, apart: bool) -> int:
+    """Rows of B that are multiplied at a time; fewer where they are made `exact`, float64, first.
 
     So many that they stay in a CPU's cache, or that a device `apart` is busy while the next are prepared.
     """
-    itemsize = 16 if by_line else np.dtype(dtype).itemsize
+    itemsize = 16 if exact else np.dtype(dtype).itemsize
     return max(16, (_DEVICE_SLAB_BYTES if apart else _SLAB_BYTES) // (cols * itemsize))
 
 
 def _slab_memory(request: Request, layout: Layout, dtype: str) -> int:
-    """The slab in the precision of the products; where it is centred, in float64 first, with temporaries.
+    """The slab in the precision of the products, with what it takes to make it of the entries as stored.
 
     A device apart also squares it in float64.
     """
-    rows = min(
-        layout.panel_rows, slab_rows(layout.tile_cols, dtype, by_line=request.by_line, apart=layout.apart)
-    )
-    wide = np.dtype(dtype).itemsize
-    extra = 24 if request.by_line or request.missing != "none" else 0
-    extra += 8 if layout.apart else 0
-    return rows * layout.tile_cols * (2 * wide + extra)
+    exact = request.by_line or layout.packing.packed
+    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, exact=exact, apart=layout.apart))
+    entry_bytes = 2 * np.dtype(dtype).itemsize + _widening_bytes(request, layout, dtype)
+    entry_bytes += 8 if layout.apart else 0
+    return rows * layout.tile_cols * entry_bytes
+
+
+def _widening_bytes(request: Request, layout: Layout, dtype: str) -> int:
+    """For an entry of a slab besides: float64 temporaries where it is centred or unpacked first.
+
+    Else, where gaps are looked for, masks and a copy with the gaps filled.
+    """
+    if request.by_line or layout.packing.packed:
+        return 24
+    if request.missing != "none" or layout.packing.fills:
+        return np.dtype(dtype).itemsize + 4
+    return 0
 
 
 def needed_bytes(method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> int:

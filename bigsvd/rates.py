@@ -174,7 +174,7 @@ def _copy_seconds(device: Device) -> float:
 def _product_rates(device: Device, dtype: str, n: int, size: int) -> dict[int, float]:
     """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q; within about `size` bytes."""
     cols = min(n, 4096)
-    rows = min(slab_rows(cols, dtype, by_line=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
+    rows = min(slab_rows(cols, dtype, exact=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
     rows = min(rows, max(_LEAST_TIMED_ROWS, size // (_TIMED_COPIES * 8 * cols)))
     random = np.random.default_rng(0)
     slab = device.to_device(random.random((rows, cols), np.float32).astype(dtype))

@@ -83,6 +83,11 @@ class Transform:
         return self.center or self.scale or self.missing == "mean"
 
     @property
+    def exact(self) -> bool:
+        """Whether entries become float64 first, however they are stored."""
+        return self.by_line or self.packing.packed
+
+    @property
     def result_exponent(self) -> int:
         """B as multiplied is 2^this times the matrix asked for; dividing columns removes the prescaling."""
         return 0 if self.scale else self.exponent
@@ -108,7 +113,7 @@ class Transform:
         mask = self._mask(xp, raw, stored)
         narrow = stored.itemsize <= 2 or stored == np.float32
         fits = abs(self.exponent) <= _FLOAT32_EXPONENT
-        exact = self.by_line or self.packing.packed or not (narrow and fits)
+        exact = self.exact or not (narrow and fits)
         values = xp.astype(raw, xp.float64 if exact else xp.float32, copy=False)
         if self.packing.packed:
             values = values * self.packing.scale + self.packing.offset

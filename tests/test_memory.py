@@ -81,6 +81,16 @@ def test_many_wide_passes_stay_under_the_plan(tmp_path: Path) -> None:
     check_peak(flat, tmp_path, options, 70_000_000)
 
 
+def test_packed_entries_stay_under_the_plan(tmp_path: Path) -> None:
+    """Their slabs are float64 first, also where no mean is subtracted; in chunks as long as a slab is."""
+    shape, chunks = (30_000, 1_000), (3_000, 1_000)
+    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=chunks, dtype="int16")
+    array.attrs.update({"scale_factor": 0.01, "add_offset": 5.0, "_FillValue": -32_767})
+    rng = np.random.default_rng(0)
+    array[...] = rng.integers(-1_000, 1_000, shape, np.int16)
+    check_peak(tmp_path / "a.zarr", tmp_path, ("--method", "krylov", "--max-passes", "2"), 68_000_000)
+
+
 def check_peak(data: Path, folder: Path, options: tuple[str, ...], budget: int) -> None:
     command = [sys.executable, "-m", "bigsvd.cli", "svd", str(data), str(folder / "f"), "-k", "10"]
     command += ["--memory", str(budget), "--json", "--quiet", *options]

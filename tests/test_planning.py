@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ from zarr.storage import LocalStore, MemoryStore
 import bigsvd
 from bigsvd import placement
 from bigsvd.chunks import Workspace
+from bigsvd.device import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
-from bigsvd.layout import Limits
+from bigsvd.layout import Limits, slab_rows
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import Request, parse_bytes
-from bigsvd.sources.base import SourceFacts
+from bigsvd.sources.base import Packing, SourceFacts
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes, round_up
+from bigsvd.transform import Transform
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
 FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")
@@ -604,3 +607,30 @@ def test_slack_is_for_all_but_memory_that_is_taken_once() -> None:
         once = memory["panels being read and multiplied"] + memory["chunks being decoded"]
         others = sum(memory.values()) - (once if facts is files else 0)
         assert slack == pytest.approx(0.18 * others, rel=1e-6)
+
+
+PACKINGS = {
+    "as stored": Packing(),
+    "packed": Packing(0.01, 280.0),
+    "packed with gaps": Packing(0.01, 280.0, (7, 8)),
+    "gaps": Packing(fills=(7, 8)),
+}
+
+
+@pytest.mark.parametrize("missing", ["none", "zero"])
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32", "float64"])
+def test_a_slab_takes_no_more_to_widen_than_planned(dtype: str, packing: str, missing: Any) -> None:
+    """Unpacked entries are float64 first, whether or not a mean is subtracted from them then."""
+    facts = replace(FACTS, dtype=dtype, packing=PACKINGS[packing], chunks=(10_000, 2_000))
+    request = Request("d", 5, method="krylov", missing=missing, missing_value=9)
+    plan = make_plan(request, facts, replace(LIMITS, threads=1))
+    transform = replace(Transform.of(request, facts), exponent=3)
+    rows = slab_rows(plan.cols, plan.compute_dtype, exact=transform.exact, apart=False)
+    raw = np.ones((min(plan.panel_rows, rows), plan.cols), dtype)
+    tracemalloc.start()
+    values, _ = transform.widen(CpuDevice(), raw, raw.dtype)
+    values.astype(plan.compute_dtype, copy=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.3 * plan.memory["widened slabs"] <= peak <= 1.001 * plan.memory["widened slabs"]

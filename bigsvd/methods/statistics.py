@@ -12,6 +12,7 @@ from dask.delayed import delayed
 
 from bigsvd.device import Array, Device
 from bigsvd.errors import travels
+from bigsvd.layout import slab_rows
 from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
 from bigsvd.planning import Plan
@@ -93,7 +94,7 @@ def read_panel(
     start: int,
     stop: int,
 ) -> Array:
-    """One panel of B on the device, in a worker."""
+    """One panel of B on the device, in a worker: made a slab at a time, as lanes do, for the same memory."""
     rows = slice(start, stop)
     source = source.fresh()  # Dask's threads read at the same time
     raw = (
@@ -101,14 +102,25 @@ def read_panel(
         if plan.transposed
         else source.read(rows, slice(0, plan.cols))
     )
+    xp, lines = device.xp, lines or Lines.neutral(plan.cols)
+    wide = getattr(xp, dtype)
+    found = xp.empty((stop - start, plan.cols), dtype=wide)
+    steps = slab_rows(plan.cols, dtype, exact=transform.exact, apart=device.apart)
+    for first in range(0, stop - start, steps):
+        piece = slice(first, first + steps)
+        values = _prepared_slab(plan, device, transform, lines, raw[piece])
+        found[piece, :] = xp.astype(values, wide, copy=False)
+    return found
+
+
+def _prepared_slab(plan: Plan, device: Device, transform: Transform, lines: Lines, raw: np.ndarray) -> Array:
+    """Whole rows of B as decomposed; `lines` are those of its columns."""
     values, mask = transform.widen(device, device.to_device(np.ascontiguousarray(raw)), raw.dtype)
-    if transform.by_line:
-        gaps = mask if transform.fills_with_mean else None
-        if plan.transposed:
-            sums = LineSums(guess_of_rows(device, values, gaps), plan.cols)
-            sums.add(device, values, gaps, rows=True, at=slice(None))
-            lines = sums.lines(transform.unit)
-        values = transform.apply(
-            device, values, gaps, lines or Lines.neutral(plan.cols), rows=plan.transposed
-        )
-    return device.xp.astype(values, getattr(device.xp, dtype), copy=False)
+    if not transform.by_line:
+        return values
+    gaps = mask if transform.fills_with_mean else None
+    if plan.transposed:
+        sums = LineSums(guess_of_rows(device, values, gaps), plan.cols)
+        sums.add(device, values, gaps, rows=True, at=slice(None))
+        lines = sums.lines(transform.unit)
+    return transform.apply(device, values, gaps, lines, rows=plan.transposed)
