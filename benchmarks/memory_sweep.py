@@ -22,13 +22,13 @@ from benchmarks.data import THREADS
 from benchmarks.machine import limited_to, provenance
 from benchmarks.memory import TERMS, entries, judged, run_command
 from bigsvd.cli import main as bigsvd_command
-from bigsvd.request import parse_bytes
+from bigsvd.request import DASK_METHODS, parse_bytes
 
 Tell = Callable[[str], None]
 
-LEAST_BYTES, MOST_BYTES = 10_000_000, 100_000_000
+LEAST_BYTES, MOST_BYTES = 10_000_000, 40_000_000
 _NAMED = re.compile(r"raise memory to ([0-9.]+ ?[kMGTP]?B)")
-_MOST_ENTRIES = 12_000_000  # which take a second or two to make
+_MOST_ENTRIES = 6_000_000  # which take a second to make
 _GENERATED_ENTRIES = 2**21
 _DTYPES = ("int8", "uint8", "int16", "float16", "float32", "float32", "float64", "int32", "bool")
 _SPECTRA = ("flat", "flat", "decay", "steep", "mean", "low")
@@ -72,8 +72,8 @@ def draw_case(seed: int, number: int) -> Case:
     rng = np.random.default_rng([seed, number])
     dtype = str(rng.choice(_DTYPES))
     method = str(rng.choice(_METHODS))
-    most_bytes = MOST_BYTES // (4 if method in ("tall_skinny", "compressed") else 1)
-    size = float(np.exp(rng.uniform(np.log(LEAST_BYTES), np.log(most_bytes))))
+    part = 4 if method in DASK_METHODS else 1  # which hold several times the matrix, and take long
+    size = float(np.exp(rng.uniform(np.log(LEAST_BYTES / part), np.log(MOST_BYTES / part))))
     count = min(_MOST_ENTRIES, size / np.dtype(dtype).itemsize)
     short = int(np.exp(rng.uniform(np.log(60), np.log(min(6_000, 1.2 * count**0.5)))))
     long = int(count // short)
@@ -115,7 +115,7 @@ def _options(rng: np.random.Generator, dtype: str, method: str, k: int | str, sh
     if rng.random() < 0.2:
         words += ["--missing", "mean"]
         words += [] if np.dtype(dtype).kind == "f" else ["--missing-value", "0"]
-    if method not in ("tall_skinny", "compressed"):
+    if method not in DASK_METHODS:
         most = 6 if short > 2_000 else 20
         words += ["--max-passes", str(rng.choice([2, 4, most, most]))]
         words += ["--stop", "error"] if rng.random() < 0.2 else []

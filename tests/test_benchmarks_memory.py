@@ -10,15 +10,16 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.data import open_store
-from benchmarks.memory import BUDGETS, NAMES, SIZES, Size, ensure_store, stores
+from benchmarks.memory import BUDGETS, NAMES, SIZES, Size, Store, demands, ensure_store, stores
 
 CHOSEN = ("tall", "both-axes")
+DEMANDING = ("flat",)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
-    only = [word for name in CHOSEN for word in ("--only", name)]
+    only = [word for name in (*CHOSEN, *DEMANDING) for word in ("--only", name)]
     ended = CliRunner().invoke(
         main, ["memory", "--size", "tiny", "--data", str(data), "--out", str(out), *only]
     )
@@ -42,7 +43,8 @@ def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_pat
 
 def test_every_store_meets_every_budget(results: dict[str, Any]) -> None:
     assert [(row["name"], row["budget"]) for row in results["runs"]] == [
-        (name, budget.label) for name in CHOSEN for budget in BUDGETS
+        *((name, budget.label) for name in CHOSEN for budget in BUDGETS),
+        *((name, "of its own") for name in DEMANDING),
     ]
 
 
@@ -63,14 +65,28 @@ def test_a_budget_that_nothing_fits_is_refused_with_its_words(results: dict[str,
     assert all(row["said"].startswith("error[E_MEMORY]") for row in refused)
 
 
+def test_demanding_runs_stay_within_their_plan(results: dict[str, Any]) -> None:
+    rows = [row for row in results["runs"] if row["name"] in DEMANDING]
+    given = {demand.store.name: demand.budget_bytes for demand in demands(SIZES["tiny"])}
+    for row in rows:
+        assert row["budget_bytes"] == given[row["name"]]
+        assert row["status"] == "done"
+        assert row["ratio"] <= 1.0
+        assert row["exceeded_bytes"] == 0
+
+
+def stores_of(size: Size) -> tuple[Store, ...]:
+    return (*stores(size), *(demand.store for demand in demands(size)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_stores_are_as_described(name: str, tmp_path: Path) -> None:
-    store = next(store for store in stores(Size(600, 40, 20, 2)) if store.name == name)
+    store = next(store for store in stores_of(Size(600, 40, 20, 2)) if store.name == name)
     array = open_store(ensure_store(store, tmp_path))
     assert (array.shape, array.chunks, array.shards) == (store.shape, store.chunks, store.shards)
     values = np.asarray(array[:], dtype=np.float64)
     assert values.nbytes // 8 * array.dtype.itemsize == store.data_bytes
-    assert np.std(values[-20:, -20:]) > 0.5
+    assert np.std(values[-20:, -20:]) > (0.05 if store.spectrum == "steep" else 0.5)
 
 
 @pytest.mark.parametrize("size", SIZES)
