@@ -8,7 +8,7 @@ import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def requests(draw: st.DrawFn, facts: SourceFacts, method: str | None = None) -> 
     k: Any = draw(st.integers(1, min(*facts.shape, 300)))
     if method in ("auto", "krylov"):
         k = draw(st.sampled_from([k, k, "auto"]))
-    missing = draw(st.sampled_from(["none", "mean"]))
+    missing: Literal["none", "mean"] = draw(st.sampled_from(["none", "mean"]))
     return Request(
         "data.zarr",
         k,
