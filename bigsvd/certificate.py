@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.device import Array, Device, stacked
+from bigsvd.floats import silent
 from bigsvd.scratch import Scratch
 
 
@@ -180,6 +181,7 @@ class Certificate:
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
+@silent
 def sigma_bounds(residuals: np.ndarray, sigma: np.ndarray, eps: float) -> np.ndarray:
     """Relative bound on the distance from σ to a singular value of A, (k,).
 
@@ -197,6 +199,7 @@ def _ratio(sigma: np.ndarray) -> np.ndarray:
     return np.asarray(sigma[0] / np.maximum(sigma, np.finfo(float).tiny))
 
 
+@silent
 def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, eps: float) -> np.ndarray:
     """ρθ over the gap in θ to the other computed values, less their own uncertainty; (k,), at most 1.
 
@@ -218,6 +221,7 @@ def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, e
     return bounds
 
 
+@silent
 def relative_error(sigma: np.ndarray, norm: float, eps: float) -> tuple[float, float]:
     """(√(1 − Σσ²/‖A‖²), its cancellation floor): the rounding eps of the two sums, under the root."""
     if norm == 0:

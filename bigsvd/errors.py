@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ClassVar, ParamSpec, TypeVar
 
+from bigsvd.floats import silent
+
 _MOST_TEXT = 2000  # characters of another library's text; Dask cuts an exception of 10,000
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -178,13 +180,15 @@ def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """For every function that Dask runs in a worker: what it raises arrives at the driver as what it was.
 
     Dask pickles an exception with all that hangs on it: causes, contexts, attributes. Where one of them does
-    not come out of the pickle again, the driver would get a plain `Exception` with the text of all.
+    not come out of the pickle again, the driver would get a plain `Exception` with the text of all. And its
+    arithmetic is silent, whatever the worker's threads were told.
     """
+    calm = silent(function)
 
     @wraps(function)
     def run(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
         try:
-            return function(*args, **kwargs)
+            return calm(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised again below, as what can travel
             portable = _portable(error)
         raise portable  # here, so that it has no context

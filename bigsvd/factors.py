@@ -35,6 +35,7 @@ from bigsvd.errors import (
     StorageError,
     first_line,
 )
+from bigsvd.floats import silent
 from bigsvd.folders import ATTRIBUTE, REPLACED, STORE_ARRAYS, attributes_of, kind_of, metadata_of
 from bigsvd.paths import resolved
 from bigsvd.request import DEVICES
@@ -199,6 +200,7 @@ class Factors:
         """The reconstruction as a read-only Zarr array (m, n), computed when read."""
         return reconstruct.to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k})
 
+    @silent
     def truncate(self, k: int) -> Factors:
         """The best approximation of rank k ≤ self.k contained in these factors; reads nothing.
 
@@ -236,6 +238,7 @@ class Factors:
             return relative_error(self.s[:k], c.frobenius_norm, np.finfo(float).eps)[0]
         return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
+    @silent
     def project(self, rows: np.ndarray) -> np.ndarray:
         """((x − mean)/scale)·V: coordinates (r, k) of new rows (r, n), or (k,) of one, as rows of U·diag(s).
 
@@ -412,6 +415,7 @@ def digest(array: Any) -> int:
     return crc
 
 
+@silent
 def orthonormality(array: Any, *, rows: bool) -> float:
     """Max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
     k = array.shape[0] if rows else array.shape[1]
@@ -425,6 +429,7 @@ def orthonormality(array: Any, *, rows: bool) -> float:
     return float(np.max(np.abs(gram - np.eye(k)), initial=0.0))
 
 
+@silent
 def check_store(factors: Factors) -> list[str]:
     """What is wrong with a store, judged by itself: digests, order, orthonormality, its norm."""
     findings = []

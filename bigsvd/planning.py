@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError, RequestError
+from bigsvd.floats import silent
 from bigsvd.layout import (
     DEFAULT_MAX_PASSES,
     PROBES,
@@ -296,6 +297,7 @@ class Plan:
         return _describe(self)
 
 
+@silent
 def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates | None = None) -> Plan:
     """The plan for `request`, or why there is none; `rates`, nominal ones by default, decide what pays.
 
@@ -406,7 +408,7 @@ def _check_sentinels(request: Request, facts: SourceFacts) -> None:
     raise RequestError(
         f"missing={request.missing!r} with {given}, but {stored.name} entries of {facts.name} cannot be "
         f"{' or '.join(str(value) for value in request.sentinels)}",
-        "give the value that means missing, as it is stored, or leave missing out",
+        "give the value that means missing, as it is stored, by missing_value, or leave missing out",
     )
 
 

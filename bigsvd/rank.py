@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bigsvd.floats import silent
 from bigsvd.request import Request
 from bigsvd.text import human_bytes
 
@@ -191,6 +192,7 @@ class NoiseFit:
     resolved: bool
 
 
+@silent
 def rank_table(spectrum: Spectrum) -> tuple[RankRow, ...]:
     """A row for each k = 1..known, by ||A - A_k||_F**2 = ||A||_F**2 - sum_{i<=k} sigma_i**2.
 
@@ -204,6 +206,7 @@ def rank_table(spectrum: Spectrum) -> tuple[RankRow, ...]:
     )
 
 
+@silent
 def by_energy(spectrum: Spectrum, share: float) -> Choice:
     """Smallest k >= 1 with sum_{i<=k} sigma_i**2 >= share * ||A||_F**2; share in (0, 1], else ValueError."""
     if not 0 < share <= 1:
@@ -215,6 +218,7 @@ def by_energy(spectrum: Spectrum, share: float) -> Choice:
     return Choice(rule, k, _kept(spectrum, k) if k else _too_few(spectrum))
 
 
+@silent
 def by_error(spectrum: Spectrum, relative_error: float) -> Choice:
     """Smallest k >= 1 with ||A - A_k||_F <= relative_error * ||A||_F; in [0, 1), else ValueError."""
     if not 0 <= relative_error < 1:
@@ -225,6 +229,7 @@ def by_error(spectrum: Spectrum, relative_error: float) -> Choice:
     return Choice(f"error {relative_error:g}", k, _kept(spectrum, k) if k else _too_few(spectrum))
 
 
+@silent
 def by_bytes(spectrum: Spectrum, max_bytes: int) -> Choice:
     """Largest k <= min(m, n) with k * (m + n) * itemsize + 8 * k <= max_bytes; may exceed the known values.
 
@@ -243,6 +248,7 @@ def by_bytes(spectrum: Spectrum, max_bytes: int) -> Choice:
     return Choice(rule, k, note)
 
 
+@silent
 def by_noise(spectrum: Spectrum) -> Choice:
     """Number of singular values above lambda*(beta) * sqrt(max(m, n)) * noise level (Gavish & Donoho 2014).
 
@@ -275,6 +281,7 @@ def noise_threshold(beta: float) -> float:
     return math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
 
 
+@silent
 def fit_noise(spectrum: Spectrum) -> NoiseFit:
     """Least fixed point of r = #{i: sigma_i > tau(r)}, iterated from r = 0, and the noise level there.
 
@@ -305,6 +312,7 @@ def fit_noise(spectrum: Spectrum) -> NoiseFit:
     return NoiseFit(rank, level, math.sqrt(squared) * level, bool(tail[rank] > 2 * floor))
 
 
+@silent
 def break_even(spectrum: Spectrum) -> int:
     """Smallest k whose factors take more bytes than A; above min(m, n) where none does."""
     return spectrum.matrix_bytes // spectrum.factor_bytes(1) + 1
@@ -348,6 +356,7 @@ def resolution(itemsize: int) -> float:
     return _ROUNDING if itemsize >= _DOUBLE_BYTES else float(np.finfo(np.float32).eps)
 
 
+@silent
 def choices(
     spectrum: Spectrum,
     *,
@@ -365,6 +374,7 @@ def choices(
     return tuple(chosen)
 
 
+@silent
 def format_table(spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int = 30) -> str:
     """The rank table as aligned text, every chosen k marked, with what no row can say in lines below it.
 
@@ -383,6 +393,7 @@ def format_table(spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int
     return "\n".join([*lines, "", _break_even_line(spectrum), *elsewhere])
 
 
+@silent
 def plot(
     spectrum: Spectrum,
     choices: Sequence[Choice],

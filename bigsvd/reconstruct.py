@@ -25,6 +25,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import MemoryStore
 
 from bigsvd.device import CpuDevice, Device, multiply
+from bigsvd.floats import silent
 
 if TYPE_CHECKING:
     import dask.array
@@ -131,6 +132,7 @@ class LowRank:
         return hash((self.shape, self.chunks, self.dtype))
 
 
+@silent
 def region(low_rank: LowRank, rows: Selection, cols: Selection) -> Block:
     """Entries ``A[rows, cols]`` of A ≈ (U·diag(s)·Vt)·diag(scale) + mean, each axis selected on its own.
 

@@ -36,6 +36,7 @@ from bigsvd.errors import (
     travels,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
+from bigsvd.floats import silent
 from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
@@ -158,6 +159,7 @@ def svd(
     return factors
 
 
+@silent
 def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, **options: Any) -> Plan:
     """The plan for these arguments at nominal rates, from metadata alone.
 
@@ -190,6 +192,7 @@ def make_request(source: Source, k: Any, out: str | Path | None, **options: Any)
     return Request(source=source.facts.name, k=k, out=str(out) if out is not None else None, **options)
 
 
+@silent
 def run(
     request: Request,
     source: Source,

@@ -13,6 +13,7 @@ from distributed import Client
 from bigsvd.blas import one_blas_thread
 from bigsvd.errors import FactorStoreError
 from bigsvd.factors import Factors, check_store
+from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
@@ -50,6 +51,7 @@ class Verification:
         }
 
 
+@silent
 def verify(
     factors: Factors,
     source: Source | None,
@@ -156,8 +158,8 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray) -> l
     """Where the measurement contradicts the certificate by more than rounding of the stored factors."""
     c, sigma = factors.certificate, factors.s
     eps = float(np.finfo(factors.dtype).eps)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slack = np.where(sigma > 0, (64 * eps * sigma[0] + _mean_rounding(factors)) / sigma, np.inf)
+    rounding = 64 * max(eps * sigma[0], np.spacing(sigma[0]))  # which is more where values are subnormal
+    slack = np.where(sigma > 0, (rounding + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
     # Ritz triplets of the streamed matrix satisfy B·v = σu exactly; B may have been Aᵀ then and A now.
     exact_left = c.basis == "ritz" and measured.transposed == factors.provenance["plan"]["transposed"]

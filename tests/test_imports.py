@@ -16,6 +16,7 @@ ROOT = Path(bigsvd.__file__).parent
 
 # From the bottom up: a module imports only what stands above it in this list.
 LAYERS = (
+    "floats",
     "errors",
     "text",
     "sentinels",
@@ -77,6 +78,7 @@ LAYERS = (
     "export",
     "console",
     "demo",
+    "spelling",
     "cli",
     "__main__",
     "__init__",
@@ -125,7 +127,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.dask_array",
         }
     ),
-    "click": frozenset({"cli"}),
+    "click": frozenset({"cli", "spelling"}),
     "matplotlib": frozenset({"rank"}),
     "torch": frozenset(),
 }
