@@ -27,7 +27,7 @@ from bigsvd.request import DASK_METHODS, parse_bytes
 Tell = Callable[[str], None]
 
 LEAST_BYTES, MOST_BYTES = 10_000_000, 40_000_000
-_NAMED = re.compile(r"raise memory to ([0-9.]+ ?[kMGTP]?B)")
+_NAMED = re.compile(r"raise (?:--)?memory to ([0-9.]+ ?[kMGTP]?B)")
 _MOST_ENTRIES = 6_000_000  # which take a second to make
 _GENERATED_ENTRIES = 2**21
 _DTYPES = ("int8", "uint8", "int16", "float16", "float32", "float32", "float64", "int32", "bool")

@@ -32,17 +32,43 @@ from bigsvd.errors import (
     VerifyError,
 )
 from bigsvd.factors import Factors, open_factors, scratch_path
-from bigsvd.request import METHODS, Request
+from bigsvd.request import CHOICES, Request
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
+from bigsvd.spelling import spelled
 from bigsvd.text import without_credentials
 
 _FAILED = 3
+_MOST_PRINTED = 100_000  # numbers of a reconstruction
 _MEMORY_HELP = "Budget beyond interpreter and idle cluster, such as 1GB; default half of what is free."
+
+
+def _as_typed(text: str) -> str:
+    """What the library says, in the spelling of the command that runs."""
+    context = click.get_current_context()
+    typed = [
+        str(context.params[param.name])
+        for param in context.command.params
+        if param.name and (isinstance(param, click.Argument) or param.metavar in ("PATH", "ADDRESS"))
+    ]
+    return spelled(text, context.command, typed)
+
+
+class Command(click.Command):
+    """A command whose errors name its options as they are typed."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(context)
+        except BigsvdError as error:
+            raise type(error)(_as_typed(error.message), _as_typed(error.remedy)) from error
 
 
 class Commands(click.Group):
     """A group whose commands report every deliberate error on one line with its exit code."""
+
+    command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; never a traceback for something a user can cause."""
@@ -53,7 +79,7 @@ class Commands(click.Group):
             click.echo(str(error), err=True)
             sys.exit(error.exit_status)
         except click.ClickException as error:
-            click.echo(str(RequestError(error.format_message(), "see --help")), err=True)
+            click.echo(str(RequestError(error.format_message().rstrip("."), "see --help")), err=True)
             sys.exit(2)
         except OSError as error:
             click.echo(str(StorageError(f"{error}", "remove the cause and run again to resume")), err=True)
@@ -89,8 +115,9 @@ def main(context: click.Context) -> None:
 
 DeviceName = Literal["auto", "cpu", "gpu"]
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, gpu, or auto: a GPU where one is usable."
-)
+    "--device", type=click.Choice(CHOICES["device"]), default="auto", show_default=True,
+    help="auto: a GPU where one is usable.",
+)  # fmt: skip
 
 
 def stored_number(text: str) -> int | float:
@@ -101,6 +128,11 @@ def stored_number(text: str) -> int | float:
         return float(text)
 
 
+_COMPRESSED_HELP = "With --method compressed only."
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+scheduler_option = click.option(
+    "--scheduler", default=None, metavar="ADDRESS", help="Of a Dask scheduler; default: in this process."
+)
 storage_option = click.option(
     "--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE",
     help="For the store of a URL, such as anon=true or endpoint_url=URL; repeatable, kept nowhere.",
@@ -120,36 +152,48 @@ def _storage_options(pairs: tuple[str, ...]) -> dict[str, str]:
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a `Request`, shared by ``svd`` and ``plan``."""
     options = [
-        click.option("-k", "k", default=None, help="Number of singular triplets, or auto."),
-        click.option("--tol", type=float, default=1e-2, show_default=True, help="Tolerance, see --stop."),
-        click.option("--stop", default="residual", show_default=True,
+        click.option("-k", "k", default=None, metavar="N|auto", help="Number of singular triplets, or auto."),
+        click.option("--tol", type=float, default=1e-2, show_default=True, metavar="NUMBER",
+                     help="Tolerance, see --stop."),
+        click.option("--stop", type=click.Choice(CHOICES["stop"]), default="residual", show_default=True,
                      help="residual: worst relative residual; error: relative error above the best."),
-        click.option("--method", default="auto", show_default=True, help=", ".join(METHODS)),
+        click.option("--method", type=click.Choice(CHOICES["method"]), default="auto", show_default=True,
+                     help="auto: what the planner's arithmetic finds fastest."),
         click.option("--center", is_flag=True, help="Subtract column means."),
         click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
-        click.option("--missing", default="none", help="Fill missing entries: mean or zero."),
+        click.option("--missing", type=click.Choice(CHOICES["missing"]), default="none", show_default=True,
+                     help="Fill missing entries by their column's mean, or by zero."),
         click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
                      help="A stored value that means missing, may be given several times; default NaN."),
         click.option("--decode/--no-decode", default=True, show_default=True,
                      help="Apply CF attributes: scale_factor, add_offset, _FillValue, missing_value."),
-        click.option("--missing-chunks", default="error", help="error; fill: take them as the fill value."),
-        click.option("--energy", type=float, help="k=auto: share of the squared norm, such as 0.95."),
-        click.option("--error", type=float, default=None, help="k=auto: relative error to reach."),
-        click.option("--max-bytes", default=None, help="k=auto: largest size of the factors, such as 100MB."),
-        click.option("--memory", default=None, help=_MEMORY_HELP),
-        click.option("--stage", default=None, help="Folder on a local disk for decoded panels."),
-        click.option("--warm-start", default=None, help="Factor store of similar data to start from."),
-        click.option("--max-passes", type=int, default=None, help="Most passes over the data."),
-        click.option("--deadline", type=float, default=None, help="Seconds after which no pass is started."),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--missing-chunks", type=click.Choice(CHOICES["missing_chunks"]), default="error",
+                     show_default=True, help="fill: take chunks that do not exist as the fill value."),
+        click.option("--energy", type=float, default=None, metavar="NUMBER",
+                     help="Instead of -k: share of the squared norm, such as 0.95."),
+        click.option("--error", type=float, default=None, metavar="NUMBER",
+                     help="Instead of -k: relative error to reach, such as 0.1."),
+        click.option("--max-bytes", default=None, metavar="SIZE",
+                     help="Instead of -k: largest size of the factors, such as 100MB."),
+        click.option("--memory", default=None, metavar="SIZE", help=_MEMORY_HELP),
+        click.option("--stage", default=None, metavar="PATH",
+                     help="Folder on a local disk for decoded panels."),
+        click.option("--warm-start", default=None, metavar="PATH",
+                     help="Factor store of similar data to start from."),
+        click.option("--max-passes", type=int, default=None, metavar="N", help="Most passes over the data."),
+        click.option("--deadline", type=float, default=None, metavar="SECONDS",
+                     help="Time after which no pass is started."),
+        click.option("--seed", type=int, default=0, show_default=True, metavar="N",
+                     help="Of everything random."),
         device_option,
-        click.option("--device-memory", default=None,
+        click.option("--device-memory", default=None, metavar="SIZE",
                      help="GPU memory the run may use, such as 20GB; default: 80 % of what is free."),
-        click.option("--power-iterations", type=int, default=None, help="method compressed only."),
-        click.option("--iterator", default=None, help="method compressed only: power or QR."),
-        click.option("--oversampling", type=int, default=None, help="method compressed only."),
-        click.option("--compute/--no-compute", default=None, help="method compressed only."),
-        click.option("--scheduler", help="Address of a Dask scheduler; default: in this process."),
+        click.option("--power-iterations", type=int, default=None, metavar="N", help=_COMPRESSED_HELP),
+        click.option("--iterator", type=click.Choice(CHOICES["iterator"]), default=None,
+                     help=_COMPRESSED_HELP),
+        click.option("--oversampling", type=int, default=None, metavar="N", help=_COMPRESSED_HELP),
+        click.option("--compute/--no-compute", default=None, help=_COMPRESSED_HELP),
+        scheduler_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -176,11 +220,10 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
 def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     """A saved plan runs as it stands: another option beside it would be ignored."""
     context = click.get_current_context()
+    flags = {param.name: param.opts[0] for param in context.command.params}
     for name in options:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise RequestError(
-                f"--{name.replace('_', '-')} and --plan both say what to do", "make a new plan with it"
-            )
+            raise RequestError(f"{flags[name]} and --plan both say what to do", "make a new plan with it")
 
 
 @contextmanager
@@ -224,7 +267,7 @@ class Interrupt:
 @click.argument("out")
 @request_options
 @storage_option
-@click.option("--plan", "plan_file", default=None, help="Run this saved plan as it stands.")
+@click.option("--plan", "plan_file", default=None, metavar="PATH", help="Run this saved plan as it stands.")
 @click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is verified.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts of the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -270,7 +313,8 @@ def svd(
     else:
         costs = factors.provenance["costs"]
         took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
-        click.echo(f"{factors.certificate}\n{out}: k={factors.k}, {took}")
+        click.echo(_as_typed(str(factors.certificate)))
+        click.echo(f"{out}: k={factors.k}, {took}")
     _tell_shortfall(factors, out, strict=strict)
 
 
@@ -288,7 +332,7 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
     error = NotConvergedError(shortfall, f"{out} holds what there is, {work} the work so far")
     if strict:
         raise error
-    click.echo(str(error).replace("error[", "warning[", 1), err=True)
+    click.echo(_as_typed(str(error).replace("error[", "warning[", 1)), err=True)
 
 
 @main.command(name="plan")
@@ -318,7 +362,7 @@ def plan_command(
 
 @main.command()
 @click.argument("factors")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def info(factors: str, *, as_json: bool) -> None:
     """Print what the factor store FACTORS holds and how good it is."""
     opened = open_factors(factors)
@@ -339,16 +383,20 @@ def info(factors: str, *, as_json: bool) -> None:
         predicted = facts["predicted_seconds"]
         each = ", ".join(f"{part} {parts[part]:.2g} s ({predicted[part]:.2g} predicted)" for part in parts)
         click.echo(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
-    click.echo(str(opened.certificate))
+    click.echo(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
 
 
 @main.command(name="rank")
 @click.argument("factors")
-@click.option("--energy", type=float, default=None, help="Share of the squared norm to mark.")
-@click.option("--error", type=float, default=None, help="Relative error to mark.")
-@click.option("--max-bytes", default=None, help="Size to mark, such as 100MB.")
-@click.option("--plot", "plot_file", default=None, help="Write scree and energy curves to this PNG.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option(
+    "--energy", type=float, default=None, metavar="NUMBER", help="Share of the squared norm to mark."
+)
+@click.option("--error", type=float, default=None, metavar="NUMBER", help="Relative error to mark.")
+@click.option("--max-bytes", default=None, metavar="SIZE", help="Size to mark, such as 100MB.")
+@click.option(
+    "--plot", "plot_file", default=None, metavar="PATH", help="Write scree and energy curves to this PNG."
+)
+@json_option
 def rank_command(
     factors: str,
     energy: float | None,
@@ -406,12 +454,22 @@ def _span(text: str, length: int) -> slice:
     return slice(start, stop)
 
 
+def _refuse_to_print(region: tuple[slice, slice]) -> None:
+    """`RequestError` where a region has more numbers than anyone reads on a screen."""
+    m, n = (span.stop - span.start for span in region)
+    if m * n > _MOST_PRINTED:
+        raise RequestError(
+            f"the region has {m:,} x {n:,} = {m * n:,} numbers, at most {_MOST_PRINTED:,} are printed",
+            "give OUT, a name that ends in .npy or .zarr, or fewer --rows and --cols",
+        )
+
+
 @main.command()
 @click.argument("factors")
 @click.argument("out", required=False)
-@click.option("--rows", default=":", show_default=True, help="start:stop or one index.")
-@click.option("--cols", default=":", show_default=True, help="start:stop or one index.")
-@click.option("-k", "k", type=int, default=None, help="Use only the first k triplets.")
+@click.option("--rows", default=":", show_default=True, metavar="RANGE", help="start:stop or one index.")
+@click.option("--cols", default=":", show_default=True, metavar="RANGE", help="start:stop or one index.")
+@click.option("-k", "k", type=int, default=None, metavar="N", help="Use only the first N triplets.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
 def reconstruct(
@@ -429,6 +487,7 @@ def reconstruct(
     opened = opened if k is None else opened.truncate(k)
     region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
     if out is None:
+        _refuse_to_print(region)
         block = opened[region]
         if as_json:
             click.echo(json.dumps({"rows": rows, "cols": cols, "values": block.tolist()}))
@@ -445,10 +504,10 @@ def reconstruct(
 @main.command()
 @click.argument("factors")
 @click.argument("data", required=False)
-@click.option("--scheduler", default=None, help="Address of a Dask scheduler; default: in this process.")
+@scheduler_option
 @device_option
 @storage_option
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def verify(
     factors: str,
     data: str | None,
@@ -490,14 +549,19 @@ def verify(
 
 
 @main.command()
-@click.option("--size", default="1GB", show_default=True, help="Size of the dataset it makes.")
 @click.option(
-    "--memory", default=None, help="Memory budget of the decomposition; default a quarter of the size."
+    "--size", default="1GB", show_default=True, metavar="SIZE", help="Size of the dataset it makes."
 )
-@click.option("-k", "k", type=int, default=20, show_default=True)
 @click.option(
-    "--dir", "folder", default="bigsvd-demo", show_default=True, help="Where data, factors and plot go."
+    "--memory", default=None, metavar="SIZE", help="Budget of the decomposition; default a quarter of --size."
 )
+@click.option(
+    "-k", "k", type=int, default=20, show_default=True, metavar="N", help="Number of singular triplets."
+)
+@click.option(
+    "--dir", "folder", default="bigsvd-demo", show_default=True, metavar="PATH",
+    help="Where data, factors and plot go.",
+)  # fmt: skip
 @click.option("--keep", is_flag=True, help="Keep the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the facts, as JSON.")
 def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:

@@ -240,7 +240,7 @@ class CupyDevice:
         except cuda.runtime.CUDARuntimeError as error:
             raise MemoryBudgetError(
                 f"{human_bytes(size)} of pinned host memory are not to be had ({error})",
-                "give less --memory, or raise the limit of locked memory",
+                "give less memory, or raise the limit of locked memory",
             ) from error
         return np.frombuffer(pinned, np.uint8, size)
 
@@ -295,7 +295,7 @@ def choose_device(asked: Literal["auto", "cpu", "gpu"]) -> tuple[Device, str]:
         ), "asked for" if asked == "gpu" else "a CUDA device is usable"
     if asked == "gpu":
         raise DeviceError(
-            f"device='gpu' but {reason}", "install the gpu extra on a machine with a GPU, or use 'cpu'"
+            f"device='gpu' but {reason}", "install the gpu extra on a machine with a GPU, or use device='cpu'"
         )
     return CpuDevice(), reason
 

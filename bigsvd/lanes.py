@@ -205,7 +205,7 @@ def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: Seat) -> dict[str, A
     raise MemoryBudgetError(
         f"{device.name} ran out of memory within {human_bytes(lane.plan.device_bytes)}, "
         f"by half slabs too: {said}",
-        "end what else uses it, give more --device-memory, or use device='cpu'",
+        "end what else uses it, give more device_memory, or use device='cpu'",
     )
 
 

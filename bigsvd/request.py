@@ -23,7 +23,7 @@ Missing = Literal["none", "mean", "zero"]
 METHODS = ("auto", "krylov", "gram", "tall_skinny", "compressed")
 DEVICES = ("auto", "cpu", "gpu")
 DASK_METHODS = ("tall_skinny", "compressed")
-_CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "stop": ("residual", "error"),
     "method": METHODS,
     "device": DEVICES,
@@ -133,7 +133,7 @@ class Request:
         for name in ("stage", "warm_start"):
             if getattr(self, name) is not None:
                 _check_name(name, getattr(self, name))
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed and not (name == "iterator" and value is None):
                 raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
@@ -171,10 +171,12 @@ class Request:
         rules = [name for name in ("energy", "error", "max_bytes") if getattr(self, name) is not None]
         if rules and self.k != "auto":
             raise RequestError(
-                f"k={self.k} and {rules[0]} both choose the rank", f"drop {rules[0]} or use k='auto'"
+                f"k={self.k} and {rules[0]}={getattr(self, rules[0])} both choose the rank",
+                f"drop {rules[0]} or use k='auto'",
             )
         if len(rules) > 1:
-            raise RequestError(f"{' and '.join(rules)} both choose the rank", "give one of them")
+            both = " and ".join(f"{name}={getattr(self, name)}" for name in rules)
+            raise RequestError(f"{both} both choose the rank", "give one of them")
         if self.missing_value is not None and self.missing == "none":
             raise RequestError(
                 f"missing_value={self.missing_value} without a replacement",
@@ -183,17 +185,19 @@ class Request:
         if self.method != "compressed":
             for name in _COMPRESSED_ONLY:
                 if getattr(self, name) is not None:
+                    given = f"{name}={getattr(self, name)!r}"
                     raise RequestError(
-                        f"{name} is a parameter of method='compressed', not of {self.method!r}",
-                        f"add method='compressed' or drop {name}",
+                        f"{given} with method={self.method!r}, which has no such parameter",
+                        f"use method='compressed' or drop {name}",
                     )
         if self.warm_start is not None and self.method not in ("auto", "krylov"):
             raise RequestError(
-                f"warm_start with method={self.method!r}, which starts from nothing", "use method='krylov'"
+                f"warm_start={self.warm_start!r} with method={self.method!r}, which starts from nothing",
+                "use method='krylov'",
             )
         if self.method == "gram" and self.max_passes == 1:
             raise RequestError(
-                "max_passes=1, but method='gram' makes 2 passes", "allow 2, or use method='krylov'"
+                "max_passes=1, but method='gram' makes 2 passes", "allow max_passes=2, or use method='krylov'"
             )
         if self.method in DASK_METHODS:
             self._check_no_iteration()
@@ -274,7 +278,7 @@ def _check_k(k: object) -> None:
         return
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise RankError(
-            f"k={k!r} is not in the allowed range 1..min(m, n)", "give an integer in it, or 'auto'"
+            f"k={k!r} is not in the allowed range 1..min(m, n)", "give an integer in it, or k='auto'"
         )
 
 

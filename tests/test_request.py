@@ -77,7 +77,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"missing_chunks": "skip"}, "missing_chunks"),
     ({"energy": 0.9}, "energy"),
     ({"k": "auto", "energy": 1.5}, "energy"),
-    ({"k": "auto", "error": 0.1, "energy": 0.9}, "energy and error"),
+    ({"k": "auto", "error": 0.1, "energy": 0.9}, "energy=0.9 and error=0.1"),
     ({"k": "auto", "max_bytes": "none"}, "none"),
     ({"power_iterations": 2}, "power_iterations"),
     ({"iterator": "QR"}, "iterator"),

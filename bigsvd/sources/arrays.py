@@ -22,14 +22,15 @@ class ArraySource(Source):
     def __init__(self, array: Any, missing: str = "none", reader: str = "memory") -> None:
         self.counters = ReadCounters()
         self._array = array
-        kind = type(array).__name__
+        given = getattr(array, "given", type(array))  # the caller's type, not that of a shell of ours
+        kind = given.__name__
         shape = check_matrix(kind, array.shape, array.dtype)
         dtype = np.dtype(array.dtype).newbyteorder("=")
         masked = isinstance(array, np.ma.MaskedArray) and bool(np.any(np.ma.getmaskarray(array)))
         if masked and missing == "none":
             raise SourceError(f"the masked array of shape {shape} hides entries", MASK_CURE)
         dtype = dtype_with_nan(dtype) if masked else dtype
-        name = f"<{type(array).__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
+        name = f"<{given.__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
         self._token = keep(self)
         self._reader = Reader(f"the {kind}", dtype, missing)
         chunks = _known_chunks(array, shape) or _line_chunks(shape, dtype.itemsize)
@@ -89,6 +90,7 @@ class XarrayMatrix:
 
     def __init__(self, data: Any) -> None:
         self._data = data
+        self.given = type(data)
         self.shape = data.shape
         self.dtype = data.dtype
         stored: Mapping[Any, int] = data.encoding.get("preferred_chunks", {})

@@ -58,9 +58,11 @@ def _number(name: str, attributes: dict[str, Any], key: str, default: float) -> 
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise MetadataError(f"{name} has {key}={value!r}, which is no number", _REMEDY)
+        raise MetadataError(f"{name} has the attribute {key}={value!r}, which is no number", _REMEDY)
     if key == "scale_factor" and value == 0:
-        raise MetadataError(f"{name} has scale_factor=0, which makes all entries equal", _REMEDY)
+        raise MetadataError(
+            f"{name} has the attribute scale_factor=0, which makes all entries equal", _REMEDY
+        )
     return float(value)
 
 
@@ -83,5 +85,5 @@ def _fill(name: str, array: zarr.Array[Any], key: str, value: Any) -> Number:
         except (binascii.Error, struct.error):
             value = float(value) if value in ("NaN", "Infinity", "-Infinity") else value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MetadataError(f"{name} has {key}={value!r}, which is no number", _REMEDY)
+        raise MetadataError(f"{name} has the attribute {key}={value!r}, which is no number", _REMEDY)
     return value
