@@ -159,11 +159,12 @@ class Certificate:
         return cls(**{**values, **tuples, "audit": audit, "counts": counts})
 
     def __str__(self) -> str:
-        state = "converged" if self.converged else "NOT converged"
+        state = "converged: as exact as asked" if self.converged else "NOT converged: less exact than asked"
         lines = [
-            f"{state}: worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop})",
-            f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e}), "
-            f"every singular value within {max(self.sigma_bounds, default=0.0):.1e} of itself",
+            f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
+            "of a true one",
+            f"worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop})",
+            f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e})",
         ]
         unsure = sum(not sure for sure in self.identifiable)
         if unsure:

@@ -22,7 +22,7 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
-from bigsvd.console import Console
+from bigsvd.console import Console, fitted
 from bigsvd.errors import (
     BigsvdError,
     NotConvergedError,
@@ -54,6 +54,14 @@ def _as_typed(text: str) -> str:
     return spelled(text, context.command, typed)
 
 
+def _tell(text: str) -> None:
+    click.echo(fitted(text, sys.stdout))
+
+
+def _complain(text: str) -> None:
+    click.echo(fitted(text, sys.stderr), err=True)
+
+
 class Command(click.Command):
     """A command whose errors name its options as they are typed."""
 
@@ -76,13 +84,13 @@ class Commands(click.Group):
         try:
             code = super().main(*args, **kwargs)
         except BigsvdError as error:
-            click.echo(str(error), err=True)
+            _complain(str(error))
             sys.exit(error.exit_status)
         except click.ClickException as error:
-            click.echo(str(RequestError(error.format_message().rstrip("."), "see --help")), err=True)
+            _complain(str(RequestError(error.format_message().rstrip("."), "see --help")))
             sys.exit(2)
         except OSError as error:
-            click.echo(str(StorageError(f"{error}", "remove the cause and run again to resume")), err=True)
+            _complain(str(StorageError(f"{error}", "remove the cause and run again to resume")))
             sys.exit(_FAILED)
         except click.Abort:
             sys.exit(_FAILED)
@@ -238,6 +246,8 @@ def _client(scheduler: str | None) -> Iterator[Any]:
     except (OSError, ValueError, TimeoutError) as error:
         raise NoWorkersError(f"no scheduler answers at {scheduler} ({error})", "check the address") from error
     with client:
+        if not client.nthreads():
+            _complain(f"waiting for workers of {scheduler}")
         yield client
 
 
@@ -313,8 +323,8 @@ def svd(
     else:
         costs = factors.provenance["costs"]
         took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
-        click.echo(_as_typed(str(factors.certificate)))
-        click.echo(f"{out}: k={factors.k}, {took}")
+        _tell(_as_typed(str(factors.certificate)))
+        _tell(f"{out}: k={factors.k}, {took}")
     _tell_shortfall(factors, out, strict=strict)
 
 
@@ -332,7 +342,7 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
     error = NotConvergedError(shortfall, f"{out} holds what there is, {work} the work so far")
     if strict:
         raise error
-    click.echo(_as_typed(str(error).replace("error[", "warning[", 1)), err=True)
+    _complain(_as_typed(str(error).replace("error[", "warning[", 1)))
 
 
 @main.command(name="plan")
@@ -357,7 +367,7 @@ def plan_command(
     )
     with _client(scheduler) as client:
         plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
-    click.echo(plan.to_json() if as_json else str(plan))
+    click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
 
 
 @main.command()
@@ -382,8 +392,8 @@ def info(factors: str, *, as_json: bool) -> None:
     if parts:
         predicted = facts["predicted_seconds"]
         each = ", ".join(f"{part} {parts[part]:.2g} s ({predicted[part]:.2g} predicted)" for part in parts)
-        click.echo(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
-    click.echo(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
+        _tell(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
+    _tell(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
 
 
 @main.command(name="rank")

@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import textwrap
 import threading
 import time
 from typing import Any, TextIO
 
 from bigsvd.text import human_bytes
 
-_BAR = 24
+_BAR = 24  # columns of the bar itself, at most
+_BESIDE_BAR = 45  # of what stands beside it
+_LABELS = {
+    "correct": "correcting",
+    "two-sided": "checking",
+    "long": "forming",
+    "statistics": "means",
+    "start": "sample",
+}
+_NUMBERED = re.compile(r".*-([0-9]{3})")
+
+
+def label_of(name: str) -> str:
+    """What a person calls the pass of that name in scratch: by its purpose, or its number from 1."""
+    for kind, label in _LABELS.items():
+        if name.startswith(f"{kind}-"):
+            return label
+    numbered = _NUMBERED.fullmatch(name)
+    return f"pass {int(numbered[1]) + 1}" if numbered else name
+
+
+def fitted(text: str, stream: TextIO | None) -> str:
+    """`text` with its long lines broken between words where a terminal shows them; for a file as it is."""
+    if stream is None or not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class Console:
@@ -37,13 +75,15 @@ class Console:
     def say(self, text: str) -> None:
         """One line, also when quiet is off and a bar is moving."""
         if not self._quiet:
-            self._stream.write(("\r\x1b[K" if self._moving else "") + text + "\n")
+            self._stream.write(("\r\x1b[K" if self._moving else "") + fitted(text, self._stream) + "\n")
             self._stream.flush()
 
     def _on_plan(self, event: dict[str, Any]) -> None:
         plan = event["plan"]
         if event["resumed"]:
-            self.say("resuming the run that was kept, with its plan")
+            done = event["passes_done"]
+            count = "1 pass is" if done == 1 else f"{done} passes are"
+            self.say(f"resuming the run kept in {event['scratch']}: {count} done")
         rates = "measured" if plan.rates["measured"] else "nominal"
         self.say(
             f"plan     {plan.method} on {plan.device}, about {plan.expected_passes:.2f} passes over "
@@ -60,7 +100,7 @@ class Console:
         self.say(f"sample   {event['rows']:,} rows for a warm start")
 
     def _on_pass(self, event: dict[str, Any]) -> None:
-        self._name, self._total, self._done = event["name"], event["total_bytes"], 0
+        self._name, self._total, self._done = label_of(event["name"]), event["total_bytes"], 0
         self._brief = bool(event.get("sample"))
         self._start = time.monotonic()
 
@@ -69,6 +109,9 @@ class Console:
         if self._moving:
             self._stream.write("\r\x1b[K" + self._line())
             self._stream.flush()
+
+    def _on_phase(self, event: dict[str, Any]) -> None:
+        self.say(f"         {event['doing']} ...")
 
     def _on_device_full(self, event: dict[str, Any]) -> None:
         self.say(
@@ -83,9 +126,12 @@ class Console:
     def _line(self) -> str:
         share = min(1.0, self._done / self._total) if self._total else 1.0
         elapsed = max(1e-9, time.monotonic() - self._start)
-        bar = "#" * int(_BAR * share) + "." * (_BAR - int(_BAR * share))
+        columns = shutil.get_terminal_size().columns if self._moving else _BAR + _BESIDE_BAR
+        length = max(1, min(_BAR, columns - _BESIDE_BAR))
+        bar = "#" * int(length * share) + "." * (length - int(length * share))
         rate = self._done / elapsed / 1e9
-        return f"{self._name} [{bar}] {human_bytes(self._done):>9} {rate:6.2f} GB/s {elapsed:6.1f} s"
+        line = f"{self._name:<10} [{bar}] {human_bytes(self._done):>9} {rate:6.2f} GB/s {elapsed:6.1f} s"
+        return line[: columns - 1] if self._moving else line
 
     def _on_certificate(self, event: dict[str, Any]) -> None:
         left = event["passes_left"]

@@ -140,6 +140,10 @@ class Scratch:
         values = group.attrs.asdict().get(_RECORD)
         return dict(values) if isinstance(values, dict) else None
 
+    def finished_passes(self) -> int:
+        """How many passes over the data are recorded as done; corrections and samples are none."""
+        return len(list(self.path.glob("*-float??-[0-9][0-9][0-9]/done/zarr.json")))
+
     def has(self, name: str) -> bool:
         """Whether an array or record of that name exists."""
         return (self.path / name / "zarr.json").exists()

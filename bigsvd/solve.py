@@ -220,12 +220,14 @@ def run(
     _check_device(plan, limits)
     with output:
         scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, progress, pinned=pinned)
-        progress({"event": "plan", "plan": plan, "resumed": resumed})
+        kept = {"scratch": str(output.scratch), "passes_done": scratch.finished_passes()}
+        progress({"event": "plan", "plan": plan, "resumed": resumed, **kept})
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
+                progress({"event": "phase", "doing": "writing and verifying the factors"})
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
         if factors.certificate.converged or request.out is None:
@@ -478,6 +480,7 @@ class _Run:
                 continue
             if self._finished(run, answer):
                 break
+        self.context.progress({"event": "phase", "doing": "forming the singular vectors"})
         triplets, lack = self._form(run, answer, stopped)
         self.context.progress({"event": "formed"})
         by_error = request.stop == "error" and answer.converged

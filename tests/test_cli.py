@@ -118,7 +118,7 @@ def test_svd_publishes_what_numpy_computes(easy: Path, tmp_path: Path) -> None:
     ended = done("svd", easy, tmp_path / "u", "-k", 3, "--center", "--scale", "--memory", "1GB")
     assert "converged" in ended.out
     assert f"{tmp_path}/u: k=3" in ended.out
-    assert "-000 [" in ended.err
+    assert "pass 1     [" in ended.err
     scaled = (EASY - EASY.mean(axis=0)) / EASY.std(axis=0)
     np.testing.assert_allclose(bigsvd.open(tmp_path / "u").s, np.linalg.svd(scaled)[1][:3], rtol=1e-10)
     assert [path.name for path in tmp_path.iterdir()] == ["u"]
@@ -200,13 +200,13 @@ def test_a_run_stopped_by_its_pass_budget_is_valid_and_continues(hard: Path, tmp
     assert (tmp_path / "u.scratch").exists()
 
     second = done("svd", hard, tmp_path / "u", *options, "--max-passes", 30, "--overwrite")
-    assert "resuming the run that was kept" in second.err
-    assert "-000 [" not in second.err
-    assert "-001 [" in second.err
+    assert f"resuming the run kept in {tmp_path}/u.scratch: 1 pass is done" in second.err
+    assert "pass 1     [" not in second.err
+    assert "pass 2     [" in second.err
     assert not (tmp_path / "u.scratch").exists()
 
     whole = done("svd", hard, tmp_path / "v", *options, "--max-passes", 30)
-    assert "-000 [" in whole.err
+    assert "pass 1     [" in whole.err
     resumed, uninterrupted = bigsvd.open(tmp_path / "u"), bigsvd.open(tmp_path / "v")
     assert resumed.certificate.converged
     assert resumed.provenance["costs"]["passes"] == uninterrupted.provenance["costs"]["passes"]
@@ -262,7 +262,7 @@ def test_two_interrupts_end_a_run_at_once_and_it_resumes(slow: Path, tmp_path: P
     assert "error[E_INTERRUPTED]" in err
     assert not (tmp_path / "u").exists()
     resumed = done("svd", slow, tmp_path / "u", "-k", 3, "--tol", 1e-12, "--max-passes", 3)
-    assert "resuming the run that was kept" in resumed.err
+    assert f"resuming the run kept in {tmp_path}/u.scratch: " in resumed.err
     assert bigsvd.open(tmp_path / "u").provenance["costs"]["passes"] >= 2
 
 

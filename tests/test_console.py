@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from distributed import Client
 
 import bigsvd
-from bigsvd.console import Console
+from bigsvd.console import Console, label_of
 
 PLAN = bigsvd.plan(np.zeros((50, 20)), 3)
 PASS = {"event": "pass", "name": "pass-000", "total_bytes": 4000, "resumed_lanes": 0}
@@ -58,7 +59,7 @@ def test_a_file_gets_one_line_for_a_pass() -> None:
     text = shown(io.StringIO(), PASS, READ, READ, READ, READ, END)
     assert len(text.splitlines()) == 1
     assert "\r" not in text
-    assert text.startswith("pass-000 [########################]")
+    assert text.startswith("pass 1     [########################]")
     assert "4.0 kB" in text
     assert "GB/s" in text
 
@@ -100,10 +101,10 @@ def test_the_certificate_follows_the_pass(changes: dict[str, Any], expected: str
 def test_resuming_and_sampling_are_told() -> None:
     text = shown(
         io.StringIO(),
-        {"event": "plan", "plan": PLAN, "resumed": True},
+        {"event": "plan", "plan": PLAN, "resumed": True, "scratch": "u.scratch", "passes_done": 2},
         {"event": "sample", "rows": 12345},
     )
-    assert "resuming the run that was kept" in text
+    assert "resuming the run kept in u.scratch: 2 passes are done" in text
     assert "12,345 rows" in text
 
 
@@ -147,5 +148,41 @@ def test_a_real_run_is_told_from_its_passes_to_its_certificate(client: Client) -
     bigsvd.svd(values, 3, client=client, progress=Console(stream))
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("plan     krylov on cpu, about ")
-    assert lines[1].startswith("krylov-float64-000 [####")
-    assert lines[-1].endswith("k=3: reached")
+    assert lines[1].startswith("pass 1     [####")
+    assert [line for line in lines if line.endswith("k=3: reached")]
+    assert lines[-2:] == [
+        "         forming the singular vectors ...",
+        "         writing and verifying the factors ...",
+    ]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_no_line_on_a_terminal_is_wider_than_it(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    named = PASS | {"name": "correct-krylov-float32-002-0"}
+    plan = {"event": "plan", "plan": PLAN, "resumed": False}
+    text = shown(Terminal(), plan, named, READ, READ, END, certificate())
+    lines = re.split(r"\r\x1b\[K|\n", text)
+    assert max(map(len, lines)) <= columns
+    assert " ".join(text.split()).count("nominal rates, at most") == 1  # no word is broken
+    assert "correcting [####" in text
+
+
+def test_a_file_gets_its_lines_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert len(shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False}).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("krylov-float32-000", "pass 1"),
+        ("gram-float64-011", "pass 12"),
+        ("two-sided-float64-002", "checking"),
+        ("correct-krylov-float32-002-0", "correcting"),
+        ("statistics-float64-000", "means"),
+        ("something", "something"),
+    ],
+)
+def test_passes_have_plain_names(name: str, label: str) -> None:
+    assert label_of(name) == label

@@ -622,7 +622,7 @@ def test_fault_18_killed_by_another_process(reference: tuple[Path, bytes], tmp_p
     command = [sys.executable, "-m", "bigsvd.cli", "svd", str(data), str(out), *ARGUMENTS]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        while "-000 [" not in next_line(process.stderr.fileno(), process):
+        while "pass 1     [" not in next_line(process.stderr.fileno(), process):
             pass
         process.kill()
     assert process.returncode == -signal.SIGKILL

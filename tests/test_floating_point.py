@@ -49,8 +49,8 @@ CASES: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
 }
 
 
-def _settings() -> dict[str, str]:
-    return dict(np.geterr())
+def _settings() -> dict[str, Any]:
+    return {**np.geterr()}
 
 
 @pytest.fixture(scope="module")
