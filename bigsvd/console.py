@@ -110,6 +110,12 @@ class Console:
             self._stream.write("\r\x1b[K" + self._line())
             self._stream.flush()
 
+    def _on_no_gain(self, event: dict[str, Any]) -> None:
+        self.say(
+            f"         the warm start did not pay: {event['passes']:.2f} passes, without it about "
+            f"{event['usual']:.2f} are usual"
+        )
+
     def _on_phase(self, event: dict[str, Any]) -> None:
         self.say(f"         {event['doing']} ...")
 

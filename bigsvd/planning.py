@@ -62,6 +62,7 @@ _CROWDING = 1.25
 _FORMING_BYTES_PER_SECOND = 2.5e8
 _GAIN_A_PASS = 20.0  # of the residual, where the sample resembles the data
 _USUAL_TOL = 1e-2
+_LEAST_SEEN, _MOST_SEEN = 2, 8  # passes to the usual tolerance, by family of data in `benchmarks passes`
 _FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)  # of the squared norm, which its rounding can hide
 # Products with the sample for each correction.
 CORRECTION_TERMS = 2
@@ -654,6 +655,15 @@ def _describe_start(plan: Plan) -> str:
     return f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block"
 
 
+def _describe_range(plan: Plan) -> str:
+    """How many passes are seen in practice, where that hangs on a spectrum that nobody knows beforehand."""
+    if plan.method != "krylov" or plan.width >= plan.cols:
+        return ""
+    least = min(_LEAST_SEEN, math.floor(plan.expected_passes))
+    most = min(plan.max_passes, max(_MOST_SEEN, math.ceil(2 * plan.expected_passes)))
+    return f" (the spectrum is unknown: {least} to {most})" if least < most else ""
+
+
 def _describe(plan: Plan) -> str:
     facts = SourceFacts.from_dict(plan.facts)
     m, n = facts.shape
@@ -680,7 +690,8 @@ def _describe(plan: Plan) -> str:
         f"device        {plan.device} ({plan.device_reason})",
         f"start         {start.get(plan.method, 'Dask')}",
         f"block         {plan.width} columns for k = {plan.k}, products in {plan.compute_dtype}",
-        f"passes        about {plan.expected_passes:.2f} expected, at most {plan.max_passes}",
+        f"passes        about {plan.expected_passes:.2f} expected{_describe_range(plan)}, "
+        f"at most {plan.max_passes}",
         f"time          about {plan.seconds:.2g} s at {rates} rates: "
         + ", ".join(f"{part} {seconds:.2g} s" for part, seconds in plan.predicted_seconds.items()),
         f"bytes to read {human_bytes(plan.bytes_to_read)} uncompressed",

@@ -227,6 +227,7 @@ def run(
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
+                _tell_of_warm_start(solution, request, source.facts, limits, progress)
                 progress({"event": "phase", "doing": "writing and verifying the factors"})
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
@@ -234,6 +235,18 @@ def run(
             output.tidy()
         progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
         return factors
+
+
+def _tell_of_warm_start(
+    solution: Solution, request: Request, facts: SourceFacts, limits: Limits, progress: Progress
+) -> None:
+    """Say so where starting from other factors took no fewer passes than a run without them usually does."""
+    if request.warm_start is None:
+        return
+    expected = solution.matrix.context.plan.expected_passes
+    usual = make_plan(replace(request, warm_start=None), facts, limits).expected_passes
+    if solution.passes > expected and solution.passes >= usual:
+        progress({"event": "no-gain", "passes": solution.passes, "usual": usual})
 
 
 def _inputs(request: Request, source: Source) -> Inputs:

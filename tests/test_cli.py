@@ -482,6 +482,16 @@ def test_verify_finds_what_does_not_hold(factors: Path, easy: Path, tmp_path: Pa
     assert run("verify", tmp_path / "bad", easy).code == 3
 
 
+def test_more_numbers_than_a_screen_holds_are_refused(tmp_path: Path) -> None:
+    bigsvd.svd(np.ones((400, 300)), 1, tmp_path / "u")
+    for options in ((), ("--json",)):
+        assert "400 x 300 = 120,000 numbers, at most 100,000 are printed; give OUT" in refused(
+            2, "reconstruct", tmp_path / "u", *options
+        )
+    assert len(done("reconstruct", tmp_path / "u", "--rows", "0:2").out.split()) == 600
+    done("reconstruct", tmp_path / "u", tmp_path / "whole.npy")
+
+
 def test_verify_finds_other_data(factors: Path, hard: Path, tmp_path: Path) -> None:
     assert "E_FACTORS" in refused(2, "verify", factors, hard)
     zarr.create_array(tmp_path / "other.zarr", data=EASY + 0.01, chunks=(20, 10))

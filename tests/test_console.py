@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_what_a_run_will_cost_is_told_before_it_starts() -> None:
     text = shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False})
     assert f"{PLAN.method} on {PLAN.device}, about {PLAN.expected_passes:.2f} passes over 8.0 kB" in text
     assert "nominal rates" in text
+
+
+def test_a_warm_start_that_did_not_pay_is_told(client: Client, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((400, 120))
+    bigsvd.svd(values, 3, tmp_path / "of-other-data", client=client)
+    for data, told in ((rng.standard_normal((400, 120)), True), (values, False)):
+        stream = io.StringIO()
+        options: dict[str, Any] = {"warm_start": tmp_path / "of-other-data", "method": "krylov", "tol": 1e-2}
+        bigsvd.svd(data, 3, client=client, progress=Console(stream), **options)
+        assert ("the warm start did not pay: " in stream.getvalue()) == told, stream.getvalue()
 
 
 def test_quiet_is_quiet() -> None:

@@ -637,3 +637,11 @@ def test_a_slab_takes_no_more_to_widen_than_planned(dtype: str, packing: str, mi
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.3 * plan.memory["widened slabs"] <= peak <= 1.001 * plan.memory["widened slabs"]
+
+
+def test_a_plan_says_how_many_passes_an_unknown_spectrum_may_take() -> None:
+    steep = str(bigsvd.plan(np.zeros((4_000, 400)), 5, method="krylov"))
+    assert "(the spectrum is unknown: 2 to 8), at most 20" in steep
+    assert "2 to 3), at most 3" in str(bigsvd.plan(np.zeros((4_000, 400)), 5, method="krylov", max_passes=3))
+    assert "unknown" not in str(bigsvd.plan(np.zeros((4_000, 400)), 5, method="gram"))
+    assert "unknown" not in str(bigsvd.plan(np.zeros((400, 8)), 5))
