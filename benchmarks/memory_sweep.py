@@ -112,7 +112,7 @@ def _options(rng: np.random.Generator, dtype: str, method: str, k: int | str, sh
         words += {"noise": [], "energy": ["--energy", "0.9"], "error": ["--error", "0.3"]}[rule]
     words += ["--center"] if rng.random() < 0.3 else []
     words += ["--scale"] if rng.random() < 0.2 else []
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and dtype != "bool":  # of which none can be missing
         words += ["--missing", "mean"]
         words += [] if np.dtype(dtype).kind == "f" else ["--missing-value", "0"]
     if method not in DASK_METHODS:

@@ -62,7 +62,8 @@ def requests(draw: st.DrawFn, facts: SourceFacts, method: str | None = None) -> 
     k: Any = draw(st.integers(1, min(*facts.shape, 300)))
     if method in ("auto", "krylov"):
         k = draw(st.sampled_from([k, k, "auto"]))
-    missing: Literal["none", "mean"] = draw(st.sampled_from(["none", "mean"]))
+    may_lack: list[Literal["none", "mean"]] = ["none"] if facts.dtype == "bool" else ["none", "mean"]
+    missing = draw(st.sampled_from(may_lack))
     return Request(
         "data.zarr",
         k,
