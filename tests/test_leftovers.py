@@ -61,7 +61,8 @@ def everything_below(folder: Path) -> dict[str, bytes | None]:
 def test_a_run_is_continued_whatever_format_is_the_default_of_zarr(
     client: Client, tmp_path: Path, stopped: int, continued: int
 ) -> None:
-    out, seen = tmp_path / "out", []
+    out = tmp_path / "out"
+    seen: list[dict[str, Any]] = []
     options: dict[str, Any] = {"method": "krylov", "tol": 1e-9, "client": client}
     with zarr.config.set({"default_zarr_format": stopped}), pytest.raises(StoppedError):
         bigsvd.svd(A, 3, out, progress=stop_after_a_pass, **options)
@@ -193,6 +194,11 @@ def anndata_like(path: Path) -> None:
     zarr.create_group(path, attributes={"encoding-type": "anndata"})
 
 
+def without_json(path: Path) -> None:
+    path.mkdir()
+    (path / "zarr.json").write_text("{")
+
+
 def of_later_format(path: Path, factors: Path) -> None:
     found = json.loads((factors / "zarr.json").read_text())
     found["attributes"]["bigsvd"]["format_version"] = 99
@@ -227,7 +233,7 @@ WORDS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "scratch": (lambda path, _: scratch_at(path), "the scratch of a run, not a factor store"),
     "a run that has not ended": (lambda path, _: begun(path), "of a run that has not ended"),
     "a later format": (of_later_format, r"of format 99, this bigsvd .* reads format 1"),
-    "no JSON": (lambda path, _: path.mkdir() or (path / "zarr.json").write_text("{"), "is no JSON object"),
+    "no JSON": (lambda path, _: without_json(path), "is no JSON object"),
 }
 
 
@@ -250,7 +256,7 @@ def test_what_is_no_factor_store_is_called_what_it_is(factors: Path, tmp_path: P
 # Scratch of another request
 
 
-OTHER = {"k": {"k": 4}, "seed": {"seed": 1}, "center": {"center": True}}
+OTHER: dict[str, dict[str, Any]] = {"k": {"k": 4}, "seed": {"seed": 1}, "center": {"center": True}}
 
 
 def leave_passes(client: Client, out: Path) -> dict[str, Any]:
@@ -266,7 +272,8 @@ def leave_passes(client: Client, out: Path) -> dict[str, Any]:
 def test_finished_passes_of_another_request_are_given_up_for_overwrite_only(
     client: Client, tmp_path: Path, name: str
 ) -> None:
-    out, seen = tmp_path / "out", []
+    out = tmp_path / "out"
+    seen: list[dict[str, Any]] = []
     request = leave_passes(client, out)
     other, before = request | OTHER[name], everything_below(tmp_path)
     with pytest.raises(OutputExistsError, match=f"another request: {name}=.* \\(now {other[name]!r}\\)"):
@@ -295,3 +302,36 @@ def test_a_command_says_what_it_gives_up(tmp_path: Path, client: Client) -> None
     assert done.exit_code == 0
     assert "begun anew: seed=0 (now 5)" in done.stderr
     np.testing.assert_allclose(bigsvd.open(out).s, SIGMA[:3], rtol=1e-9)
+
+
+# Files that a person asks for
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["rank", "FACTORS", "--plot", "mine.png"],
+        ["rank", "FACTORS", "--plot", "folder"],
+        ["rank", "FACTORS", "--plot", "none/x.png"],
+        ["reconstruct", "FACTORS", "mine.npy"],
+        ["reconstruct", "FACTORS", "folder"],
+        ["reconstruct", "FACTORS", "link.npy"],
+        ["reconstruct", "FACTORS", "new.csv"],
+        ["demo", "--dir", "folder"],
+        ["demo", "--dir", "mine.png"],
+    ],
+    ids=" ".join,
+)
+def test_commands_replace_no_file_of_anybody(
+    factors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.png", "mine.npy", "folder/thesis.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("mine")
+    Path("link.npy").symlink_to("nowhere.npy")
+    before, store = everything_below(tmp_path), everything_below(factors)
+    ended = CliRunner().invoke(cli.main, [str(factors) if word == "FACTORS" else word for word in command])
+    assert ended.exit_code == 2, ended.output
+    assert ended.stderr.startswith("error[E_")
+    assert (everything_below(tmp_path), everything_below(factors)) == (before, store)

@@ -342,12 +342,13 @@ def dying_children() -> Iterator[Callable[..., int]]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as parent:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
+        asked, answers = parent.stdin, parent.stdout
+        assert asked is not None
+        assert answers is not None
 
         def child(*arguments: Any) -> int:
-            print(json.dumps(arguments), file=parent.stdin, flush=True)
-            return int(parent.stdout.readline())
+            print(json.dumps(arguments), file=asked, flush=True)
+            return int(answers.readline())
 
         yield child
 
