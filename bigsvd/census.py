@@ -24,6 +24,8 @@ class Moments:
         missing: entries filled. observed: the others, counted another way.
         inexact: integers beyond 2^53. constant: columns of A that are constant, of these
         `empty` have no observed entry; both with the first few by index.
+        faint: columns that vary too little for their squares, `first_faint` the first of them; doubts: what a
+        second look at columns found wrong. Both count only once entries are finite and prescaled.
 
     """
 
@@ -38,6 +40,9 @@ class Moments:
     constant_columns: tuple[int, ...] = ()
     empty: int = 0
     empty_columns: tuple[int, ...] = ()
+    faint: int = 0
+    first_faint: int | None = None
+    doubts: tuple[str, ...] = ()
 
     def add(self, other: Moments) -> None:
         """Merge; order matters only for rounding of `squares`."""
@@ -53,6 +58,18 @@ class Moments:
         self.constant_columns = _fewest(self.constant_columns, other.constant_columns)
         self.empty += other.empty
         self.empty_columns = _fewest(self.empty_columns, other.empty_columns)
+        self.faint += other.faint
+        both = (self.first_faint, other.first_faint)
+        self.first_faint = min((column for column in both if column is not None), default=None)
+        self.doubts = (*self.doubts, *other.doubts)[:_FEW]
+
+    def add_faint(self, faint: np.ndarray, offset: int = 0) -> None:
+        """Count columns of A, from that of index `offset` on, that vary too little to be scaled."""
+        places = np.flatnonzero(faint)
+        if places.size:
+            first = int(places[0]) + offset
+            self.faint += int(places.size)
+            self.first_faint = first if self.first_faint is None else min(first, self.first_faint)
 
     def add_lines(self, constant: np.ndarray, empty: np.ndarray, offset: int = 0) -> None:
         """Count columns of A, from that of index `offset` on, that are constant or have nothing observed."""
@@ -70,7 +87,7 @@ class Moments:
     def from_dict(cls, values: dict[str, Any]) -> Moments:
         """The inverse of `to_dict`."""
         first = values["first"]
-        lists = ("nonfinite", "constant_columns", "empty_columns")
+        lists = ("nonfinite", "constant_columns", "empty_columns", "doubts")
         tuples = {name: tuple(values[name]) for name in lists}
         return cls(**{**values, **tuples, "first": tuple(first) if first else None})
 

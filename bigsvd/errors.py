@@ -109,6 +109,12 @@ class NonFiniteError(BadInputError):
     code = "E_NONFINITE"
 
 
+class DynamicRangeError(BadInputError):
+    """Columns that are to be scaled vary too little beside the others for float64 to hold the squares."""
+
+    code = "E_RANGE"
+
+
 class PlanError(BadInputError):
     """A saved plan does not describe this source or request."""
 

@@ -87,7 +87,18 @@ def foreign_in_store(store: Path, *, unfinished: bool = False) -> Path | None:
 
 
 def foreign_in_scratch(scratch: Path) -> Path | None:
-    """The first thing in a scratch folder that no run has written there; None if there is none."""
+    """The first thing in a scratch folder that no run has written there; None if there is none.
+
+    What vanishes meanwhile is a run's own, which is still at work there.
+    """
+    try:
+        found = _first_foreign_in_scratch(scratch)
+    except FileNotFoundError:
+        return None
+    return found if found is not None and os.path.lexists(found) else None
+
+
+def _first_foreign_in_scratch(scratch: Path) -> Path | None:
     if scratch.is_symlink() or not scratch.is_dir():
         return scratch
     for entry in sorted(scratch.iterdir()):

@@ -32,7 +32,7 @@ from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Witness
 from bigsvd.sources.base import Source
 from bigsvd.text import human_bytes
-from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows, refuse_unresolved
+from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
 
 _EVENT_SECONDS = 0.2
 PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
@@ -461,7 +461,8 @@ class LaneRun:
         if self.spec.first and sweep in ("all", "forward") and not self.spec.sample and cols.start == 0:
             self._keep_rows(rows, sums, lines)
             if sweep == "all":
-                self.witness.recheck(device, raw, mask, rows, lines, sums.constant)
+                found = self.witness.recheck(device, raw, mask, rows, lines, sums.constant)
+                self.moments.doubts = (*self.moments.doubts, *found)
         return transform.apply(device, values, gaps, lines, rows=True)
 
     def _add_rows(
@@ -476,7 +477,7 @@ class LaneRun:
     def _keep_rows(self, rows: slice, sums: LineSums, lines: Lines) -> None:
         """Leave the statistics of whole rows, which are columns of A, in scratch."""
         if self.spec.transform.scale:
-            refuse_unresolved(sums, rows.start)
+            self.moments.add_faint(sums.unresolved, rows.start)
         self.moments.add_lines(sums.constant, sums.observed == 0, rows.start)
         if self.spec.transform.fills_with_mean:
             self.moments.observed += int(sums.observed.sum())

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.census import Moments
-from bigsvd.errors import NonFiniteError
+from bigsvd.errors import DynamicRangeError, NonFiniteError
 from bigsvd.lanes import Kernel, PassSpec
 from bigsvd.passes import Context, PassResult
 from bigsvd.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
-from bigsvd.transform import Lines, LineSums, Transform, refuse_unresolved
+from bigsvd.transform import Lines, LineSums, Transform
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 _ROUGH_EPS = 1e-7
@@ -187,11 +187,23 @@ class Matrix:
         return correction
 
     def _check_statistics(self) -> None:
-        """`VerifyError` where means, divisors or counts are not what another way finds."""
+        """Refuse statistics that cannot be told, or are not what another way finds.
+
+        Raises:
+            DynamicRangeError: columns that are to be scaled vary too little for float64.
+            VerifyError: means, divisors or counts are wrong.
+
+        """
+        plan, moments = self.context.plan, self.moments
+        if moments.faint:
+            raise DynamicRangeError(
+                f"{moments.faint} column(s), the first of them {moments.first_faint}, vary by so little "
+                "beside the largest entry that their squares are 0 in float64",
+                "multiply them by a power of ten first: what is scaled does not change",
+            )
         if not self.opinion.columns:
             return
-        plan = self.context.plan
-        moments = self.moments
+        refuse(list(moments.doubts))
         refuse(miscounts(self.opinion, moments.missing, moments.observed, plan.rows * plan.cols))
         lines = self._lines_of(np.array(self.opinion.columns))
         if lines is not None:
@@ -213,7 +225,7 @@ class Matrix:
         used = self.lines or Lines.neutral(self.context.plan.cols)
         exact = sums.lines(t.unit)
         if t.scale:
-            refuse_unresolved(sums)
+            self.moments.add_faint(sums.unresolved)
         self.moments.add_lines(sums.constant, sums.observed == 0)
         if t.fills_with_mean:
             self.moments.observed = int(sums.observed.sum())

@@ -91,9 +91,16 @@ class PassResult:
 
 
 def reachable(source: Source, client: Client) -> Source:
-    """The source as the cluster's workers can read it; `SourceError` where they cannot."""
-    here = str(client.scheduler.address).startswith("inproc://")  # they are threads of this process
-    return source if here else source.sent()
+    """The source as the cluster's workers can read it; `SourceError` where they cannot.
+
+    Lanes of workers that are threads of this process wait in them for what a graph has persisted. It is
+    awaited here first: such a wait could hold the very thread that is to compute it.
+    """
+    if not str(client.scheduler.address).startswith("inproc://"):
+        return source.sent()
+    if source.awaited:
+        wait(source.awaited)
+    return source
 
 
 @contextmanager

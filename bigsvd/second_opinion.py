@@ -138,7 +138,8 @@ def _split(values: np.ndarray) -> list[list[float]]:
 def _decoded(raw: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     """The numbers that stored entries stand for, prescaled, longdouble, and which of them are missing."""
     packing = transform.packing
-    values = raw.astype(np.longdouble) * np.longdouble(packing.scale) + np.longdouble(packing.offset)
+    numbers = raw.astype(np.float64).astype(np.longdouble)  # integers beyond 2^53 are rounded, and counted
+    values = numbers * np.longdouble(packing.scale) + np.longdouble(packing.offset)
     values = np.ldexp(values, transform.exponent)
     gone = _among(raw, packing.fills)
     if transform.missing != "none":
@@ -183,20 +184,17 @@ class Witness:
 
     def recheck(
         self, device: Device, raw: Array, mask: Array | None, rows: slice, lines: Lines, constant: np.ndarray
-    ) -> None:
-        """Look at once at those rows of a slab, which are columns of A, that a fault would show in first.
+    ) -> list[str]:
+        """What is wrong with those rows of a slab, columns of A, that a fault would show in first.
 
-        `lines` are the run's, of the whole rows.
-
-        Raises:
-            VerifyError: its mean or divisor of one of them is wrong.
-
+        `lines` are the run's, of the whole rows. Where entries are not finite, or not yet prescaled, the
+        outcome means nothing.
         """
         relative = _relative(lines.mean, lines.divisor)
         places = {int(np.argmin(relative)), int(np.argmin(np.where(constant, np.inf, relative)))}
         chosen = np.array(sorted(places | {int(np.argmax(constant))}))
         found = self._of(device, raw, mask, chosen, (chosen + rows.start).tolist())
-        refuse(disagreements(found, lines.mean[chosen], lines.divisor[chosen], self._transform))
+        return disagreements(found, lines.mean[chosen], lines.divisor[chosen], self._transform)
 
     def _of(
         self, device: Device, raw: Array, mask: Array | None, places: np.ndarray, columns: Sequence[int]

@@ -26,6 +26,7 @@ from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, choo
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
     BadInputError,
+    DynamicRangeError,
     MemoryBudgetError,
     NonFiniteError,
     OutputExistsError,
@@ -261,12 +262,12 @@ def _swept_if_useless(output: Output, scratch: Scratch, resumed: bool) -> Iterat
     """Remove scratch that no later run can use, so that a refused request leaves nothing behind.
 
     It is of no use where the data or the request can only be changed: after `NonFiniteError`,
-    `SourceChangedError`, `RankZeroError`. Other data that are refused in the middle, such as a damaged chunk,
-    can be restored: what finished passes have learned of them then still holds, and so they stay.
+    `SourceChangedError`, `RankZeroError` and the like. Other data that are refused in the middle, such as a
+    damaged chunk, can be restored: what finished passes have learned of them then still holds, so they stay.
     """
     try:
         yield
-    except (NonFiniteError, SourceChangedError, RankZeroError):
+    except (NonFiniteError, DynamicRangeError, SourceChangedError, RankZeroError):
         output.sweep()
         raise
     except BadInputError:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from bigsvd.device import Array, Device
-from bigsvd.errors import RequestError
 from bigsvd.request import Request
 from bigsvd.sentinels import Number, matches
 from bigsvd.sources.base import AS_STORED, Packing, SourceFacts
@@ -257,14 +256,3 @@ class LineSums:
     def lines(self, unit: float) -> Lines:
         """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
         return Lines(self.high, self.low, np.where(self.constant, unit, self.deviation))
-
-
-def refuse_unresolved(sums: LineSums, offset: int = 0) -> None:
-    """`RequestError` where columns of A, from that of index `offset` on, cannot be scaled in float64."""
-    faint = np.flatnonzero(sums.unresolved)
-    if faint.size:
-        raise RequestError(
-            f"{faint.size} column(s), the first of them {faint[0] + offset}, vary by so little beside the "
-            "largest entry that their squares are 0 in float64",
-            "multiply them by a power of ten first: what is scaled does not change",
-        )

@@ -100,7 +100,7 @@ def test_a_sentinel_beside_packing_is_a_stored_value(client: Client, tmp_path: P
         ({"scale_factor": [1, 2]}, "which is no number"),
         ({"add_offset": True}, "which is no number"),
         ({"_FillValue": "nothing"}, "_FillValue='nothing', which is no number"),
-        ({"_Unsigned": "true"}, "unsigned integers as int16"),
+        ({"_Unsigned": "true"}, "holds unsigned integers as int16"),
     ],
 )
 def test_attributes_that_are_not_understood_are_refused(

@@ -15,7 +15,7 @@ from distributed import Client
 import bigsvd
 from bigsvd import solution
 from bigsvd.census import Moments
-from bigsvd.errors import BigsvdError, VerifyError
+from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.matrix import Matrix
 from bigsvd.second_opinion import Opinion, chosen_columns, disagreements
 from bigsvd.sources.base import Packing
@@ -196,3 +196,33 @@ def test_extreme_columns_are_looked_at() -> None:
     divisor[123], divisor[456], mean[789] = 1e-9, 1e9, 1e12
     assert {123, 456, 789} <= set(chosen_columns(1000, 0, mean, divisor))
     assert chosen_columns(3, 0, None, None) == [0, 1, 2]
+
+
+WIDE = np.random.default_rng(0).standard_normal((30, 200))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("scale", [True, False])
+def test_data_that_are_to_be_refused_are_no_defect(client: Client, value: float, *, scale: bool) -> None:
+    """The look at rows of a slab came before it was known that entries are not finite."""
+    broken = WIDE.copy()
+    broken[7, 11] = value
+    with pytest.raises(NonFiniteError, match="row 7, column 11"):
+        bigsvd.svd(broken, 3, client=client, center=True, scale=scale)
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_data_that_are_yet_to_be_prescaled_are_no_defect(client: Client, factor: float) -> None:
+    wanted = np.linalg.svd(WIDE / WIDE.std(axis=0), compute_uv=False)[:3]
+    assert np.allclose(bigsvd.svd(WIDE * factor, 3, client=client, scale=True).s, wanted, rtol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(40, 300), (300, 40)], ids=["wide", "tall"])
+@pytest.mark.filterwarnings("ignore:.*integers beyond")
+def test_integers_that_float64_rounds_are_counted_and_no_defect(
+    client: Client, shape: tuple[int, int]
+) -> None:
+    times = 1_700_000_000_000_000_000 + np.random.default_rng(0).integers(-(10**5), 10**5, shape)
+    factors = bigsvd.svd(times, 2, client=client, center=True, scale=True)
+    assert factors.certificate.counts is not None
+    assert factors.certificate.counts.rounded == times.size

@@ -243,6 +243,11 @@ class Source(ABC):
         return {}
 
     @property
+    def awaited(self) -> list[Any]:
+        """Futures of a Dask client that reading waits for."""
+        return []
+
+    @property
     def met_masks(self) -> bool:
         """Whether masked entries were met, and turned into NaN, where nothing had announced them."""
         return False

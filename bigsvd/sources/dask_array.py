@@ -120,6 +120,11 @@ class DaskSource(Source):
         self._graph.kept.update(rehearsal.shared)
 
     @property
+    def awaited(self) -> list[Any]:
+        """See `Source.awaited`."""
+        return list(self._graph.persisted(self._graph.blocks).values())
+
+    @property
     def met_masks(self) -> bool:
         """See `Source.met_masks`."""
         return self._reader.masked

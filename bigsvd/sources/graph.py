@@ -80,6 +80,11 @@ class Graph:
         """Bytes of the tasks themselves, and of what is kept."""
         return TASK_BYTES * len(self._tasks) + sum(map(_size, self.kept.values()))
 
+    @property
+    def blocks(self) -> Collection[Key]:
+        """Those of the array."""
+        return self._blocks
+
     def part(self, blocks: Collection[Key]) -> Graph:
         """What these blocks need, except for what a client holds: see `persisted` and `given`."""
         cone = self._needed(blocks)

@@ -34,8 +34,10 @@ def packing_of(name: str, array: zarr.Array[Any]) -> Packing:
 
     """
     attributes = array.attrs.asdict()
-    if str(attributes.get("_Unsigned", "false")).lower() == "true" and array.dtype.kind == "i":
-        raise MetadataError(f"{name} holds unsigned integers as {array.dtype} (_Unsigned)", _REMEDY)
+    unsigned = str(attributes.get("_Unsigned", "")).lower()
+    if (unsigned, array.dtype.kind) in (("true", "i"), ("false", "u")):
+        kind = "unsigned" if unsigned == "true" else "signed"
+        raise MetadataError(f"{name} holds {kind} integers as {array.dtype} (_Unsigned)", _REMEDY)
     scale = _number(name, attributes, "scale_factor", 1.0)
     offset = _number(name, attributes, "add_offset", 0.0)
     fills = [*_fills(name, array, attributes), *_own_fill(array, attributes)]
