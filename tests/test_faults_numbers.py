@@ -377,7 +377,13 @@ def test_fault_09_k_above_the_shape(client: Client, k: int) -> None:
 
 @pytest.mark.parametrize(
     ("k", "pattern"),
-    [("0", "k=0 .*1"), ("-1", "k=-1 .*1"), ("2.5", "k='2.5' .*1"), ("ten", "'ten'"), ("5", r"k=5 .*1\.\.4")],
+    [
+        ("0", "-k 0 .*1"),
+        ("-1", "-k -1 .*1"),
+        ("2.5", "-k 2.5 .*1"),
+        ("ten", "-k ten"),
+        ("5", r"-k 5 .*1\.\.4"),
+    ],
 )
 def test_fault_09_command_line(tmp_path: Path, k: str, pattern: str) -> None:
     stored(matrix(5, 4), (2, 4), tmp_path / "a.zarr")

@@ -129,7 +129,7 @@ def test_fault_14_command_line(tmp_path: Path) -> None:
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
     assert outcome.returncode == 2
     assert re.fullmatch(
-        r"error\[E_CHUNK_MISSING\]: 1 chunk.* c/1/0; .*missing_chunks='fill'.*\n", outcome.stderr
+        r"error\[E_CHUNK_MISSING\]: 1 chunk.* c/1/0; .*--missing-chunks fill.*\n", outcome.stderr
     )
     assert outcome.stdout == ""
     assert_nothing_opens(out)

@@ -297,7 +297,7 @@ def test_a_command_says_what_it_gives_up(tmp_path: Path, client: Client) -> None
     command = ["svd", str(tmp_path / "a.zarr"), str(out), "-k", "3", "--tol", "1e-9", "--method", "krylov"]
     refused = CliRunner().invoke(cli.main, [*command, "--seed", "5"])
     assert refused.exit_code == 2
-    assert "seed=0 (now 5)" in refused.stderr
+    assert "--seed 0 (now 5)" in refused.stderr
     done = CliRunner().invoke(cli.main, [*command, "--seed", "5", "--overwrite"])
     assert done.exit_code == 0
     assert "begun anew: seed=0 (now 5)" in done.stderr

@@ -164,6 +164,16 @@ def add_up(parts: list[np.ndarray]) -> np.ndarray:
     return total
 
 
+FAILING_AT = ""
+
+
+def failing_in_the_tree(*arguments: Any) -> None:
+    """Known by its name, as what is sent to workers must be."""
+    add_parts(*arguments)
+    if arguments[-1].endswith(FAILING_AT):
+        raise StorageError("no room", "make some")
+
+
 @pytest.mark.usefixtures("few_a_sum")
 @pytest.mark.parametrize("where", ["sum-0-00002", "sum-1-00001"])
 def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
@@ -172,12 +182,8 @@ def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
     whole = run_pass(context(data, client, "whole", **FINE), SPEC)
     place = context(data, client, "failed", **FINE)
 
-    def failing_in_the_tree(*arguments: Any) -> None:
-        add_parts(*arguments)
-        if arguments[-1].endswith(where):
-            raise StorageError("no room", "make some")
-
     with monkeypatch.context() as patch:
+        patch.setitem(globals(), "FAILING_AT", where)
         patch.setattr("bigsvd.passes.add_parts", failing_in_the_tree)
         with pytest.raises(StorageError, match="no room"):
             run_pass(place, SPEC)
