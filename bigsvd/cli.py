@@ -33,6 +33,7 @@ from bigsvd.errors import (
 )
 from bigsvd.factors import Factors, open_factors, scratch_path
 from bigsvd.request import CHOICES, Request
+from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
 from bigsvd.spelling import spelled
@@ -225,6 +226,17 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     )
 
 
+def _open(data: str, request: Request, storage_options: tuple[str, ...]) -> Source:
+    """DATA, read as the request says."""
+    return open_source(
+        data,
+        missing_chunks=request.missing_chunks,
+        decode=request.decode,
+        missing=request.missing,
+        storage_options=_storage_options(storage_options),
+    )
+
+
 def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     """A saved plan runs as it stands: another option beside it would be ignored."""
     context = click.get_current_context()
@@ -309,13 +321,7 @@ def svd(
         )
     else:
         request = _request(data, out, options, overwrite=overwrite)
-    source = open_source(
-        data,
-        missing_chunks=request.missing_chunks,
-        decode=request.decode,
-        missing=request.missing,
-        storage_options=_storage_options(storage_options),
-    )
+    source = _open(data, request, storage_options)
     with _client(scheduler) as client:
         factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
     if as_json:
@@ -358,13 +364,7 @@ def plan_command(
     from bigsvd.planning import make_plan  # noqa: PLC0415
 
     request = _request(data, None, options)
-    source = open_source(
-        data,
-        missing_chunks=request.missing_chunks,
-        decode=request.decode,
-        missing=request.missing,
-        storage_options=_storage_options(storage_options),
-    )
+    source = _open(data, request, storage_options)
     with _client(scheduler) as client:
         plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
@@ -534,13 +534,7 @@ def verify(
     asked = Request.from_dict(opened.provenance["request"])
     source = None
     if data is not None:
-        source = open_source(
-            data,
-            missing_chunks=asked.missing_chunks,
-            decode=asked.decode,
-            missing=asked.missing,
-            storage_options=_storage_options(storage_options),
-        )
+        source = _open(data, asked, storage_options)
     with _client(scheduler) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:
