@@ -7,6 +7,7 @@ missing, constant, flat, means of 1e9, tiles.
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -82,7 +83,10 @@ def _chunk(length: int, count: int) -> int:
 def holds(case: Case, client: Any) -> list[str]:
     """What of the case's outcome is not true."""
     with tempfile.TemporaryDirectory(prefix="bigsvd-trust-") as folder:
-        return findings(case, client, Path(folder))
+        try:
+            return findings(case, client, Path(folder))
+        except Exception:
+            return [f"ended with {traceback.format_exc()}"]  # else hypothesis would look for it a second time
 
 
 def _many(number: int, count: int) -> dict[str, Any]:
