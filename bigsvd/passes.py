@@ -384,7 +384,7 @@ def _stranded(context: Context, futures: dict[Any, Lane]) -> list[Any]:
     """Lanes of a GPU that wait for a worker that is gone."""
     if not context.device.apart:
         return []
-    there = context.client.scheduler_info(n_workers=-1)["workers"]
+    there = workers_of(context.client)
     homes = {future: context.homes.get((lane.spec.sample, lane.index)) for future, lane in futures.items()}
     return [future for future, home in homes.items() if home is not None and home not in there]
 
@@ -420,6 +420,16 @@ def _await_tasks(client: Client, topic: str) -> None:
 def _runs(topic: str, dask_worker: Any) -> bool:
     """In a worker: whether it runs a task of that topic."""
     return any(str(key).startswith(topic) for key in dask_worker.active_keys)
+
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by address.
+
+    The scheduler itself is asked: what `Client.scheduler_info` returns may by then be a newer answer without
+    any worker, because the client asks for one in the background every two seconds.
+    """
+    workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
 
 
 def await_workers(client: Client) -> None:

@@ -14,7 +14,7 @@ from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
 from bigsvd.layout import Limits
 from bigsvd.monitor import available_memory
-from bigsvd.passes import await_workers
+from bigsvd.passes import await_workers, workers_of
 from bigsvd.planning import make_plan
 from bigsvd.request import DASK_METHODS, Request
 from bigsvd.sources.base import SourceFacts
@@ -69,7 +69,7 @@ def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes:
 
 def _there(request: Request, client: Client) -> tuple[Limits, Device]:
     await_workers(client)
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     offer, free_bytes = _offered(request, workers, client)
     if offer.device.apart:
         workers = {name: worker for name, worker in workers.items() if _offers_gpu(worker)}

@@ -25,6 +25,7 @@ from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
 from bigsvd.lanes import LaneRun
 from bigsvd.layout import Limits
+from bigsvd.passes import workers_of
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.solve import run
@@ -396,7 +397,7 @@ def test_lanes_go_only_to_workers_that_offer_the_gpu(
     data: Path, fake: ApartDevice, mixed: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offering = {
-        name for name, worker in mixed.scheduler_info(n_workers=-1)["workers"].items() if worker["resources"]
+        name for name, worker in workers_of(mixed).items() if worker["resources"]
     }
     assert len(offering) == 1
     ran: set[str] = set()
@@ -477,7 +478,7 @@ def test_a_lane_whose_worker_is_gone_goes_to_another(
 
     def retire(event: dict[str, Any]) -> None:
         if event["event"] == "certificate" and not retired:
-            workers = list(offering.scheduler_info(n_workers=-1)["workers"])
+            workers = list(workers_of(offering))
             retired.append(workers[0])
             offering.retire_workers(workers[:1])
 

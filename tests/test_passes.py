@@ -29,6 +29,7 @@ from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.output import Output
 from bigsvd.passes import Context, add_parts, local_client, panels_kept, run_pass
+from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -378,3 +379,20 @@ def test_no_wait_outlasts_the_event_loop(data: Path, monkeypatch: pytest.MonkeyP
     waits.clear()
     gc.collect()
     assert not said
+
+
+def test_what_the_client_asks_in_the_background_hides_no_worker(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every two seconds Dask's client remembers an answer of the scheduler that names no worker."""
+    update = client._update_scheduler_info
+
+    async def then_in_the_background(n_workers: int = 0) -> None:
+        await update(n_workers)
+        await update()
+
+    monkeypatch.setattr(client, "_update_scheduler_info", then_in_the_background)
+    assert client.scheduler_info(n_workers=-1)["workers"] == {}
+    facts = open_source(data).facts
+    assert place(Request(str(data), 3), facts, client)[0].threads == 2
+    assert len(passes.workers_of(client)) == 1
