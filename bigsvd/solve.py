@@ -84,6 +84,7 @@ from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
 _OTHER_DATA = "other data under the same name"
+_OTHER_VERSION = "made by another version of bigsvd, which can continue them"
 _COARSEST = 0.5  # a residual above which a vector says nothing
 
 
@@ -344,11 +345,11 @@ def _prepare_scratch(
     finished is given up for `overwrite` only.
     """
     scratch = Scratch(output.scratch, output.resume())
-    found = scratch.recorded("run")
-    old = _plan_of(found) if scratch.run else None
-    if found is not None and old is not None:
+    found = scratch.recorded("run") if scratch.run else None
+    if found is not None:
+        old = _plan_of(found)
         differences = _differences(found, old, request, plan, pinned=pinned)
-        if not differences:
+        if old is not None and not differences:
             if old.memory_bytes > limits.budget_bytes:
                 raise MemoryBudgetError(
                     f"{output.scratch} was planned for {human_bytes(old.memory_bytes)}, the budget is now "
@@ -366,9 +367,11 @@ def _prepare_scratch(
 
 
 def _differences(
-    found: dict[str, Any], old: Plan, request: Request, plan: Plan, *, pinned: bool
+    found: dict[str, Any], old: Plan | None, request: Request, plan: Plan, *, pinned: bool
 ) -> list[str]:
     """What was otherwise in the run that left scratch: fields of its request, its data, its plan."""
+    if old is None:
+        return [_OTHER_VERSION]
     before, now = json.loads(found["problem"]), json.loads(request.problem())
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     differences = [f"{name}={before.get(name)!r} (now {now.get(name)!r})" for name in names]

@@ -22,6 +22,7 @@ import bigsvd
 from bigsvd import cli
 from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
 from bigsvd.factors import scratch_path
+from bigsvd.planning import PLAN_VERSION
 from bigsvd.scratch import Scratch
 
 A = np.random.default_rng(9).standard_normal((120, 40))
@@ -285,6 +286,24 @@ def test_finished_passes_of_another_request_are_given_up_for_overwrite_only(
     assert [difference.split("=")[0] for difference in given_up["differences"]] == [name]
     centred = A - A.mean(axis=0) if name == "center" else A
     np.testing.assert_allclose(found.s, np.linalg.svd(centred, compute_uv=False)[: found.k], rtol=1e-9)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_finished_passes_of_another_version_are_given_up_for_overwrite_only(
+    client: Client, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    request = leave_passes(client, out)
+    scratch = Scratch(scratch_path(out))
+    left = scratch.recorded("run")
+    assert left is not None
+    scratch.record("run", left | {"plan": left["plan"] | {"version": PLAN_VERSION - 1}})
+    before = everything_below(tmp_path)
+    with pytest.raises(OutputExistsError, match="made by another version of bigsvd"):
+        bigsvd.svd(A, out=out, client=client, **request)
+    assert everything_below(tmp_path) == before
+    found = bigsvd.svd(A, out=out, overwrite=True, client=client, **request)
+    np.testing.assert_allclose(found.s, SIGMA[:3], rtol=1e-9)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
