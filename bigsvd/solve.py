@@ -550,7 +550,10 @@ class _Run:
         if k is None:
             k = max(1, run.subspace.width // 2)
         finish = Finish(k, self.request.tol, refit, self._eps(), resolved, values.complete)
-        return finish_krylov(run, finish), lack
+        triplets = finish_krylov(run, finish)
+        if lack is None and isinstance(chooser, RankByRule) and refit(triplets.sigma, triplets.beyond) is None:
+            lack = chooser.lack_of_precision(values, triplets.sigma.size)
+        return triplets, lack
 
     def _within_tolerance(self, triplets: Triplets) -> bool:
         """Every residual at the tolerance, or at the rounding of what it was computed from."""

@@ -9,6 +9,7 @@ import pytest
 from distributed import Client
 
 import bigsvd
+from bigsvd.choosing import RankByRule
 from bigsvd.rank import Rule, Spectrum
 from tests.spectra import with_values
 
@@ -55,3 +56,15 @@ def test_more_values_than_the_plan_holds_is_said_with_what_would_do(client: Clie
         factors = bigsvd.svd(A, "auto", error=0.1, client=client)
     assert factors.certificate.shortfall is not None
     assert "passes" not in factors.certificate.shortfall
+
+
+def test_a_rule_that_the_formed_factors_do_not_meet_is_said(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no further value stands above rounding, so that no more of them can be formed."""
+    A = with_values(np.random.default_rng(0), np.repeat([1.0, 1e-12], [3, 37]), 90, 40)
+    assert bigsvd.svd(A, "auto", energy=0.9, client=client).certificate.converged
+    monkeypatch.setattr(RankByRule, "refit", lambda *_args, **_options: None)
+    with pytest.warns(UserWarning, match="the rank rule was not met .* ask for less energy"):
+        factors = bigsvd.svd(A, "auto", energy=0.9, client=client)
+    assert not factors.certificate.converged
