@@ -139,10 +139,15 @@ class Output:
                 folder.rmdir()
 
     def _recover(self) -> None:
+        """Put back the old result of a run that died between the two renames of `_exchange`.
+
+        That of a run which died after both takes its last name, under which nobody finds it as the result.
+        """
         replaced, target = self.scratch / REPLACED, self.place.target
-        if replaced.is_dir() and not os.path.lexists(target):
-            with storage_errors(f"putting back {self.path}"):
-                replaced.rename(target)
+        if not replaced.is_dir():
+            return
+        with storage_errors(f"putting back {self.path}"):
+            replaced.rename(self.scratch / FOLDER if os.path.lexists(target) else target)
 
     def publish(self) -> Factors:
         """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""
@@ -224,7 +229,7 @@ def _sync(path: Path, refusals: frozenset[int]) -> None:
 
 
 def _exchange(new: Path, old: Path, aside: Path) -> None:
-    """Swap two folders atomically where the system can (Linux renameat2), else by two renames via `aside`."""
+    """Swap two folders: atomically where the system can (Linux renameat2), else by renames via `aside`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         done = libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
@@ -241,3 +246,4 @@ def _exchange(new: Path, old: Path, aside: Path) -> None:
     except OSError:
         aside.rename(old)
         raise
+    aside.rename(new)

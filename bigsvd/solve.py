@@ -551,7 +551,11 @@ class _Run:
             k = max(1, run.subspace.width // 2)
         finish = Finish(k, self.request.tol, refit, self._eps(), resolved, values.complete)
         triplets = finish_krylov(run, finish)
-        if lack is None and isinstance(chooser, RankByRule) and refit(triplets.sigma, triplets.beyond) is None:
+        if (
+            lack is None
+            and isinstance(chooser, RankByRule)
+            and refit(triplets.sigma, triplets.beyond) is None
+        ):
             lack = chooser.lack_of_precision(values, triplets.sigma.size)
         return triplets, lack
 

@@ -396,9 +396,7 @@ def mixed() -> Iterator[Client]:
 def test_lanes_go_only_to_workers_that_offer_the_gpu(
     data: Path, fake: ApartDevice, mixed: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offering = {
-        name for name, worker in workers_of(mixed).items() if worker["resources"]
-    }
+    offering = {name for name, worker in workers_of(mixed).items() if worker["resources"]}
     assert len(offering) == 1
     ran: set[str] = set()
     lanes = LaneRun.run

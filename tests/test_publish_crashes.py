@@ -274,7 +274,7 @@ def only_the_result_is_left(out: Path) -> bool:
 def test_killed_again_while_the_next_run_puts_the_old_result_back(made: Made, tmp_path: Path) -> None:
     """After a death between two renames, where there is no exchange, at each call of the run that follows."""
     calls = whole_life(made, tmp_path / "whole", earlier=True, exchange=False)
-    between = len(calls) - calls[::-1].index("rename") - 1  # the new result is not at its place yet
+    *_, between, _ = (at for at, name in enumerate(calls) if name == "rename")  # before the second of three
     left, first = made.lay_out(tmp_path / "left", earlier=True), Life(between)
     with pytest.raises(KilledError), first.lived(exchange=False):
         go_through(left, made.few, first, overwrite=True)
@@ -392,3 +392,29 @@ def test_an_error_of_each_call_is_told_and_leaves_the_old_result_or_the_new(
         assert foreign(out) == theirs
         assert only_the_result_is_left(out)
         shutil.rmtree(out.parent)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_an_old_result_does_not_come_back_when_the_new_one_is_deleted(
+    made: Made, tmp_path: Path, *, exchange: bool
+) -> None:
+    """Also where the run was killed after the new result was there: no later run takes the old one for it."""
+    out = made.lay_out(tmp_path / "place", earlier=True)
+    life = Life()
+    with life.lived(exchange=exchange):
+        go_through(out, made.few, life, overwrite=True)
+    last = len(life.made)
+    for allowed in range(last):
+        place = made.lay_out(tmp_path / f"place-{allowed}", earlier=True)
+        life = Life(allowed)
+        with life.lived(exchange=exchange), pytest.raises(KilledError):
+            go_through(place, made.few, life, overwrite=True)
+        if not place.exists() or bits(place) != bits(made.new):
+            continue
+        with Output(place, overwrite=True):
+            pass
+        shutil.rmtree(place)
+        with Output(place, overwrite=False):
+            assert not place.exists()
+        with pytest.raises(FactorStoreError):
+            bigsvd.open(place)
