@@ -22,6 +22,7 @@ _ROUGH_EPS = 1e-7
 # By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
 _FILL_SLACK = 1e-12
 _FILL_ROUNDINGS = 4
+_SAME_DIVISOR = 2.0**-48  # relative; as far as two ways to sum the same column may differ
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,14 @@ class Correction:
     Attributes:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
         benign: whether products of B can be had from those of B0 without loss of accuracy.
-        filled_alike: whether missing entries were filled as they are in B, so that B0 with the right means
-            and divisors was B up to rounding.
+        alike: whether B0 was B up to rounding: its means, its divisors, and how missing entries were filled.
 
     """
 
     delta: np.ndarray
     ratio: np.ndarray
     benign: bool
-    filled_alike: bool
+    alike: bool
 
 
 class Matrix:
@@ -179,7 +179,7 @@ class Matrix:
             self.row_lines = f"{name}/row-lines"
         if sums is None:
             self.norm_squared = moments.squares
-            correction = Correction(np.zeros(N), np.ones(N), benign=True, filled_alike=True)
+            correction = Correction(np.zeros(N), np.ones(N), benign=True, alike=True)
         else:
             correction = self._exact_lines(sums)
         self.opinion = result.opinion
@@ -214,10 +214,11 @@ class Matrix:
         return LineSums.from_stacked(used.high, rows, raw_sums)
 
     def _estimate(self, sums: LineSums) -> Lines:
-        """Means that serve as shifts, and divisors where cancellation left them some digits."""
+        """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
         rough = sums.lines(self.transform.unit)
+        before = self.transform.unit if self.lines is None else self.lines.divisor
         resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
-        divisor = np.where(resolved, rough.divisor, self.transform.unit)
+        divisor = np.where(resolved, rough.divisor, before)
         return Lines(rough.mean, np.zeros_like(rough.mean), divisor)
 
     def _exact_lines(self, sums: LineSums) -> Correction:
@@ -236,14 +237,16 @@ class Matrix:
         delta = exact.low - used.low if t.center else np.zeros_like(used.high)
         delta = delta / used.divisor if t.scale else delta
         shift = np.abs(exact.mean - used.mean) - _FILL_ROUNDINGS * np.spacing(np.abs(exact.mean))
-        filled_alike = not t.fills_with_mean or bool(np.all(shift <= _FILL_SLACK * sums.deviation))
+        means_matter = t.center or t.fills_with_mean
+        alike = not means_matter or bool(np.all(shift <= _FILL_SLACK * sums.deviation))
+        alike = alike and bool(np.all(np.abs(ratio - 1) <= _SAME_DIVISOR))
         self.lines = exact
         mean_energy = M * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         benign = (
             mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
         )
-        return Correction(delta, ratio, bool(benign), filled_alike)
+        return Correction(delta, ratio, bool(benign), alike)
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""

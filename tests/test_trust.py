@@ -32,6 +32,24 @@ BASE = Case(
 )  # fmt: skip
 
 
+# What the 20,000 found: how `verify` took the divisors of columns that are scaled but not centred.
+FOUND = [
+    replace(
+        BASE, shape=(103, 92), chunks=(26, 16), dtype="int64", store="sharded", spectrum="geometric",
+        level=1e9, gaps=0.0, center=False, method="compressed", k=9, verified=True, seed=433,
+    ),
+    replace(
+        BASE, shape=(21, 2), chunks=(6, 1), dtype="float16", store="dask", spectrum="noise", constant=0,
+        missing="none", center=False, method="gram", k=2, tol=1e-4, tiles=True, verified=True, seed=119452,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_was_false_once_is_true(client: Client, case: Case) -> None:
+    assert holds(case, client) == []
+
+
 @pytest.mark.parametrize("name", ["mean", "divisor", "sigma", "missing"])
 def test_a_false_truth_is_noticed(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

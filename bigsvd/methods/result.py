@@ -280,7 +280,7 @@ def _two_sided_pass(
         if known:
             return result.sums
         correction = matrix.learn(name, result)
-        if correction is not None and correction.filled_alike:
+        if correction is not None and correction.alike:
             return result.sums
 
 
