@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 
 import bigsvd
+from bigsvd import passes
 from bigsvd.errors import MemoryBudgetError, SourceError
 from bigsvd.sources.base import SourceFacts
 from bigsvd.sources.open import open_source
@@ -23,6 +25,13 @@ A = np.random.default_rng(0).standard_normal((M, N)) @ np.diag(np.linspace(5, 0.
 SIGMA = np.linalg.svd(A, compute_uv=False)
 ROWS = slice(0, M)
 COLS = slice(0, N)
+AWAITED = threading.Event()
+
+
+def when_awaited(block: np.ndarray) -> np.ndarray:
+    """The block, once somebody awaits it."""
+    assert AWAITED.wait(30)
+    return block
 
 
 class Counted:
@@ -130,6 +139,25 @@ def test_a_persisted_array_is_read_on_the_callers_client(client_given: bool) -> 
         options: dict[str, Any] = {"client": client} if client_given else {}
         for array, expected in ((d, SIGMA[:2]), (d * 2, 2 * SIGMA[:2])):
             np.testing.assert_allclose(bigsvd.svd(array, 2, **options).s, expected, rtol=1e-3)
+
+
+def test_what_is_still_being_persisted_is_awaited_before_lanes_take_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lane that waited for a block in the only thread of a cluster would keep it from being computed."""
+
+    def awaited(futures: Any) -> Any:
+        AWAITED.set()
+        return wait(futures)
+
+    monkeypatch.setattr(passes, "wait", awaited)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        pending = da.from_array(A, chunks=(60, N)).map_blocks(when_awaited, dtype=A.dtype).persist()
+        factors = bigsvd.svd(pending, 2, client=client)
+    np.testing.assert_allclose(factors.s, SIGMA[:2], rtol=1e-3)
 
 
 def test_workers_of_other_processes_get_what_they_need(processes: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from distributed import Client
 
 import bigsvd
-from bigsvd import cli
+from bigsvd import cli, folders
 from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
 from bigsvd.factors import scratch_path
 from bigsvd.planning import PLAN_VERSION
@@ -305,6 +306,28 @@ def test_finished_passes_of_another_version_are_given_up_for_overwrite_only(
     found = bigsvd.svd(A, out=out, overwrite=True, client=client, **request)
     np.testing.assert_allclose(found.s, SIGMA[:3], rtol=1e-9)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_vanishes_from_the_scratch_of_a_run_at_work_is_nobodys(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_passes(client, tmp_path / "out")
+    scratch = scratch_path(tmp_path / "out")
+    entries = folders._entries
+
+    def just_before(folder: Path) -> list[os.DirEntry[str]]:
+        found = entries(folder)
+        if any(entry.name == "done" for entry in found):
+            shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(folders, "_entries", just_before)
+    before = len(list(scratch.iterdir()))
+    assert folders.foreign_in_scratch(scratch) is None
+    monkeypatch.undo()
+    assert len(list(scratch.iterdir())) < before
+    (scratch / "note.txt").write_text("mine")
+    assert folders.foreign_in_scratch(scratch) == scratch / "note.txt"
 
 
 def test_a_command_says_what_it_gives_up(tmp_path: Path, client: Client) -> None:
