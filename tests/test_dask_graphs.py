@@ -146,16 +146,16 @@ def test_what_is_still_being_persisted_is_awaited_before_lanes_take_its_thread(
 ) -> None:
     """A lane that waited for a block in the only thread of a cluster would keep it from being computed."""
 
-    def awaited(futures: Any) -> Any:
+    def awaited(futures: Any, *args: Any, **options: Any) -> Any:
         AWAITED.set()
-        return wait(futures)
+        return wait(futures, *args, **options)
 
     monkeypatch.setattr(passes, "wait", awaited)
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        pending = da.from_array(A, chunks=(60, N)).map_blocks(when_awaited, dtype=A.dtype).persist()
+        pending = da.from_array(A, chunks=(60, N)).map_blocks(when_awaited, meta=A[:0]).persist()
         factors = bigsvd.svd(pending, 2, client=client)
     np.testing.assert_allclose(factors.s, SIGMA[:2], rtol=1e-3)
 
