@@ -19,11 +19,13 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from bigsvd.errors import StorageError
+from bigsvd.nodes import DamagedNodeError, read_array, read_attributes, write_array, write_attributes
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
 _ARRAY = "bigsvd_scratch"
+_CHUNK_BYTES = 2**26  # of an array that is written whole
 
 
 @contextmanager
@@ -52,6 +54,11 @@ def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
     wanted: dict[str, Any] = {"order": "C", "write_empty_chunks": True, "read_missing_chunks": True}
     known: Any = {name: wanted[name] for name in wanted if name in zarr.config.get("array")}
     return array.with_config(known)
+
+
+def _attributes(name: str) -> dict[str, Any]:
+    """What marks an array as scratch."""
+    return {} if name.startswith(f"{RESULT}/") else {_ARRAY: True}
 
 
 class Scratch:
@@ -91,7 +98,7 @@ class Scratch:
                 serializer=BytesCodec(endian="little"),
                 compressors=[Crc32cCodec()],
                 fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-                attributes={} if name.startswith(f"{RESULT}/") else {_ARRAY: True},
+                attributes=_attributes(name),
                 overwrite=True,
             )
             return as_stored(array)
@@ -104,21 +111,20 @@ class Scratch:
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
-        rows = max(1, 2**26 // max(1, values[:1].nbytes)) if values.ndim else 1
-        partial = f"{name}.partial"
-        array = self.create(partial, values.shape, (rows, *values.shape[1:]), values.dtype.name)
+        rows = max(1, _CHUNK_BYTES // max(1, values[:1].nbytes)) if values.ndim else 1
+        partial = self.path / f"{name}.partial"
         with storage_errors(f"writing {self.path}/{name}"):
-            array[...] = values
+            self.remove(f"{name}.partial")
+            write_array(partial, values, rows, _attributes(name))
             self.remove(name)
-            (self.path / partial).rename(self.path / name)
+            partial.rename(self.path / name)
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
-        array = self.open(name)
         with storage_errors(f"reading {self.path}/{name}"):
             try:
-                return np.asarray(array[...])
-            except (ValueError, RuntimeError) as error:  # what a checksum that does not fit raises
+                return read_array(self.path / name)
+            except DamagedNodeError as error:
                 raise StorageError(
                     f"{self.path}/{name} is damaged ({error})", f"delete {self.path} and run again"
                 ) from error
@@ -126,18 +132,14 @@ class Scratch:
     def record(self, name: str, values: dict[str, Any]) -> None:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
         with storage_errors(f"writing {self.path}/{name}"):
-            if self.has(name):
-                zarr.open_group(self.store(name), mode="r+", zarr_format=3).attrs.put({_RECORD: values})
-            else:
-                zarr.create_group(self.store(name), attributes={_RECORD: values}, zarr_format=3)
+            write_attributes(self.path / name, {_RECORD: values})
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""
-        if not (self.path / name / "zarr.json").exists():
-            return None
         with storage_errors(f"reading {self.path}/{name}"):
-            group = zarr.open_group(self.store(name), mode="r", zarr_format=3)
-        values = group.attrs.asdict().get(_RECORD)
+            if not self.has(name):
+                return None
+            values = read_attributes(self.path / name).get(_RECORD)
         return dict(values) if isinstance(values, dict) else None
 
     def finished_passes(self) -> int:

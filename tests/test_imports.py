@@ -21,6 +21,7 @@ LAYERS = (
     "text",
     "sentinels",
     "paths",
+    "nodes",
     "request",
     "rank",
     "device",

@@ -1,0 +1,149 @@
+"""Nodes of Zarr format 3 as plain files: small arrays that are written and read whole, and attributes.
+
+What zarr-python does for any array on any store takes milliseconds of event loop and threads a node, and a
+run of a small matrix writes and reads dozens. The files are the same: any Zarr reader opens them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+METADATA = "zarr.json"
+_CHECKSUM_BYTES = 4
+_FILLS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+
+
+class DamagedNodeError(ValueError):
+    """A node whose files are not what was written."""
+
+
+def write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
+    """A group with these attributes and no others, there whole or not at all."""
+    _write(folder, METADATA, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+
+
+def read_attributes(folder: Path) -> dict[str, Any]:
+    """The attributes of a node.
+
+    Raises:
+        OSError: there is none. DamagedNodeError: its metadata is no JSON object.
+
+    """
+    attributes: dict[str, Any] = _metadata(folder).get("attributes", {})
+    return attributes
+
+
+def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: dict[str, Any]) -> None:
+    """A whole array of one axis or more, in chunks of some rows; `folder` is not there before."""
+    values = np.asarray(values, dtype=values.dtype.newbyteorder("<"))
+    fill = np.nan if values.dtype.kind == "f" else 0
+    rows = max(1, min(chunk_rows, values.shape[0]))
+    chunks = (rows, *(max(1, side) for side in values.shape[1:]))
+    folder.mkdir(parents=True)
+    for number, start in enumerate(range(0, values.shape[0], rows) if values.size else ()):
+        part = values[start : start + rows]
+        if part.shape != chunks:  # Zarr fills up the chunk at an edge
+            part = np.pad(
+                part, [(0, rows - part.shape[0])] + [(0, 0)] * (part.ndim - 1), constant_values=fill
+            )
+        _write_chunk(folder / _key((number, *[0] * (part.ndim - 1))), part)
+    _write(folder, METADATA, json.dumps(_array_metadata(values, chunks, attributes)))
+
+
+def _array_metadata(
+    values: np.ndarray, chunks: tuple[int, ...], attributes: dict[str, Any]
+) -> dict[str, Any]:
+    order = {"configuration": {"endian": "little"}} if values.itemsize > 1 else {}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": values.shape,
+        "data_type": values.dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "NaN" if values.dtype.kind == "f" else 0,
+        "codecs": [{"name": "bytes", **order}, {"name": "crc32c"}],
+        "attributes": attributes,
+    }
+
+
+def read_array(folder: Path) -> np.ndarray:
+    """A whole array that `write_array` wrote, or zarr-python with the same codecs.
+
+    Raises:
+        OSError: there is none, or it cannot be read. DamagedNodeError: a chunk is not what was written.
+
+    """
+    metadata = _metadata(folder)
+    try:
+        shape, dtype = tuple(metadata["shape"]), np.dtype(metadata["data_type"])
+        chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        fill = metadata["fill_value"]
+    except (KeyError, TypeError) as error:
+        raise DamagedNodeError(f"{folder / METADATA} describes no array") from error
+    found = np.empty(shape, dtype)
+    for index in product(*(range(-(-side // step)) for side, step in zip(shape, chunks, strict=True))):
+        starts = [number * step for number, step in zip(index, chunks, strict=True)]
+        place = tuple(slice(start, start + step) for start, step in zip(starts, chunks, strict=True))
+        chunk = _read_chunk(folder / _key(index), chunks, dtype)
+        if chunk is None:
+            found[place] = _FILLS.get(fill, fill)
+        else:
+            found[place] = chunk[tuple(map(slice, found[place].shape))]
+    return found
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    content = (folder / METADATA).read_bytes()
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise DamagedNodeError(f"{folder / METADATA} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DamagedNodeError(f"{folder / METADATA} is no JSON object")
+    return found
+
+
+def _key(index: tuple[int, ...]) -> str:
+    return "/".join(["c", *map(str, index)])
+
+
+def _write_chunk(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    checksum = int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little")
+    with path.open("wb") as file:
+        file.write(body.data)
+        file.write(checksum)
+
+
+def _read_chunk(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:
+    """A chunk as stored, edges filled up; None where it was never written."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    size = math.prod(shape) * dtype.itemsize
+    if len(content) != size + _CHECKSUM_BYTES:
+        raise DamagedNodeError(f"{path} has {len(content)} bytes, not {size + _CHECKSUM_BYTES}")
+    body = memoryview(content)[:size]
+    if google_crc32c.value(np.frombuffer(body, np.uint8)) != int.from_bytes(content[size:], "little"):
+        raise DamagedNodeError(f"the checksum of {path} does not fit")
+    return np.frombuffer(body, dtype.newbyteorder("<")).reshape(shape)
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    """A file that is there whole or not at all; unfinished it has a name as zarr-python gives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name.removesuffix('.json')}.{uuid.uuid4().hex}.partial"
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, folder / name)  # noqa: PTH105 - Path.replace is the same, and tests count calls of os
