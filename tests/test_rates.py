@@ -34,7 +34,12 @@ def planned(rates: Rates, limits: Limits = LIMITS) -> Plan:
     return make_plan(REQUEST, FACTS, limits, rates)
 
 
-def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
+@pytest.mark.parametrize("soon_read_seconds", [0.0, 60.0])
+def test_they_are_of_this_source_and_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon_read_seconds: float
+) -> None:
+    """Products are timed where a pass takes long, else they cost what is usual."""
+    monkeypatch.setattr("bigsvd.rates._SOON_READ_SECONDS", soon_read_seconds)
     A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
     rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
@@ -43,6 +48,7 @@ def test_they_are_of_this_source_and_device(tmp_path: Path) -> None:
     assert 1e-12 < rates.read_seconds < 1e-5
     assert 1e-12 < rates.fresh_seconds < 1e-6
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
+    assert (rates.flops == NOMINAL.flops) == (soon_read_seconds > 0)
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
 
 
