@@ -314,6 +314,7 @@ def _about_regions(factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
     wanted = wanted if factors.scale is None else wanted * factors.scale
     wanted = wanted if factors.mean is None else wanted + factors.mean
     size = float(np.max(np.abs(wanted), initial=0.0)) + float(factors.s[0])
+    size += 0.0 if factors.mean is None else float(np.max(np.abs(factors.mean)))  # which entries may cancel
     worst = float(np.max(np.abs(factors[rows] - wanted), initial=0.0))
     if worst > 1e3 * float(np.finfo(factors.dtype).eps) * size:
         return [f"a region of the reconstruction is off by {worst:.2e}"]

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -482,8 +483,9 @@ def _checksum(attributes: dict[str, Any]) -> int:
     return int(google_crc32c.value(json.dumps(body, sort_keys=True).encode()))
 
 
+@cache
 def versions() -> dict[str, str]:
-    """What computed the result."""
+    """What computed the result; which files tell that is looked up once a process."""
     names = ("bigsvd", "numpy", "zarr", "dask", "distributed")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 

@@ -32,7 +32,8 @@ BASE = Case(
 )  # fmt: skip
 
 
-# What the 20,000 found: how `verify` took the divisors of columns that are scaled but not centred.
+# What the 20,000 found: how `verify` took the divisors of columns that are scaled but not centred, and what
+# the rounding of stored means does to the error where columns have gaps.
 FOUND = [
     replace(
         BASE, shape=(103, 92), chunks=(26, 16), dtype="int64", store="sharded", spectrum="geometric",
@@ -41,6 +42,11 @@ FOUND = [
     replace(
         BASE, shape=(21, 2), chunks=(6, 1), dtype="float16", store="dask", spectrum="noise", constant=0,
         missing="none", center=False, method="gram", k=2, tol=1e-4, tiles=True, verified=True, seed=119452,
+    ),
+    replace(
+        BASE, shape=(241, 5), chunks=(241, 1), dtype="int32", store="zarr 2", spectrum="noise", level=1e6,
+        constant=0, gaps=0.9, gappy="column", sentinel="greatest", method="gram", k=1, verified=True,
+        seed=10762,
     ),
 ]  # fmt: skip
 
