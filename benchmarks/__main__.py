@@ -21,7 +21,7 @@ from benchmarks.peers import PEERS, SEED
 from benchmarks.reference import ensure_reference
 from benchmarks.report import regenerate, write_report
 from benchmarks.simulation import Cluster
-from benchmarks.suite import Limits, run_suite
+from benchmarks.suite import Machine, run_suite
 
 TRUST_CASES = {"tiny": 20, "small": 500, "full": 20_000}
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
@@ -82,7 +82,7 @@ def peers(
 ) -> None:
     """Time, memory, passes and errors of bigsvd, Dask and scikit-learn on one stored matrix."""
     scarce_bytes = None if scarce is None else int(scarce * 1e9)
-    limits = Limits(repeat, slow, timeout, int(memory_limit * 1e9), scarce_bytes)
+    limits = Machine(repeat, slow, timeout, int(memory_limit * 1e9), scarce_bytes)
     results = run_suite(SIZES[size], folder, only, limits, _tell)
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g} --memory-limit {memory_limit:g}"
     options += f" --scarce {scarce:g}" if scarce is not None else ""
@@ -223,7 +223,7 @@ def cpu_gpu(
     budget: float | None,
 ) -> None:
     """The same request on CPU and GPU, peers on either, and each pass against measured ceilings."""
-    limits = cpu_gpu_suite.Limits(repeat, slow, timeout, budget)
+    limits = cpu_gpu_suite.Machine(repeat, slow, timeout, budget)
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g}"
     options += f" --budget {budget:g}" if budget is not None else ""
     table = out

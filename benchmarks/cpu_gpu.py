@@ -74,7 +74,7 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class Machine:
     """How often and how long.
 
     Attributes:
@@ -93,7 +93,7 @@ class Limits:
 class Clock:
     """What is left of the time."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Machine) -> None:
         self._limits = limits
         self._start = time.monotonic()
 
@@ -108,7 +108,7 @@ class Clock:
 
 
 def run_cpu_gpu(
-    size: Size, data: Path, names: Sequence[str], limits: Limits, tell: Callable[[str], None]
+    size: Size, data: Path, names: Sequence[str], limits: Machine, tell: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """The results so far, after each matrix; of the named rows, or all if none is named."""
     clock = Clock(limits)
@@ -215,7 +215,7 @@ def _measure(
     kind: Kind,
     matrix: Matrix,
     stored: tuple[Path, Triplets] | None,
-    limits: Limits,
+    limits: Machine,
     clock: Clock,
 ) -> tuple[str, dict[str, Any]]:
     """The status of a row, its median time, its worst errors and all its runs."""

@@ -14,7 +14,7 @@ import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -198,7 +198,7 @@ def one_pass(
     )
     timeline = Timeline()
     with tempfile.TemporaryDirectory(dir=folder, prefix="scaling-") as name:
-        request = bigsvd.Request.from_dict(plan.request | {"out": str(Path(name) / "factors")})
+        request = replace(plan.request, out=str(Path(name) / "factors"))
         return solve.run(request, source, plan=plan, client=client, progress=timeline), timeline
 
 

@@ -16,7 +16,7 @@ from benchmarks.reference import Triplets, ensure_reference
 
 
 @dataclass(frozen=True)
-class Limits:
+class Machine:
     """How often and how long a peer may run, and what it may hold.
 
     Attributes:
@@ -35,7 +35,7 @@ class Limits:
 
 
 def run_suite(
-    dataset: Dataset, data: Path, names: Sequence[str], limits: Limits, tell: Callable[[str], None]
+    dataset: Dataset, data: Path, names: Sequence[str], limits: Machine, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """The results of every named peer (all if none is named), with a bare read of the same store before each.
 
@@ -87,7 +87,7 @@ def run_suite(
 
 
 def _runs(
-    peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Limits, within: Sequence[str]
+    peer: Peer, dataset: Dataset, store: Path, exact: Triplets, limits: Machine, within: Sequence[str]
 ) -> list[Measurement]:
     needed = int(peer.memory_factor * dataset.data_bytes)
     if needed > limits.memory_limit_bytes:

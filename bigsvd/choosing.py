@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
-from bigsvd.layout import Limits
+from bigsvd.facts import Machine
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rank import Choice, Rule, Spectrum, extended, raised, resolution
 from bigsvd.request import Request
-from bigsvd.sources.base import SourceFacts
 from bigsvd.text import human_bytes, round_up
 
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
@@ -126,7 +125,7 @@ class RankByRule:
 
     def spectrum(self, values: Values) -> Spectrum:
         """The values as rank rules take them."""
-        facts = SourceFacts.from_dict(self.plan.facts)
+        facts = self.plan.facts
         return Spectrum(
             s=values.sigma[: min(facts.shape)], frobenius=values.norm, shape=facts.shape,
             matrix_bytes=facts.nbytes, factor_itemsize=np.dtype(values.dtype).itemsize,
@@ -152,7 +151,7 @@ class RankByRule:
 
     def lack_of_memory(self, values: Values) -> Shortfall:
         """What to ask for where the rule needs more values than the plan was laid out for."""
-        most = min(SourceFacts.from_dict(self.plan.facts).shape)
+        most = min(self.plan.facts.shape)
         about = min(most, max(round_up(self.needed(values) or most), self.capacity() + 1))
         cause = f"the rank rule needs about {about} singular values, this plan holds {self.capacity()}"
         memory = memory_for(about, self.plan)
@@ -206,18 +205,15 @@ def chooser_of(request: Request, plan: Plan) -> GivenRank | RankByRule:
 
 def memory_for(k: int, plan: Plan) -> int | None:
     """The least budget, to a few per cent, with which a plan for k triplets fits; None if there is none."""
-    request = replace(
-        Request.from_dict(plan.request), k=k, energy=None, error=None, max_bytes=None, memory=None
-    )
-    facts = SourceFacts.from_dict(plan.facts)
-    limits = Limits(
+    request = replace(plan.request, k=k, energy=None, error=None, max_bytes=None, memory=None)
+    machine = Machine(
         plan.budget_bytes, plan.threads, plan.device, plan.device_reason, plan.apart,
         plan.device_budget_bytes, plan.device_budget_bytes, plan.readers,
     )  # fmt: skip
 
     def fits(budget_bytes: int) -> bool:
         try:
-            make_plan(request, facts, replace(limits, budget_bytes=budget_bytes))
+            make_plan(request, plan.facts, replace(machine, budget_bytes=budget_bytes))
         except MemoryBudgetError:
             return False
         return True

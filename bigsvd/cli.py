@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,9 +317,7 @@ def svd(
     plan = load_plan(Path(plan_file)) if plan_file else None
     if plan is not None:
         _refuse_beside_a_plan(options)
-        request = Request.from_dict(
-            plan.request | {"source": without_credentials(data), "out": out, "overwrite": overwrite}
-        )
+        request = replace(plan.request, source=without_credentials(data), out=out, overwrite=overwrite)
     else:
         request = _request(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)

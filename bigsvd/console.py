@@ -84,7 +84,7 @@ class Console:
             done = event["passes_done"]
             count = "1 pass is" if done == 1 else f"{done} passes are"
             self.say(f"resuming the run kept in {event['scratch']}: {count} done")
-        rates = "measured" if plan.rates["measured"] else "nominal"
+        rates = "measured" if plan.rates.measured else "nominal"
         self.say(
             f"plan     {plan.method} on {plan.device}, about {plan.expected_passes:.2f} passes over "
             f"{human_bytes(plan.bytes_per_pass)}, {plan.seconds:.2g} s at {rates} rates, "

@@ -163,7 +163,7 @@ def run_lane(lane: Lane) -> dict[str, Any]:
 
 def _new_cache(lane: Lane) -> PanelCache:
     plan, device = lane.plan, lane.device
-    stage = plan.request.get("stage") if plan.keeps_on_host else None
+    stage = plan.request.stage if plan.keeps_on_host else None
 
     def new_seat() -> Seat:
         ring = Ring(plan.readers, device.host_memory, past_page_cache=plan.past_page_cache)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
+from bigsvd.facts import Machine, Packing, SourceFacts
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.sources.base import Packing, SourceFacts
 from bigsvd.text import human_bytes, round_up
 
 PROBES = 10
@@ -50,29 +50,6 @@ SAMPLE_BLOCKS = 4  # of the subspace in which the warm start finds the sample's 
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the machine allows.
-
-    Attributes:
-        budget_bytes: for this run's working set in host memory.
-        threads: lanes at the same time, and so panels multiplied. readers: threads that read for each.
-        device, device_reason: where is multiplied, and why there.
-        apart: whether the device has memory of its own; device_budget_bytes: for this run there, of
-            device_free_bytes in all.
-
-    """
-
-    budget_bytes: int
-    threads: int
-    device: str = "cpu"
-    device_reason: str = "no other was looked for"
-    apart: bool = False
-    device_budget_bytes: int = 0
-    device_free_bytes: int = 0
-    readers: int = 1
-
-
-@dataclass(frozen=True)
 class Layout:
     """One orientation with its panels and block widths.
 
@@ -82,7 +59,7 @@ class Layout:
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
         stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
             piece as rows and columns of B.
-        readers, apart: as in `Limits`.
+        readers, apart: as in `Machine`.
         fits: whether the memory it takes is within the budgets.
 
     """
@@ -123,14 +100,14 @@ class Layout:
 
 
 def choose_layout(
-    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str
+    method: str, request: Request, facts: SourceFacts, machine: Machine, dtype: str
 ) -> tuple[Layout, int]:
     """The layout that reads least, then has the smaller basis; and how many lanes of it fit at a time.
 
     What one lane with one reader allows decides orientation and tiling, so that they do not depend on the
     number of threads; more of either are then taken as memory allows.
     """
-    alone = replace(limits, threads=1, readers=1)
+    alone = replace(machine, threads=1, readers=1)
     single = min(
         (
             _lay_out(method, request, facts, alone, dtype, transposed=transposed)
@@ -138,9 +115,9 @@ def choose_layout(
         ),
         key=lambda layout: (not layout.fits, layout.reads_per_pass, layout.N),
     )
-    for threads in range(limits.threads, 0, -1):
-        for readers in _halvings(limits.readers):
-            more = replace(limits, threads=threads, readers=readers)
+    for threads in range(machine.threads, 0, -1):
+        for readers in _halvings(machine.readers):
+            more = replace(machine, threads=threads, readers=readers)
             layout = _lay_out(method, request, facts, more, dtype, transposed=single.transposed)
             if layout.fits and layout.tiled == single.tiled:
                 return layout, threads
@@ -148,19 +125,19 @@ def choose_layout(
 
 
 def _lay_out(
-    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str, *, transposed: bool
+    method: str, request: Request, facts: SourceFacts, machine: Machine, dtype: str, *, transposed: bool
 ) -> Layout:
     """The first candidate of this orientation that fits, else the one that needs least."""
 
     def needed(layout: Layout) -> int:
-        return sum(memory_terms(method, request, layout, limits, dtype).values())
+        return sum(memory_terms(method, request, layout, machine, dtype).values())
 
     def lacking(layout: Layout) -> int:
-        on_device = sum(device_terms(method, request, layout, limits.threads, dtype).values())
-        return max(0, needed(layout) - limits.budget_bytes) + max(0, on_device - limits.device_budget_bytes)
+        on_device = sum(device_terms(method, request, layout, machine.threads, dtype).values())
+        return max(0, needed(layout) - machine.budget_bytes) + max(0, on_device - machine.device_budget_bytes)
 
     tried = []
-    for layout in _candidates(method, request, facts, limits, dtype, transposed=transposed):
+    for layout in _candidates(method, request, facts, machine, dtype, transposed=transposed):
         if lacking(layout) == 0:
             return layout
         tried.append(layout)
@@ -168,7 +145,7 @@ def _lay_out(
 
 
 def _candidates(
-    method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str, *, transposed: bool
+    method: str, request: Request, facts: SourceFacts, machine: Machine, dtype: str, *, transposed: bool
 ) -> Iterator[Layout]:
     """Panels of whole rows, large ones first, then tiles; each with a large basis before a small one.
 
@@ -181,7 +158,7 @@ def _candidates(
     k = _wanted_rank(request, (M, N), dtype)
     width = _block_width(max(3 * k, k + 40), N)
     narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
-    basis_share = int(0.3 * limits.budget_bytes / (16 * N))
+    basis_share = int(0.3 * machine.budget_bytes / (16 * N))
     least_width = min(N, 2 * width)
     most_width = min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share))
     between = (most_width - least_width) // 3
@@ -189,7 +166,7 @@ def _candidates(
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
-        facts.packing, limits.readers, limits.apart, fits=True,
+        facts.packing, machine.readers, machine.apart, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
@@ -230,12 +207,14 @@ def _halvings(count: int) -> list[int]:
     return [count >> shift for shift in range(count.bit_length())]
 
 
-def memory_terms(method: str, request: Request, layout: Layout, limits: Limits, dtype: str) -> dict[str, int]:
+def memory_terms(
+    method: str, request: Request, layout: Layout, machine: Machine, dtype: str
+) -> dict[str, int]:
     """Bytes of the working set by what they hold, for as many lanes at a time as there are threads."""
-    threads = limits.threads
+    threads = machine.threads
     lanes = _lane_memory(request, layout, threads, dtype)
     terms = _basis_memory(request, layout) | lanes
-    beyond = _forming_memory(request, layout, limits) - sum(lanes.values())
+    beyond = _forming_memory(request, layout, machine) - sum(lanes.values())
     terms[_FORMING] = max(0, beyond)
     terms |= _method_memory(method, request, layout, threads, dtype)
     if layout.reader == "measured":
@@ -367,7 +346,7 @@ def _stored_columns(request: Request, layout: Layout) -> int:
     return max(layout.max_width, passes * layout.width)
 
 
-def _forming_memory(request: Request, layout: Layout, limits: Limits) -> int:
+def _forming_memory(request: Request, layout: Layout, machine: Machine) -> int:
     """Bytes of one task that forms the long factor, or of the driver's products between these tasks.
 
     At the most it is the R of the whole subspace, of float64, to which a run may have to change.
@@ -376,7 +355,7 @@ def _forming_memory(request: Request, layout: Layout, limits: Limits) -> int:
     task = 0
     for columns in (layout.max_width, _most_values(request, layout)):
         pieces = (
-            forming_rows(width, columns, limits.budget_bytes, limits.threads)
+            forming_rows(width, columns, machine.budget_bytes, machine.threads)
             for width in (max(columns, block), stored)
         )
         rows = min(layout.M, max(pieces))
@@ -463,14 +442,14 @@ def _widening_bytes(request: Request, layout: Layout, dtype: str) -> int:
     return 0
 
 
-def needed_bytes(method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> int:
+def needed_bytes(method: str, request: Request, facts: SourceFacts, machine: Machine, dtype: str) -> int:
     """The least host memory that is accepted, to two digits.
 
     Somewhat more may be taken of a larger budget, so it is what a plan with that very budget needs.
     """
     budget_bytes = 1
     while True:
-        given = replace(limits, budget_bytes=budget_bytes)
+        given = replace(machine, budget_bytes=budget_bytes)
         layout, threads = choose_layout(method, request, facts, given, dtype)
         given = replace(given, threads=threads, readers=layout.readers)
         needed = sum(memory_terms(method, request, layout, given, dtype).values())
@@ -480,43 +459,43 @@ def needed_bytes(method: str, request: Request, facts: SourceFacts, limits: Limi
 
 
 def refusal(
-    method: str, request: Request, facts: SourceFacts, layout: Layout, limits: Limits, dtype: str
+    method: str, request: Request, facts: SourceFacts, layout: Layout, machine: Machine, dtype: str
 ) -> MemoryBudgetError:
     """Names the greatest terms, both numbers and what to change: on the device where that lacks memory."""
-    on_device = device_terms(method, request, layout, limits.threads, dtype)
-    if sum(on_device.values()) > limits.device_budget_bytes:
-        return _device_refusal(method, on_device, limits)
-    terms = memory_terms(method, request, layout, limits, dtype)
-    cures = _cures(method, request, facts, limits, dtype)
-    raised = human_bytes(needed_bytes(method, request, facts, limits, dtype))
+    on_device = device_terms(method, request, layout, machine.threads, dtype)
+    if sum(on_device.values()) > machine.device_budget_bytes:
+        return _device_refusal(method, on_device, machine)
+    terms = memory_terms(method, request, layout, machine, dtype)
+    cures = _cures(method, request, facts, machine, dtype)
+    raised = human_bytes(needed_bytes(method, request, facts, machine, dtype))
     return MemoryBudgetError(
         f"method {method} needs {human_bytes(sum(terms.values()))} ({_greatest(terms)}) but the budget is "
-        f"{human_bytes(limits.budget_bytes)}",
+        f"{human_bytes(machine.budget_bytes)}",
         ", or ".join([*cures, f"raise memory to {raised}"]),
     )
 
 
-def _device_refusal(method: str, on_device: dict[str, int], limits: Limits) -> MemoryBudgetError:
-    needed, free = sum(on_device.values()), limits.device_free_bytes
+def _device_refusal(method: str, on_device: dict[str, int], machine: Machine) -> MemoryBudgetError:
+    needed, free = sum(on_device.values()), machine.device_free_bytes
     cure = f"only {human_bytes(free)} of it are free: end what else uses it"
     if needed <= free:
         cure = f"raise device_memory to {human_bytes(round_up(needed))}"
     return MemoryBudgetError(
-        f"method {method} needs {human_bytes(needed)} of {limits.device}'s memory "
-        f"({_greatest(on_device)}) but the budget there is {human_bytes(limits.device_budget_bytes)}",
+        f"method {method} needs {human_bytes(needed)} of {machine.device}'s memory "
+        f"({_greatest(on_device)}) but the budget there is {human_bytes(machine.device_budget_bytes)}",
         f"{cure}, or use device='cpu'",
     )
 
 
-def _cures(method: str, request: Request, facts: SourceFacts, limits: Limits, dtype: str) -> list[str]:
+def _cures(method: str, request: Request, facts: SourceFacts, machine: Machine, dtype: str) -> list[str]:
     """What would do instead of more memory: only what a plan for it shows to fit, with what it needs."""
 
     def enough(method: str, request: Request, facts: SourceFacts) -> str:
         """What is needed; empty where that is more than there is."""
-        if not choose_layout(method, request, facts, limits, dtype)[0].fits:
+        if not choose_layout(method, request, facts, machine, dtype)[0].fits:
             return ""
-        size = needed_bytes(method, request, facts, limits, dtype)
-        return human_bytes(size) if size <= limits.budget_bytes else ""
+        size = needed_bytes(method, request, facts, machine, dtype)
+        return human_bytes(size) if size <= machine.budget_bytes else ""
 
     cures = []
     streaming = replace(

@@ -128,7 +128,7 @@ class Matrix:
         if self.lines is not None and not plan.transposed:
             mean, divisor = self.lines.mean, self.lines.divisor
         columns = plan.rows if plan.transposed else plan.cols
-        return tuple(chosen_columns(columns, plan.request["seed"], mean, divisor))
+        return tuple(chosen_columns(columns, plan.request.seed, mean, divisor))
 
     def guess(self, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""

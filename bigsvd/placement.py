@@ -12,12 +12,11 @@ from distributed import Client
 
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
-from bigsvd.layout import Limits
+from bigsvd.facts import Machine, SourceFacts
 from bigsvd.monitor import available_memory
 from bigsvd.passes import await_workers, workers_of
 from bigsvd.planning import make_plan
 from bigsvd.request import DASK_METHODS, Request
-from bigsvd.sources.base import SourceFacts
 
 # Of what is free, or of what a worker may hold, unless a run is told; the rest is for others and for growth.
 _HOST_SHARE = 0.5
@@ -36,38 +35,40 @@ class Offer:
     identity: str
 
 
-def place(request: Request, facts: SourceFacts, client: Client | None = None) -> tuple[Limits, Device]:
+def place(request: Request, facts: SourceFacts, client: Client | None = None) -> tuple[Machine, Device]:
     """What this machine or the smallest worker of a cluster allows, and the device there.
 
     With ``device="auto"`` a GPU on which nothing fits is not taken.
     """
-    limits, device = _here(request) if client is None else _there(request, client)
-    if limits.apart and request.device == "auto":
+    machine, device = _here(request) if client is None else _there(request, client)
+    if machine.apart and request.device == "auto":
         try:
-            make_plan(request, facts, limits)
+            make_plan(request, facts, machine)
         except MemoryBudgetError as error:
-            limits, device = place(replace(request, device="cpu"), facts, client)
-            limits = replace(limits, device_reason=f"too little memory for a GPU: {error.message}")
-    return limits, device
+            machine, device = place(replace(request, device="cpu"), facts, client)
+            machine = replace(machine, device_reason=f"too little memory for a GPU: {error.message}")
+    return machine, device
 
 
-def _here(request: Request) -> tuple[Limits, Device]:
+def _here(request: Request) -> tuple[Machine, Device]:
     budget = request.memory or int(_HOST_SHARE * available_memory())
     offer = device_here(request.device)
     return _limits(request, budget, cpu_count(), offer, offer.free_bytes), offer.device
 
 
-def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Limits:
+def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Machine:
     """A device apart has few lanes, whose products follow each other, and the cores read for them."""
     device = offer.device
     if not device.apart:
-        return Limits(budget, cores, device.name, offer.reason)
+        return Machine(budget, cores, device.name, offer.reason)
     lanes = min(cores, _LANES_ON_DEVICE)
     granted = min(request.device_memory or int(_DEVICE_SHARE * free_bytes), free_bytes)
-    return Limits(budget, lanes, device.name, offer.reason, True, granted, free_bytes, readers=cores // lanes)
+    return Machine(
+        budget, lanes, device.name, offer.reason, True, granted, free_bytes, readers=cores // lanes
+    )
 
 
-def _there(request: Request, client: Client) -> tuple[Limits, Device]:
+def _there(request: Request, client: Client) -> tuple[Machine, Device]:
     await_workers(client)
     workers = workers_of(client)
     offer, free_bytes = _offered(request, workers, client)

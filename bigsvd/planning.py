@@ -1,4 +1,4 @@
-"""Request + source facts + limits -> `Plan`: pure arithmetic, nothing is read.
+"""Request + source facts + machine -> `Plan`: pure arithmetic, nothing is read.
 
 The plan fixes everything that decides the bits of the answer: orientation, panels, lanes, sample, block
 width, precision. It is JSON; running a saved plan gives the same answer on any number of workers.
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import BigsvdError, PlanError, RankError, RequestError
+from bigsvd.facts import AS_STORED, NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.layout import (
     DEFAULT_MAX_PASSES,
     PROBES,
     SAMPLE_BLOCKS,
     Layout,
-    Limits,
     choose_layout,
     device_terms,
     forming_bytes,
@@ -33,10 +33,8 @@ from bigsvd.layout import (
     refusal,
 )
 from bigsvd.rank import Rule
-from bigsvd.rates import NOMINAL, NOMINAL_ON_GPU, Rates
 from bigsvd.request import DASK_METHODS, METHODS, Request
 from bigsvd.sentinels import held
-from bigsvd.sources.base import AS_STORED, SourceFacts
 from bigsvd.text import human_bytes
 
 PLAN_VERSION = 6
@@ -75,7 +73,7 @@ class Plan:
     """One decomposition, decided. `str(plan)` is for people, `to_json` for files.
 
     Attributes:
-        request, facts: what was asked and of what (JSON values).
+        request, facts: what was asked and of what.
         method, reason: the method and the arithmetic that chose it.
         transposed: whether Aᵀ is streamed.
         rows, cols: M and N of the streamed matrix B.
@@ -99,8 +97,8 @@ class Plan:
 
     """
 
-    request: dict[str, Any]
-    facts: dict[str, Any]
+    request: Request
+    facts: SourceFacts
     method: str
     reason: str
     transposed: bool
@@ -118,7 +116,7 @@ class Plan:
     max_passes: int
     compute_dtype: str
     expected_passes: float
-    rates: dict[str, Any]
+    rates: Rates
     predicted_seconds: dict[str, float]
     memory: dict[str, int]
     cache_bytes: int
@@ -159,7 +157,7 @@ class Plan:
     @property
     def bytes_per_pass(self) -> int:
         """Uncompressed bytes that one pass reads."""
-        return SourceFacts.from_dict(self.facts).nbytes * self.reads_per_pass
+        return self.facts.nbytes * self.reads_per_pass
 
     @property
     def bytes_to_read(self) -> int:
@@ -169,13 +167,13 @@ class Plan:
     @property
     def stays_on_device(self) -> bool:
         """Whether the device's own memory keeps the whole matrix between passes."""
-        return self.device_cache_bytes >= SourceFacts.from_dict(self.facts).nbytes
+        return self.device_cache_bytes >= self.facts.nbytes
 
     @property
     def keeps_on_host(self) -> bool:
         """Whether any panel is kept between passes in host memory or on a disk."""
-        in_memory = self.facts["reader"] == "memory"
-        return not in_memory and (self.cache_bytes > 0 or self.request.get("stage") is not None)
+        in_memory = self.facts.reader == "memory"
+        return not in_memory and (self.cache_bytes > 0 or self.request.stage is not None)
 
     @property
     def keeps_panels(self) -> bool:
@@ -185,7 +183,7 @@ class Plan:
     @property
     def past_page_cache(self) -> bool:
         """Whether files are read past the system's cache, too small to keep them till they are read again."""
-        return self.rates["past_page_cache"] is True
+        return self.rates.past_page_cache
 
     @property
     def sample_share(self) -> float:
@@ -208,12 +206,17 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values, with the derived totals that readers want."""
+        values = {
+            "request": self.request.to_dict(),
+            "facts": self.facts.to_dict(),
+            "rates": self.rates.to_dict(),
+        }
         derived = {
             "memory_bytes": self.memory_bytes,
             "bytes_to_read": self.bytes_to_read,
             "panels": self.panels,
         }
-        return asdict(self) | derived
+        return asdict(self) | values | derived
 
     def to_json(self) -> str:
         """The plan as JSON text, readable again by `from_json`."""
@@ -231,6 +234,9 @@ class Plan:
             raise PlanError(f"this is not a plan: it {found}", "make one with `bigsvd plan DATA -k K --json`")
         chosen = {name: values[name] for name in known}
         try:
+            chosen["request"] = Request.from_dict(values["request"])
+            chosen["facts"] = SourceFacts.from_dict(values["facts"])
+            chosen["rates"] = Rates.from_dict(values["rates"])
             chosen["lanes"] = tuple((int(first), int(last)) for first, last in values["lanes"])
             chosen["sample"] = tuple(map(int, values["sample"]))
             plan = cls(**chosen)
@@ -243,8 +249,7 @@ class Plan:
 
     def contradiction(self) -> str:
         """What in the plan cannot be, in words; empty for a plan that this module made."""
-        request, facts = Request.from_dict(self.request), SourceFacts.from_dict(self.facts)
-        streamed = facts.shape[::-1] if self.transposed else facts.shape
+        streamed = self.facts.shape[::-1] if self.transposed else self.facts.shape
         edges = [edge for lane in self.lanes for edge in lane]
         covered = edges[:1] == [0] and edges[-1:] == [self.panels] and edges[1:-1:2] == edges[2::2]
         sizes = (
@@ -260,12 +265,12 @@ class Plan:
         )
         checks = {
             f"rows {self.rows} and cols {self.cols} are not {streamed}": streamed == (self.rows, self.cols),
-            f"k={self.k} is not the request's {request.k}": request.k in ("auto", self.k),
+            f"k={self.k} is not the request's {self.request.k}": self.request.k in ("auto", self.k),
             f"method {self.method!r} is not known": self.method in METHODS[1:],
             f"{self.compute_dtype} is no precision": self.compute_dtype in ("float32", "float64"),
             "a size is below 1": all(isinstance(size, int) and size >= 1 for size in sizes),
             "the lanes are not a division of the panels": covered and edges == sorted(edges),
-            "past_page_cache is missing": isinstance(self.rates.get("past_page_cache"), bool),
+            "past_page_cache is missing": isinstance(self.rates.past_page_cache, bool),
             "the sample is not of its panels": all(0 <= panel < self.panels for panel in self.sample),
         }
         return next((text for text, holds in checks.items() if not holds), "")
@@ -285,9 +290,8 @@ class Plan:
 
     def check_source(self, facts: SourceFacts) -> None:
         """`PlanError` unless the plan was made for this very source."""
-        planned = SourceFacts.from_dict(self.facts)
         for name in ("shape", "dtype", "chunks", "fingerprint", "packing"):
-            expected, found = getattr(planned, name), getattr(facts, name)
+            expected, found = getattr(self.facts, name), getattr(facts, name)
             if expected != found:
                 raise PlanError(
                     f"the plan is for a source with {name} {expected}, this one has {found}",
@@ -299,7 +303,7 @@ class Plan:
 
 
 @silent
-def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates | None = None) -> Plan:
+def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rates | None = None) -> Plan:
     """The plan for `request`, or why there is none; `rates`, nominal ones by default, decide what pays.
 
     Raises:
@@ -310,24 +314,24 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     _check_rank(request.k, facts.shape)
     _check_sentinels(request, facts)
     dtype = _compute_dtype(request, facts)
-    rates = rates or (NOMINAL_ON_GPU if limits.apart else NOMINAL)
-    cost = Cost(rates, limits.threads * limits.readers, dtype, limits.readers, apart=limits.apart)
-    limits = replace(limits, threads=limits.threads * cost.lanes_a_core)
-    choice = _choose_method(request, facts, limits, cost)
+    rates = rates or (NOMINAL_ON_GPU if machine.apart else NOMINAL)
+    cost = Cost(rates, machine.threads * machine.readers, dtype, machine.readers, apart=machine.apart)
+    machine = replace(machine, threads=machine.threads * cost.lanes_a_core)
+    choice = _choose_method(request, facts, machine, cost)
     method, layout, threads = choice.method, choice.layout, choice.threads
-    limits = replace(limits, threads=threads)
+    machine = replace(machine, threads=threads)
     if method == "krylov" and not cost.products_matter(layout, threads):
         wide = replace(layout, narrow=layout.width)
-        needed = sum(memory_terms(method, request, wide, limits, dtype).values())
+        needed = sum(memory_terms(method, request, wide, machine, dtype).values())
         on_device = sum(device_terms(method, request, wide, threads, dtype).values())
-        fits = needed <= limits.budget_bytes and on_device <= limits.device_budget_bytes
+        fits = needed <= machine.budget_bytes and on_device <= machine.device_budget_bytes
         layout = wide if fits else layout
-    memory = memory_terms(method, request, layout, limits, dtype)
+    memory = memory_terms(method, request, layout, machine, dtype)
     device_memory = device_terms(method, request, layout, threads, dtype)
     if not layout.fits:
-        raise refusal(method, request, facts, layout, limits, dtype)
-    resident = _resident_bytes(layout, limits, sum(device_memory.values()), method)
-    cache = _cache_bytes(layout, sum(memory.values()), limits.budget_bytes, resident)
+        raise refusal(method, request, facts, layout, machine, dtype)
+    resident = _resident_bytes(layout, machine, sum(device_memory.values()), method)
+    cache = _cache_bytes(layout, sum(memory.values()), machine.budget_bytes, resident)
     sample = _sample(request, layout, cache + resident) if method == "krylov" else ()
     share = _share(sample, layout)
     expected = _expected_passes(method, request, layout, share)
@@ -345,8 +349,8 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
     streamed_width = k if method in DASK_METHODS or stays else passing
     output = k * (m + n) * itemsize + 8 * k
     return Plan(
-        request=request.to_dict(),
-        facts=facts.to_dict(),
+        request=request,
+        facts=facts,
         method=method,
         reason=choice.reason,
         transposed=layout.transposed,
@@ -355,7 +359,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         panel_rows=layout.panel_rows,
         tile_cols=layout.tile_cols,
         reads_per_pass=layout.reads_per_pass,
-        lanes=_lanes(layout, limits),
+        lanes=_lanes(layout, machine),
         sample=sample,
         k=k,
         width=layout.width,
@@ -364,7 +368,7 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         max_passes=max_passes,
         compute_dtype=dtype,
         expected_passes=expected + (1 if stays else 0),
-        rates=rates.to_dict(),
+        rates=rates,
         predicted_seconds=cost.of_run(
             method,
             layout,
@@ -377,14 +381,14 @@ def make_plan(request: Request, facts: SourceFacts, limits: Limits, rates: Rates
         memory=memory,
         cache_bytes=cache,
         forming_bytes=forming_bytes(memory),
-        budget_bytes=limits.budget_bytes,
-        threads=limits.threads,
+        budget_bytes=machine.budget_bytes,
+        threads=machine.threads,
         readers=layout.readers,
-        device=limits.device,
-        device_reason=limits.device_reason,
-        apart=limits.apart,
+        device=machine.device,
+        device_reason=machine.device_reason,
+        apart=machine.apart,
         device_memory=device_memory,
-        device_budget_bytes=limits.device_budget_bytes,
+        device_budget_bytes=machine.device_budget_bytes,
         device_cache_bytes=resident,
         scratch_bytes=int(layout.M * streamed_width * itemsize) + output,
         output_bytes=output,
@@ -544,21 +548,21 @@ class Cost:
         return {"warm start": start, "passes": body, "the rest": rest}
 
 
-def _choose_method(request: Request, facts: SourceFacts, limits: Limits, cost: Cost) -> _Choice:
+def _choose_method(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) -> _Choice:
     dtype = cost.dtype
     if request.method != "auto":
         return _Choice(
-            request.method, "asked for", *choose_layout(request.method, request, facts, limits, dtype)
+            request.method, "asked for", *choose_layout(request.method, request, facts, machine, dtype)
         )
     if request.warm_start is not None:
         return _Choice(
-            "krylov", "it goes on from factors", *choose_layout("krylov", request, facts, limits, dtype)
+            "krylov", "it goes on from factors", *choose_layout("krylov", request, facts, machine, dtype)
         )
-    layout, threads = choose_layout("krylov", request, facts, limits, dtype)
+    layout, threads = choose_layout("krylov", request, facts, machine, dtype)
     if layout.width >= layout.N:
         reason = f"the block spans all {layout.N} columns: one pass is exact"
         return _Choice("krylov", reason, layout, threads)
-    other, gram_threads = choose_layout("gram", request, facts, limits, dtype)
+    other, gram_threads = choose_layout("gram", request, facts, machine, dtype)
     krylov = _expected_passes("krylov", request, layout, _SAMPLE_SHARE) * cost.of_pass(
         layout, threads, layout.narrow
     )
@@ -566,7 +570,7 @@ def _choose_method(request: Request, facts: SourceFacts, limits: Limits, cost: C
     how = "measured" if cost.rates.measured else "nominal"
     reason = f"krylov about {krylov:.2g} s, gram about {gram:.2g} s at {how} rates"
     matrices = other.N**2 * 8 * (2 * gram_threads + 3)
-    if not other.fits or matrices > _GRAM_BUDGET * limits.budget_bytes:
+    if not other.fits or matrices > _GRAM_BUDGET * machine.budget_bytes:
         reason += f"; a {other.N}x{other.N} Gram matrix does not fit"
         return _Choice("krylov", reason, layout, threads)
     if gram < krylov and request.max_passes != 1:
@@ -594,13 +598,13 @@ def _expected_passes(method: str, request: Request, layout: Layout, share: float
     return first + further + (2.0 + share if share else 4.0)
 
 
-def _lanes(layout: Layout, limits: Limits) -> tuple[tuple[int, int], ...]:
+def _lanes(layout: Layout, machine: Machine) -> tuple[tuple[int, int], ...]:
     """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread."""
     panels = -(-layout.M // layout.panel_rows)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
     if partial_share > 0:
-        wanted = min(wanted, max(2 * limits.threads, int(0.2 / partial_share)))
+        wanted = min(wanted, max(2 * machine.threads, int(0.2 / partial_share)))
     count = max(1, min(panels, wanted))
     edges = [panels * i // count for i in range(count + 1)]
     return tuple(pairwise(edges))
@@ -619,9 +623,9 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_
     )
 
 
-def _resident_bytes(layout: Layout, limits: Limits, needed_bytes: int, method: str) -> int:
+def _resident_bytes(layout: Layout, machine: Machine, needed_bytes: int, method: str) -> int:
     """What the device's memory leaves for panels that stay there between passes, at most all of them."""
-    left = int(_CACHE_SHARE * (limits.device_budget_bytes - needed_bytes))
+    left = int(_CACHE_SHARE * (machine.device_budget_bytes - needed_bytes))
     return 0 if method in DASK_METHODS else max(0, min(left, layout.M * layout.N * layout.itemsize))
 
 
@@ -650,8 +654,8 @@ def _share(sample: tuple[int, ...], layout: Layout) -> float:
 
 
 def _describe_start(plan: Plan) -> str:
-    if plan.request.get("warm_start") is not None:
-        return f"the factors {plan.request['warm_start']}"
+    if plan.request.warm_start is not None:
+        return f"the factors {plan.request.warm_start}"
     return f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block"
 
 
@@ -665,9 +669,9 @@ def _describe_range(plan: Plan) -> str:
 
 
 def _describe(plan: Plan) -> str:
-    facts = SourceFacts.from_dict(plan.facts)
+    facts = plan.facts
     m, n = facts.shape
-    rates = "measured" if plan.rates["measured"] else "nominal"
+    rates = "measured" if plan.rates.measured else "nominal"
     lines_of_A = "columns" if plan.transposed else "rows"
     panel = f"{plan.panels} panels of {plan.panel_rows} {lines_of_A}"
     if plan.tile_cols < plan.cols:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
+from bigsvd.facts import Rates, SourceFacts
 from bigsvd.layout import slab_rows
-from bigsvd.sources.base import Source, SourceFacts
+from bigsvd.sources.base import Source
 
 _READ_SECONDS = 0.15
 # The first goes into memory that is new; if it takes longer than this, storage is slow, and one is enough.
@@ -34,60 +34,6 @@ _ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measu
 _COPIES = 3
 _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Costs of one thread, or of a device that several threads share.
-
-    Attributes:
-        read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
-        copy_seconds: of a byte from the host to a device that has memory of its own; 0 for any other.
-        fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
-        flops: multiplications and additions per second in products of a panel with a block, by precision and
-            columns of the block.
-        measured: whether here, else these are figures that are common.
-        past_page_cache: whether files are to be read past the system's, since memory cannot hold them till
-            they are read again.
-
-    """
-
-    read_seconds: float
-    read_cpu_seconds: float
-    fresh_seconds: float
-    flops: dict[str, dict[int, float]]
-    measured: bool
-    copy_seconds: float = 0.0
-    past_page_cache: bool = False
-
-    def flops_at(self, dtype: str, columns: int) -> float:
-        """The rate for a block of so many columns, between the nearest that are known."""
-        known = sorted(self.flops[dtype].items())
-        return float(np.interp(columns, [c for c, _ in known], [rate for _, rate in known]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self) | {
-            "flops": {
-                dtype: {str(c): rate for c, rate in rates.items()} for dtype, rates in self.flops.items()
-            }
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Rates:
-        """The inverse of `to_dict`."""
-        flops = {
-            dtype: {int(c): float(rate) for c, rate in rates.items()}
-            for dtype, rates in values["flops"].items()
-        }
-        return cls(**{**values, "flops": flops})
-
-
-NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
-
-
-# Of a GPU in a data centre: a PCIe bus, products of tall panels.
-NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)
 
 
 def measure_rates(

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 
 from distributed import Client
 
-from bigsvd.layout import Limits
+from bigsvd.facts import Machine
 from bigsvd.passes import cluster_errors, sent_part, with_source
 from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
 
 
-def rehearse(request: Request, source: Source, limits: Limits, client: Client | None) -> None:
+def rehearse(request: Request, source: Source, machine: Machine, client: Client | None) -> None:
     """Let the source's facts say what reading it takes, where that is not known from its metadata.
 
     Raises:
@@ -28,19 +28,19 @@ def rehearse(request: Request, source: Source, limits: Limits, client: Client | 
     """
     if source.facts.reader != "foreign":
         return
-    plan = make_plan(request, source.facts, limits)
+    plan = make_plan(request, source.facts, machine)
     unit = source.facts.chunks[1] if plan.transposed else source.facts.chunks[0]
     rectangles = []
     for rows in dict.fromkeys((min(unit, plan.rows), plan.panel_rows)):
         panel, tile = slice(0, rows), slice(0, min(plan.cols, plan.tile_cols))
         rectangles.append((tile, panel) if plan.transposed else (panel, tile))
     if client is None:
-        source.adopt(read_once(source, rectangles, limits.budget_bytes))
+        source.adopt(read_once(source, rectangles, machine.budget_bytes))
         return
     part = sent_part(client, source, rectangles)
     with cluster_errors():
         reading = client.submit(
-            with_source, read_once, part.source, part.values, rectangles, limits.budget_bytes, pure=False
+            with_source, read_once, part.source, part.values, rectangles, machine.budget_bytes, pure=False
         )
         source.adopt(reading.result())
 

@@ -165,6 +165,7 @@ class Request:
                 )
         if not values:
             raise RequestError("missing_value is empty", "give a number, NaN, or several of them")
+        values = [math.nan if math.isnan(value) else value for value in values]  # one object, equal to itself
         object.__setattr__(self, "missing_value", values[0] if len(values) == 1 else tuple(values))
 
     def _check_combinations(self) -> None:

@@ -26,7 +26,6 @@ from bigsvd.passes import Context
 from bigsvd.planning import Plan
 from bigsvd.request import DASK_METHODS, Request
 from bigsvd.second_opinion import disagreements, miscounts
-from bigsvd.sources.base import SourceFacts
 from bigsvd.text import human_bytes
 
 # What a process may grow beyond a plan unsaid: modules that a run is the first to use take up to 20 MB.
@@ -165,7 +164,7 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         "request": request.to_dict(),
         "plan": json.loads(plan.to_json()),
         "certificate": certificate.to_dict(),
-        "source": SourceFacts.from_dict(plan.facts).to_dict(),
+        "source": plan.facts.to_dict(),
         "costs": costs,
     }
     seal(scratch, attributes)

@@ -37,8 +37,8 @@ from bigsvd.errors import (
     travels,
 )
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
+from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
-from bigsvd.layout import Limits
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
@@ -72,12 +72,12 @@ from bigsvd.passes import (
 )
 from bigsvd.placement import place
 from bigsvd.planning import Plan, dask_reads, make_plan
-from bigsvd.rates import NOMINAL_ON_GPU, Rates, measure_rates, some_chunks
+from bigsvd.rates import measure_rates, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
-from bigsvd.sources.base import Source, SourceFacts
+from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
@@ -208,20 +208,20 @@ def run(
     output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
-    limits, device = place(request, source.facts, client)
+    machine, device = place(request, source.facts, client)
     source = source if client is None else reachable(source, client)
     pinned = plan is not None
     if plan is None:
-        rehearse(request, source, limits, client)
-        plan = make_plan(request, source.facts, limits)
+        rehearse(request, source, machine, client)
+        plan = make_plan(request, source.facts, machine)
         unknown = source.facts.reader == "measured" or plan.seconds > _WORTH_MEASURING
         if unknown and not _begun(request):
-            rates = _measure(source, device, plan.compute_dtype, limits.budget_bytes, client)
-            plan = make_plan(request, source.facts, limits, rates)
+            rates = _measure(source, device, plan.compute_dtype, machine.budget_bytes, client)
+            plan = make_plan(request, source.facts, machine, rates)
     plan.check_source(source.facts)
-    _check_device(plan, limits)
+    _check_device(plan, machine)
     with output:
-        scratch, plan, resumed = _prepare_scratch(output, request, plan, limits, progress, pinned=pinned)
+        scratch, plan, resumed = _prepare_scratch(output, request, plan, machine, progress, pinned=pinned)
         kept = {"scratch": str(output.scratch), "passes_done": scratch.finished_passes()}
         progress({"event": "plan", "plan": plan, "resumed": resumed, **kept})
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
@@ -229,7 +229,7 @@ def run(
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
-                _tell_of_warm_start(solution, request, source.facts, limits, progress)
+                _tell_of_warm_start(solution, request, source.facts, machine, progress)
                 progress({"event": "phase", "doing": "writing and verifying the factors"})
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
@@ -240,13 +240,13 @@ def run(
 
 
 def _tell_of_warm_start(
-    solution: Solution, request: Request, facts: SourceFacts, limits: Limits, progress: Progress
+    solution: Solution, request: Request, facts: SourceFacts, machine: Machine, progress: Progress
 ) -> None:
     """Say so where starting from other factors took no fewer passes than a run without them usually does."""
     if request.warm_start is None:
         return
     expected = solution.matrix.context.plan.expected_passes
-    usual = make_plan(replace(request, warm_start=None), facts, limits).expected_passes
+    usual = make_plan(replace(request, warm_start=None), facts, machine).expected_passes
     if solution.passes > expected and solution.passes >= usual:
         progress({"event": "no-gain", "passes": solution.passes, "usual": usual})
 
@@ -307,15 +307,15 @@ def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) ->
         return NOMINAL_ON_GPU
 
 
-def _check_device(plan: Plan, limits: Limits, begun: str = "") -> None:
+def _check_device(plan: Plan, machine: Machine, begun: str = "") -> None:
     """`PlanError` where a plan, or a run `begun` with it, is for another kind of device or more of it."""
-    if plan.apart == limits.apart and plan.device_bytes <= limits.device_budget_bytes:
+    if plan.apart == machine.apart and plan.device_bytes <= machine.device_budget_bytes:
         return
     taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.apart else ""
-    there = f", {human_bytes(limits.device_budget_bytes)} of it" if limits.apart else ""
+    there = f", {human_bytes(machine.device_budget_bytes)} of it" if machine.apart else ""
     raise PlanError(
         f"{begun + ' was begun' if begun else 'the plan is'} for {plan.device}{taken}; here is "
-        f"{limits.device}{there} ({limits.device_reason})",
+        f"{machine.device}{there} ({machine.device_reason})",
         f"continue it there, or delete {begun} to begin again" if begun else "make a new plan",
     )
 
@@ -337,7 +337,7 @@ def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
 
 
 def _prepare_scratch(
-    output: Output, request: Request, plan: Plan, limits: Limits, progress: Progress, *, pinned: bool
+    output: Output, request: Request, plan: Plan, machine: Machine, progress: Progress, *, pinned: bool
 ) -> tuple[Scratch, Plan, bool]:
     """The scratch to work in: one left by a run of the same problem on the same source, else a new one.
 
@@ -350,15 +350,15 @@ def _prepare_scratch(
         old = _plan_of(found)
         differences = _differences(found, old, request, plan, pinned=pinned)
         if old is not None and not differences:
-            if old.memory_bytes > limits.budget_bytes:
+            if old.memory_bytes > machine.budget_bytes:
                 raise MemoryBudgetError(
                     f"{output.scratch} was planned for {human_bytes(old.memory_bytes)}, the budget is now "
-                    f"{human_bytes(limits.budget_bytes)}",
+                    f"{human_bytes(machine.budget_bytes)}",
                     f"give that much memory to continue, or delete {output.scratch} to begin again",
                 )
-            _check_device(old, limits, str(output.scratch))
+            _check_device(old, machine, str(output.scratch))
             scratch.remove(FOLDER)
-            return scratch, replace(old, request=request.to_dict(), max_passes=plan.max_passes), True
+            return scratch, replace(old, request=request, max_passes=plan.max_passes), True
         if scratch.recorded("checksums") is not None:
             _give_up(scratch, differences, request, progress)
     scratch = Scratch(output.scratch, output.begin())
@@ -375,7 +375,7 @@ def _differences(
     before, now = json.loads(found["problem"]), json.loads(request.problem())
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     differences = [f"{name}={before.get(name)!r} (now {now.get(name)!r})" for name in names]
-    same_data = SourceFacts.from_dict(old.facts).same_data(SourceFacts.from_dict(plan.facts))
+    same_data = old.facts.same_data(plan.facts)
     if not same_data and "source" not in names:
         differences.append(_OTHER_DATA)
     same_plan = not pinned or replace(old, request=plan.request, max_passes=plan.max_passes) == plan

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bigsvd.device import Array, Device
+from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.request import Request
 from bigsvd.sentinels import Number, matches
-from bigsvd.sources.base import AS_STORED, Packing, SourceFacts
 
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two

@@ -89,10 +89,10 @@ def _measure(
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
                       stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
                       power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
-    limits, there = place(request, source.facts, client)
+    machine, there = place(request, source.facts, client)
     source = source if client is None else reachable(source, client)
-    rehearse(request, source, limits, client)
-    plan = replace(make_plan(request, source.facts, limits), cache_bytes=0, device_cache_bytes=0)  # one pass
+    rehearse(request, source, machine, client)
+    plan = replace(make_plan(request, source.facts, machine), cache_bytes=0, device_cache_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 
     def measure(active: Client) -> tuple[TwoSidedResult, Matrix]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from benchmarks import cpu_gpu
 from benchmarks.__main__ import main
-from benchmarks.cpu_gpu import SIZES, Limits, run_cpu_gpu
+from benchmarks.cpu_gpu import SIZES, Machine, run_cpu_gpu
 from benchmarks.cpu_gpu_ceilings import _read_by_bigsvd, load, machine_ceilings, read_rates
 from benchmarks.cpu_gpu_child import in_fresh_process
 from benchmarks.cpu_gpu_data import Matrix, ensure_matrix
@@ -138,7 +138,7 @@ def test_a_gpu_that_fails_is_told_as_a_failure_not_as_an_error(data: Path) -> No
 
 def test_what_time_does_not_suffice_for_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_gpu, "choose_device", without_gpu)
-    *_, last = run_cpu_gpu(shortened(), data, ["sklearn"], Limits(1, 1.0, 60.0, 1e-9), lambda _: None)
+    *_, last = run_cpu_gpu(shortened(), data, ["sklearn"], Machine(1, 1.0, 60.0, 1e-9), lambda _: None)
     assert {row["status"] for row in rows(last, "cpu")} == {"not run: the time was used up"}
     assert {matrix["read"]["status"] for matrix in last["matrices"]} == {"not run: the time was used up"}
 
@@ -196,7 +196,7 @@ def test_every_row_has_a_name_and_known_sources() -> None:
 @pytest.mark.skipif(choose_device("auto")[0].name == "cpu", reason="no CUDA GPU")
 @pytest.mark.parametrize("name", [row.name for row in CONTENDERS if row.device == "gpu"])
 def test_on_a_gpu_its_rows_are_measured(name: str, data: Path) -> None:
-    limits = Limits(1, 60.0, 300.0)
+    limits = Machine(1, 60.0, 300.0)
     *_, last = run_cpu_gpu(shortened(), data, [name], limits, lambda _: None)
     assert last["ceilings"]["status"] == "done"
     assert min(last["ceilings"]["copy"].values()) > 0

@@ -19,7 +19,6 @@ from bigsvd import cache as cache_module
 from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.chunks import Scrap
 from bigsvd.errors import SourceChangedError
-from bigsvd.request import Request
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 
@@ -165,8 +164,8 @@ def test_the_bits_do_not_depend_on_what_is_kept(
 
 
 def _run(data: Path, plan: Any, kept: int, stage: Path | None, options: dict[str, Any]) -> bigsvd.Factors:
-    request = Request.from_dict(plan.request | {"stage": None if stage is None else str(stage)})
-    changed = replace(plan, request=request.to_dict(), cache_bytes=kept)
+    request = replace(plan.request, stage=None if stage is None else str(stage))
+    changed = replace(plan, request=request, cache_bytes=kept)
     return run(request, open_source(data), plan=changed, client=options["client"])
 
 

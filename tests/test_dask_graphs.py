@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster, wait
 import bigsvd
 from bigsvd import passes
 from bigsvd.errors import MemoryBudgetError, SourceError
-from bigsvd.sources.base import SourceFacts
+from bigsvd.facts import SourceFacts
 from bigsvd.sources.open import open_source
 
 M, N = 240, 30

@@ -23,8 +23,8 @@ from bigsvd import placement
 from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
+from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
-from bigsvd.layout import Limits
 from bigsvd.passes import workers_of
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
@@ -158,7 +158,7 @@ def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
     np.testing.assert_allclose(np.abs(np.sum(long * U[:, :K], axis=0)), 1, rtol=1e-6)
     np.testing.assert_allclose(np.abs(np.sum(short.T * V[:, :K], axis=0)), 1, rtol=1e-6)
     replaced = replace(plan_of(factors), device_cache_bytes=0)
-    request = Request.from_dict(replaced.request | {"out": str(tmp_path / "v")})
+    request = replace(replaced.request, out=str(tmp_path / "v"))
     other = run(request, open_source(tmp_path / "a"), plan=replaced)
     np.testing.assert_allclose(other.s, factors.s, rtol=1e-12)
 
@@ -315,7 +315,7 @@ def test_a_plan_for_a_gpu_does_not_run_without_one(
     data: Path, fake: ApartDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = bigsvd.plan(data / "tall", K, memory="300MB")
-    request, source = Request.from_dict(plan.request), open_source(data / "tall")
+    request, source = plan.request, open_source(data / "tall")
     offer(monkeypatch, CpuDevice())
     with pytest.raises(PlanError, match=r"the plan is for fake GPU with .*; here is cpu"):
         run(request, source, plan=plan)
@@ -502,7 +502,7 @@ def test_a_run_begun_on_a_gpu_is_not_thrown_away_without_it(
 
 def test_as_many_readers_are_used_as_memory_allows(data: Path, fake: ApartDevice) -> None:
     facts = open_source(data / "tall").facts
-    limits = Limits(10**9, 4, "fake GPU", "", True, 2**30, 2**30, readers=16)
+    limits = Machine(10**9, 4, "fake GPU", "", True, 2**30, 2**30, readers=16)
     request = Request(str(data / "tall"), K, method="krylov")
     assert make_plan(request, facts, limits).readers == 16
     tight = make_plan(request, facts, replace(limits, budget_bytes=30 * 10**6))

@@ -25,7 +25,7 @@ from bigsvd.errors import DtypeError, NonFiniteError, RankError, RankZeroError, 
 from bigsvd.factors import Factors
 from bigsvd.passes import local_client
 from bigsvd.planning import Plan
-from bigsvd.request import Request, plain
+from bigsvd.request import plain
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
@@ -520,8 +520,7 @@ def factors_on(sources: dict[str, Any], plans: dict[str, Plan], client: Client) 
     found = {}
     for name, data in sources.items():
         source = open_source(data)
-        request = Request.from_dict(plans[name].request)
-        found[name] = run(request, source, plan=plans[name], client=client)
+        found[name] = run(plans[name].request, source, plan=plans[name], client=client)
     return found
 
 

@@ -20,10 +20,13 @@ LAYERS = (
     "errors",
     "text",
     "sentinels",
+    "facts",
     "paths",
     "nodes",
     "request",
     "rank",
+    "layout",
+    "planning",
     "device",
     "chunks",
     "sources",
@@ -44,9 +47,7 @@ LAYERS = (
     "monitor",
     "blas",
     "cache",
-    "layout",
     "rates",
-    "planning",
     "scratch",
     "census",
     "folders",
@@ -141,6 +142,7 @@ LAZY = (
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),
 )
+READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
 HEAVY = ("dask", "distributed", "cupy", "torch", "matplotlib", "click")
 
 
@@ -248,6 +250,13 @@ def test_lazily_imported(importer: str, library: str) -> None:
 
 def test_importing_the_package_imports_no_heavy_library() -> None:
     script = f"import sys, bigsvd; print([name for name in {HEAVY!r} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_the_planner_imports_values_only() -> None:
+    """Whoever plans on another machine than the data's needs neither its stores nor a cluster."""
+    script = f"import sys, bigsvd.planning; print([name for name in {READERS!r} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
 

@@ -16,7 +16,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import MetadataError, NonFiniteError
-from bigsvd.sources.base import Packing
+from bigsvd.facts import Packing
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 

@@ -24,8 +24,8 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
+from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
-from bigsvd.layout import Limits
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.output import Output
 from bigsvd.passes import Context, add_parts, local_client, panels_kept, run_pass
@@ -62,7 +62,7 @@ def data(tmp_path: Path) -> Path:
 def context(data: Path, client: Client, folder: str, **changes: Any) -> Context:
     """A place for one pass over the data, its operands in scratch; `changes` of the plan."""
     source = open_source(data)
-    plan = replace(make_plan(Request(str(data), 3), source.facts, Limits(10**9, 2)), **changes)
+    plan = replace(make_plan(Request(str(data), 3), source.facts, Machine(10**9, 2)), **changes)
     scratch = Scratch(data.with_name(folder))
     scratch.write("block", BLOCK)
     scratch.create("y", (M, WIDTH), (plan.panel_rows, WIDTH), "float64")

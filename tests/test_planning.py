@@ -24,18 +24,17 @@ from bigsvd import placement
 from bigsvd.chunks import Workspace
 from bigsvd.device import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
-from bigsvd.layout import Limits, slab_rows
+from bigsvd.facts import NOMINAL, Machine, Packing, Rates, SourceFacts
+from bigsvd.layout import slab_rows
 from bigsvd.planning import Plan, make_plan
-from bigsvd.rates import NOMINAL, Rates
 from bigsvd.request import Request, parse_bytes
-from bigsvd.sources.base import Packing, SourceFacts
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes, round_up
 from bigsvd.transform import Transform
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
 FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")
-LIMITS = Limits(10**9, 4)
+LIMITS = Machine(10**9, 4)
 SLOW = replace(NOMINAL, read_seconds=1e-7)  # to read; products matter little beside
 SIZE = re.compile(r"([0-9.]+ [kMGTP]?B)")
 
@@ -78,7 +77,7 @@ def requests(draw: st.DrawFn, facts: SourceFacts, method: str | None = None) -> 
     )
 
 
-limits = st.builds(Limits, st.integers(10**5, 10**10), st.integers(1, 16))
+limits = st.builds(Machine, st.integers(10**5, 10**10), st.integers(1, 16))
 
 
 @st.composite
@@ -94,7 +93,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def units(plan: Plan) -> tuple[int, int]:
     """Chunk rows and columns of B."""
-    rows, cols = plan.facts["chunks"]
+    rows, cols = plan.facts.chunks
     return (cols, rows) if plan.transposed else (rows, cols)
 
 
@@ -111,8 +110,8 @@ def covers(spans: Any, length: int) -> bool:
 @unhurried
 @given(plans())
 def test_panels_tiles_and_lanes_cover_everything_once_and_in_order(plan: Plan) -> None:
-    assert sorted([plan.rows, plan.cols]) == sorted(plan.facts["shape"])
-    assert (plan.cols, plan.rows)[:: 1 if plan.transposed else -1] == tuple(plan.facts["shape"])
+    assert sorted([plan.rows, plan.cols]) == sorted(plan.facts.shape)
+    assert (plan.cols, plan.rows)[:: 1 if plan.transposed else -1] == tuple(plan.facts.shape)
     assert covers((plan.panel(index) for index in range(plan.panels)), plan.rows)
     assert covers(plan.tiles(), plan.cols)
     assert covers(plan.lanes, plan.panels)
@@ -140,9 +139,9 @@ def test_widths_fit_into_each_other(plan: Plan) -> None:
 @unhurried
 @given(plans())
 def test_bytes_are_those_of_the_passes(plan: Plan) -> None:
-    m, n = plan.facts["shape"]
+    m, n = plan.facts.shape
     assert (plan.reads_per_pass == 1) == (plan.tile_cols == plan.cols)
-    assert plan.bytes_per_pass == m * n * np.dtype(plan.facts["dtype"]).itemsize * plan.reads_per_pass
+    assert plan.bytes_per_pass == m * n * np.dtype(plan.facts.dtype).itemsize * plan.reads_per_pass
     assert plan.bytes_to_read == int(plan.expected_passes * plan.bytes_per_pass)
     assert plan.expected_passes <= plan.max_passes + len(plan.sample) * plan.panel_rows / plan.rows
     itemsize = np.dtype(plan.compute_dtype).itemsize
@@ -164,8 +163,8 @@ def test_a_wide_matrix_is_streamed_by_columns() -> None:
     plan = make_plan(Request("d", 5), wide, LIMITS)
     assert plan.transposed
     assert (plan.rows, plan.cols) == (100_000, 2_000)
-    assert replace(plan, facts={}, transposed=False) == replace(
-        make_plan(Request("d", 5), FACTS, LIMITS), facts={}
+    assert replace(plan, facts=FACTS, transposed=False) == replace(
+        make_plan(Request("d", 5), FACTS, LIMITS), facts=FACTS
     )
 
 
@@ -190,7 +189,7 @@ def test_products_are_in_the_precision_of_the_data(dtype: str, tol: float, expec
 # The budget
 
 
-def planned(request: Request, facts: SourceFacts, limit: Limits) -> Plan | MemoryBudgetError:
+def planned(request: Request, facts: SourceFacts, limit: Machine) -> Plan | MemoryBudgetError:
     try:
         return make_plan(request, facts, limit)
     except MemoryBudgetError as error:
@@ -200,7 +199,7 @@ def planned(request: Request, facts: SourceFacts, limit: Limits) -> Plan | Memor
 @unhurried
 @given(st.data(), sources(), limits)
 def test_memory_stays_in_the_budget_or_is_refused_with_both_numbers(
-    data: st.DataObject, facts: SourceFacts, asked: Limits
+    data: st.DataObject, facts: SourceFacts, asked: Machine
 ) -> None:
     request = data.draw(requests(facts))
     match planned(request, facts, asked):
@@ -219,7 +218,7 @@ def test_memory_stays_in_the_budget_or_is_refused_with_both_numbers(
 @unhurried
 @given(st.data(), sources(), limits, st.integers(1, 30))
 def test_a_bigger_budget_never_refuses_what_a_smaller_accepts(
-    data: st.DataObject, facts: SourceFacts, asked: Limits, percent: int
+    data: st.DataObject, facts: SourceFacts, asked: Machine, percent: int
 ) -> None:
     request = data.draw(requests(facts))
     match planned(request, facts, asked):
@@ -236,7 +235,7 @@ def test_what_a_refusal_advises_is_accepted(
     data: st.DataObject, facts: SourceFacts, budget_bytes: int, threads: int
 ) -> None:
     """The budget that it names, and a smaller k or smaller chunks with the budget that there is."""
-    request, limit = data.draw(requests(facts)), Limits(budget_bytes, threads)
+    request, limit = data.draw(requests(facts)), Machine(budget_bytes, threads)
     error = planned(request, facts, limit)
     assume(isinstance(error, MemoryBudgetError))
     assert isinstance(error, MemoryBudgetError)
@@ -254,17 +253,17 @@ def test_what_a_refusal_advises_is_accepted(
             wanted, now = re.findall(r"(\d+)x(\d+)", cure)
             assert tuple(map(int, now)) == facts.chunks
             chunks = int(wanted[0]), int(wanted[1])
-            assert make_plan(request, replace(facts, chunks=chunks), limit).facts["chunks"] == list(chunks)
+            assert make_plan(request, replace(facts, chunks=chunks), limit).facts.chunks == chunks
 
 
 def test_a_smaller_k_is_advised_only_where_it_needs_less() -> None:
     wide = SourceFacts("w", (600, 20_000), "float64", (50, 20_000), "f")
     for k in (1, 5):
-        error = planned(Request("w", k), wide, Limits(80_000_000, 2))
+        error = planned(Request("w", k), wide, Machine(80_000_000, 2))
         assert isinstance(error, MemoryBudgetError)
         assert "smaller k" not in error.remedy
         assert "now 50x20000" in error.remedy
-    error = planned(Request("w", 100), FACTS, Limits(150_000_000, 2))
+    error = planned(Request("w", 100), FACTS, Machine(150_000_000, 2))
     assert isinstance(error, MemoryBudgetError)
     assert re.search(r"ask for a smaller k \(k=1 needs [0-9.]+ MB\)", error.remedy)
 
@@ -280,7 +279,7 @@ def mathematics(plan: Plan | MemoryBudgetError) -> Any:
 @unhurried
 @given(st.data(), sources(), limits, st.integers(1, 64))
 def test_threads_change_neither_block_nor_precision(
-    data: st.DataObject, facts: SourceFacts, asked: Limits, threads: int
+    data: st.DataObject, facts: SourceFacts, asked: Machine, threads: int
 ) -> None:
     request = data.draw(requests(facts, "krylov"))
     one, other = (planned(request, facts, limit) for limit in (asked, replace(asked, threads=threads)))
@@ -288,8 +287,8 @@ def test_threads_change_neither_block_nor_precision(
 
 
 def test_more_threads_are_used_where_they_fit() -> None:
-    roomy = make_plan(Request("d", 5), FACTS, Limits(10**10, 8))
-    tight = make_plan(Request("d", 5), FACTS, Limits(10**8, 8))
+    roomy = make_plan(Request("d", 5), FACTS, Machine(10**10, 8))
+    tight = make_plan(Request("d", 5), FACTS, Machine(10**8, 8))
     assert roomy.threads == 8
     assert 1 <= tight.threads < 8
 
@@ -297,11 +296,11 @@ def test_more_threads_are_used_where_they_fit() -> None:
 @pytest.mark.parametrize("budget_bytes", [120 * 10**6, 10**9])
 def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes: int) -> None:
     facts = replace(FACTS, shape=(3_000_000, 2_000), reader="direct")
-    plan = make_plan(Request("d", 5, center=True), facts, Limits(budget_bytes, 1))
+    plan = make_plan(Request("d", 5, center=True), facts, Machine(budget_bytes, 1))
     assert plan.memory["decoded panels kept"] == plan.cache_bytes > 0
     assert 0.9 * budget_bytes <= plan.memory_bytes <= budget_bytes
     assert plan.sample_share == pytest.approx(0.1, rel=0.3)
-    roomy = make_plan(Request("d", 5), facts, Limits(10**11, 1))
+    roomy = make_plan(Request("d", 5), facts, Machine(10**11, 1))
     assert roomy.cache_bytes == facts.nbytes
     assert roomy.sample_share == pytest.approx(0.1, rel=0.3)
 
@@ -309,7 +308,7 @@ def test_what_the_budget_leaves_keeps_panels_and_decides_the_sample(budget_bytes
 @pytest.mark.parametrize(("k", "megabytes"), [(5, 50), (5, 100), (5, 1000), (100, 200)])
 def test_memory_is_that_of_the_block_that_is_used(k: int, megabytes: int) -> None:
     """Where reading is slow the first block is as wide as the others, if there is room."""
-    plan = make_plan(Request("d", k, method="krylov"), FACTS, Limits(megabytes * 10**6, 4), SLOW)
+    plan = make_plan(Request("d", k, method="krylov"), FACTS, Machine(megabytes * 10**6, 4), SLOW)
     held = 16 * plan.cols * (min(plan.cols, 4 * plan.narrow) + 10)
     assert plan.memory["basis K and products Z (driver)"] >= held
     assert plan.memory_bytes <= plan.budget_bytes
@@ -355,7 +354,7 @@ def test_the_reader_takes_the_memory_for_decoding_that_is_planned(
     array = zarr.create_array(tmp_path, shape=shape, chunks=chunks, shards=shards, dtype="float32")
     array[...] = 1
     source, space = open_source(tmp_path), Workspace()
-    plan = make_plan(Request("d", 3, method="krylov"), source.facts, Limits(10**9, 1))
+    plan = make_plan(Request("d", 3, method="krylov"), source.facts, Machine(10**9, 1))
     for panel in map(plan.panel, range(plan.panels)):
         rows, cols = (panel, (0, shape[1])) if not plan.transposed else ((0, shape[0]), panel)
         source.read(slice(*rows), slice(*cols), space)
@@ -366,8 +365,8 @@ def test_the_reader_takes_the_memory_for_decoding_that_is_planned(
 
 def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so() -> None:
     facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
-    whole = make_plan(Request("d", 5), facts, Limits(4 * 10**9, 2))
-    tiled = make_plan(Request("d", 5), facts, Limits(55 * 10**7, 2))
+    whole = make_plan(Request("d", 5), facts, Machine(4 * 10**9, 2))
+    tiled = make_plan(Request("d", 5), facts, Machine(55 * 10**7, 2))
     assert whole.reads_per_pass == 1
     assert tiled.reads_per_pass == 2
     assert "tiles of" in str(tiled)
@@ -378,7 +377,7 @@ def test_panels_too_large_for_the_budget_are_read_in_tiles_and_the_plan_says_so(
 def test_methods_that_need_whole_rows_never_get_tiles(method: Any) -> None:
     facts = replace(FACTS, shape=(50_000, 50_000), chunks=(1_000, 1_000))
     with pytest.raises(MemoryBudgetError, match=method):
-        make_plan(Request("d", 5, method=method), facts, Limits(4 * 10**8, 2))
+        make_plan(Request("d", 5, method=method), facts, Machine(4 * 10**8, 2))
 
 
 # What a plan refuses
@@ -460,7 +459,7 @@ def test_json_round_trip_is_identical(plan: Plan) -> None:
 @given(st.data(), sources())
 def test_a_plan_is_a_pure_function_of_its_arguments(data: st.DataObject, facts: SourceFacts) -> None:
     request = data.draw(requests(facts))
-    roomy = Limits(10**16, 4)
+    roomy = Machine(10**16, 4)
     assert make_plan(request, facts, roomy) == make_plan(request, facts, roomy)
 
 
@@ -491,7 +490,7 @@ def test_a_printed_plan_has_its_parts(plan: Plan) -> None:
 )
 def test_the_method_is_the_cheaper_one_at_nominal_rates(n: int, method: str) -> None:
     facts = replace(FACTS, shape=(4_000_000, n), chunks=(1_000, 500))
-    plan = make_plan(Request("d", 10), facts, Limits(10**10, 4))
+    plan = make_plan(Request("d", 10), facts, Machine(10**10, 4))
     found = re.search(r"krylov about (\S+) s, gram about (\S+) s", plan.reason)
     assert found is not None
     krylov, gram = float(found[1]), float(found[2])
@@ -504,7 +503,7 @@ def test_predicted_time_is_that_of_the_lanes_that_fit(rates: Rates) -> None:
     facts = replace(FACTS, shape=(10**6, 2_000))
     request = Request("d", 5, method="krylov")
     tight, alone, roomy = (
-        make_plan(request, facts, Limits(budget_bytes, cores), rates)
+        make_plan(request, facts, Machine(budget_bytes, cores), rates)
         for budget_bytes, cores in ((5 * 10**7, 16), (5 * 10**7, 1), (10**10, 16))
     )
     assert (tight.threads, alone.threads) == (1, 1)
@@ -587,7 +586,7 @@ def test_copies_that_codecs_and_stores_make_are_in_the_plan(
     array = zarr.create_array(
         store, shape=(4000, 30), chunks=(100, 30), dtype="float32", compressors=compressors
     )
-    plan = make_plan(Request("d", 3, method="krylov"), open_source(array).facts, Limits(10**9, 1))
+    plan = make_plan(Request("d", 3, method="krylov"), open_source(array).facts, Machine(10**9, 1))
     chunk_bytes = 4 * 100 * 30
     assert plan.memory["chunks being decoded"] == (1 + copies + (not local)) * chunk_bytes
 

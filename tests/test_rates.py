@@ -16,21 +16,20 @@ from distributed import Client
 import bigsvd
 from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice
-from bigsvd.layout import Limits
+from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
 from bigsvd.planning import Plan, make_plan
-from bigsvd.rates import NOMINAL, Rates, measure_rates
+from bigsvd.rates import measure_rates
 from bigsvd.request import Request
-from bigsvd.sources.base import SourceFacts
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
 
 FACTS = SourceFacts("d", (1_000_000, 5_000), "float32", (1_000, 5_000), "f", "direct")
-LIMITS = Limits(4 * 10**9, 2)
-ROOMY = Limits(10**11, 2)
+LIMITS = Machine(4 * 10**9, 2)
+ROOMY = Machine(10**11, 2)
 REQUEST = Request("d", 50, method="krylov")
 
 
-def planned(rates: Rates, limits: Limits = LIMITS) -> Plan:
+def planned(rates: Rates, limits: Machine = LIMITS) -> Plan:
     return make_plan(REQUEST, FACTS, limits, rates)
 
 
@@ -152,7 +151,7 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     assert plan.past_page_cache
     assert "past the page cache" in str(plan)
     opened = flags_of_opened_files(monkeypatch)
-    through = replace(plan, rates=plan.rates | {"past_page_cache": False})
+    through = replace(plan, rates=replace(plan.rates, past_page_cache=False))
     cached = bigsvd.solve.run(replace(request, memory=10**9), source, plan=through)
     assert opened
     assert not any(flag & os.O_DIRECT for flag in opened)
@@ -184,10 +183,10 @@ def test_a_long_run_is_measured_and_its_plan_says_so(
         return Plan.from_dict(factors.provenance["plan"])
 
     short = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
-    assert not plan_of(short).rates["measured"]
+    assert not plan_of(short).rates.measured
     monkeypatch.setattr(solve_module, "_WORTH_MEASURING", 0.0)
     long = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
-    assert plan_of(long).rates["measured"]
+    assert plan_of(long).rates.measured
     costs = long.provenance["costs"]
     assert set(costs["predicted_seconds"]) == set(costs["seconds_by_part"])
     assert costs["predicted_seconds"] == plan_of(long).predicted_seconds

@@ -16,9 +16,9 @@ import bigsvd
 from bigsvd import solution
 from bigsvd.census import Moments
 from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
+from bigsvd.facts import Packing
 from bigsvd.matrix import Matrix
 from bigsvd.second_opinion import Opinion, chosen_columns, disagreements
-from bigsvd.sources.base import Packing
 from bigsvd.sources.open import open_source
 from bigsvd.transform import Lines, LineSums, Transform
 from bigsvd.verify import verify

@@ -14,7 +14,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.device import CpuDevice
 from bigsvd.errors import FactorStoreError, RequestError
-from bigsvd.layout import Limits
+from bigsvd.facts import Machine
 from bigsvd.matrix import Matrix
 from bigsvd.methods.starts import Sample
 from bigsvd.passes import Context, panels_kept
@@ -47,7 +47,7 @@ def test_corrections_solve_the_equation_they_are_of(tmp_path: Path, client: Clie
     """For a sample of everything, (θ − P·BᵀB·P)t = r up to the first term left out of the series."""
     A = slow(1000)
     source = open_source(store(tmp_path / "a.zarr", A))
-    plan = make_plan(Request("a", K, method="krylov", tol=1e-8), source.facts, Limits(10**9, 2))
+    plan = make_plan(Request("a", K, method="krylov", tol=1e-8), source.facts, Machine(10**9, 2))
     plan = replace(plan, sample=tuple(range(plan.panels)))
     context = Context(client, plan, source, Scratch(tmp_path / "scratch"), CpuDevice(), lambda _: None)
     matrix = Matrix(context, Transform(), "float64")

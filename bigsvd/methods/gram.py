@@ -70,7 +70,7 @@ def gram_block(matrix: Matrix) -> np.ndarray:
     G -= context.plan.rows * np.outer(correction.delta, correction.delta)
     G *= correction.ratio[:, None] * correction.ratio[None, :]
     plan = context.plan
-    columns = plan.width if plan.request["k"] == "auto" else min(plan.width, plan.k + BEYOND)
+    columns = plan.width if plan.request.k == "auto" else min(plan.width, plan.k + BEYOND)
     return leading_vectors(context, G, columns)
 
 

@@ -14,7 +14,6 @@ from bigsvd.forming import LongFactor, Target
 from bigsvd.matrix import Matrix
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.passes import Context, run_pass
-from bigsvd.sources.base import SourceFacts
 
 # σ below 100·√eps·σ1 is not resolved by a Gram matrix: its squares differ by less than their rounding.
 _GRAM_LIMIT = 1e4
@@ -55,7 +54,7 @@ def long_target(context: Context, k: int, dtype: str) -> tuple[Target, int]:
 
 def rounding_of(matrix: Matrix) -> float:
     """The coarser of the relative rounding of the data and of the products."""
-    data = np.dtype(SourceFacts.from_dict(matrix.context.plan.facts).dtype)
+    data = np.dtype(matrix.context.plan.facts.dtype)
     return max(matrix.eps, float(np.finfo(data).eps) if data.kind == "f" and data.itemsize >= 4 else 0.0)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.errors import SourceError
-from bigsvd.sources.base import ReadCounters, Source, SourceFacts, check_matrix, hashed, reading_errors
+from bigsvd.facts import SourceFacts
+from bigsvd.sources.base import ReadCounters, Source, check_matrix, hashed, reading_errors
 from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
 from bigsvd.sources.tokens import keep, kept
 

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -19,118 +19,9 @@ import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.errors import BigsvdError, DtypeError, ShapeError, SourceError, StorageError, first_line
-from bigsvd.sentinels import Number
+from bigsvd.facts import SourceFacts
 
-_PAIRS = ("shape", "chunks", "piece")
 Rectangle = tuple[slice, slice]
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How stored entries stand for numbers: number = stored · scale + offset (CF conventions, section 8.1).
-
-    Attributes:
-        scale, offset: CF's `scale_factor` and `add_offset`.
-        fills: stored values that stand for no number at all (CF's `_FillValue` and `missing_value`).
-
-    """
-
-    scale: float = 1.0
-    offset: float = 0.0
-    fills: tuple[Number, ...] = ()
-
-    @property
-    def packed(self) -> bool:
-        """Whether a stored entry and its number differ."""
-        return self.scale != 1.0 or self.offset != 0.0
-
-    def __str__(self) -> str:
-        parts = [f"stored · {self.scale:g} + {self.offset:g}"] if self.packed else []
-        if self.fills:
-            parts.append(f"{' and '.join(f'{fill:g}' for fill in self.fills)} for no value")
-        return ", ".join(parts)
-
-
-AS_STORED = Packing()
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """What is known of A before any of it is read.
-
-    Attributes:
-        name: path, URL or description.
-        shape: (m, n).
-        dtype: NumPy name of the element type, in native byte order.
-        chunks: rows and columns that are stored, and so best read, together (the shard where there is one).
-        fingerprint: hash of the metadata; two sources that differ in it are different sources.
-        reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
-            into place (`ChunkReader`), "pipeline" where another library decodes several at a time. "foreign"
-            where another library reads or computes them in memory that nobody knows beforehand, "measured"
-            once a `Rehearsal` has told.
-        stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
-        piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) if that is `chunks`.
-        spare_bytes: what this reader takes for a chunk besides: copies that stores and codecs make. Where it
-            is "measured", what it takes besides the result for any rectangle, and
-        spare_ratio: for each byte of the result in addition.
-        held_bytes: what a process holds all the time to read at all.
-        masked: whether masked entries were turned into NaN, which then mean missing.
-        packing: how stored entries stand for the numbers of A.
-
-    """
-
-    name: str
-    shape: tuple[int, int]
-    dtype: str
-    chunks: tuple[int, int]
-    fingerprint: str
-    reader: str = "pipeline"
-    stored_bytes: int = 0
-    piece: tuple[int, int] = (0, 0)
-    spare_bytes: int = 0
-    spare_ratio: float = 0.0
-    held_bytes: int = 0
-    masked: bool = False
-    packing: Packing = AS_STORED
-
-    @property
-    def marks_gaps(self) -> bool:
-        """Whether the source itself says which entries have no value."""
-        return self.masked or bool(self.packing.fills)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one entry."""
-        return np.dtype(self.dtype).itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of A, uncompressed."""
-        return self.shape[0] * self.shape[1] * self.itemsize
-
-    def to_dict(self) -> dict[str, Any]:
-        """The facts as JSON values."""
-        lists = {name: list(getattr(self, name)) for name in _PAIRS}
-        packing = asdict(self.packing) | {"fills": list(self.packing.fills)}
-        return asdict(self) | lists | {"packing": packing}
-
-    def same_data(self, other: SourceFacts) -> bool:
-        """Whether both are of the same data, however much memory reading it was measured to take."""
-        return self._as_opened() == other._as_opened()
-
-    def _as_opened(self) -> SourceFacts:
-        """The facts as they were before a rehearsal."""
-        if self.reader != "measured":
-            return replace(self, masked=False)
-        return replace(self, reader="foreign", spare_bytes=0, spare_ratio=0.0, held_bytes=0, masked=False)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SourceFacts:
-        """The inverse of `to_dict`."""
-        pairs = {name: tuple(values[name]) for name in _PAIRS}
-        packing = values.get("packing", {})
-        packing = Packing(**{**packing, "fills": tuple(packing.get("fills", ()))})
-        return cls(**{**values, **pairs, "packing": packing})
 
 
 @dataclass

@@ -12,12 +12,12 @@ import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.errors import SourceError, first_line
+from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import (
     ReadCounters,
     Rectangle,
     Rehearsal,
     Source,
-    SourceFacts,
     check_matrix,
     hashed,
     reading_errors,

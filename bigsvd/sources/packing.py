@@ -15,9 +15,9 @@ import zarr
 from zarr.core.metadata import ArrayV2Metadata
 
 from bigsvd.errors import MetadataError
+from bigsvd.facts import Packing
 from bigsvd.request import plain
 from bigsvd.sentinels import Number, held
-from bigsvd.sources.base import Packing
 
 _REMEDY = "open it by xarray and hand over its DataArray, or use decode=False for entries as they are stored"
 _DIMENSIONS = "_ARRAY_DIMENSIONS"  # which xarray writes in format 2

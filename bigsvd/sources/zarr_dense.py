@@ -30,7 +30,8 @@ from bigsvd.errors import (
     StorageError,
     first_line,
 )
-from bigsvd.sources.base import AS_STORED, ReadCounters, Source, SourceFacts, check_matrix
+from bigsvd.facts import AS_STORED, SourceFacts
+from bigsvd.sources.base import ReadCounters, Source, check_matrix
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.local import places_of
 from bigsvd.sources.packing import packing_of
