@@ -26,6 +26,7 @@ from benchmarks.data import open_store
 from benchmarks.machine import usable_cpus
 from benchmarks.measure import peak_rss_bytes
 from benchmarks.peers import OVERSAMPLING, SEED
+from bigsvd.events import Event, PassStarted, PlanMade
 
 POWER_ITERATIONS = 4
 LEAST_MEMORY = 320_000_000
@@ -115,16 +116,16 @@ class PassTrace:
         self._names: list[str] = []
         self._found: dict[str, dict[str, Any]] = {}
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Called from several threads; only what the driver says is listened to."""
-        if event["event"] == "plan":
-            self._shape = event["plan"].rows, event["plan"].cols
-        if event["event"] in ("pass", "certificate", "formed"):
+        if isinstance(event, PlanMade):
+            self._shape = event.plan.rows, event.plan.cols
+        if event.kind in ("pass", "certificate", "formed"):
             for name in self._names:
                 if name not in self._found:
                     self._look(name)
-        if event["event"] == "pass" and not event["sample"]:
-            self._names.append(event["name"])
+        if isinstance(event, PassStarted) and not event.sample:
+            self._names.append(event.name)
 
     def _look(self, name: str) -> None:
         done = self._scratch.recorded(f"{name}/done")

@@ -32,6 +32,7 @@ from benchmarks.data import Dataset, ensure_data, open_store, row_blocks
 from benchmarks.machine import provenance, usable_cpus
 from benchmarks.peers import SEED
 from benchmarks.simulation import Case, Cluster, Constants, plan_bytes, run_simulation
+from bigsvd.events import Event
 
 _NARROW_COLS = 16
 _PLANNED_COLS = 1_000
@@ -165,11 +166,11 @@ class Timeline:
         self._seconds: dict[str, float] = {}
         self._peak_bytes: dict[str, int] = {}
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """The run's `progress`."""
-        if event["event"] not in self._seconds:
-            self._seconds[event["event"]] = time.perf_counter()
-            self._peak_bytes[event["event"]] = tracemalloc.get_traced_memory()[1]
+        if event.kind not in self._seconds:
+            self._seconds[event.kind] = time.perf_counter()
+            self._peak_bytes[event.kind] = tracemalloc.get_traced_memory()[1]
 
     @property
     def streaming_seconds(self) -> float:

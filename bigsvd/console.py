@@ -8,8 +8,22 @@ import shutil
 import textwrap
 import threading
 import time
-from typing import Any, TextIO
+from functools import singledispatchmethod
+from typing import TextIO
 
+from bigsvd.events import (
+    BytesRead,
+    Certified,
+    Event,
+    GivenUp,
+    LaneRepeated,
+    PassEnded,
+    PassStarted,
+    PhaseStarted,
+    PlanMade,
+    SampleTaken,
+    WarmStartInVain,
+)
 from bigsvd.text import human_bytes
 
 _BAR = 24  # columns of the bar itself, at most
@@ -65,12 +79,15 @@ class Console:
         self._brief = False
         self._start = 0.0
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            handler = getattr(self, "_on_" + event["event"].replace("-", "_"), None)
-            if handler is not None and not self._quiet:
-                handler(event)
+            if not self._quiet:
+                self._show(event)
+
+    @singledispatchmethod
+    def _show(self, event: Event) -> None:
+        """What is not for people is not shown."""
 
     def say(self, text: str) -> None:
         """One line, also when quiet is off and a bar is moving."""
@@ -78,12 +95,13 @@ class Console:
             self._stream.write(("\r\x1b[K" if self._moving else "") + fitted(text, self._stream) + "\n")
             self._stream.flush()
 
-    def _on_plan(self, event: dict[str, Any]) -> None:
-        plan = event["plan"]
-        if event["resumed"]:
-            done = event["passes_done"]
+    @_show.register
+    def _(self, event: PlanMade) -> None:
+        plan = event.plan
+        if event.resumed:
+            done = event.passes_done
             count = "1 pass is" if done == 1 else f"{done} passes are"
-            self.say(f"resuming the run kept in {event['scratch']}: {count} done")
+            self.say(f"resuming the run kept in {event.scratch}: {count} done")
         rates = "measured" if plan.rates.measured else "nominal"
         self.say(
             f"plan     {plan.method} on {plan.device}, about {plan.expected_passes:.2f} passes over "
@@ -91,41 +109,45 @@ class Console:
             f"at most {human_bytes(plan.memory_bytes)}"
         )
 
-    def _on_given_up(self, event: dict[str, Any]) -> None:
-        self.say(
-            f"{event['scratch']} was of another request, and is begun anew: {', '.join(event['differences'])}"
-        )
+    @_show.register
+    def _(self, event: GivenUp) -> None:
+        self.say(f"{event.scratch} was of another request, and is begun anew: {', '.join(event.differences)}")
 
-    def _on_sample(self, event: dict[str, Any]) -> None:
-        self.say(f"sample   {event['rows']:,} rows for a warm start")
+    @_show.register
+    def _(self, event: SampleTaken) -> None:
+        self.say(f"sample   {event.rows:,} rows for a warm start")
 
-    def _on_pass(self, event: dict[str, Any]) -> None:
-        self._name, self._total, self._done = label_of(event["name"]), event["total_bytes"], 0
-        self._brief = bool(event.get("sample"))
+    @_show.register
+    def _(self, event: PassStarted) -> None:
+        self._name, self._total, self._done = label_of(event.name), event.total_bytes, 0
+        self._brief = event.sample
         self._start = time.monotonic()
 
-    def _on_read(self, event: dict[str, Any]) -> None:
-        self._done += event["bytes"]
+    @_show.register
+    def _(self, event: BytesRead) -> None:
+        self._done += event.bytes
         if self._moving:
             self._stream.write("\r\x1b[K" + self._line())
             self._stream.flush()
 
-    def _on_no_gain(self, event: dict[str, Any]) -> None:
+    @_show.register
+    def _(self, event: WarmStartInVain) -> None:
         self.say(
-            f"         the warm start did not pay: {event['passes']:.2f} passes, without it about "
-            f"{event['usual']:.2f} are usual"
+            f"         the warm start did not pay: {event.passes:.2f} passes, without it about "
+            f"{event.usual:.2f} are usual"
         )
 
-    def _on_phase(self, event: dict[str, Any]) -> None:
-        self.say(f"         {event['doing']} ...")
+    @_show.register
+    def _(self, event: PhaseStarted) -> None:
+        self.say(f"         {event.doing} ...")
 
-    def _on_device_full(self, event: dict[str, Any]) -> None:
-        self.say(
-            f"         lane {event['lane']} again, with less on the device, which is full: {event['said']}"
-        )
+    @_show.register
+    def _(self, event: LaneRepeated) -> None:
+        self.say(f"         lane {event.lane} again, with less on the device, which is full: {event.said}")
 
-    def _on_pass_end(self, event: dict[str, Any]) -> None:
-        self._done = event["total_bytes"]
+    @_show.register
+    def _(self, event: PassEnded) -> None:
+        self._done = event.total_bytes
         if not self._brief:  # the many short passes over a sample leave no line behind
             self.say(self._line())
 
@@ -139,11 +161,12 @@ class Console:
         line = f"{self._name:<10} [{bar}] {human_bytes(self._done):>9} {rate:6.2f} GB/s {elapsed:6.1f} s"
         return line[: columns - 1] if self._moving else line
 
-    def _on_certificate(self, event: dict[str, Any]) -> None:
-        left = event["passes_left"]
-        tail = "reached" if event["converged"] else f"about {left} more" if left else "more passes needed"
-        rank = f", k={event['k']}" if event["k"] else ""
+    @_show.register
+    def _(self, event: Certified) -> None:
+        left = event.passes_left
+        tail = "reached" if event.converged else f"about {left} more" if left else "more passes needed"
+        rank = f", k={event.k}" if event.k else ""
         self.say(
-            f"         error {event['relative_error']:.6f}, "
-            f"worst residual {event['max_residual']:.2e}{rank}: {tail}"
+            f"         error {event.relative_error:.6f}, "
+            f"worst residual {event.max_residual:.2e}{rank}: {tail}"
         )

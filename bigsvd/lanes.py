@@ -23,8 +23,10 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
 from bigsvd.census import Moments, inspect
 from bigsvd.chunks import Ring, Scrap
+from bigsvd.counters import Counters
 from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
+from bigsvd.events import BytesRead, Event, LaneRepeated
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
@@ -192,7 +194,7 @@ def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: Seat) -> dict[str, A
         if said:
             cache.leave_device()
             device.clean()
-            get_worker().log_event(lane.topic, {"event": "device-full", "lane": lane.index, "said": said})
+            _send_event(lane, LaneRepeated(lane.index, said))
         try:
             with seat.queue.computing():
                 return LaneRun(lane, cache, seat, careful=careful).run()
@@ -230,10 +232,7 @@ class LaneRun:
         self.moments = Moments()
         self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
         self.witness = Witness(self.spec.witnesses, self.spec.transform, transposed=self.plan.transposed)
-        self.bytes_read = 0
-        self.cached_bytes = 0
-        self.device_cached_bytes = 0
-        self.filled_chunks = 0
+        self.counters = Counters()
         self._events = 0.0
         self._unsent = 0
 
@@ -271,7 +270,6 @@ class LaneRun:
                         "run again on data that nobody writes",
                     )
         self._check_current()
-        counters = [source.counters for source in self.sources]
         folder = lane_folder(self.spec.name, lane.index)
         sums = self.operator.sums()
         if self.line_sums is not None:
@@ -283,17 +281,18 @@ class LaneRun:
             "moments": self.moments.to_dict(),
             "opinion": self.witness.opinion.to_dict(),
             "checksums": checksums,
-            "bytes_read": self.bytes_read,
-            "cached_bytes": self.cached_bytes,
-            "device_cached_bytes": self.device_cached_bytes,
+            "counters": self._counted().to_dict(),
             "worker": get_worker().address,
-            "encoded_bytes": sum(counter.encoded_bytes for counter in counters),
-            "filled_chunks": self.filled_chunks,
-            "retries": sum(counter.retries for counter in counters),
         }
         lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)
         return report
+
+    def _counted(self) -> Counters:
+        """What this lane read, by what it and its sources have counted."""
+        by_sources = Counters.total(source.counters for source in self.sources)
+        by_sources.filled_chunks = 0  # a chunk that was read several times counts once
+        return self.counters + by_sources
 
     def _check_current(self) -> None:
         """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
@@ -393,11 +392,11 @@ class LaneRun:
         rows, cols = block.values.shape
         size = rows * cols * self.stored.itemsize
         if block.cached:
-            self.cached_bytes += size
-            self.device_cached_bytes += size if block.kept.resident else 0
+            self.counters.cached_bytes += size
+            self.counters.device_cached_bytes += size if block.kept.resident else 0
         else:
-            self.bytes_read += size
-        self.filled_chunks += block.filled
+            self.counters.bytes_read += size
+        self.counters.filled_chunks += block.filled
         self._tell(size)
 
     def _slab(
@@ -489,8 +488,13 @@ class LaneRun:
         self._unsent += count
         now = time.monotonic()
         if self._unsent and (final or now - self._events > _EVENT_SECONDS):
-            get_worker().log_event(self.lane.topic, {"event": "read", "bytes": self._unsent})
+            _send_event(self.lane, BytesRead(self._unsent))
             self._events, self._unsent = now, 0
+
+
+def _send_event(lane: Lane, event: Event) -> None:
+    """Send an event to whoever runs the pass; in a dictionary of its own, to which Dask adds the worker."""
+    get_worker().log_event(lane.topic, {"event": event.to_dict()})
 
 
 def _observed(device: Device, raw: Array, mask: Array | None) -> int:

@@ -25,8 +25,10 @@ from distributed.utils import LoopRunner, sync
 
 from bigsvd.cache import close_cache, turns_of
 from bigsvd.census import Moments
+from bigsvd.counters import Counters
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import NoWorkersError, travels
+from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress, event_from_dict
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
@@ -40,8 +42,6 @@ _LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it send
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
 _MUCH_TO_SEND_BYTES = 2**20
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,6 @@ class Context:
 class PassResult:
     """Sums in lane order and what the pass cost; `seconds` is wall time of this run's part.
 
-    `bytes_read` came from the source, uncompressed, `cached_bytes` from the panel cache,
-    `device_cached_bytes` of these from the device's own memory.
     `resumed`: some of it was read back from scratch; `checked`: it compared checksums with the first pass.
     """
 
@@ -79,12 +77,7 @@ class PassResult:
     moments: Moments
     opinion: Opinion
     checksums: list[int]
-    bytes_read: int
-    cached_bytes: int
-    device_cached_bytes: int
-    encoded_bytes: int
-    filled_chunks: int
-    retries: int
+    counters: Counters
     seconds: float
     resumed: bool
     checked: bool
@@ -159,7 +152,10 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     if done is not None:
         known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
         moments, opinion = Moments.from_dict(done["moments"]), Opinion.from_dict(done["opinion"])
-        return PassResult(known, moments, opinion, **done["costs"], resumed=True, checked=False)
+        counters = Counters(**done["counters"])
+        return PassResult(
+            known, moments, opinion, done["checksums"], counters, done["seconds"], resumed=True, checked=False
+        )
     start = time.perf_counter()
     reports, resumed = _run_lanes(context, spec)
     sums = _combine(context, spec, reports)
@@ -167,23 +163,24 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     for report in reports:
         moments.add(Moments.from_dict(report["moments"]))
         opinion = opinion.merged(Opinion.from_dict(report["opinion"]))
-    costs = {
-        "checksums": [crc for report in reports for crc in report["checksums"]],
-        "bytes_read": sum(report["bytes_read"] for report in reports),
-        "cached_bytes": sum(report["cached_bytes"] for report in reports),
-        "device_cached_bytes": sum(report["device_cached_bytes"] for report in reports),
-        "encoded_bytes": sum(report["encoded_bytes"] for report in reports),
-        "filled_chunks": sum(report["filled_chunks"] for report in reports),
-        "retries": sum(report["retries"] for report in reports),
-        "seconds": time.perf_counter() - start,
-    }
+    checksums = [crc for report in reports for crc in report["checksums"]]
+    counters = Counters.total(Counters(**report["counters"]) for report in reports)
+    seconds = time.perf_counter() - start
     for name, values in sums.items():
         scratch.write(f"{spec.name}/{name}", values)
     learned = {"moments": moments.to_dict(), "opinion": opinion.to_dict()}
-    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **learned, "costs": costs})
+    costs = {"checksums": checksums, "counters": counters.to_dict(), "seconds": seconds}
+    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **learned, **costs})
     scratch.remove(f"{spec.name}/{PARTS}")
     return PassResult(
-        sums, moments, opinion, **costs, resumed=resumed > 0, checked=spec.checksums is not None
+        sums,
+        moments,
+        opinion,
+        checksums,
+        counters,
+        seconds,
+        resumed=resumed > 0,
+        checked=spec.checksums is not None,
     )
 
 
@@ -272,12 +269,11 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         )
     resumed = len(reports)
     total = plan.bytes_per_pass if not spec.sample else int(plan.bytes_per_pass * plan.sample_share)
-    told = {"name": spec.name, "total_bytes": total, "sample": spec.sample}
-    progress({"event": "pass", **told, "resumed_lanes": len(reports)})
+    progress(PassStarted(spec.name, total, spec.sample, len(reports)))
     for report in reports.values():
-        progress({"event": "read", "bytes": report["bytes_read"] + report["cached_bytes"]})
+        progress(BytesRead(Counters(**report["counters"]).streamed_bytes))
     await_workers(client)
-    client.subscribe_topic(topic, lambda event: progress(event[1]))
+    client.subscribe_topic(topic, lambda told: progress(event_from_dict(told[1]["event"])))
     futures: dict[Any, Lane] = {}
     try:
         futures |= {_submit(context, lane): lane for lane in waiting}
@@ -301,7 +297,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         raise
     finally:
         client.unsubscribe_topic(topic)
-    progress({"event": "pass-end", **told})
+    progress(PassEnded(spec.name, total, spec.sample))
     return [reports[index] for index in range(len(lanes))], resumed
 
 

@@ -156,7 +156,7 @@ class Request:
             self._check_sentinels()
 
     def _check_sentinels(self) -> None:
-        given = self.missing_value
+        given: Any = self.missing_value
         values = given if isinstance(given, (tuple, list)) else [given]
         for value in values:
             if not _is_number(value):
@@ -165,7 +165,7 @@ class Request:
                 )
         if not values:
             raise RequestError("missing_value is empty", "give a number, NaN, or several of them")
-        values = [math.nan if math.isnan(value) else value for value in values]  # one object, equal to itself
+        values = list(map(_same_nan, values))
         object.__setattr__(self, "missing_value", values[0] if len(values) == 1 else tuple(values))
 
     def _check_combinations(self) -> None:
@@ -293,6 +293,11 @@ def plain(value: Any) -> Any:
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         return value.item()
     return value
+
+
+def _same_nan(value: Number) -> Number:
+    """A number; NaN as the one object `math.nan`, so that requests which name it are equal."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else value
 
 
 def _is_number(value: object) -> bool:

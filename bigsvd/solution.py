@@ -17,6 +17,7 @@ from bigsvd.certificate import (
     sigma_bounds,
 )
 from bigsvd.choosing import Shortfall
+from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
 from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
@@ -88,7 +89,7 @@ def counts_of(matrix: Matrix) -> Counts:
         entries=plan.rows * plan.cols,
         missing=moments.missing,
         filled_with=matrix.transform.missing,
-        filled_chunks=matrix.costs[0].filled_chunks if matrix.costs else 0,
+        filled_chunks=matrix.costs[0].counters.filled_chunks if matrix.costs else 0,
         constant=moments.constant,
         constant_columns=moments.constant_columns,
         empty=moments.empty,
@@ -222,15 +223,16 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
     by_dask = 0.0
     if plan.method in DASK_METHODS:
         by_dask = (solution.passes - len(costs)) * plan.bytes_per_pass
-    read, cached = sum(c.bytes_read for c in every), sum(c.cached_bytes for c in every)
+    counters = Counters.total(c.counters for c in every)
+    cached, streamed = counters.cached_bytes, counters.streamed_bytes
     return {
         "method": plan.method,
         "passes": solution.passes,
-        "bytes_read": round(read + by_dask),
+        "bytes_read": round(counters.bytes_read + by_dask),
         "cached_bytes": cached,
-        "device_cached_bytes": sum(c.device_cached_bytes for c in every),
-        "cache_hit_rate": cached / (read + cached) if cached else 0.0,
-        "encoded_bytes_read": sum(c.encoded_bytes for c in every),
+        "device_cached_bytes": counters.device_cached_bytes,
+        "cache_hit_rate": cached / streamed if cached else 0.0,
+        "encoded_bytes_read": counters.encoded_bytes,
         "seconds": solution.seconds,
         "predicted_seconds": plan.predicted_seconds,
         "seconds_by_part": _seconds_by_part(solution),
@@ -239,7 +241,7 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
         "baseline_memory_bytes": monitor.baseline_bytes,
         "planned_memory_bytes": plan.memory_bytes,
         "memory_exceeded_bytes": monitor.exceeded_bytes(plan.memory_bytes),
-        "filled_chunks": costs[0].filled_chunks if costs else 0,
+        "filled_chunks": costs[0].counters.filled_chunks if costs else 0,
         "missing_entries": matrix.moments.missing,
-        "retries": sum(c.retries for c in every),
+        "retries": counters.retries,
     }

@@ -36,6 +36,17 @@ from bigsvd.errors import (
     StorageError,
     travels,
 )
+from bigsvd.events import (
+    Certified,
+    Formed,
+    GivenUp,
+    PhaseStarted,
+    PlanMade,
+    Progress,
+    Published,
+    WarmStartInVain,
+    unheard,
+)
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
@@ -61,7 +72,6 @@ from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Inputs, Output
 from bigsvd.passes import (
     Context,
-    Progress,
     cluster_errors,
     local_client,
     panels_kept,
@@ -86,10 +96,6 @@ _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement ta
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "made by another version of bigsvd, which can continue them"
 _COARSEST = 0.5  # a residual above which a vector says nothing
-
-
-def _silent(event: dict[str, Any]) -> None:
-    del event
 
 
 def _never() -> bool:
@@ -137,7 +143,7 @@ def svd(
         seed: of everything random; the same seed, plan and data give the same bits.
         overwrite: replace a published result, once the new one is verified.
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
-        progress: called with small event dictionaries, from any thread.
+        progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
             deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
             power_iterations, iterator, oversampling, compute.
@@ -155,7 +161,7 @@ def svd(
         opened, k, out, tol=tol, stop=stop, method=method, center=center, scale=scale, device=device,
         memory=memory, max_passes=max_passes, seed=seed, overwrite=overwrite, **options,
     )  # fmt: skip
-    factors = run(request, opened, client=client, progress=progress or _silent)
+    factors = run(request, opened, client=client, progress=progress or unheard)
     for text in factors.certificate.warnings:
         warnings.warn(text, UserWarning, stacklevel=2)
     return factors
@@ -201,7 +207,7 @@ def run(
     *,
     plan: Plan | None = None,
     client: Client | None = None,
-    progress: Progress = _silent,
+    progress: Progress = unheard,
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
     """Carry out a request on an opened source; `should_stop` is asked after every pass."""
@@ -222,20 +228,19 @@ def run(
     _check_device(plan, machine)
     with output:
         scratch, plan, resumed = _prepare_scratch(output, request, plan, machine, progress, pinned=pinned)
-        kept = {"scratch": str(output.scratch), "passes_done": scratch.finished_passes()}
-        progress({"event": "plan", "plan": plan, "resumed": resumed, **kept})
+        progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
         with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
             context = Context(active, plan, source, scratch, device, progress)
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
                 _tell_of_warm_start(solution, request, source.facts, machine, progress)
-                progress({"event": "phase", "doing": "writing and verifying the factors"})
+                progress(PhaseStarted("writing and verifying the factors"))
                 write_factors(solution, context, request, monitor)
                 factors = output.publish()
         if factors.certificate.converged or request.out is None:
             output.tidy()
-        progress({"event": "done", "factors": factors, "scratch": str(output.scratch)})
+        progress(Published(str(factors.path), str(output.scratch)))
         return factors
 
 
@@ -248,7 +253,7 @@ def _tell_of_warm_start(
     expected = solution.matrix.context.plan.expected_passes
     usual = make_plan(replace(request, warm_start=None), facts, machine).expected_passes
     if solution.passes > expected and solution.passes >= usual:
-        progress({"event": "no-gain", "passes": solution.passes, "usual": usual})
+        progress(WarmStartInVain(solution.passes, usual))
 
 
 def _inputs(request: Request, source: Source) -> Inputs:
@@ -392,7 +397,7 @@ def _give_up(scratch: Scratch, differences: list[str], request: Request, progres
         raise OutputExistsError(
             told, "ask for the same to continue it, use overwrite to give it up, or choose another output"
         )
-    progress({"event": "given-up", "scratch": str(scratch.path), "differences": differences})
+    progress(GivenUp(str(scratch.path), tuple(differences)))
 
 
 def _plan_of(found: dict[str, Any] | None) -> Plan | None:
@@ -497,9 +502,9 @@ class _Run:
                 continue
             if self._finished(run, answer):
                 break
-        self.context.progress({"event": "phase", "doing": "forming the singular vectors"})
+        self.context.progress(PhaseStarted("forming the singular vectors"))
         triplets, lack = self._form(run, answer, stopped)
-        self.context.progress({"event": "formed"})
+        self.context.progress(Formed())
         by_error = request.stop == "error" and answer.converged
         followed = lack is None or not lack.of_rule
         converged = (by_error or self._within_tolerance(triplets)) and followed
@@ -709,16 +714,15 @@ class _Run:
             rate = np.log(self.worsts[-1] / self.worsts[-2])
             left = max(0, int(np.ceil(np.log(self.request.tol / self.worsts[-1]) / rate)))
         self.context.progress(
-            {
-                "event": "certificate",
-                "passes": self.matrix.passes,
-                "relative_error": answer.error,
-                "max_residual": answer.worst,
-                "excess_error": answer.excess,
-                "converged": answer.converged,
-                "passes_left": left,
-                "k": answer.k,
-            }
+            Certified(
+                passes=self.matrix.passes,
+                relative_error=answer.error,
+                max_residual=answer.worst,
+                excess_error=answer.excess,
+                converged=answer.converged,
+                passes_left=left,
+                k=answer.k,
+            )
         )
 
 

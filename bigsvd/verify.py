@@ -12,12 +12,13 @@ from distributed import Client
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.errors import FactorStoreError
+from bigsvd.events import Progress
 from bigsvd.factors import Factors, check_store
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
-from bigsvd.passes import Context, Progress, local_client, panels_kept, reachable, resources_of
+from bigsvd.passes import Context, local_client, panels_kept, reachable, resources_of
 from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rehearsal import rehearse

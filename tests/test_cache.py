@@ -19,6 +19,7 @@ from bigsvd import cache as cache_module
 from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.chunks import Scrap
 from bigsvd.errors import SourceChangedError
+from bigsvd.events import Certified, Event
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 
@@ -173,8 +174,8 @@ def test_a_kept_panel_that_changes_is_read_again(tmp_path: Path, client: Client)
     A = np.random.default_rng(0).standard_normal((800, 60))
     array = zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(20, 60))
 
-    def disturb(event: dict[str, Any]) -> None:
-        if event["event"] == "certificate" and event["passes"] == 1:
+    def disturb(event: Event) -> None:
+        if isinstance(event, Certified) and event.passes == 1:
             array[0, 0] = 99.0
 
     with pytest.raises(SourceChangedError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,23 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.console import Console, label_of
+from bigsvd.events import (
+    BytesRead,
+    Certified,
+    Event,
+    Formed,
+    LaneRepeated,
+    PassEnded,
+    PassStarted,
+    PlanMade,
+    SampleTaken,
+)
 
 PLAN = bigsvd.plan(np.zeros((50, 20)), 3)
-PASS = {"event": "pass", "name": "pass-000", "total_bytes": 4000, "resumed_lanes": 0}
-READ = {"event": "read", "bytes": 1000}
-END = {"event": "pass-end", "name": "pass-000", "total_bytes": 4000}
+MADE = PlanMade(PLAN, resumed=False, scratch="u.scratch", passes_done=0)
+PASS = PassStarted("pass-000", total_bytes=4000, sample=False, resumed_lanes=0)
+READ = BytesRead(1000)
+END = PassEnded("pass-000", total_bytes=4000, sample=False)
 
 
 class Terminal(io.StringIO):
@@ -28,21 +41,15 @@ class Terminal(io.StringIO):
         return True
 
 
-def certificate(**changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "event": "certificate",
-        "passes": 1,
-        "relative_error": 0.25,
-        "max_residual": 0.5,
-        "excess_error": None,
-        "converged": False,
-        "passes_left": None,
-        "k": 7,
-    }
-    return values | changes
+def certificate(**changes: Any) -> Certified:
+    made = Certified(
+        passes=1, relative_error=0.25, max_residual=0.5, excess_error=None, converged=False,
+        passes_left=None, k=7,
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
-def shown(stream: io.StringIO, *events: dict[str, Any], quiet: bool = False) -> str:
+def shown(stream: io.StringIO, *events: Event, quiet: bool = False) -> str:
     console = Console(stream, quiet=quiet)
     for event in events:
         console(event)
@@ -50,7 +57,7 @@ def shown(stream: io.StringIO, *events: dict[str, Any], quiet: bool = False) -> 
 
 
 def test_a_full_device_is_told() -> None:
-    event = {"event": "device-full", "lane": 3, "said": "2 bytes asked for, 1 free"}
+    event = LaneRepeated(3, "2 bytes asked for, 1 free")
     assert "lane 3 again, with less on the device, which is full: 2 bytes asked for" in shown(
         io.StringIO(), PASS, event
     )
@@ -80,7 +87,7 @@ def test_the_bar_never_overflows() -> None:
 
 def test_a_pass_of_nothing_is_full() -> None:
     assert "[########################]" in shown(
-        io.StringIO(), PASS | {"total_bytes": 0}, END | {"total_bytes": 0}
+        io.StringIO(), replace(PASS, total_bytes=0), replace(END, total_bytes=0)
     )
 
 
@@ -102,15 +109,15 @@ def test_the_certificate_follows_the_pass(changes: dict[str, Any], expected: str
 def test_resuming_and_sampling_are_told() -> None:
     text = shown(
         io.StringIO(),
-        {"event": "plan", "plan": PLAN, "resumed": True, "scratch": "u.scratch", "passes_done": 2},
-        {"event": "sample", "rows": 12345},
+        replace(MADE, resumed=True, passes_done=2),
+        SampleTaken(12345),
     )
     assert "resuming the run kept in u.scratch: 2 passes are done" in text
     assert "12,345 rows" in text
 
 
 def test_what_a_run_will_cost_is_told_before_it_starts() -> None:
-    text = shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False})
+    text = shown(io.StringIO(), MADE)
     assert f"{PLAN.method} on {PLAN.device}, about {PLAN.expected_passes:.2f} passes over 8.0 kB" in text
     assert "nominal rates" in text
 
@@ -133,14 +140,14 @@ def test_quiet_is_quiet() -> None:
     assert shown(stream, PASS, READ, END, certificate(), quiet=True) == ""
 
 
-def test_events_it_does_not_know_are_no_failure() -> None:
-    assert shown(io.StringIO(), {"event": "another-day", "weather": "fine"}) == ""
+def test_events_that_are_not_for_people_are_not_shown() -> None:
+    assert shown(io.StringIO(), Formed()) == ""
 
 
 def test_events_from_many_threads_are_all_counted() -> None:
     stream = io.StringIO()
     console = Console(stream)
-    console(PASS | {"total_bytes": 8 * 500 * 1000})
+    console(replace(PASS, total_bytes=8 * 500 * 1000))
 
     def tell() -> None:
         for _ in range(500):
@@ -171,8 +178,8 @@ def test_a_real_run_is_told_from_its_passes_to_its_certificate(client: Client) -
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_no_line_on_a_terminal_is_wider_than_it(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    named = PASS | {"name": "correct-krylov-float32-002-0"}
-    plan = {"event": "plan", "plan": PLAN, "resumed": False}
+    named = replace(PASS, name="correct-krylov-float32-002-0")
+    plan = MADE
     text = shown(Terminal(), plan, named, READ, READ, END, certificate())
     lines = re.split(r"\r\x1b\[K|\n", text)
     assert max(map(len, lines)) <= columns
@@ -182,7 +189,7 @@ def test_no_line_on_a_terminal_is_wider_than_it(columns: int, monkeypatch: pytes
 
 def test_a_file_gets_its_lines_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    assert len(shown(io.StringIO(), {"event": "plan", "plan": PLAN, "resumed": False}).splitlines()) == 1
+    assert len(shown(io.StringIO(), MADE).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

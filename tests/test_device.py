@@ -23,6 +23,7 @@ from bigsvd import placement
 from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
+from bigsvd.events import Certified, Event, LaneRepeated, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
 from bigsvd.passes import workers_of
@@ -137,8 +138,8 @@ def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
     zarr.create_array(tmp_path / "a", data=(U * exact) @ V.T, chunks=(100, N))
     out, stored = tmp_path / "u", set[str]()
 
-    def look(event: dict[str, Any]) -> None:
-        if event["event"] == "certificate":
+    def look(event: Event) -> None:
+        if isinstance(event, Certified):
             stored.update(path.parent.parent.name for path in tmp_path.glob("u.scratch/*/y/zarr.json"))
 
     options: dict[str, Any] = {"memory": "300MB", "method": "krylov", "tol": 1e-6, "progress": look}
@@ -166,8 +167,8 @@ def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
 def test_a_run_stopped_while_it_multiplies_the_long_factor_resumes_to_the_same_bits(
     data: Path, fake: ApartDevice, tmp_path: Path
 ) -> None:
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "pass" and event["name"].startswith("long-"):
+    def stop(event: Event) -> None:
+        if isinstance(event, PassStarted) and event.name.startswith("long-"):
             raise KeyboardInterrupt
 
     options: dict[str, Any] = {"device": "gpu", "memory": "300MB", "method": "krylov", "center": True}
@@ -217,8 +218,8 @@ def test_an_array_in_memory_may_stay_on_the_device(fake: ApartDevice, ledger: Le
     assert sum(ledger.sent) == A.nbytes
 
 
-def events_of(data: Path, **options: Any) -> tuple[bigsvd.Factors, list[dict[str, Any]]]:
-    seen: list[dict[str, Any]] = []
+def events_of(data: Path, **options: Any) -> tuple[bigsvd.Factors, list[Event]]:
+    seen: list[Event] = []
     return bigsvd.svd(data / "tall", K, device="gpu", memory="300MB", progress=seen.append, **options), seen
 
 
@@ -230,9 +231,9 @@ def test_a_full_device_is_tried_again_by_half_slabs(data: Path, fake: ApartDevic
     ledger.capacity = 0.45 * needed
     factors, seen = events_of(data, **options)
     assert ledger.refusals
-    full = [event for event in seen if event["event"] == "device-full"]
+    full = [event for event in seen if isinstance(event, LaneRepeated)]
     assert full
-    assert "asked for" in full[0]["said"]
+    assert "asked for" in full[0].said
     np.testing.assert_allclose(factors.s, np.linalg.svd(A, compute_uv=False)[:K], rtol=1e-12)
     assert factors.certificate.converged
     assert verify(factors, open_source(data / "tall"), lambda _: None).findings == ()
@@ -474,8 +475,8 @@ def test_a_lane_whose_worker_is_gone_goes_to_another(
     monkeypatch.setattr("bigsvd.passes._STRANDED_SECONDS", 0.2)
     retired: list[str] = []
 
-    def retire(event: dict[str, Any]) -> None:
-        if event["event"] == "certificate" and not retired:
+    def retire(event: Event) -> None:
+        if isinstance(event, Certified) and not retired:
             workers = list(workers_of(offering))
             retired.append(workers[0])
             offering.retire_workers(workers[:1])
@@ -556,14 +557,14 @@ class TestOnARealGpu:
         random = np.random.default_rng(0)
         big = random.standard_normal((200_000, 1_000), dtype=np.float32)
         zarr.create_array(tmp_path / "big", data=big, chunks=(2_000, 1_000))
-        events: list[dict[str, Any]] = []
+        events: list[Event] = []
         factors = bigsvd.svd(
             tmp_path / "big", K, device="gpu", device_memory="600MB", memory="2GB", stop="error", tol=1e-2,
             progress=events.append,
         )  # fmt: skip
         plan = plan_of(factors)
         assert plan.device_bytes <= 600 * 10**6 < big.nbytes
-        assert not [event for event in events if event["event"] == "device-full"]
+        assert not [event for event in events if isinstance(event, LaneRepeated)]
         pool = choose_device("gpu")[0].xp.get_default_memory_pool()
         assert pool.total_bytes() <= plan.device_bytes
 

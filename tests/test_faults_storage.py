@@ -36,6 +36,7 @@ from bigsvd.errors import (
     SourceChangedError,
     StorageError,
 )
+from bigsvd.events import Certified, Event, PassEnded
 from bigsvd.factors import Factors, open_factors
 from bigsvd.output import Output
 from bigsvd.verify import verify
@@ -256,8 +257,8 @@ def test_fault_15_damaged_rows_in_scratch_are_named_and_nothing_is_made_of_them(
     stored(tmp_path / "a.zarr", values_of())
     out, spoilt = tmp_path / "a.svd", list[Path]()
 
-    def damage(event: dict[str, Any]) -> None:
-        if event["event"] == "certificate" and event["converged"]:
+    def damage(event: Event) -> None:
+        if isinstance(event, Certified) and event.converged:
             spoilt.append(next(tmp_path.glob("a.svd.scratch/krylov-*/y/c/0/0")))
             spoil(spoilt[0])
 
@@ -302,8 +303,8 @@ def test_fault_16_input_changed_between_passes(client: Client, tmp_path: Path) -
     data, out = tmp_path / "a.zarr", tmp_path / "a.svd"
     array = stored(data, values_of())
 
-    def change(event: dict[str, Any]) -> None:
-        if event["event"] == "pass-end" and event["name"].endswith("-000"):
+    def change(event: Event) -> None:
+        if isinstance(event, PassEnded) and event.name.endswith("-000"):
             array[90, 7] = 1.0
 
     with pytest.raises(SourceChangedError, match=r"rows 80\.\.119 had checksum \d+, now \d+"):
@@ -322,8 +323,8 @@ def test_fault_16_input_changed_before_a_resumed_run(client: Client, tmp_path: P
     old = bigsvd.svd(data, 2, out, client=client, **OPTIONS)
     expected = bytes_of(out)
 
-    def interrupt(event: dict[str, Any]) -> None:
-        if event["event"] == "certificate":
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Certified):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

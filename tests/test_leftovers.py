@@ -22,6 +22,7 @@ from distributed import Client
 import bigsvd
 from bigsvd import cli, folders
 from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
+from bigsvd.events import Certified, Event, GivenUp, PlanMade
 from bigsvd.factors import scratch_path
 from bigsvd.planning import PLAN_VERSION
 from bigsvd.scratch import Scratch
@@ -35,8 +36,8 @@ class StoppedError(Exception):
     """Raised by a progress callback to end a run in the middle."""
 
 
-def stop_after_a_pass(event: dict[str, Any]) -> None:
-    if event["event"] == "certificate":
+def stop_after_a_pass(event: Event) -> None:
+    if isinstance(event, Certified):
         raise StoppedError
 
 
@@ -64,13 +65,13 @@ def test_a_run_is_continued_whatever_format_is_the_default_of_zarr(
     client: Client, tmp_path: Path, stopped: int, continued: int
 ) -> None:
     out = tmp_path / "out"
-    seen: list[dict[str, Any]] = []
+    seen: list[Event] = []
     options: dict[str, Any] = {"method": "krylov", "tol": 1e-9, "client": client}
     with zarr.config.set({"default_zarr_format": stopped}), pytest.raises(StoppedError):
         bigsvd.svd(A, 3, out, progress=stop_after_a_pass, **options)
     with zarr.config.set({"default_zarr_format": continued}):
         found = bigsvd.svd(A, 3, out, progress=seen.append, **options)
-    assert [event["resumed"] for event in seen if event["event"] == "plan"] == [True]
+    assert [event.resumed for event in seen if isinstance(event, PlanMade)] == [True]
     np.testing.assert_allclose(found.s, SIGMA[:3], rtol=1e-9)
     assert not [name for name in everything_below(tmp_path) if Path(name).name in (".zgroup", ".zarray")]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -275,14 +276,14 @@ def test_finished_passes_of_another_request_are_given_up_for_overwrite_only(
     client: Client, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "out"
-    seen: list[dict[str, Any]] = []
+    seen: list[Event] = []
     request = leave_passes(client, out)
     other, before = request | OTHER[name], everything_below(tmp_path)
     with pytest.raises(OutputExistsError, match=f"another request: {name}=.* \\(now {other[name]!r}\\)"):
         bigsvd.svd(A, out=out, client=client, **other)
     assert everything_below(tmp_path) == before
     found = bigsvd.svd(A, out=out, overwrite=True, client=client, progress=seen.append, **other)
-    (given_up,) = [event for event in seen if event["event"] == "given-up"]
+    (given_up,) = [event for event in seen if isinstance(event, GivenUp)]
     assert given_up["scratch"] == str(scratch_path(out))
     assert [difference.split("=")[0] for difference in given_up["differences"]] == [name]
     centred = A - A.mean(axis=0) if name == "center" else A

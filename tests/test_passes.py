@@ -24,6 +24,7 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.cache import _CACHES, close_cache
 from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
+from bigsvd.events import Event
 from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.methods.krylov import ProductKernel
@@ -47,9 +48,9 @@ SPEC = PassSpec("pass", ProductKernel("block", "y", WIDTH), Transform(), None, T
 class Events:
     """What a run reported."""
 
-    seen: list[dict[str, Any]]
+    seen: list[Event]
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         self.seen.append(event)
 
 
@@ -105,8 +106,8 @@ def test_products_do_not_depend_on_how_the_matrix_is_cut(
     np.testing.assert_allclose(result.sums["z"], A.T @ (A @ BLOCK), rtol=0, atol=1e-10)
     assert result.moments.squares == pytest.approx(np.sum(A**2))
     assert result.moments.peak == np.abs(A).max()
-    assert result.bytes_read + result.cached_bytes == place.plan.bytes_per_pass
-    assert result.bytes_read == A.nbytes
+    assert result.counters.streamed_bytes == place.plan.bytes_per_pass
+    assert result.counters.bytes_read == A.nbytes
     assert len(result.checksums) == place.plan.panels
 
 
@@ -194,7 +195,7 @@ def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
     resumed = run_pass(place, SPEC)
     np.testing.assert_array_equal(resumed.sums["z"], whole.sums["z"])
     assert resumed.resumed
-    assert resumed.bytes_read == whole.bytes_read
+    assert resumed.counters.bytes_read == whole.counters.bytes_read
 
 
 @pytest.mark.parametrize("when", ["before it reads", "while it reads"])
@@ -314,8 +315,10 @@ def test_each_absent_chunk_is_counted_once(
     )
     look = replace(SPEC, name="look", kernel=ProductKernel("block", "", 0), sample=True)
     with panels_kept(place):
-        in_sample = run_pass(place, look).filled_chunks
-        counted = [run_pass(place, replace(SPEC, name=name)).filled_chunks for name in ("one", "two")]
+        in_sample = run_pass(place, look).counters.filled_chunks
+        counted = [
+            run_pass(place, replace(SPEC, name=name)).counters.filled_chunks for name in ("one", "two")
+        ]
     assert in_sample == sum(row < place.plan.panel_rows // 20 for row in (0, 0, 3, 6, 11))
     assert counted == [5, 5]
 

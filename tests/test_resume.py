@@ -15,6 +15,7 @@ import bigsvd
 from bigsvd import passes
 from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
+from bigsvd.events import Event
 from bigsvd.factors import scratch_path
 from bigsvd.planning import PLAN_VERSION
 from bigsvd.scratch import Scratch
@@ -32,8 +33,8 @@ class StoppedError(Exception):
 def stop_at(kind: str, number: int) -> Any:
     """A progress callback that ends the run when the pass of that number begins, or is over."""
 
-    def progress(event: dict[str, Any]) -> None:
-        if event["event"] == kind and event["name"].endswith(f"-{number:03d}"):
+    def progress(event: Event) -> None:
+        if event.kind == kind and event["name"].endswith(f"-{number:03d}"):
             raise StoppedError
 
     return progress

@@ -14,6 +14,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.device import CpuDevice
 from bigsvd.errors import FactorStoreError, RequestError
+from bigsvd.events import Event, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.matrix import Matrix
 from bigsvd.methods.starts import Sample
@@ -119,9 +120,9 @@ def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path, cl
         path = tmp_path / name
         zarr.create_array(path, data=A, chunks=(N, 50) if name == "wide" else (50, N))
 
-        def note(event: dict[str, Any], found: list[str] = names[name]) -> None:
-            if event["event"] == "pass":
-                found.append(event["name"])
+        def note(event: Event, found: list[str] = names[name]) -> None:
+            if isinstance(event, PassStarted):
+                found.append(event.name)
 
         bigsvd.svd(path, K, client=client, center=name == "wide", method="krylov", progress=note)
     assert [name for name in names["wide"] if name.startswith("start-0-")] == ["start-0-0"]
@@ -132,9 +133,9 @@ def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path, cl
 def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path, client: Client) -> None:
     names: list[str] = []
 
-    def note(event: dict[str, Any]) -> None:
-        if event["event"] == "pass":
-            names.append(event["name"])
+    def note(event: Event) -> None:
+        if isinstance(event, PassStarted):
+            names.append(event.name)
 
     A = slow(2000)
     for most in (1, 2):
@@ -152,9 +153,9 @@ def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance
     """Then the sample is not gone over again."""
     names: list[str] = []
 
-    def note(event: dict[str, Any]) -> None:
-        if event["event"] == "pass":
-            names.append(event["name"])
+    def note(event: Event) -> None:
+        if isinstance(event, PassStarted):
+            names.append(event.name)
 
     path = store(tmp_path / "a.zarr", slow(2000))
     options: dict[str, Any] = {"client": client, "method": "krylov", "progress": note}

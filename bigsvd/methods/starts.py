@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bigsvd.errors import RequestError
+from bigsvd.events import SampleTaken
 from bigsvd.factors import Factors
 from bigsvd.layout import PROBES, SAMPLE_BLOCKS
 from bigsvd.matrix import Matrix
@@ -73,7 +74,7 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
     """
     plan = matrix.context.plan
     columns = min(plan.narrow, plan.cols)
-    matrix.context.progress({"event": "sample", "rows": round(plan.sample_share * plan.rows)})
+    matrix.context.progress(SampleTaken(round(plan.sample_share * plan.rows)))
     Q = np.linalg.qr(gaussian(seed, 0, (plan.cols, columns)))[0]
     Z = _first_look(matrix, Q)
     if Z is None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks import Workspace
+from bigsvd.counters import Counters
 from bigsvd.errors import SourceError
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import ReadCounters, Source, check_matrix, hashed, reading_errors
+from bigsvd.sources.base import Source, check_matrix, hashed, reading_errors
 from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
 from bigsvd.sources.tokens import keep, kept
 
@@ -21,7 +22,7 @@ class ArraySource(Source):
     """A NumPy array in this process, read where it lies; a masked one needs `missing`."""
 
     def __init__(self, array: Any, missing: str = "none", reader: str = "memory") -> None:
-        self.counters = ReadCounters()
+        self.counters = Counters()
         self._array = array
         given = getattr(array, "given", type(array))  # the caller's type, not that of a shell of ours
         kind = given.__name__

@@ -18,19 +18,11 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks import Workspace
+from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError, DtypeError, ShapeError, SourceError, StorageError, first_line
 from bigsvd.facts import SourceFacts
 
 Rectangle = tuple[slice, slice]
-
-
-@dataclass
-class ReadCounters:
-    """What a source has read since it was opened: encoded bytes, absent chunks taken as fill, retries."""
-
-    encoded_bytes: int = 0
-    filled_chunks: int = 0
-    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Source(ABC):
     """
 
     facts: SourceFacts
-    counters: ReadCounters
+    counters: Counters
 
     @abstractmethod
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
@@ -86,7 +78,7 @@ class Source(ABC):
         """The same source with counters of its own, for one lane."""
         other = object.__new__(type(self))  # copy.copy would go through __reduce__, and so to the original
         other.__dict__.update(self.__dict__)
-        other.counters = ReadCounters()
+        other.counters = Counters()
         return other
 
     @property

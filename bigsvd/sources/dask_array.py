@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks import Workspace
+from bigsvd.counters import Counters
 from bigsvd.errors import SourceError, first_line
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import (
-    ReadCounters,
     Rectangle,
     Rehearsal,
     Source,
@@ -44,7 +44,7 @@ class DaskSource(Source):
         masked = isinstance(array._meta, np.ma.MaskedArray)  # noqa: SLF001 - Dask has no public name for it
         dtype = dtype_with_nan(dtype) if masked else dtype
         chunks = (int(max(array.chunks[0])), int(max(array.chunks[1])))
-        self.counters = ReadCounters()
+        self.counters = Counters()
         self.facts = SourceFacts(
             name, shape, dtype.name, chunks, hashed(array.name), "foreign", masked=masked
         )
@@ -169,7 +169,7 @@ class SentGraph(DaskSource):
 
     def __init__(self, graph: Graph, name: str, edges: Edges, reader: Reader, facts: SourceFacts) -> None:
         self._given: Given = (graph, name, edges, reader, facts)
-        self.counters = ReadCounters()
+        self.counters = Counters()
         self._name, self._edges, self._reader, self.facts = name, edges, reader, facts
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:

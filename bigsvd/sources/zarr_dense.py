@@ -21,6 +21,7 @@ from zarr.errors import NodeNotFoundError
 from zarr.storage import LocalStore
 
 from bigsvd.chunks import ChunkReader, GuardStore, Workspace
+from bigsvd.counters import Counters
 from bigsvd.errors import (
     BigsvdError,
     ChunkCorruptError,
@@ -31,7 +32,7 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.facts import AS_STORED, SourceFacts
-from bigsvd.sources.base import ReadCounters, Source, check_matrix
+from bigsvd.sources.base import Source, check_matrix
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.local import places_of
 from bigsvd.sources.packing import packing_of
@@ -59,7 +60,7 @@ class ZarrSource(Source):
         self._remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
         self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
-        self.counters = ReadCounters()
+        self.counters = Counters()
         self._array = _open_array(name, self._guard, path, self._remote) if array is None else array
         shape = check_matrix(name, self._array.shape, self._array.dtype)
         _check_chunks(name, self._array)

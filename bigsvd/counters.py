@@ -1,0 +1,47 @@
+"""What reading the matrix took: of one source, one lane, a pass or a whole run. Counters add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass
+class Counters:
+    """How much was read, and from where.
+
+    Attributes:
+        bytes_read: uncompressed bytes that came from the source. cached_bytes: those that came from the panel
+            cache instead. device_cached_bytes: of these, those that already lay in the device's own memory.
+        encoded_bytes: bytes of files or objects that were read.
+        filled_chunks: chunks that do not exist and were read as the fill value.
+        retries: reads that were tried again.
+
+    """
+
+    bytes_read: int = 0
+    cached_bytes: int = 0
+    device_cached_bytes: int = 0
+    encoded_bytes: int = 0
+    filled_chunks: int = 0
+    retries: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        names = (field.name for field in fields(self))
+        return Counters(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    @classmethod
+    def total(cls, parts: Iterable[Counters]) -> Counters:
+        """The sum of several."""
+        return sum(parts, cls())
+
+    @property
+    def streamed_bytes(self) -> int:
+        """Uncompressed bytes that went through the products, wherever they came from."""
+        return self.bytes_read + self.cached_bytes
+
+    def to_dict(self) -> dict[str, int]:
+        """JSON values; `Counters(**values)` is the inverse."""
+        values: dict[str, Any] = asdict(self)
+        return values

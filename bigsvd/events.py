@@ -1,0 +1,188 @@
+"""Everything that a run says while it goes on, as frozen values with a JSON form.
+
+The console, a job's log and the service all live on these. A progress callback gets them one by one, from
+any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias
+
+from bigsvd.planning import Plan
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a run says; `kind` names it in JSON, where it stands under "event".
+
+    ``event["event"]`` and ``event[name of a field]`` read it as the mapping that it is in JSON.
+    """
+
+    kind: ClassVar[str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.kind if name == "event" else getattr(self, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"event": self.kind} | {
+            field.name: _to_json(getattr(self, field.name)) for field in fields(self)
+        }
+
+
+@dataclass(frozen=True)
+class PlanMade(Event):
+    """The run begins, or goes on from what scratch holds: so many finished passes."""
+
+    kind = "plan"
+    plan: Plan
+    resumed: bool
+    scratch: str
+    passes_done: int
+
+
+@dataclass(frozen=True)
+class GivenUp(Event):
+    """Finished passes of another request are deleted; `differences` say in what it was another."""
+
+    kind = "given-up"
+    scratch: str
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleTaken(Event):
+    """A sample of so many rows is read for a warm start."""
+
+    kind = "sample"
+    rows: int
+
+
+@dataclass(frozen=True)
+class PassStarted(Event):
+    """A pass of that name begins, over the whole matrix or the `sample`."""
+
+    kind = "pass"
+    name: str
+    total_bytes: int
+    sample: bool
+    resumed_lanes: int
+
+
+@dataclass(frozen=True)
+class BytesRead(Event):
+    """So many uncompressed bytes of the pass have been read since the last of these."""
+
+    kind = "read"
+    bytes: int
+
+
+@dataclass(frozen=True)
+class LaneRepeated(Event):
+    """A lane begins anew, with less on the device, whose memory did not suffice; `said` is its message."""
+
+    kind = "device-full"
+    lane: int
+    said: str
+
+
+@dataclass(frozen=True)
+class PassEnded(Event):
+    """The pass is over."""
+
+    kind = "pass-end"
+    name: str
+    total_bytes: int
+    sample: bool
+
+
+@dataclass(frozen=True)
+class Certified(Event):
+    """The answer after a pass.
+
+    Attributes:
+        relative_error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess_error: what of it is above the best for that k, if known.
+        passes_left: an estimate from the last two residuals; None where there is none.
+        k: of a rank rule, once it has chosen.
+
+    """
+
+    kind = "certificate"
+    passes: int
+    relative_error: float
+    max_residual: float
+    excess_error: float | None
+    converged: bool
+    passes_left: int | None
+    k: int | None
+
+
+@dataclass(frozen=True)
+class WarmStartInVain(Event):
+    """Starting from other factors took no fewer passes than a run without them usually does."""
+
+    kind = "no-gain"
+    passes: float
+    usual: float
+
+
+@dataclass(frozen=True)
+class PhaseStarted(Event):
+    """The run does something else than passes, in words."""
+
+    kind = "phase"
+    doing: str
+
+
+@dataclass(frozen=True)
+class Formed(Event):
+    """The singular vectors are in scratch."""
+
+    kind = "formed"
+
+
+@dataclass(frozen=True)
+class Published(Event):
+    """The factors are in their place."""
+
+    kind = "done"
+    path: str
+    scratch: str
+
+
+Progress: TypeAlias = Callable[[Event], None]
+KINDS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneRepeated, PassEnded, Certified,
+        WarmStartInVain, PhaseStarted, Formed, Published,
+    )
+}  # fmt: skip
+
+
+def event_from_dict(values: Mapping[str, Any]) -> Event:
+    """The inverse of `Event.to_dict`.
+
+    Raises:
+        KeyError: no event of that kind is known. TypeError: its fields are others.
+
+    """
+    given = {name: value for name, value in values.items() if name != "event"}
+    if values["event"] == PlanMade.kind:
+        given["plan"] = Plan.from_dict(given["plan"])
+    if values["event"] == GivenUp.kind:
+        given["differences"] = tuple(given["differences"])
+    return KINDS[values["event"]](**given)
+
+
+def unheard(event: Event) -> None:
+    """The progress callback of whom nobody listens to."""
+    del event
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Plan):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
