@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.device import Array, DirectQueue, Queue
-from bigsvd.monitor import return_free_memory
+from bigsvd.monitor import MemoryMonitor, ProcessMemory, return_free_memory
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -144,6 +144,17 @@ class PanelCache:
         self._staged: dict[Key, tuple[Hashable, _Staged]] = {}
         self._lock = threading.Lock()
         self._seats: list[Seat] = []
+        self._monitor = MemoryMonitor()
+        self._watching = ExitStack()
+
+    def watch_memory(self) -> None:
+        """Watch what this process holds, until the cache is closed."""
+        self._watching.enter_context(self._monitor)
+
+    @property
+    def memory(self) -> ProcessMemory:
+        """What this process was seen to hold since the cache was made, for its first lane of the run."""
+        return self._monitor.seen()
 
     @contextmanager
     def seat(self) -> Iterator[Seat]:
@@ -201,6 +212,7 @@ class PanelCache:
     def close(self) -> None:
         """Forget everything."""
         self.closed = True
+        self._watching.close()
         self._held.clear()
         self._staged.clear()
         self._seats.clear()
@@ -226,6 +238,7 @@ def cache_of(token: str, new: Callable[[], PanelCache]) -> PanelCache:
             return over
         if token not in _CACHES:
             _CACHES[token] = new()
+            _CACHES[token].watch_memory()
         return _CACHES[token]
 
 
@@ -245,12 +258,18 @@ def leave_seats(token: str) -> None:
     return_free_memory()
 
 
-def close_cache(token: str) -> None:
-    """Drop the cache of a run in this process, if there is one; lanes of the run that come late get none."""
+def close_cache(token: str) -> ProcessMemory | None:
+    """Drop the cache of a run in this process; lanes of the run that come late get none.
+
+    Returns: what the process was seen to hold; None where it had no cache, and so no lane, of the run.
+    """
     with _LOCK:
         _ENDED.add(token)
         cache = _CACHES.pop(token, None)
         for key in [key for key in _TURNS if key[0] == token]:
             del _TURNS[key]
-    if cache is not None:
-        cache.close()
+    if cache is None:
+        return None
+    memory = cache.memory
+    cache.close()
+    return memory

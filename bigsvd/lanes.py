@@ -283,6 +283,7 @@ class LaneRun:
             "checksums": checksums,
             "counters": self._counted().to_dict(),
             "worker": get_worker().address,
+            "memory": self.cache.memory.to_dict(),
         }
         lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)

@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import uuid
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 _SECONDS = 0.02
+_TOKEN = uuid.uuid4().hex
 _M_MMAP_THRESHOLD = -3
 _MMAP_THRESHOLD_BYTES = (2**18, 2**22)
 _BUDGET_SHARE = 128
 
 
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident memory of one process.
+
+    Attributes:
+        process: what tells it from every other process of a cluster.
+        baseline_bytes: when it was first looked at. peak_bytes: the most that was seen since.
+
+    """
+
+    process: str
+    baseline_bytes: int
+    peak_bytes: int
+
+    @property
+    def grown_bytes(self) -> int:
+        """How much the process has grown; what others in it have taken meanwhile is in it."""
+        return max(0, self.peak_bytes - self.baseline_bytes)
+
+    def exceeded_bytes(self, planned_bytes: int) -> int:
+        """By how much more than planned the process has grown, as far as was seen; 0 if it has not."""
+        return max(0, self.grown_bytes - planned_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `ProcessMemory(**values)` is the inverse."""
+        return asdict(self)
+
+
+def this_process() -> str:
+    """A name that no other process has: a forked one inherits the token, but not the number."""
+    return f"{_TOKEN}-{os.getpid()}"
+
+
 class MemoryMonitor:
-    """Context manager; `baseline_bytes` is the resident memory at entry, `peak_bytes` the most seen since."""
+    """Watches the memory of this process from entry to exit."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="bigsvd-memory", daemon=True)
-        self.baseline_bytes = 0
-        self.peak_bytes = 0
+        self._baseline_bytes = 0
+        self._peak_bytes = 0
 
     def __enter__(self) -> MemoryMonitor:
-        self.baseline_bytes = self.peak_bytes = int(self._process.memory_info().rss)
+        self._baseline_bytes = self._peak_bytes = self._resident_bytes()
         self._thread.start()
         return self
 
@@ -34,16 +72,20 @@ class MemoryMonitor:
         self._ended.set()
         self._thread.join()
 
-    def exceeded_bytes(self, planned_bytes: int) -> int:
-        """By how much more than planned the process has grown, as far as was seen; 0 if it has not.
-
-        What others in this process have taken meanwhile is in it.
-        """
-        return max(0, self.peak_bytes - self.baseline_bytes - planned_bytes)
+    def seen(self) -> ProcessMemory:
+        """What has been seen so far."""
+        self._look()
+        return ProcessMemory(this_process(), self._baseline_bytes, self._peak_bytes)
 
     def _watch(self) -> None:
         while not self._ended.wait(_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, int(self._process.memory_info().rss))
+            self._look()
+
+    def _look(self) -> None:
+        self._peak_bytes = max(self._peak_bytes, self._resident_bytes())
+
+    def _resident_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
 
 
 def return_large_buffers(budget_bytes: int) -> None:

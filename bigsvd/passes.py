@@ -30,6 +30,7 @@ from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import NoWorkersError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress, event_from_dict
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
+from bigsvd.monitor import ProcessMemory
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Opinion
@@ -52,6 +53,7 @@ class Context:
         token: names the run's panel caches in its workers.
         homes: the worker that ran a lane, by (of the sample, index), and so has its panels in its cache.
         parts: what a lane needs of a source that is sent to other processes, where its workers have it.
+        memory: what processes that ran lanes were seen to hold, by process.
 
     """
 
@@ -64,6 +66,11 @@ class Context:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     homes: dict[tuple[bool, int], str] = field(default_factory=dict)
     parts: dict[tuple[bool, int], Part] = field(default_factory=dict)
+    memory: dict[str, ProcessMemory] = field(default_factory=dict)
+
+    def note_memory(self, seen: ProcessMemory) -> None:
+        """Take in what a process was seen to hold; the latest look at it knows all that was seen before."""
+        self.memory[seen.process] = seen
 
 
 @dataclass(frozen=True)
@@ -283,6 +290,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
                 with cluster_errors():
                     reports[lane.index] = future.result()
                 context.homes[spec.sample, lane.index] = reports[lane.index]["worker"]
+                context.note_memory(ProcessMemory(**reports[lane.index]["memory"]))
             for future in _stranded(context, futures):
                 lane = futures.pop(future)
                 client.cancel([future])
@@ -392,7 +400,9 @@ def panels_kept(context: Context) -> Iterator[None]:
         yield
     finally:
         with suppress(Exception):  # a cluster that is gone has freed them
-            context.client.run(close_cache, context.token)
+            for seen in context.client.run(close_cache, context.token).values():
+                if seen is not None:
+                    context.note_memory(seen)
 
 
 @contextmanager

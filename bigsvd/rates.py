@@ -8,13 +8,13 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
-from bigsvd.facts import Rates, SourceFacts
+from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
 from bigsvd.layout import slab_rows
 from bigsvd.sources.base import Source
 

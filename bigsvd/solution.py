@@ -157,7 +157,7 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         scratch.write(f"{FOLDER}/mean", lines[0])
     if lines is not None and request.scale:
         scratch.write(f"{FOLDER}/scale", lines[1])
-    costs, certificate = _costs(solution, plan, monitor), certify(solution, request)
+    costs, certificate = _costs(solution, plan) | _memory(context, monitor), certify(solution, request)
     excess = excess_of_memory(costs)
     if excess:
         certificate = replace(certificate, warnings=(*certificate.warnings, excess))
@@ -201,11 +201,31 @@ def excess_of_memory(costs: dict[str, Any]) -> str:
     if exceeded <= max(_LITTLE_BYTES, _LITTLE_SHARE * planned):
         return ""
     return (
-        f"peak memory of this process was {human_bytes(planned + exceeded)} beyond the "
+        f"peak memory of a process of this run was {human_bytes(planned + exceeded)} beyond the "
         f"{human_bytes(costs['baseline_memory_bytes'])} before the run: it exceeded the plan's "
         f"{human_bytes(planned)} by {human_bytes(exceeded)}; report this unless something else in this "
         "process took it"
     )
+
+
+def _memory(context: Context, monitor: MemoryMonitor) -> dict[str, Any]:
+    """What was held by the processes that held the panels, and by this one, which led the run.
+
+    `peak_memory_bytes` is of that process with panels which has grown most. Each of them has the whole plan.
+    """
+    planned, led = context.plan.memory_bytes, monitor.seen()
+    held = dict(context.memory) or {led.process: led}
+    if led.process in held:
+        held[led.process] = led  # the same process, watched for longer
+    most = max(held.values(), key=lambda seen: seen.grown_bytes)
+    return {
+        "peak_memory_bytes": most.peak_bytes,
+        "baseline_memory_bytes": most.baseline_bytes,
+        "planned_memory_bytes": planned,
+        "memory_exceeded_bytes": max(most.exceeded_bytes(planned), led.exceeded_bytes(planned)),
+        "memory_by_process": [seen.to_dict() for seen in held.values()],
+        "leading_process_grown_bytes": led.grown_bytes,
+    }
 
 
 def _seconds_by_part(solution: Solution) -> dict[str, float]:
@@ -215,8 +235,8 @@ def _seconds_by_part(solution: Solution) -> dict[str, float]:
     return {"warm start": sample, "passes": passes, "the rest": max(0.0, solution.seconds - sample - passes)}
 
 
-def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, Any]:
-    """What the run took: passes, bytes, seconds, memory."""
+def _costs(solution: Solution, plan: Plan) -> dict[str, Any]:
+    """What the run took: passes, bytes, seconds."""
     matrix = solution.matrix
     costs = matrix.costs
     every = [*matrix.sample_costs, *costs]
@@ -237,10 +257,6 @@ def _costs(solution: Solution, plan: Plan, monitor: MemoryMonitor) -> dict[str, 
         "predicted_seconds": plan.predicted_seconds,
         "seconds_by_part": _seconds_by_part(solution),
         "pass_seconds": [c.seconds for c in costs],
-        "peak_memory_bytes": monitor.peak_bytes,
-        "baseline_memory_bytes": monitor.baseline_bytes,
-        "planned_memory_bytes": plan.memory_bytes,
-        "memory_exceeded_bytes": monitor.exceeded_bytes(plan.memory_bytes),
         "filled_chunks": costs[0].counters.filled_chunks if costs else 0,
         "missing_entries": matrix.moments.missing,
         "retries": counters.retries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -13,11 +14,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import zarr
+from distributed import Client, LocalCluster
 
 import bigsvd
 from bigsvd import rates
 from bigsvd.device import CpuDevice
-from bigsvd.monitor import MemoryMonitor, return_large_buffers
+from bigsvd.monitor import ProcessMemory, return_large_buffers
 from bigsvd.solution import excess_of_memory
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
@@ -124,7 +126,7 @@ def test_a_run_says_that_it_held_more_than_planned(grown: int, planned: int, *, 
 
 
 def test_what_a_run_says_is_in_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryMonitor, "exceeded_bytes", lambda _, planned: 10**9 + planned)
+    monkeypatch.setattr(ProcessMemory, "exceeded_bytes", lambda _, planned: 10**9 + planned)
     with pytest.warns(UserWarning, match=r"exceeded the plan's .* report this"):
         factors = bigsvd.svd(np.random.default_rng(0).standard_normal((300, 40)), 3, tmp_path / "f", seed=1)
     info = bigsvd.open(tmp_path / "f").info()
@@ -146,3 +148,23 @@ def test_what_is_measured_before_a_plan_stays_within_its_budget(
     tracemalloc.stop()
     assert fresh.call_args.args == (-1, 4_000_000)
     assert peak < 16_000_000
+
+
+def test_on_a_cluster_memory_is_that_of_the_processes_with_the_panels(tmp_path: Path) -> None:
+    """The driver has none of them: there each worker is held against the plan, which is for each."""
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(24_000, 1_000), chunks=(1_000, 1_000), dtype="float32"
+    )
+    array[...] = np.random.default_rng(0).standard_normal(array.shape, np.float32)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        factors = bigsvd.svd(tmp_path / "a.zarr", 5, client=client, memory=80_000_000, tol=0.5)
+        pids = set(client.run(os.getpid).values())
+    costs = factors.provenance["costs"]
+    grown = [seen["peak_bytes"] - seen["baseline_bytes"] for seen in costs["memory_by_process"]]
+    assert {int(seen["process"].split("-")[1]) for seen in costs["memory_by_process"]} == pids
+    assert max(grown) == costs["peak_memory_bytes"] - costs["baseline_memory_bytes"]
+    assert all(5_000_000 < size <= costs["planned_memory_bytes"] for size in grown)
+    assert costs["memory_exceeded_bytes"] == 0
