@@ -8,11 +8,10 @@ was never killed.
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +20,7 @@ import numpy as np
 from distributed import Client
 
 from bigsvd.blas import one_blas_thread
-from bigsvd.certificate import relative_error
-from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, chooser_of
+from bigsvd.choosing import GivenRank, RankByRule, Shortfall, Values, chooser_of
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
     BadInputError,
@@ -37,7 +35,6 @@ from bigsvd.errors import (
     travels,
 )
 from bigsvd.events import (
-    Certified,
     Formed,
     GivenUp,
     PhaseStarted,
@@ -53,7 +50,7 @@ from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.compressed import compressed
 from bigsvd.methods.gram import gram_block
-from bigsvd.methods.krylov import KrylovRun, Ritz
+from bigsvd.methods.krylov import KrylovRun
 from bigsvd.methods.result import (
     Finish,
     Refit,
@@ -89,13 +86,13 @@ from bigsvd.scratch import Scratch
 from bigsvd.solution import Solution, write_factors
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
+from bigsvd.stopping import TESTS, Answer, PassBudget, nothing_above_noise
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "made by another version of bigsvd, which can continue them"
-_COARSEST = 0.5  # a residual above which a vector says nothing
 
 
 def _never() -> bool:
@@ -408,20 +405,6 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
         return None
 
 
-@dataclass
-class _Answer:
-    """The answer after a pass; `converged` with residuals, and a rule's k settled."""
-
-    k: int | None
-    pick: Pick
-    values: Values
-    ritz: Ritz
-    worst: float
-    error: float
-    excess: float | None
-    converged: bool
-
-
 class _Run:
     """One request under way."""
 
@@ -429,16 +412,11 @@ class _Run:
         self.request = request
         self.context = context
         self.plan = context.plan
-        self.should_stop = should_stop
-        self.start = time.monotonic()
         transform = Transform.of(request, context.source.facts)
         self.matrix = Matrix(context, transform, self.plan.compute_dtype)
-        self.errors: list[float] = []
-        self.worsts: list[float] = []
-        self.residuals = np.zeros(0)
-        self.restarted = False
         self.chooser = chooser_of(request, self.plan)
-        self._resolution = request.tol if request.stop == "residual" else _COARSEST
+        self.test = TESTS[request.stop](request, self.matrix, self.chooser)
+        self.budget = PassBudget(self.matrix, request.deadline, should_stop)
 
     def solve(self) -> Solution:
         """The method of the plan."""
@@ -452,10 +430,10 @@ class _Run:
             block = gram_block(matrix)
         elif self.request.warm_start is not None:
             block = warm_block(
-                matrix, open_factors(self.request.warm_start), self.request.seed, self._resolution
+                matrix, open_factors(self.request.warm_start), self.request.seed, self.test.resolution
             )
         elif self.plan.sample:
-            block, behind = sample_block(matrix, self.request.seed, self._resolution)
+            block, behind = sample_block(matrix, self.request.seed, self.test.resolution)
         else:
             block = gaussian_block(matrix, self.request.seed)
         return self._iterate(KrylovRun(matrix, block, self.request.seed, sample, behind))
@@ -470,7 +448,7 @@ class _Run:
         passes = dask_reads(self.plan.method, self.request) + self.matrix.passes
         return Solution(
             self.matrix, triplets, converged, None if converged else self._lack_of_iterations(), None, None,
-            passes, time.monotonic() - self.start,
+            passes, self.budget.elapsed_seconds,
         )  # fmt: skip
 
     def _iterate(self, run: KrylovRun) -> Solution:
@@ -481,11 +459,11 @@ class _Run:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
                 return self._zero()
-            over = self._over_budget(run.next_name)
+            over = self.budget.lack(run.next_name)
             if run.subspace.width == 0:
                 continue
-            answer = self._answer(run)
-            self._report(answer)
+            answer = self.test.judge(run.subspace)
+            self.context.progress(self.test.event(answer))
             audit = run.audit(answer.ritz, min(answer.k or 1, run.subspace.width))
             unseen = audit is not None and audit.unseen_direction
             if answer.converged and answer.k is not None and not unseen:
@@ -493,29 +471,27 @@ class _Run:
             if over is not None:
                 stopped = over
                 break
-            run.extend(answer.ritz, answer.k if request.stop == "residual" else None, request.tol)
-            if self._needs_float64(answer, exhausted=run.exhausted):
+            run.extend(answer.ritz, answer.k if self.test.counts_residuals else None, request.tol)
+            if self.test.needs_float64(answer, exhausted=run.exhausted):
                 run.restart_in_float64()
-                self.restarted = True
-                self.errors.clear()
-                self.residuals = np.zeros(0)
+                self.test.begin_again()
                 continue
             if self._finished(run, answer):
                 break
         self.context.progress(PhaseStarted("forming the singular vectors"))
         triplets, lack = self._form(run, answer, stopped)
         self.context.progress(Formed())
-        by_error = request.stop == "error" and answer.converged
+        by_error = answer.converged and not self.test.counts_residuals
         followed = lack is None or not lack.of_rule
         converged = (by_error or self._within_tolerance(triplets)) and followed
         passes = self._passes
         if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
             check_unchanged(matrix)
         return Solution(
-            matrix, triplets, converged, lack, audit, answer.excess, passes, time.monotonic() - self.start
+            matrix, triplets, converged, lack, audit, answer.excess, passes, self.budget.elapsed_seconds
         )
 
-    def _finished(self, run: KrylovRun, answer: _Answer) -> bool:
+    def _finished(self, run: KrylovRun, answer: Answer) -> bool:
         """Whether no pass could help: no direction is left, or no room for those that a rule needs."""
         chooser = self.chooser
         if isinstance(chooser, GivenRank):
@@ -528,7 +504,7 @@ class _Run:
         return needed is None or needed > chooser.capacity()
 
     def _form(
-        self, run: KrylovRun, answer: _Answer, stopped: Shortfall | None
+        self, run: KrylovRun, answer: Answer, stopped: Shortfall | None
     ) -> tuple[Triplets, Shortfall | None]:
         """The triplets of the last answer, and what they lack, if anything.
 
@@ -543,7 +519,7 @@ class _Run:
             k = chooser.refit(resolved.sigma, np.zeros(0), values, summed=values.complete)
             k = k if k is not None and k <= self._solid(resolved.sigma) else None
         if answer.pick.k == 0:
-            raise _nothing_above_noise(answer.pick)
+            raise nothing_above_noise(answer.pick)
         if k is None and isinstance(chooser, RankByRule):
             lack = self._lack_of_values(chooser, values, stopped, exhausted=run.exhausted)
         elif stopped is None and not answer.converged and resolved is None:
@@ -579,7 +555,7 @@ class _Run:
             raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
         triplets = zero_triplets(self.matrix, self.plan.k)
         passes = self._passes
-        return Solution(self.matrix, triplets, True, None, None, 0.0, passes, time.monotonic() - self.start)
+        return Solution(self.matrix, triplets, True, None, None, 0.0, passes, self.budget.elapsed_seconds)
 
     def _eps(self) -> float:
         """Relative rounding below which values are not formed: of data too, unless a rule counts on them."""
@@ -601,7 +577,7 @@ class _Run:
             return chooser.lack_of_memory(values)
         return replace(stopped, of_rule=True) if stopped else chooser.lack_of_precision(values, solid)
 
-    def _lack_of_directions(self, answer: _Answer) -> Shortfall:
+    def _lack_of_directions(self, answer: Answer) -> Shortfall:
         return Shortfall(
             f"rounding of {self.matrix.dtype} products shows no further direction",
             f"ask for tol={min(1.0, 1.1 * answer.worst):.1e} or a smaller k",
@@ -618,116 +594,6 @@ class _Run:
         return Shortfall(
             f"rounding of {self.matrix.dtype} products", "ask for a smaller k or method='krylov'"
         )
-
-    def _over_budget(self, following: str) -> Shortfall | None:
-        """Why the pass `following` may not start; None if it may, as it may if it is only replayed."""
-        passes = self.matrix.passes
-        goes_on = "and overwrite=True, which goes on from here"
-        if passes >= self.plan.max_passes:
-            cause = f"stopped after {passes} passes, the most allowed"
-            return Shortfall(cause, f"allow more with max_passes={2 * passes} {goes_on}")
-        if self.context.scratch.recorded(f"{following}/done") is not None:
-            return None
-        elapsed = time.monotonic() - self.start
-        deadline = self.request.deadline
-        if deadline is not None and elapsed + self.matrix.costs[-1].seconds > deadline:
-            cause = f"stopped after {elapsed:.0f} s: another pass would miss the deadline of {deadline:g} s"
-            return Shortfall(cause, f"allow more with a later deadline {goes_on}")
-        if self.should_stop():
-            return Shortfall(
-                "stopped by its user", "run it again with overwrite=True, which goes on from here"
-            )
-        return None
-
-    def _answer(self, run: KrylovRun) -> _Answer:
-        """Ritz values, residuals and whether they are good enough."""
-        request, matrix = self.request, self.matrix
-        ritz = run.subspace.ritz(min(run.subspace.width, self.plan.cols))
-        values = self._values(run, ritz)
-        pick = self.chooser.pick(values)
-        if pick.k == 0 and pick.settled:
-            raise _nothing_above_noise(pick)
-        k = pick.k or None
-        shown = min(k or self.plan.k, run.subspace.width)
-        enough = shown == (k or self.plan.k)
-        sigma = np.sqrt(ritz.theta[:shown])
-        error, _ = relative_error(sigma, matrix.norm_squared**0.5, matrix.eps)
-        with np.errstate(divide="ignore"):
-            rounding = matrix.eps * ritz.theta[0] / ritz.theta[:shown]
-        residuals = ritz.residuals[:shown] + rounding
-        floor = 100 * rounding
-        counted = residuals[floor < 1]
-        worst = float(np.max(counted, initial=0.0))
-        excess = self._excess(ritz.theta[:shown], residuals, error)
-        self.errors.append(error)
-        self.worsts.append(worst)
-        if request.stop == "residual":
-            lowest = self._at_rounding(residuals, floor) & (matrix.dtype == "float64")
-            converged = bool(np.all((residuals <= request.tol) | lowest))
-        else:
-            converged = excess is not None and excess <= request.tol
-        decided = (pick.settled or request.stop == "error") and not self._undecided(pick)
-        return _Answer(k, pick, values, ritz, worst, error, excess, converged and enough and decided)
-
-    def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
-        """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
-        before, self.residuals = self.residuals, residuals
-        count = min(before.size, residuals.size)
-        stuck = np.zeros(residuals.size, dtype=bool)
-        stuck[:count] = residuals[:count] > 0.5 * before[:count]
-        return (floor >= 1) | ((residuals <= floor) & stuck)
-
-    def _values(self, run: KrylovRun, ritz: Ritz) -> Values:
-        """What the passes have found of the singular values."""
-        width, most = run.subspace.width, min(self.plan.rows, self.plan.cols)
-        sigma, norm = np.sqrt(ritz.theta[:most]), self.matrix.norm_squared**0.5
-        return Values(sigma, ritz.residuals[:most], norm, self.matrix.dtype, width == self.plan.cols)
-
-    def _undecided(self, pick: Pick) -> bool:
-        """Whether it is the rounding of float32 that decides which k a rule chooses."""
-        return pick.rounded and self.matrix.dtype == "float32"
-
-    def _excess(self, theta: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
-        """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
-        share = theta / self.matrix.norm_squared
-        best = np.sqrt(max(0.0, 1.0 - float(np.sum(share * (1 + np.minimum(residuals, 1e6))))))
-        bound = error - float(best)
-        if not self.errors:  # after a restart the basis is that of before, whose values may all be too small
-            return None if self.restarted else bound
-        return min(bound, max(0.0, self.errors[-1] - error))
-
-    def _needs_float64(self, answer: _Answer, *, exhausted: bool) -> bool:
-        """Whether float32 cannot resolve what is asked."""
-        if self.matrix.dtype == "float64":
-            return False
-        if self._undecided(answer.pick) and (answer.pick.settled or exhausted):
-            return True
-        if answer.k is None:
-            return exhausted
-        theta = answer.ritz.theta
-        last = theta[min(answer.k, theta.size) - 1]
-        return exhausted or self.matrix.unresolved(theta[0], last, self._resolution)
-
-    def _report(self, answer: _Answer) -> None:
-        left = None
-        if len(self.worsts) > 1 and 0 < self.worsts[-1] < self.worsts[-2] and self.request.stop == "residual":
-            rate = np.log(self.worsts[-1] / self.worsts[-2])
-            left = max(0, int(np.ceil(np.log(self.request.tol / self.worsts[-1]) / rate)))
-        self.context.progress(
-            Certified(
-                passes=self.matrix.passes,
-                relative_error=answer.error,
-                max_residual=answer.worst,
-                excess_error=answer.excess,
-                converged=answer.converged,
-                passes_left=left,
-                k=answer.k,
-            )
-        )
-
-
-def _nothing_above_noise(pick: Pick) -> RankZeroError:
-    return RankZeroError(f"no singular value stands above the noise ({pick.note})", "give a number k")
 
 
 def load_plan(path: Path) -> Plan:

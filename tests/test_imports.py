@@ -76,6 +76,7 @@ LAYERS = (
     "methods.tall_skinny",
     "methods.compressed",
     "choosing",
+    "stopping",
     "solution",
     "solve",
     "verify",

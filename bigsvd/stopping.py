@@ -1,0 +1,261 @@
+"""When a run may stop: the test of the answer after each pass, and what else ends the passes.
+
+A test belongs to the request, not to the method: any iteration that has Ritz values and residuals after a
+pass is stopped by it. A new one is a subclass of `StoppingTest` and a row in `TESTS`.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bigsvd.certificate import relative_error
+from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
+from bigsvd.errors import RankZeroError
+from bigsvd.events import Certified
+from bigsvd.matrix import Matrix
+from bigsvd.methods.krylov import Ritz, Subspace
+from bigsvd.request import Request
+
+_COARSEST = 0.5  # a residual above which a vector says nothing
+_STUCK = 0.5  # of the residual of the pass before: one that falls by less no longer falls
+_MOST_RESIDUAL = 1e6  # beyond which a bound from it says nothing, and its square is no use either
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer after a pass.
+
+    Attributes:
+        k: how many triplets it has; None where a rank rule has not chosen yet. pick: that choice.
+        values: of the singular values, what passes have found. ritz: the vectors behind them.
+        worst: the greatest residual. error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess: what of it is above the best possible
+            for k, if known.
+        converged: whether the test is passed, and a rule's k settled.
+
+    """
+
+    k: int | None
+    pick: Pick
+    values: Values
+    ritz: Ritz
+    worst: float
+    error: float
+    excess: float | None
+    converged: bool
+
+
+class StoppingTest(ABC):
+    """Whether the answer after a pass is good enough. It remembers the passes before."""
+
+    def __init__(self, request: Request, matrix: Matrix, chooser: GivenRank | RankByRule) -> None:
+        self.tol = request.tol
+        self._matrix = matrix
+        self._plan = matrix.context.plan
+        self._chooser = chooser
+        self._errors: list[float] = []
+        self._worsts: list[float] = []
+        self._residuals = np.zeros(0)
+        self._in_float64_again = False
+
+    @property
+    @abstractmethod
+    def resolution(self) -> float:
+        """The relative residual that the products must be able to show."""
+
+    @property
+    @abstractmethod
+    def counts_residuals(self) -> bool:
+        """Whether each of the k vectors has to be good, so that a further pass is aimed at the worst."""
+
+    @abstractmethod
+    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        """Whether these residuals, of which no pass lowers those below `floor`, or this excess, suffice."""
+
+    def judge(self, subspace: Subspace) -> Answer:
+        """The answer that a subspace gives.
+
+        Raises:
+            RankZeroError: a rank rule finds nothing above the noise.
+
+        """
+        plan, matrix = self._plan, self._matrix
+        ritz = subspace.ritz(min(subspace.width, plan.cols))
+        values = self._values(subspace, ritz)
+        pick = self._chooser.pick(values)
+        if pick.k == 0 and pick.settled:
+            raise nothing_above_noise(pick)
+        k = pick.k or None
+        shown = min(k or plan.k, subspace.width)
+        theta = ritz.theta[:shown]
+        error, _ = relative_error(np.sqrt(theta), matrix.norm_squared**0.5, matrix.eps)
+        with np.errstate(divide="ignore"):
+            rounding = matrix.eps * ritz.theta[0] / theta
+        residuals, floor = ritz.residuals[:shown] + rounding, 100 * rounding
+        worst = float(np.max(residuals[floor < 1], initial=0.0))
+        excess = self._excess(theta, residuals, error)
+        self._errors.append(error)
+        self._worsts.append(worst)
+        passed = self._passed(residuals, floor, excess)
+        enough = shown == (k or plan.k)
+        return Answer(k, pick, values, ritz, worst, error, excess, passed and enough and self._decided(pick))
+
+    def begin_again(self) -> None:
+        """Forget the passes before: products are float64 from now on."""
+        self._errors.clear()
+        self._residuals = np.zeros(0)
+        self._in_float64_again = True
+
+    def needs_float64(self, answer: Answer, *, exhausted: bool) -> bool:
+        """Whether float32 cannot resolve what is asked; `exhausted`: no pass finds a further direction."""
+        if self._matrix.dtype == "float64":
+            return False
+        if self._undecided(answer.pick) and (answer.pick.settled or exhausted):
+            return True
+        if answer.k is None or exhausted:
+            return exhausted
+        theta = answer.ritz.theta
+        return self._matrix.unresolved(theta[0], theta[min(answer.k, theta.size) - 1], self.resolution)
+
+    def passes_left(self) -> int | None:
+        """About how many passes are still needed, as the last one went; None where that tells nothing."""
+        if len(self._worsts) < 2 or not 0 < self._worsts[-1] < self._worsts[-2]:
+            return None
+        rate = np.log(self._worsts[-1] / self._worsts[-2])
+        return max(0, int(np.ceil(np.log(self.tol / self._worsts[-1]) / rate)))
+
+    def event(self, answer: Answer) -> Certified:
+        """What is said of an answer."""
+        return Certified(
+            passes=self._matrix.passes,
+            relative_error=answer.error,
+            max_residual=answer.worst,
+            excess_error=answer.excess,
+            converged=answer.converged,
+            passes_left=self.passes_left(),
+            k=answer.k,
+        )
+
+    def _values(self, subspace: Subspace, ritz: Ritz) -> Values:
+        """What the passes have found of the singular values."""
+        most = min(self._plan.rows, self._plan.cols)
+        sigma, norm = np.sqrt(ritz.theta[:most]), self._matrix.norm_squared**0.5
+        complete = subspace.width == self._plan.cols
+        return Values(sigma, ritz.residuals[:most], norm, self._matrix.dtype, complete)
+
+    def _decided(self, pick: Pick) -> bool:
+        """Whether a rule's k is what it would be of exact values."""
+        return pick.settled and not self._undecided(pick)
+
+    def _undecided(self, pick: Pick) -> bool:
+        """Whether it is the rounding of float32 that decides which k a rule chooses."""
+        return pick.rounded and self._matrix.dtype == "float32"
+
+    def _excess(self, theta: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
+        """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
+        share = theta / self._matrix.norm_squared
+        captured = float(np.sum(share * (1 + np.minimum(residuals, _MOST_RESIDUAL))))
+        bound = error - float(np.sqrt(max(0.0, 1.0 - captured)))
+        if self._errors:
+            return min(bound, max(0.0, self._errors[-1] - error))
+        # The first basis in float64 is that of the float32 passes, whose values may all be too small.
+        return None if self._in_float64_again else bound
+
+
+class ResidualTest(StoppingTest):
+    """Every relative residual ‖Bᵀu−σv‖/σ at the tolerance, or where no pass could lower it."""
+
+    @property
+    def resolution(self) -> float:
+        """The tolerance."""
+        return self.tol
+
+    @property
+    def counts_residuals(self) -> bool:
+        """It does."""
+        return True
+
+    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        del excess
+        lowest = self._at_rounding(residuals, floor) & (self._matrix.dtype == "float64")
+        return bool(np.all((residuals <= self.tol) | lowest))
+
+    def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
+        before, self._residuals = self._residuals, residuals
+        count = min(before.size, residuals.size)
+        stuck = np.zeros(residuals.size, dtype=bool)
+        stuck[:count] = residuals[:count] > _STUCK * before[:count]
+        return (floor >= 1) | ((residuals <= floor) & stuck)
+
+
+class ErrorTest(StoppingTest):
+    """‖B−U·S·Vᵀ‖_F/‖B‖_F within the tolerance of the best possible for k, however good single vectors are."""
+
+    @property
+    def resolution(self) -> float:
+        """Coarse: a vector only has to point where there is energy."""
+        return _COARSEST
+
+    @property
+    def counts_residuals(self) -> bool:
+        """It does not."""
+        return False
+
+    def passes_left(self) -> int | None:
+        """Residuals tell nothing about it."""
+        return None
+
+    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        del residuals, floor
+        return excess is not None and excess <= self.tol
+
+    def _decided(self, pick: Pick) -> bool:
+        return not self._undecided(pick)
+
+
+TESTS: dict[str, type[StoppingTest]] = {"residual": ResidualTest, "error": ErrorTest}
+
+
+def nothing_above_noise(pick: Pick) -> RankZeroError:
+    """A rank rule that finds no triplet to keep."""
+    return RankZeroError(f"no singular value stands above the noise ({pick.note})", "give a number k")
+
+
+@dataclass
+class PassBudget:
+    """What ends the passes before the test is passed: their number, a deadline, the user."""
+
+    matrix: Matrix
+    deadline: float | None
+    stopped_by_user: Callable[[], bool]
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.start
+
+    def lack(self, following: str) -> Shortfall | None:
+        """Why the pass `following` may not start; None if it may, as it may if it is only replayed."""
+        passes, context = self.matrix.passes, self.matrix.context
+        goes_on = "and overwrite=True, which goes on from here"
+        if passes >= context.plan.max_passes:
+            cause = f"stopped after {passes} passes, the most allowed"
+            return Shortfall(cause, f"allow more with max_passes={2 * passes} {goes_on}")
+        if context.scratch.recorded(f"{following}/done") is not None:
+            return None
+        elapsed = self.elapsed_seconds
+        if self.deadline is not None and elapsed + self.matrix.costs[-1].seconds > self.deadline:
+            limit = f"the deadline of {self.deadline:g} s"
+            cause = f"stopped after {elapsed:.0f} s: another pass would miss {limit}"
+            return Shortfall(cause, f"allow more with a later deadline {goes_on}")
+        if self.stopped_by_user():
+            return Shortfall(
+                "stopped by its user", "run it again with overwrite=True, which goes on from here"
+            )
+        return None
