@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import provenance
 from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
-from bigsvd.passes import local_client
+from bigsvd.dask_executor import local_client
 
 _LONG, _SHORT = 260, 160
 _MOST_CHUNKS = 4

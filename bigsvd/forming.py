@@ -22,8 +22,9 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.cache import leave_seats, turns_of
 from bigsvd.chunks import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
+from bigsvd.executor import Call, results_of
 from bigsvd.layout import PIECE_BYTES, FormingTask, forming_rows
-from bigsvd.passes import Context, await_workers, cluster_errors
+from bigsvd.passes import Context
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.sources.base import Source
@@ -202,13 +203,8 @@ class LongFactor:
         ]  # fmt: skip
 
     def _map(self, function: Callable[..., Any], *more: Any) -> list[Any]:
-        return self._tasks(function, self._blocks, *([value] * len(self._blocks) for value in more))
-
-    def _tasks(self, function: Callable[..., Any], *arguments: list[Any]) -> list[Any]:
-        await_workers(self._context.client)
-        futures = self._context.client.map(function, *arguments, pure=False)
-        with cluster_errors():
-            return list(self._context.client.gather(futures))
+        calls = [Call(function, (block, *more)) for block in self._blocks]
+        return results_of(self._context.executor, calls)
 
     def gram(self) -> np.ndarray:
         """UᵀU (c, c)."""
@@ -225,7 +221,8 @@ class LongFactor:
         names = self._map(triangle_rows)
         while len(names) > together:
             groups = [tuple(names[i : i + together]) for i in range(0, len(names), together)]
-            names = self._tasks(join_triangles, [self._blocks[0]] * len(groups), groups)
+            calls = [Call(join_triangles, (self._blocks[0], group)) for group in groups]
+            names = results_of(self._context.executor, calls)
         return np.asarray(np.linalg.qr(np.concatenate([_take(scratch, name) for name in names]), mode="r"))
 
     def signs(self) -> np.ndarray:

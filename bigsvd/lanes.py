@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
-from distributed import get_worker
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
@@ -26,7 +25,8 @@ from bigsvd.chunks import Ring, Scrap
 from bigsvd.counters import Counters
 from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
-from bigsvd.events import BytesRead, Event, LaneRepeated
+from bigsvd.events import BytesRead, LaneRepeated
+from bigsvd.executor import announce, worker_name
 from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
 from bigsvd.planning import Plan
@@ -107,7 +107,6 @@ class Lane:
     scratch: Scratch
     device: Device
     checksums: tuple[int, ...] | None
-    topic: str
 
 
 _Want = tuple[int, tuple[int, int], bool]
@@ -194,7 +193,7 @@ def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: Seat) -> dict[str, A
         if said:
             cache.leave_device()
             device.clean()
-            _send_event(lane, LaneRepeated(lane.index, said))
+            announce(LaneRepeated(lane.index, said))
         try:
             with seat.queue.computing():
                 return LaneRun(lane, cache, seat, careful=careful).run()
@@ -282,7 +281,7 @@ class LaneRun:
             "opinion": self.witness.opinion.to_dict(),
             "checksums": checksums,
             "counters": self._counted().to_dict(),
-            "worker": get_worker().address,
+            "worker": worker_name(),
             "memory": self.cache.memory.to_dict(),
         }
         lane.scratch.record(f"{folder}/done", report)
@@ -489,13 +488,8 @@ class LaneRun:
         self._unsent += count
         now = time.monotonic()
         if self._unsent and (final or now - self._events > _EVENT_SECONDS):
-            _send_event(self.lane, BytesRead(self._unsent))
+            announce(BytesRead(self._unsent))
             self._events, self._unsent = now, 0
-
-
-def _send_event(lane: Lane, event: Event) -> None:
-    """Send an event to whoever runs the pass; in a dictionary of its own, to which Dask adds the worker."""
-    get_worker().log_event(lane.topic, {"event": event.to_dict()})
 
 
 def _observed(device: Device, raw: Array, mask: Array | None) -> int:

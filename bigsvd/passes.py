@@ -1,4 +1,4 @@
-"""Runs one pass: every panel of the streamed matrix B through one kernel, as Dask lanes.
+"""Runs one pass: every panel of the streamed matrix B through one kernel, as lanes.
 
 Lanes with a record in scratch are skipped, and partial sums are combined in a tree over the lanes' order, so
 the same plan gives the same bits on any number of workers, resumed or not.
@@ -6,42 +6,31 @@ the same plan gives the same bits on any number of workers, resumed or not.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from dask import config
-from distributed import Client, LocalCluster, wait
-from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
-from distributed.utils import LoopRunner, sync
 
 from bigsvd.cache import close_cache, turns_of
 from bigsvd.census import Moments
 from bigsvd.counters import Counters
-from bigsvd.device import RESOURCE, Device
+from bigsvd.device import Device
 from bigsvd.errors import NoWorkersError, travels
-from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress, event_from_dict
+from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
+from bigsvd.executor import Call, Executor, Part, results_of, with_source
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.monitor import ProcessMemory
 from bigsvd.planning import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Opinion
-from bigsvd.sources.base import ELSEWHERE, Rectangle, Source
+from bigsvd.sources.base import ELSEWHERE, Source
 
-_WORKER_WAIT_SECONDS = 60
-_TASK_WAIT_SECONDS = 0.02
-_STRANDED_SECONDS = 5  # without a lane that ends, after which lanes are looked after
-_LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
-_MUCH_TO_SEND_BYTES = 2**20
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
 
 
@@ -57,7 +46,7 @@ class Context:
 
     """
 
-    client: Client
+    executor: Executor
     plan: Plan
     source: Source
     scratch: Scratch
@@ -88,65 +77,6 @@ class PassResult:
     seconds: float
     resumed: bool
     checked: bool
-
-
-def reachable(source: Source, client: Client) -> Source:
-    """The source as the cluster's workers can read it; `SourceError` where they cannot.
-
-    Lanes of workers that are threads of this process wait in them for what a graph has persisted. It is
-    awaited here first: such a wait could hold the very thread that is to compute it.
-    """
-    if not str(client.scheduler.address).startswith("inproc://"):
-        return source.sent()
-    if source.awaited:
-        wait(source.awaited)
-    return source
-
-
-@contextmanager
-def _event_loop() -> Iterator[Any]:
-    """Dask's event loop for a cluster and its client, which ends some time after both.
-
-    As they close, Dask's streams wait for up to 10 ms to send what they have. Where the loop ends just when
-    such a wait does, nobody learns of it, and asyncio prints "Future exception was never retrieved". Timers
-    of a loop fire in their order: those of what is closed before one that begins later and is longer.
-    """
-    runner = LoopRunner()
-    runner.start()
-    try:
-        yield runner.loop
-    finally:
-        sync(runner.loop, asyncio.sleep, _LAST_WAIT_SECONDS)
-        runner.stop()
-
-
-@contextmanager
-def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
-    """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
-    alone = {
-        "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
-        "distributed.worker.use-file-locking": False,  # of folders that it shares with no other worker
-    }
-    with ExitStack() as ending:
-        loop = ending.enter_context(_event_loop())
-        with config.set(alone):
-            cluster = LocalCluster(
-                loop=loop,
-                n_workers=1,
-                threads_per_worker=threads,
-                processes=False,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
-                memory_limit=0,
-                resources=resources,
-            )
-        ending.callback(cluster.close)
-        yield ending.enter_context(Client(cluster))
-
-
-def resources_of(plan: Plan) -> dict[str, float]:
-    """What a worker must offer to be given lanes of this plan."""
-    return {RESOURCE: 1} if plan.apart else {}
 
 
 def run_pass(context: Context, spec: PassSpec) -> PassResult:
@@ -200,26 +130,9 @@ def _combine(context: Context, spec: PassSpec, reports: list[dict[str, Any]]) ->
         groups = [tuple(parts[i : i + PARTS_A_SUM]) for i in range(0, len(parts), PARTS_A_SUM)]
         parts = [f"{spec.name}/{PARTS}/sum-{level}-{index:05d}" for index in range(len(groups))]
         adding = partial(add_parts, scratch, names, (context.token, context.plan.threads))
-        _run_tasks(context.client, adding, groups, parts)
+        results_of(context.executor, [Call(adding, pair) for pair in zip(groups, parts, strict=True)])
         level += 1
     return {name: _total(scratch, name, tuple(parts)) for name in names}
-
-
-def _run_tasks(client: Client, function: Callable[..., None], *arguments: list[Any]) -> None:
-    """One task for each of the arguments; after an error none of them runs any more."""
-    await_workers(client)
-    topic = f"bigsvd-{uuid.uuid4()}"
-    keys = [f"{topic}-{index:05d}" for index in range(len(arguments[0]))]
-    futures = client.map(function, *arguments, key=keys, pure=False)
-    try:
-        with cluster_errors():
-            client.gather(futures)
-    except NoWorkersError:
-        raise
-    except BaseException:
-        client.cancel(futures)
-        _await_tasks(client, topic)
-        raise
 
 
 @travels
@@ -256,11 +169,10 @@ def _total(scratch: Scratch, name: str, parts: tuple[str, ...]) -> np.ndarray:
 
 
 def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], int]:
-    client, plan, scratch, progress = context.client, context.plan, context.scratch, context.progress
+    plan, scratch, progress = context.plan, context.scratch, context.progress
     known = scratch.recorded(spec.checksums) if spec.checksums else None
     reports: dict[int, dict[str, Any]] = {}
     waiting: list[Lane] = []
-    topic = f"bigsvd-{uuid.uuid4()}"
     lanes = plan.sample_lanes() if spec.sample else tuple(tuple(range(*lane)) for lane in plan.lanes)
     own = replace(plan, lanes=(), sample=())  # a lane has its own; all of them in each task would add up
     for index, panels in enumerate(lanes):
@@ -270,65 +182,36 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
             continue
         crcs = tuple(known["checksums"][panel] for panel in panels) if known else None
         waiting.append(
-            Lane(
-                index, panels, context.token, spec, own, context.source, scratch, context.device, crcs, topic
-            )
+            Lane(index, panels, context.token, spec, own, context.source, scratch, context.device, crcs)
         )
     resumed = len(reports)
     total = plan.bytes_per_pass if not spec.sample else int(plan.bytes_per_pass * plan.sample_share)
     progress(PassStarted(spec.name, total, spec.sample, len(reports)))
     for report in reports.values():
         progress(BytesRead(Counters(**report["counters"]).streamed_bytes))
-    await_workers(client)
-    client.subscribe_topic(topic, lambda told: progress(event_from_dict(told[1]["event"])))
-    futures: dict[Any, Lane] = {}
-    try:
-        futures |= {_submit(context, lane): lane for lane in waiting}
-        while futures:
-            for future in _some_done(futures):
-                lane = futures.pop(future)
-                with cluster_errors():
-                    reports[lane.index] = future.result()
-                context.homes[spec.sample, lane.index] = reports[lane.index]["worker"]
-                context.note_memory(ProcessMemory(**reports[lane.index]["memory"]))
-            for future in _stranded(context, futures):
-                lane = futures.pop(future)
-                client.cancel([future])
-                del context.homes[spec.sample, lane.index]
-                futures[_submit(context, lane)] = lane
-    except NoWorkersError:
-        raise
-    except BaseException:
-        client.cancel(list(futures))
-        client.run(close_cache, context.token)  # those under way stop at their next panel
-        _await_tasks(client, topic)
-        raise
-    finally:
-        client.unsubscribe_topic(topic)
+
+    def take(number: int, report: dict[str, Any]) -> None:
+        lane = waiting[number]
+        reports[lane.index] = report
+        context.homes[spec.sample, lane.index] = report["worker"]
+        context.note_memory(ProcessMemory(**report["memory"]))
+
+    calls = [_call(context, lane) for lane in waiting]
+    context.executor.carry_out(calls, take, progress, Call(close_cache, (context.token,)))
     progress(PassEnded(spec.name, total, spec.sample))
     return [reports[index] for index in range(len(lanes))], resumed
 
 
-def _submit(context: Context, lane: Lane) -> Any:
-    """The lane as a task, on the worker that had it in the pass before.
-
-    On another if that one is busy; but of workers that offer a GPU on no other: Dask lets those that have
-    nothing to do take a task that may go anywhere, whether they offer what it needs or not.
-    """
-    home = context.homes.get((lane.spec.sample, lane.index))
-    where: dict[str, Any] = {"workers": [home]} if home else {}
-    if context.device.apart:  # as many lanes at a time as the plan has, on a worker that offers 1
-        where["resources"] = {RESOURCE: _ROUNDED_DOWN / context.plan.threads}
-    else:
-        where["allow_other_workers"] = home is not None
-    key = f"{lane.topic}-{lane.index:05d}-{uuid.uuid4()}"
+def _call(context: Context, lane: Lane) -> Call:
+    """The lane as a call, on the worker that had it in the pass before."""
+    home = context.homes.get((lane.spec.sample, lane.index), "")
+    # As many lanes at a time as the plan has, on a worker that offers 1.
+    share = _ROUNDED_DOWN / context.plan.threads if context.device.apart else 0.0
     part = _part(context, lane)
     if part.source is context.source:
-        return context.client.submit(run_lane, lane, key=key, pure=False, **where)
+        return Call(run_lane, (lane,), home, share)
     bare = replace(lane, source=ELSEWHERE)
-    return context.client.submit(
-        with_source, run_lane_on, part.source, part.values, bare, key=key, pure=False, **where
-    )
+    return Call(with_source, (run_lane_on, part.source, part.values, bare), home, share)
 
 
 def _part(context: Context, lane: Lane) -> Part:
@@ -339,58 +222,13 @@ def _part(context: Context, lane: Lane) -> Part:
         rectangles = [(slice(*plan.panel(panel)), slice(0, plan.cols)) for panel in lane.panels]
         if plan.transposed:
             rectangles = [(cols, rows) for rows, cols in rectangles]
-        context.parts[where] = sent_part(context.client, context.source, rectangles)
+        context.parts[where] = context.executor.part(context.source, rectangles)
     return context.parts[where]
 
 
 def run_lane_on(source: Source, lane: Lane) -> dict[str, Any]:
     """In a worker: a lane whose source was sent apart from it."""
     return run_lane(replace(lane, source=source))
-
-
-@dataclass(frozen=True)
-class Part:
-    """What some rectangles need of a source, for `with_source`.
-
-    Attributes:
-        source: the part, or a future of one that a worker was given because it carries much.
-        values: futures of what a client holds that the part needs.
-
-    """
-
-    source: Any
-    values: dict[Any, Any]
-
-
-def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> Part:
-    """What these rectangles need of a source, so that no data go through the scheduler."""
-    part = source.part(rectangles)
-    much = part.carried_bytes > _MUCH_TO_SEND_BYTES
-    return Part(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
-
-
-def with_source(function: Callable[..., Any], source: Source, values: dict[Any, Any], *rest: Any) -> Any:
-    """In a worker: a function of a source of which a part was sent."""
-    return function(source.given(values) if values else source, *rest)
-
-
-def _some_done(futures: Iterable[Any]) -> set[Any]:
-    """Those that have ended, once one has; none if none has for a while."""
-    try:
-        with cluster_errors():
-            done: set[Any] = wait(list(futures), _STRANDED_SECONDS, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
-        return set()
-    return done
-
-
-def _stranded(context: Context, futures: dict[Any, Lane]) -> list[Any]:
-    """Lanes of a GPU that wait for a worker that is gone."""
-    if not context.device.apart:
-        return []
-    there = workers_of(context.client)
-    homes = {future: context.homes.get((lane.spec.sample, lane.index)) for future, lane in futures.items()}
-    return [future for future, home in homes.items() if home is not None and home not in there]
 
 
 @contextmanager
@@ -400,50 +238,6 @@ def panels_kept(context: Context) -> Iterator[None]:
         yield
     finally:
         with suppress(Exception):  # a cluster that is gone has freed them
-            for seen in context.client.run(close_cache, context.token).values():
+            for seen in context.executor.everywhere(close_cache, context.token):
                 if seen is not None:
                     context.note_memory(seen)
-
-
-@contextmanager
-def cluster_errors() -> Iterator[None]:
-    """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
-    try:
-        yield
-    except (KilledWorker, CancelledError, CommClosedError) as error:
-        raise NoWorkersError(
-            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})",
-            "start them again and run the same command to resume",
-        ) from error
-
-
-def _await_tasks(client: Client, topic: str) -> None:
-    """Wait until no worker runs a task of that topic; cancelling stops only those that have not begun."""
-    while any(client.run(_runs, topic).values()):
-        time.sleep(_TASK_WAIT_SECONDS)
-
-
-def _runs(topic: str, dask_worker: Any) -> bool:
-    """In a worker: whether it runs a task of that topic."""
-    return any(str(key).startswith(topic) for key in dask_worker.active_keys)
-
-
-def workers_of(client: Client) -> dict[str, dict[str, Any]]:
-    """What the scheduler knows of each worker, by address.
-
-    The scheduler itself is asked: what `Client.scheduler_info` returns may by then be a newer answer without
-    any worker, because the client asks for one in the background every two seconds.
-    """
-    workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    return workers
-
-
-def await_workers(client: Client) -> None:
-    """Wait for a first worker; `NoWorkersError` after a minute."""
-    try:
-        client.wait_for_workers(1, timeout=_WORKER_WAIT_SECONDS)
-    except TimeoutError as error:
-        raise NoWorkersError(
-            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed",
-            "start workers and run again",
-        ) from error

@@ -10,11 +10,11 @@ import psutil
 from dask.system import cpu_count
 from distributed import Client
 
+from bigsvd.dask_executor import await_workers, workers_of
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
 from bigsvd.facts import Machine, SourceFacts
 from bigsvd.monitor import available_memory
-from bigsvd.passes import await_workers, workers_of
 from bigsvd.planning import make_plan
 from bigsvd.request import DASK_METHODS, Request
 

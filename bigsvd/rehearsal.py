@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 from distributed import Client
 
+from bigsvd.dask_executor import cluster_errors, sent_part
+from bigsvd.executor import with_source
 from bigsvd.facts import Machine
-from bigsvd.passes import cluster_errors, sent_part, with_source
 from bigsvd.planning import make_plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Rehearsal, Source

@@ -21,6 +21,7 @@ from distributed import Client
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.choosing import GivenRank, RankByRule, Shortfall, Values, chooser_of
+from bigsvd.dask_executor import cluster_errors, reachable, sent_part
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
     BadInputError,
@@ -44,6 +45,7 @@ from bigsvd.events import (
     WarmStartInVain,
     unheard,
 )
+from bigsvd.executor import with_source
 from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
@@ -67,16 +69,7 @@ from bigsvd.methods.statistics import check_unchanged
 from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Inputs, Output
-from bigsvd.passes import (
-    Context,
-    cluster_errors,
-    local_client,
-    panels_kept,
-    reachable,
-    resources_of,
-    sent_part,
-    with_source,
-)
+from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import place
 from bigsvd.planning import Plan, dask_reads, make_plan
 from bigsvd.rates import measure_rates, some_chunks
@@ -88,6 +81,7 @@ from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.stopping import TESTS, Answer, PassBudget, nothing_above_noise
 from bigsvd.text import human_bytes
+from bigsvd.threads import executor_of
 from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
@@ -135,7 +129,7 @@ def svd(
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its idle cluster.
             The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
-        client: a Dask client; without one a cluster is embedded in this process.
+        client: a Dask client; without one, threads of this process.
         max_passes: most passes of the iteration, the sample not counted; 20 where it is None. See `Request`.
         seed: of everything random; the same seed, plan and data give the same bits.
         overwrite: replace a published result, once the new one is verified.
@@ -226,8 +220,8 @@ def run(
     with output:
         scratch, plan, resumed = _prepare_scratch(output, request, plan, machine, progress, pinned=pinned)
         progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
-        with _cluster(client, plan) as active, one_blas_thread, MemoryMonitor() as monitor:
-            context = Context(active, plan, source, scratch, device, progress)
+        with executor_of(client, plan) as executor, one_blas_thread, MemoryMonitor() as monitor:
+            context = Context(executor, plan, source, scratch, device, progress)
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
                     solution = _Run(request, context, should_stop).solve()
@@ -327,15 +321,6 @@ def _begun(request: Request) -> bool:
     if request.out is None:
         return False
     return _plan_of(Scratch(scratch_path(Path(request.out))).recorded("run")) is not None
-
-
-@contextmanager
-def _cluster(client: Client | None, plan: Plan) -> Iterator[Client]:
-    if client is not None:
-        yield client
-    else:
-        with local_client(plan.threads, resources_of(plan)) as local:
-            yield local
 
 
 def _prepare_scratch(

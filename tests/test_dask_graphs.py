@@ -15,7 +15,7 @@ import zarr
 from distributed import Client, LocalCluster, wait
 
 import bigsvd
-from bigsvd import passes
+from bigsvd import dask_executor
 from bigsvd.errors import MemoryBudgetError, SourceError
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.open import open_source
@@ -150,7 +150,7 @@ def test_what_is_still_being_persisted_is_awaited_before_lanes_take_its_thread(
         AWAITED.set()
         return wait(futures, *args, **options)
 
-    monkeypatch.setattr(passes, "wait", awaited)
+    monkeypatch.setattr(dask_executor, "wait", awaited)
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,

@@ -21,12 +21,12 @@ import bigsvd
 from bigsvd import factors as factors_module
 from bigsvd import placement
 from bigsvd import solve as solve_module
+from bigsvd.dask_executor import workers_of
 from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
 from bigsvd.events import Certified, Event, LaneRepeated, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
-from bigsvd.passes import workers_of
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
 from bigsvd.solve import run
@@ -472,7 +472,7 @@ def test_lanes_stay_with_the_worker_that_has_their_panels(
 def test_a_lane_whose_worker_is_gone_goes_to_another(
     data: Path, fake: ApartDevice, offering: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigsvd.passes._STRANDED_SECONDS", 0.2)
+    monkeypatch.setattr("bigsvd.dask_executor._STRANDED_SECONDS", 0.2)
     retired: list[str] = []
 
     def retire(event: Event) -> None:

@@ -21,9 +21,9 @@ from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
 from bigsvd.cli import main
+from bigsvd.dask_executor import local_client
 from bigsvd.errors import DtypeError, NonFiniteError, RankError, RankZeroError, ShapeError
 from bigsvd.factors import Factors
-from bigsvd.passes import local_client
 from bigsvd.planning import Plan
 from bigsvd.request import plain
 from bigsvd.solve import run

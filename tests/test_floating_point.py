@@ -15,7 +15,7 @@ from distributed import Client
 import bigsvd
 from bigsvd import cli, rank
 from bigsvd.certificate import angle_bounds, relative_error, sigma_bounds
-from bigsvd.passes import local_client
+from bigsvd.dask_executor import local_client
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 

@@ -50,6 +50,9 @@ LAYERS = (
     "blas",
     "cache",
     "rates",
+    "executor",
+    "dask_executor",
+    "threads",
     "scratch",
     "census",
     "folders",
@@ -110,7 +113,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "numcodecs": frozenset({"chunks"}),
     "dask": frozenset(
         {
-            "passes",
+            "dask_executor",
             "placement",
             "methods.tall_skinny",
             "methods.compressed",
@@ -121,8 +124,8 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "distributed": frozenset(
         {
-            "lanes",
-            "passes",
+            "dask_executor",
+            "threads",
             "rehearsal",
             "placement",
             "solve",

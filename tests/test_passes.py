@@ -19,9 +19,10 @@ from distributed.batched import BatchedSend
 from tornado import gen
 
 import bigsvd
-from bigsvd import passes
+from bigsvd import dask_executor
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import _CACHES, close_cache
+from bigsvd.dask_executor import DaskExecutor, local_client, workers_of
 from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.events import Event
@@ -29,7 +30,7 @@ from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.methods.krylov import ProductKernel
 from bigsvd.output import Output
-from bigsvd.passes import Context, add_parts, local_client, panels_kept, run_pass
+from bigsvd.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.request import Request
@@ -67,7 +68,7 @@ def context(data: Path, client: Client, folder: str, **changes: Any) -> Context:
     scratch = Scratch(data.with_name(folder))
     scratch.write("block", BLOCK)
     scratch.create("y", (M, WIDTH), (plan.panel_rows, WIDTH), "float64")
-    return Context(client, plan, source, scratch, CpuDevice(), Events([]))
+    return Context(DaskExecutor(client), plan, source, scratch, CpuDevice(), Events([]))
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +81,7 @@ def no_caches(client: Client) -> Iterator[None]:
 
 def lane(place: Context, index: int) -> Lane:
     panels = tuple(range(*place.plan.lanes[index]))
-    return Lane(
-        index, panels, place.token, SPEC, place.plan, place.source, place.scratch, place.device, None, "topic"
-    )
+    return Lane(index, panels, place.token, SPEC, place.plan, place.source, place.scratch, place.device, None)
 
 
 CUTS: list[dict[str, Any]] = [
@@ -370,13 +369,13 @@ def test_no_wait_outlasts_the_event_loop(data: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(gen, "with_timeout", noted)
     monkeypatch.setattr(scheduler, "BatchedSend", SlowStream)
-    monkeypatch.setattr(passes, "_LAST_WAIT_SECONDS", 0.6)
+    monkeypatch.setattr(dask_executor, "_LAST_WAIT_SECONDS", 0.6)
     monkeypatch.setattr(
         asyncio.BaseEventLoop, "call_exception_handler", lambda _, context: said.append(context)
     )
     (data / "c/2/1").unlink()
-    with pytest.raises(ChunkMissingError):
-        bigsvd.svd(data, 3, data.with_name("out"))
+    with local_client(2) as own, pytest.raises(ChunkMissingError):
+        bigsvd.svd(data, 3, data.with_name("out"), client=own)
     assert waits
     assert all(wait.done() for wait in waits)
     waits.clear()
@@ -398,4 +397,4 @@ def test_what_the_client_asks_in_the_background_hides_no_worker(
     assert client.scheduler_info(n_workers=-1)["workers"] == {}
     facts = open_source(data).facts
     assert place(Request(str(data), 3), facts, client)[0].threads == 2
-    assert len(passes.workers_of(client)) == 1
+    assert len(workers_of(client)) == 1

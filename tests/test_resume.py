@@ -12,7 +12,7 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import passes
+from bigsvd import dask_executor
 from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
 from bigsvd.events import Event
@@ -139,7 +139,7 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
     array = zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE + 1, chunks=(20, 200))
     options: dict[str, Any] = {"method": "krylov", "memory": "200MB", "client": client}
     reading, held = threading.Event(), threading.Event()
-    read, await_lanes = ZarrSource.read, passes._await_tasks
+    read, await_lanes = ZarrSource.read, dask_executor._await_tasks
 
     def slow(self: ZarrSource, *where: Any) -> np.ndarray:
         reading.set()
@@ -159,8 +159,8 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
 
     with monkeypatch.context() as patch:
         patch.setattr(ZarrSource, "read", slow)
-        patch.setattr(passes, "_some_done", interrupt)
-        patch.setattr(passes, "_await_tasks", let_go)
+        patch.setattr(dask_executor, "_some_done", interrupt)
+        patch.setattr(dask_executor, "_await_tasks", let_go)
         try:
             with pytest.raises(KeyboardInterrupt):
                 bigsvd.svd(array, 5, tmp_path / "u", **options)

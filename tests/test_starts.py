@@ -12,6 +12,7 @@ import zarr
 from distributed import Client
 
 import bigsvd
+from bigsvd.dask_executor import DaskExecutor
 from bigsvd.device import CpuDevice
 from bigsvd.errors import FactorStoreError, RequestError
 from bigsvd.events import Event, PassStarted
@@ -50,7 +51,9 @@ def test_corrections_solve_the_equation_they_are_of(tmp_path: Path, client: Clie
     source = open_source(store(tmp_path / "a.zarr", A))
     plan = make_plan(Request("a", K, method="krylov", tol=1e-8), source.facts, Machine(10**9, 2))
     plan = replace(plan, sample=tuple(range(plan.panels)))
-    context = Context(client, plan, source, Scratch(tmp_path / "scratch"), CpuDevice(), lambda _: None)
+    context = Context(
+        DaskExecutor(client), plan, source, Scratch(tmp_path / "scratch"), CpuDevice(), lambda _: None
+    )
     matrix = Matrix(context, Transform(), "float64")
     random = np.random.default_rng(0)
     V = np.linalg.svd(A)[2][:40].T

@@ -20,7 +20,7 @@ def compressed(matrix: Matrix, k: int, request: Request) -> Triplets:
     if matrix.norm_squared == 0:
         return zero_triplets(matrix, k)
     context = matrix.context
-    with context.client.as_current():
+    with context.executor.dask_client() as client, client.as_current():
         U, s, Vt = da.linalg.svd_compressed(
             prepared_array(matrix),
             k,
@@ -31,7 +31,7 @@ def compressed(matrix: Matrix, k: int, request: Request) -> Triplets:
             compute=request.compute is not False,
             coerce_signs=False,
         )
-        return store(matrix, U, s, Vt)
+        return store(matrix, client, U, s, Vt)
 
 
 def _random_state(seed: int, device: Device) -> Any:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigsvd.device import RESOURCE, Array, Device
+from bigsvd.device import Array, Device
 from bigsvd.errors import travels
+from bigsvd.executor import Call, results_of
 from bigsvd.matrix import Matrix
-from bigsvd.passes import Context, cluster_errors, run_pass
+from bigsvd.passes import Context, run_pass
 from bigsvd.planning import BEYOND
 from bigsvd.scratch import Scratch
 
@@ -78,10 +79,10 @@ def leading_vectors(context: Context, G: np.ndarray, count: int) -> np.ndarray:
     """Eigenvectors (N, count) of the largest eigenvalues of G (N, N); by a worker's device if it has one."""
     if not context.device.apart:
         return _leading(G, count)
-    with cluster_errors():
-        vectors: np.ndarray = context.client.submit(
-            _leading_on, context.device, G, count, pure=False, resources={RESOURCE: 1}
-        ).result()
+    vectors: np.ndarray
+    (vectors,) = results_of(
+        context.executor, [Call(_leading_on, (context.device, G, count), device_share=1.0)]
+    )
     return vectors
 
 

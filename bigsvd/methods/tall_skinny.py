@@ -30,17 +30,16 @@ def tall_skinny(matrix: Matrix, k: int) -> Triplets:
     if matrix.norm_squared == 0:
         return zero_triplets(matrix, k)
     U, s, Vt = da.linalg.svd(prepared_array(matrix), coerce_signs=False)
-    return store(matrix, U[:, :k], s[:k], Vt[:k])
+    with matrix.context.executor.dask_client() as client:
+        return store(matrix, client, U[:, :k], s[:k], Vt[:k])
 
 
-def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
+def store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
     """Compute Dask factors of B with the contract's signs, the long one right into scratch; certify them."""
     context = matrix.context
     U, s, Vt = (_on_host(factor, context.device) for factor in (U, s, Vt))
     asked = int(U.shape[1])
-    s, Vt, extremes = dask.compute(
-        s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=context.client
-    )
+    s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=client)
     s = np.asarray(s, dtype=np.float64)
     floor = noise_floor(matrix, float(s[0]), rounding_of(matrix))
     k = max(1, int(np.sum(s > floor)))
@@ -55,7 +54,7 @@ def store(matrix: Matrix, U: Any, s: Any, Vt: Any) -> Triplets:
         context.scratch.open(target.name),
         lock=False,
         compute=True,
-        scheduler=context.client,
+        scheduler=client,
     )
     found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
     return certify_two_sided(matrix, found, target)

@@ -1,0 +1,237 @@
+"""Tasks on a Dask cluster: the executor of whoever has one, and the cluster that Dask's own methods bring."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from dask import config
+from distributed import Client, LocalCluster, get_worker, wait
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+from distributed.utils import LoopRunner, sync
+
+from bigsvd.device import RESOURCE
+from bigsvd.errors import NoWorkersError
+from bigsvd.events import Event, Progress, event_from_dict, unheard
+from bigsvd.executor import NOTHING, Call, Part, Take, in_task
+from bigsvd.sources.base import Rectangle, Source
+
+_WORKER_WAIT_SECONDS = 60
+_TASK_WAIT_SECONDS = 0.05
+_STRANDED_SECONDS = 5  # without a call that ends, after which it is looked after whether their workers live
+_LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
+_MUCH_TO_SEND_BYTES = 2**20
+
+
+class DaskExecutor:
+    """The workers of a Dask cluster, through the client of whoever owns it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def carry_out(
+        self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
+    ) -> None:
+        """See `Executor.carry_out`; a call goes to its home, or to another worker if that one is busy."""
+        client, topic = self._client, f"bigsvd-{uuid.uuid4()}"
+        await_workers(client)
+        client.subscribe_topic(topic, lambda told: tell(event_from_dict(told[1]["event"])))
+        futures: dict[Any, int] = {}
+        try:
+            futures |= {self._submit(topic, call): number for number, call in enumerate(calls)}
+            while futures:
+                for future in _some_done(futures):
+                    number = futures.pop(future)
+                    with cluster_errors():
+                        result = future.result()
+                    take(number, result)
+                for future in self._stranded(futures, calls):
+                    number = futures.pop(future)
+                    client.cancel([future])
+                    futures[self._submit(topic, calls[number], anywhere=True)] = number
+        except NoWorkersError:
+            raise
+        except BaseException:
+            client.cancel(list(futures))
+            self.everywhere(stop.function, *stop.arguments)
+            _await_tasks(client, topic)
+            raise
+        finally:
+            client.unsubscribe_topic(topic)
+
+    def _submit(self, topic: str, call: Call, *, anywhere: bool = False) -> Any:
+        """A call as a task of Dask's.
+
+        One that needs a GPU goes to no other worker than its home: Dask lets those that have nothing to do
+        take a task that may go anywhere, whether they offer what it needs or not.
+        """
+        where: dict[str, Any] = {"workers": [call.home]} if call.home and not anywhere else {}
+        if call.device_share:
+            where["resources"] = {RESOURCE: call.device_share}
+        else:
+            where["allow_other_workers"] = bool(where)
+        key = f"{topic}-{uuid.uuid4()}"
+        return self._client.submit(
+            _made_in_worker, topic, call.function, *call.arguments, key=key, pure=False, **where
+        )
+
+    def _stranded(self, futures: dict[Any, int], calls: Sequence[Call]) -> list[Any]:
+        """Calls that may go to one worker only, which is gone."""
+        bound = {
+            future: calls[number].home
+            for future, number in futures.items()
+            if calls[number].device_share and calls[number].home
+        }
+        if not bound:
+            return []
+        there = workers_of(self._client)
+        return [future for future, home in bound.items() if home not in there]
+
+    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """See `Executor.everywhere`."""
+        return list(self._client.run(function, *arguments).values())
+
+    def part(self, source: Source, rectangles: list[Rectangle]) -> Part:
+        """See `Executor.part`."""
+        return sent_part(self._client, source, rectangles)
+
+    @contextmanager
+    def dask_client(self) -> Iterator[Client]:
+        """The cluster's own client."""
+        yield self._client
+
+
+def _made_in_worker(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A call, in a worker; what it announces goes to the topic, in a dictionary to which Dask adds a name."""
+    worker = get_worker()
+
+    def tell(event: Event) -> None:
+        worker.log_event(topic, {"event": event.to_dict()})
+
+    with in_task(worker.address, tell):
+        return function(*arguments)
+
+
+def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> Part:
+    """What these rectangles need of a source, so that no data go through the scheduler.
+
+    The source is a future of one that a worker was given where it carries much; values are futures of what a
+    client holds.
+    """
+    part = source.part(rectangles)
+    much = part.carried_bytes > _MUCH_TO_SEND_BYTES
+    return Part(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
+
+
+def reachable(source: Source, client: Client) -> Source:
+    """The source as the cluster's workers can read it; `SourceError` where they cannot.
+
+    Lanes of workers that are threads of this process wait in them for what a graph has persisted. It is
+    awaited here first: such a wait could hold the very thread that is to compute it.
+    """
+    if not str(client.scheduler.address).startswith("inproc://"):
+        return source.sent()
+    if source.awaited:
+        wait(source.awaited)
+    return source
+
+
+@contextmanager
+def _event_loop() -> Iterator[Any]:
+    """Dask's event loop for a cluster and its client, which ends some time after both.
+
+    As they close, Dask's streams wait for up to 10 ms to send what they have. Where the loop ends just when
+    such a wait does, nobody learns of it, and asyncio prints "Future exception was never retrieved". Timers
+    of a loop fire in their order: those of what is closed before one that begins later and is longer.
+    """
+    runner = LoopRunner()
+    runner.start()
+    try:
+        yield runner.loop
+    finally:
+        sync(runner.loop, asyncio.sleep, _LAST_WAIT_SECONDS)
+        runner.stop()
+
+
+@contextmanager
+def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
+    """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
+    alone = {
+        "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
+        "distributed.worker.use-file-locking": False,  # of folders that it shares with no other worker
+    }
+    with ExitStack() as ending:
+        loop = ending.enter_context(_event_loop())
+        with config.set(alone):
+            cluster = LocalCluster(
+                loop=loop,
+                n_workers=1,
+                threads_per_worker=threads,
+                processes=False,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
+                memory_limit=0,
+                resources=resources,
+            )
+        ending.callback(cluster.close)
+        yield ending.enter_context(Client(cluster))
+
+
+def _some_done(futures: Iterable[Any]) -> set[Any]:
+    """Those that have ended, once one has; none if none has for a while."""
+    try:
+        with cluster_errors():
+            done: set[Any] = wait(list(futures), _STRANDED_SECONDS, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return set()
+    return done
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
+    try:
+        yield
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise NoWorkersError(
+            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})",
+            "start them again and run the same command to resume",
+        ) from error
+
+
+def _await_tasks(client: Client, topic: str) -> None:
+    """Wait until no worker runs a task of that topic; cancelling stops only those that have not begun."""
+    while any(client.run(_runs, topic).values()):
+        time.sleep(_TASK_WAIT_SECONDS)
+
+
+def _runs(topic: str, dask_worker: Any) -> bool:
+    """In a worker: whether it runs a task of that topic."""
+    return any(str(key).startswith(topic) for key in dask_worker.active_keys)
+
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by address.
+
+    The scheduler itself is asked: what `Client.scheduler_info` returns may by then be a newer answer without
+    any worker, because the client asks for one in the background every two seconds.
+    """
+    workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
+
+
+def await_workers(client: Client) -> None:
+    """Wait for a first worker; `NoWorkersError` after a minute."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_WAIT_SECONDS)
+    except TimeoutError as error:
+        raise NoWorkersError(
+            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed",
+            "start workers and run again",
+        ) from error

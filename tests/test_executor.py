@@ -1,0 +1,60 @@
+"""Threads and Dask's workers carry out calls by the same laws, and give the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import bigsvd
+from bigsvd.dask_executor import DaskExecutor
+from bigsvd.executor import Executor
+from bigsvd.threads import ThreadExecutor
+from tests.laws import ExecutorLaws
+
+A = np.random.default_rng(0).standard_normal((900, 60)) @ np.diag(np.linspace(9, 0.1, 60))
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+class TestThreads(ExecutorLaws):
+    """The specification."""
+
+    @pytest.fixture
+    def executor(self) -> Iterator[Executor]:
+        with ThreadExecutor(2) as threads:
+            yield threads
+
+
+class TestDaskInThisProcess(ExecutorLaws):
+    """Workers that are threads of this process."""
+
+    @pytest.fixture
+    def executor(self, client: Client) -> Executor:
+        return DaskExecutor(client)
+
+
+class TestDaskInProcesses(ExecutorLaws):
+    """Workers that are processes."""
+
+    @pytest.fixture
+    def executor(self, processes: Client) -> Executor:
+        return DaskExecutor(processes)
+
+
+@pytest.mark.parametrize("method", ["krylov", "gram", "tall_skinny", "compressed"])
+def test_threads_give_the_bits_of_a_cluster(client: Client, method: str) -> None:
+    options: dict[str, Any] = {"method": method, "memory": "200MB", "center": True, "tol": 1.0}
+    here, there = bigsvd.svd(A, 3, **options), bigsvd.svd(A, 3, client=client, **options)
+    for name in ("U", "s", "Vt"):
+        np.testing.assert_array_equal(np.asarray(getattr(here, name)), np.asarray(getattr(there, name)))
