@@ -23,11 +23,11 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import provenance
 from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
-from bigsvd.dask_executor import local_client
 
 _LONG, _SHORT = 260, 160
 _MOST_CHUNKS = 4
 _PIECE = 250
+_METHODS = (*METHODS, "auto", "krylov", "krylov", "gram", "gram")  # Dask's own two are a fifth: they are slow
 _FEATURES = (
     "dtype",
     "store",
@@ -68,7 +68,7 @@ def cases(draw: st.DrawFn) -> Case:
         missing=draw(_MISSING),
         center=draw(st.booleans()),
         scale=draw(st.booleans()),
-        method=draw(st.sampled_from(METHODS)),
+        method=draw(st.sampled_from(_METHODS)),
         k=draw(st.integers(1, min(m, n, 12))),
         tol=draw(st.sampled_from((1e-2, 1e-2, 1e-4, 1e-8))),
         tiles=draw(st.integers(0, 4)) == 0,
@@ -82,11 +82,11 @@ def _chunk(length: int, count: int) -> int:
     return -(-length // count)
 
 
-def holds(case: Case, client: Any) -> list[str]:
+def holds(case: Case) -> list[str]:
     """What of the case's outcome is not true."""
     with tempfile.TemporaryDirectory(prefix="bigsvd-trust-") as folder:
         try:
-            return findings(case, client, Path(folder))
+            return findings(case, Path(folder))
         except Exception:  # noqa: BLE001 - whatever it is; hypothesis would look whether it comes a second time
             return [f"ended with {traceback.format_exc()}"]
 
@@ -95,13 +95,13 @@ def _many(number: int, count: int) -> dict[str, Any]:
     """So many cases from one seed, in this process; none is left out for another's fault."""
     counted: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
-    with threadpool_limits(1), local_client(1) as client:
+    with threadpool_limits(1):
         gc.freeze()  # what the libraries have made by now is not looked through again in each collection
 
         def body(case: Case) -> None:
             counted.update(f"{name}: {getattr(case, name)}" for name in _FEATURES)
             counted.update(["cases"])
-            found = holds(case, client)
+            found = holds(case)
             if found:
                 wrong.append({"case": asdict(case), "findings": found})
 

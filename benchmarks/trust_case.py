@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from bigsvd.errors import BigsvdError
+from bigsvd.events import unheard
 from bigsvd.factors import Factors
 from bigsvd.placement import place
 from bigsvd.planning import Plan, make_plan
@@ -201,7 +202,7 @@ def given(case: Case, entries: np.ndarray, folder: Path) -> Any:
     return str(folder / "a.zarr")
 
 
-def decompose(case: Case, data: Any, client: Any, out: str | None) -> Factors:
+def decompose(case: Case, data: Any, out: str | None) -> Factors:
     """The run that the case asks for."""
     source = open_source(data)
     options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
@@ -209,13 +210,13 @@ def decompose(case: Case, data: Any, client: Any, out: str | None) -> Factors:
     if case.missing != "none":
         options["missing_value"] = sentinel(case)
     request = make_request(source, case.k, out, **options)
-    plan = _tiled(request, source, client) if case.tiles else None
-    return run(request, source, plan=plan, client=client)
+    plan = _tiled(request, source) if case.tiles else None
+    return run(request, source, plan=plan)
 
 
-def _tiled(request: Request, source: Any, client: Any) -> Plan | None:
+def _tiled(request: Request, source: Any) -> Plan | None:
     """The plan with its panels cut into tiles, as it would be with too little memory for whole rows."""
-    plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
+    plan = make_plan(request, source.facts, place(request, source.facts)[0])
     width = source.facts.chunks[0] if plan.transposed else source.facts.chunks[1]
     if plan.method != "krylov" or width >= plan.cols:
         return None
@@ -223,7 +224,7 @@ def _tiled(request: Request, source: Any, client: Any) -> Plan | None:
     return replace(plan, tile_cols=width, reads_per_pass=reads, sample=())
 
 
-def findings(case: Case, client: Any, folder: Path) -> list[str]:
+def findings(case: Case, folder: Path) -> list[str]:
     """What of the outcome is not true; empty where all is."""
     entries, missing = stored(case)
     truth = exact(case, entries, missing)
@@ -231,13 +232,13 @@ def findings(case: Case, client: Any, folder: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            factors = decompose(case, data, client, str(folder / "out") if case.verified else None)
+            factors = decompose(case, data, str(folder / "out") if case.verified else None)
         except BigsvdError as error:
             return [f"refused: {error}"]
         found = [*_about_lines(case, truth, factors), *_about_counts(case, truth, factors)]
         found += _about_triplets(case, truth, factors)
         if case.verified:
-            found += verify(factors, open_source(data), lambda _: None, client).findings
+            found += verify(factors, open_source(data), unheard).findings
     return found
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from distributed import Client
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.__main__ import main
@@ -21,8 +20,8 @@ FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthC
 
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
 @given(case=cases())
-def test_what_a_random_decomposition_claims_is_true(client: Client, case: Case) -> None:
-    assert holds(case, client) == []
+def test_what_a_random_decomposition_claims_is_true(case: Case) -> None:
+    assert holds(case) == []
 
 
 BASE = Case(
@@ -52,19 +51,17 @@ FOUND = [
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_what_was_false_once_is_true(client: Client, case: Case) -> None:
-    assert holds(case, client) == []
+def test_what_was_false_once_is_true(case: Case) -> None:
+    assert holds(case) == []
 
 
 @pytest.mark.parametrize("name", ["mean", "divisor", "sigma", "missing"])
-def test_a_false_truth_is_noticed(
-    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_false_truth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A test that cannot fail would hold nothing."""
     truth = exact(BASE, *stored(BASE))
     false = {"missing": truth.missing + 1} if name == "missing" else {name: getattr(truth, name) * 1.03}
     monkeypatch.setattr("benchmarks.trust_case.exact", lambda *_: replace(truth, **false))
-    assert findings(BASE, client, tmp_path)
+    assert findings(BASE, tmp_path)
 
 
 def test_the_truth_is_that_of_numpy_where_numbers_are_small() -> None:
