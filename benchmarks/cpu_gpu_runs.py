@@ -134,13 +134,13 @@ class PassTrace:
         rows, cols = self._shape
         gram = not self._scratch.has(f"{name}/block")
         columns = cols if gram else int(self._scratch.open(f"{name}/block").shape[1])
-        costs = done["costs"]
+        counters = done["counters"]
         self._found[name] = {
             "name": name,
             "columns": columns,
-            "bytes_read": costs["bytes_read"],
-            "cached_bytes": costs["cached_bytes"],
-            "device_cached_bytes": costs["device_cached_bytes"],
+            "bytes_read": counters["bytes_read"],
+            "cached_bytes": counters["cached_bytes"],
+            "device_cached_bytes": counters["device_cached_bytes"],
             "flops": (2.0 if gram else 4.0) * rows * cols * columns,
         }
 

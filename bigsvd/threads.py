@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from distributed import Client
@@ -13,6 +13,7 @@ from bigsvd.dask_executor import DaskExecutor, local_client
 from bigsvd.events import Progress, unheard
 from bigsvd.executor import HERE, NOTHING, Call, Executor, Part, Take, in_task
 from bigsvd.planning import Plan
+from bigsvd.request import DASK_METHODS
 from bigsvd.sources.base import Rectangle, Source
 
 
@@ -68,9 +69,12 @@ def _made(call: Call, tell: Progress) -> Any:
 
 @contextmanager
 def executor_of(client: Client | None, plan: Plan) -> Iterator[Executor]:
-    """The cluster of a client; without one threads of this process, one for each lane at a time."""
-    if client is not None:
-        yield DaskExecutor(client)
-        return
-    with ThreadExecutor(plan.threads) as threads:
-        yield threads
+    """The cluster of a client; without one threads of this process, one for each lane at a time.
+
+    Dask's own methods need a cluster. One that is embedded begins before the memory of the run is watched:
+    like the interpreter, it is none of the plan's.
+    """
+    with ExitStack() as ending:
+        if client is None and plan.method in DASK_METHODS:
+            client = ending.enter_context(local_client(plan.threads))
+        yield ending.enter_context(ThreadExecutor(plan.threads)) if client is None else DaskExecutor(client)

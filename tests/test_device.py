@@ -289,8 +289,9 @@ def test_the_plan_says_why_it_is_where_it_is(
 
 @pytest.mark.parametrize("capacity", [float("inf"), 10**6])
 def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
-    data: Path, fake: ApartDevice, ledger: Ledger, capacity: float
+    data: Path, fake: ApartDevice, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capacity: float
 ) -> None:
+    monkeypatch.setattr("bigsvd.rates._SOON_READ_SECONDS", 0.0)
     ledger.capacity = capacity
     rates = solve_module.rates_here(open_source(data / "tall"), fake, "float64", 0)
     assert rates.measured == (capacity > 10**6)
