@@ -11,7 +11,6 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findin
 _LONG, _SHORT = 260, 160
 _MOST_CHUNKS = 4
 _PIECE = 250
+_PIECES_A_PROCESS = 4
 _METHODS = (*METHODS, "auto", "krylov", "krylov", "gram", "gram")  # Dask's own two are a fifth: they are slow
 _FEATURES = (
     "dtype",
@@ -91,8 +91,9 @@ def holds(case: Case) -> list[str]:
             return [f"ended with {traceback.format_exc()}"]
 
 
-def _many(number: int, count: int) -> dict[str, Any]:
+def _many(seed_and_count: tuple[int, int]) -> dict[str, Any]:
     """So many cases from one seed, in this process; none is left out for another's fault."""
+    number, count = seed_and_count
     counted: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
     with threadpool_limits(1):
@@ -128,8 +129,9 @@ def run_trust(
     sizes = [min(_PIECE, count - start) for start in range(0, count, _PIECE)]
     counted: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=4) as pool:
-        for outcome in pool.map(_many, range(first_seed, first_seed + len(sizes)), sizes):
+    # Not concurrent.futures: its pool waits forever when all processes have made their most tasks at a time.
+    with get_context("spawn").Pool(processes, maxtasksperchild=_PIECES_A_PROCESS) as pool:
+        for outcome in pool.imap(_many, enumerate(sizes, first_seed)):
             counted.update(outcome["counted"])
             wrong += outcome["wrong"]
             cases = counted["cases"]
