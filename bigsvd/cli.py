@@ -42,7 +42,7 @@ from bigsvd.text import without_credentials
 
 _FAILED = 3
 _MOST_PRINTED = 100_000  # numbers of a reconstruction
-_MEMORY_HELP = "Budget beyond interpreter and idle cluster, such as 1GB; default half of what is free."
+_MEMORY_HELP = "Budget beyond the interpreter and its libraries, such as 1GB; default half of what is free."
 
 
 def _as_typed(text: str) -> str:

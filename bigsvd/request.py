@@ -67,7 +67,7 @@ class Request:
         tol: bound on the worst relative residual (``stop="residual"``) or on the excess of the relative
             reconstruction error over the best possible (``stop="error"``).
         memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
-            idle cluster.
+            libraries.
         device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it
             is None.
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and

@@ -126,7 +126,7 @@ def svd(
         stop: "residual" or "error", see `tol`.
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
-        memory: bytes, or "1GB": what the run may hold beyond the interpreter and its idle cluster.
+        memory: bytes, or "1GB": what the run may hold beyond the interpreter and its libraries.
             The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
         client: a Dask client; without one, threads of this process.
