@@ -199,8 +199,10 @@ class Output:
 
         """
         self.place.check_scratch()
-        if not self.scratch.exists():
-            return
+        if self.scratch.exists():
+            self._remove_scratch()
+
+    def _remove_scratch(self) -> None:
         with storage_errors(f"deleting {self.scratch}"):
             for run in (self.scratch / MARK).glob("*"):
                 run.rmdir()  # first, so that nothing left of that run writes on
@@ -212,7 +214,7 @@ class Output:
     def tidy(self) -> None:
         """Sweep after a result is published, unless somebody has put things of their own there: they stay."""
         if self.scratch.exists() and foreign_in_scratch(self.scratch) is None:
-            self.sweep()
+            self._remove_scratch()
 
 
 def _sync(path: Path, refusals: frozenset[int]) -> None:
