@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.__main__ import main
 from benchmarks.trust import cases, holds
 from benchmarks.trust_case import Case, exact, findings, stored
+from bigsvd.blas import one_blas_thread
 
 FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """LAPACK on small matrices waits for a second thread longer than it computes."""
+    with one_blas_thread:
+        yield
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
