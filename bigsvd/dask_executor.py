@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dask import config
@@ -39,9 +40,18 @@ class DaskExecutor:
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
     ) -> None:
         """See `Executor.carry_out`; a call goes to its home, or to another worker if that one is busy."""
-        client, topic = self._client, f"bigsvd-{uuid.uuid4()}"
+        client, topic, calls = self._client, f"bigsvd-{uuid.uuid4()}", list(calls)
         await_workers(client)
-        client.subscribe_topic(topic, lambda told: tell(event_from_dict(told[1]["event"])))
+        raised: list[Exception] = []
+
+        def hear(told: Any) -> None:
+            """In Dask's own thread, where what a listener raises would only be logged."""
+            try:
+                tell(event_from_dict(told[1]["event"]))
+            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
+                raised.append(error)
+
+        client.subscribe_topic(topic, hear)
         futures: dict[Any, int] = {}
         try:
             futures |= {self._submit(topic, call): number for number, call in enumerate(calls)}
@@ -51,10 +61,13 @@ class DaskExecutor:
                     with cluster_errors():
                         result = future.result()
                     take(number, result)
+                if raised:
+                    raise raised[0]
                 for future in self._stranded(futures, calls):
                     number = futures.pop(future)
                     client.cancel([future])
-                    futures[self._submit(topic, calls[number], anywhere=True)] = number
+                    calls[number] = replace(calls[number], home="")
+                    futures[self._submit(topic, calls[number])] = number
         except NoWorkersError:
             raise
         except BaseException:
@@ -65,13 +78,13 @@ class DaskExecutor:
         finally:
             client.unsubscribe_topic(topic)
 
-    def _submit(self, topic: str, call: Call, *, anywhere: bool = False) -> Any:
+    def _submit(self, topic: str, call: Call) -> Any:
         """A call as a task of Dask's.
 
         One that needs a GPU goes to no other worker than its home: Dask lets those that have nothing to do
         take a task that may go anywhere, whether they offer what it needs or not.
         """
-        where: dict[str, Any] = {"workers": [call.home]} if call.home and not anywhere else {}
+        where: dict[str, Any] = {"workers": [call.home]} if call.home else {}
         if call.device_share:
             where["resources"] = {RESOURCE: call.device_share}
         else:

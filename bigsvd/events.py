@@ -17,7 +17,7 @@ from bigsvd.planning import Plan
 class Event:
     """Something that a run says; `kind` names it in JSON, where it stands under "event".
 
-    ``event["event"]`` and ``event[name of a field]`` read it as the mapping that it is in JSON.
+    ``event["event"]`` is its kind and ``event["passes"]`` a field, for callbacks that expect a mapping.
     """
 
     kind: ClassVar[str]

@@ -57,8 +57,9 @@ class Executor(Protocol):
     """Carries out calls, in one process or in many.
 
     Laws: each of the calls is made at least once and its result is taken once, whatever order they end in;
-    after the first error no call is begun any more, and when the error is raised none is under way; events
-    that a call announces are told; `everywhere` calls once in each process.
+    after the first error those not begun are cancelled, and when the error is raised none is under way;
+    events that a call announces are told, and what their listener raises is such an error; `everywhere` calls
+    once in each process.
     """
 
     def carry_out(

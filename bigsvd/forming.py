@@ -1,6 +1,6 @@
 """Forms the long factor from the rows of Y in scratch, without the data.
 
-U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as Dask tasks: `gram` gives UᵀU, `triangle` the R of a
+U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as tasks: `gram` gives UᵀU, `triangle` the R of a
 tall-skinny QR (Demmel et al. 2012, sequential TSQR in each task, then a tree over tasks), `write` stores the
 rows. Order is that of the plan's lanes, so the bits do not depend on the number of workers. What tasks find
 goes through scratch, since all of it together may be more than fits.

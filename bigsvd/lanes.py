@@ -1,6 +1,6 @@
 """One lane of a pass, in a worker: its panels streamed through a kernel, the next read meanwhile.
 
-A lane is one Dask task over several panels. It reads the next rectangle while the present one is multiplied,
+A lane is one task over several panels. It reads the next rectangle while the present one is multiplied,
 writes its rows of the result and its partial sums to scratch, and then a record.
 """
 

@@ -28,6 +28,7 @@ class DamagedNodeError(ValueError):
 
 def write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
     """A group with these attributes and no others, there whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder, METADATA, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
 
 
@@ -43,7 +44,10 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
 
 def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: dict[str, Any]) -> None:
-    """A whole array of one axis or more, in chunks of some rows; `folder` is not there before."""
+    """A whole array of one axis or more, in chunks of some rows; `folder` is not there before.
+
+    Where another writer takes the folder away meanwhile this fails: it makes none a second time.
+    """
     values = np.asarray(values, dtype=values.dtype.newbyteorder("<"))
     fill = np.nan if values.dtype.kind == "f" else 0
     rows = max(1, min(chunk_rows, values.shape[0]))
@@ -55,7 +59,7 @@ def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: d
             part = np.pad(
                 part, [(0, rows - part.shape[0])] + [(0, 0)] * (part.ndim - 1), constant_values=fill
             )
-        _write_chunk(folder / _key((number, *[0] * (part.ndim - 1))), part)
+        _write_chunk(folder, (number, *[0] * (part.ndim - 1)), part)
     _write(folder, METADATA, json.dumps(_array_metadata(values, chunks, attributes)))
 
 
@@ -117,11 +121,12 @@ def _key(index: tuple[int, ...]) -> str:
     return "/".join(["c", *map(str, index)])
 
 
-def _write_chunk(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray) -> None:
+    for depth in range(len(index)):
+        (folder / _key(index[:depth])).mkdir(exist_ok=True)
     body = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     checksum = int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little")
-    with path.open("wb") as file:
+    with (folder / _key(index)).open("wb") as file:
         file.write(body.data)
         file.write(checksum)
 
@@ -143,7 +148,6 @@ def _read_chunk(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.
 
 def _write(folder: Path, name: str, text: str) -> None:
     """A file that is there whole or not at all; unfinished it has a name as zarr-python gives."""
-    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name.removesuffix('.json')}.{uuid.uuid4().hex}.partial"
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, folder / name)  # noqa: PTH105 - Path.replace is the same, and tests count calls of os

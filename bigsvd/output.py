@@ -147,7 +147,10 @@ class Output:
         if not replaced.is_dir():
             return
         with storage_errors(f"putting back {self.path}"):
-            replaced.rename(self.scratch / FOLDER if os.path.lexists(target) else target)
+            if os.path.lexists(target):
+                shutil.rmtree(self.scratch / FOLDER, ignore_errors=True)  # a result that did not get there
+                target = self.scratch / FOLDER
+            replaced.rename(target)
 
     def publish(self) -> Factors:
         """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""

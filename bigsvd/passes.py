@@ -58,8 +58,9 @@ class Context:
     memory: dict[str, ProcessMemory] = field(default_factory=dict)
 
     def note_memory(self, seen: ProcessMemory) -> None:
-        """Take in what a process was seen to hold; the latest look at it knows all that was seen before."""
-        self.memory[seen.process] = seen
+        """Take in what a process was seen to hold."""
+        before = self.memory.get(seen.process, seen)
+        self.memory[seen.process] = max(before, seen, key=lambda memory: memory.peak_bytes)
 
 
 @dataclass(frozen=True)

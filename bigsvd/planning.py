@@ -79,7 +79,7 @@ class Plan:
         rows, cols: M and N of the streamed matrix B.
         panel_rows, tile_cols: a panel is `panel_rows`×N; where that does not fit it is read in tiles of
             `tile_cols` columns, `reads_per_pass` times.
-        lanes: (first, last+1) panel of each Dask task; partial sums are combined in this order.
+        lanes: (first, last+1) panel of each task; partial sums are combined in this order.
         sample: panels for the warm start, one from each of as many equal stretches of the data.
         width, narrow, max_width: columns of one block at most (l), of the first where the sample shows that
             fewer serve, and of all blocks held at once (L).
@@ -191,7 +191,7 @@ class Plan:
         return sum(stop - start for start, stop in map(self.panel, self.sample)) / self.rows
 
     def sample_lanes(self) -> tuple[tuple[int, ...], ...]:
-        """The sample's panels as even runs, each for one Dask task."""
+        """The sample's panels as even runs, each for one task."""
         count = max(1, min(len(self.sample), _SAMPLE_LANES))
         edges = [len(self.sample) * i // count for i in range(count + 1)]
         return tuple(self.sample[first:last] for first, last in pairwise(edges))

@@ -21,7 +21,6 @@ from bigsvd.sources.base import Source
 _READ_SECONDS = 0.15
 # The first goes into memory that is new; if it takes longer than this, storage is slow, and one is enough.
 _FIRST_READ_SECONDS = 1.0
-_SOON_READ_SECONDS = 0.5  # of all data: where one pass takes less, timing products costs more than it tells
 _MOST_READS = 4
 _READ_TOGETHER_BYTES = 2**18
 _FRESH_BYTES = 2**25
@@ -36,17 +35,40 @@ _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
 
 
+def measure_reading(
+    source: Source, device: Device, dtype: str, room_bytes: int, budget_bytes: int = _ENOUGH_BYTES
+) -> Rates:
+    """Read a few chunks of the source; products are taken to cost what is usual. As `measure_rates` else."""
+    del dtype, budget_bytes
+    wall, cpu, past_page_cache = _reading(source, room_bytes)
+    return replace(
+        NOMINAL_ON_GPU if device.apart else NOMINAL,
+        read_seconds=wall, read_cpu_seconds=cpu, measured=True, past_page_cache=past_page_cache,
+    )  # fmt: skip
+
+
 def measure_rates(
     source: Source, device: Device, dtype: str, room_bytes: int, budget_bytes: int = _ENOUGH_BYTES
 ) -> Rates:
     """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller.
 
-    Of data that are read within half a second products are taken to cost what is usual.
-
     `budget_bytes`: of which each of these takes a quarter at most, chunks excepted.
     `room_bytes`: of memory that may hold files from one pass to the next. The first chunk tells how many
     bytes the files have.
     """
+    wall, cpu, past_page_cache = _reading(source, room_bytes)
+    share = budget_bytes // 4
+    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1], share)}
+    copy_seconds = _copy_seconds(device) if device.apart else 0.0
+    fresh_seconds = _fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES)))
+    return Rates(
+        wall, cpu, fresh_seconds, flops, measured=True, copy_seconds=copy_seconds,
+        past_page_cache=past_page_cache,
+    )  # fmt: skip
+
+
+def _reading(source: Source, room_bytes: int) -> tuple[float, float, bool]:
+    """Wall and processor seconds of a byte, and whether files are read past the page cache."""
     own, space = source.fresh(), Workspace()
     chosen = some_chunks(source.facts)
     first = _timed_read(own, chosen[0], space)
@@ -61,20 +83,7 @@ def measure_rates(
     reads = others if space.past_page_cache and others else [first, *others]
     wall = min(read.seconds / read.nbytes for read in reads)  # the least: others may be using this machine
     cpu = min(wall, *(read.cpu_seconds / read.nbytes for read in reads))
-    if wall * source.facts.nbytes < _SOON_READ_SECONDS:
-        known = NOMINAL_ON_GPU if device.apart else NOMINAL
-        past_page_cache = space.past_page_cache
-        return replace(
-            known, read_seconds=wall, read_cpu_seconds=cpu, measured=True, past_page_cache=past_page_cache
-        )
-    share = budget_bytes // 4
-    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1], share)}
-    copy_seconds = _copy_seconds(device) if device.apart else 0.0
-    fresh_seconds = _fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES)))
-    return Rates(
-        wall, cpu, fresh_seconds, flops, measured=True, copy_seconds=copy_seconds,
-        past_page_cache=space.past_page_cache,
-    )  # fmt: skip
+    return wall, cpu, space.past_page_cache
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Scratch:
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
-        rows = max(1, _CHUNK_BYTES // max(1, values[:1].nbytes)) if values.ndim else 1
+        rows = max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))
         partial = self.path / f"{name}.partial"
         with storage_errors(f"writing {self.path}/{name}"):
             self.remove(f"{name}.partial")
@@ -121,13 +121,8 @@ class Scratch:
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
-        with storage_errors(f"reading {self.path}/{name}"):
-            try:
-                return read_array(self.path / name)
-            except DamagedNodeError as error:
-                raise StorageError(
-                    f"{self.path}/{name} is damaged ({error})", f"delete {self.path} and run again"
-                ) from error
+        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
+            return read_array(self.path / name)
 
     def record(self, name: str, values: dict[str, Any]) -> None:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
@@ -136,11 +131,20 @@ class Scratch:
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None."""
-        with storage_errors(f"reading {self.path}/{name}"):
+        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
             if not self.has(name):
                 return None
             values = read_attributes(self.path / name).get(_RECORD)
         return dict(values) if isinstance(values, dict) else None
+
+    @contextmanager
+    def _damage_noticed(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except DamagedNodeError as error:
+            raise StorageError(
+                f"{self.path}/{name} is damaged ({error})", f"delete {self.path} and run again"
+            ) from error
 
     def finished_passes(self) -> int:
         """How many passes over the data are recorded as done; corrections and samples are none."""

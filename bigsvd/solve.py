@@ -72,7 +72,7 @@ from bigsvd.output import Inputs, Output
 from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import place
 from bigsvd.planning import Plan, dask_reads, make_plan
-from bigsvd.rates import measure_rates, some_chunks
+from bigsvd.rates import measure_rates, measure_reading, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -86,7 +86,7 @@ from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
 _OTHER_DATA = "other data under the same name"
-_OTHER_VERSION = "made by another version of bigsvd, which can continue them"
+_OTHER_VERSION = "another version of bigsvd"
 
 
 def _never() -> bool:
@@ -211,10 +211,8 @@ def run(
     if plan is None:
         rehearse(request, source, machine, client)
         plan = make_plan(request, source.facts, machine)
-        unknown = source.facts.reader == "measured" or plan.seconds > _WORTH_MEASURING
-        if unknown and not _begun(request):
-            rates = _measure(source, device, plan.compute_dtype, machine.budget_bytes, client)
-            plan = make_plan(request, source.facts, machine, rates)
+        if not _begun(request):
+            plan = _at_measured_rates(plan, request, source, machine, device, client)
     plan.check_source(source.facts)
     _check_device(plan, machine)
     with output:
@@ -275,15 +273,34 @@ def _swept_if_useless(output: Output, scratch: Scratch, resumed: bool) -> Iterat
         raise StorageError(f"storage failed ({error})", "remove the cause and run again to resume") from error
 
 
-def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, client: Client | None) -> Rates:
+def _at_measured_rates(
+    plan: Plan, request: Request, source: Source, machine: Machine, device: Device, client: Client | None
+) -> Plan:
+    """The plan at rates that are measured as far as that pays: a quick run needs no more than its reading."""
+    ways: list[Callable[..., Rates]] = [measure_reading] if source.facts.reader == "measured" else []
+    for way in (*ways, measure_rates):
+        if way is measure_reading or plan.seconds > _WORTH_MEASURING:
+            rates = _measure(way, source, device, plan.compute_dtype, machine.budget_bytes, client)
+            plan = make_plan(request, source.facts, machine, rates)
+    return plan
+
+
+def _measure(
+    way: Callable[..., Rates],
+    source: Source,
+    device: Device,
+    dtype: str,
+    budget_bytes: int,
+    client: Client | None,
+) -> Rates:
     """The rates of this machine, or of a worker that has the device."""
     if client is None:
-        return rates_here(source, device, dtype, budget_bytes)
+        return rates_here(way, source, device, dtype, budget_bytes)
     where = {RESOURCE: 1} if device.apart else {}
     part = sent_part(client, source, some_chunks(source.facts))
     with cluster_errors():
         measuring = client.submit(
-            with_source, rates_here, part.source, part.values, device, dtype, budget_bytes,
+            with_source, partial(rates_here, way), part.source, part.values, device, dtype, budget_bytes,
             pure=False, resources=where,
         )  # fmt: skip
         rates: Rates = measuring.result()
@@ -291,12 +308,14 @@ def _measure(source: Source, device: Device, dtype: str, budget_bytes: int, clie
 
 
 @travels
-def rates_here(source: Source, device: Device, dtype: str, budget_bytes: int) -> Rates:
-    """`measure_rates` with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for it."""
+def rates_here(
+    way: Callable[..., Rates], source: Source, device: Device, dtype: str, budget_bytes: int
+) -> Rates:
+    """Rates with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for that."""
     try:
         with one_blas_thread:
             room_bytes = available_memory() - budget_bytes
-            return measure_rates(source, device, dtype, room_bytes, budget_bytes)
+            return way(source, device, dtype, room_bytes, budget_bytes)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise
@@ -374,6 +393,11 @@ def _give_up(scratch: Scratch, differences: list[str], request: Request, progres
 
     Those of data that have been replaced since can never be continued, and so are.
     """
+    if not request.overwrite and differences == [_OTHER_VERSION]:
+        raise OutputExistsError(
+            f"{scratch.path} holds finished passes of {_OTHER_VERSION}",
+            "continue it with that version, use overwrite to give it up, or choose another output",
+        )
     told = f"{scratch.path} holds finished passes of another request: {', '.join(differences)}"
     if not request.overwrite and differences != [_OTHER_DATA]:
         raise OutputExistsError(

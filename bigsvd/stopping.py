@@ -105,7 +105,7 @@ class StoppingTest(ABC):
         return Answer(k, pick, values, ritz, worst, error, excess, passed and enough and self._decided(pick))
 
     def begin_again(self) -> None:
-        """Forget the passes before: products are float64 from now on."""
+        """Judge what follows by itself: products are float64 from now on."""
         self._errors.clear()
         self._residuals = np.zeros(0)
         self._in_float64_again = True
@@ -116,8 +116,10 @@ class StoppingTest(ABC):
             return False
         if self._undecided(answer.pick) and (answer.pick.settled or exhausted):
             return True
-        if answer.k is None or exhausted:
-            return exhausted
+        if exhausted:
+            return True
+        if answer.k is None:
+            return False
         theta = answer.ritz.theta
         return self._matrix.unresolved(theta[0], theta[min(answer.k, theta.size) - 1], self.resolution)
 

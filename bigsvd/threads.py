@@ -10,6 +10,7 @@ from typing import Any
 from distributed import Client
 
 from bigsvd.dask_executor import DaskExecutor, local_client
+from bigsvd.device import RESOURCE
 from bigsvd.events import Progress, unheard
 from bigsvd.executor import HERE, NOTHING, Call, Executor, Part, Take, in_task
 from bigsvd.planning import Plan
@@ -34,9 +35,11 @@ class ThreadExecutor:
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
     ) -> None:
         """See `Executor.carry_out`."""
-        futures = {self._pool.submit(_made, call, tell): number for number, call in enumerate(calls)}
-        waiting: set[Future[Any]] = set(futures)
+        futures: dict[Future[Any], int] = {}
         try:
+            for number, call in enumerate(calls):
+                futures[self._pool.submit(_made, call, tell)] = number
+            waiting = set(futures)
             while waiting:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -76,5 +79,6 @@ def executor_of(client: Client | None, plan: Plan) -> Iterator[Executor]:
     """
     with ExitStack() as ending:
         if client is None and plan.method in DASK_METHODS:
-            client = ending.enter_context(local_client(plan.threads))
+            offered = {RESOURCE: 1.0} if plan.apart else {}
+            client = ending.enter_context(local_client(plan.threads, offered))
         yield ending.enter_context(ThreadExecutor(plan.threads)) if client is None else DaskExecutor(client)

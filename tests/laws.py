@@ -100,5 +100,18 @@ class ExecutorLaws:
             executor.carry_out(calls, refuse, stop=Call(let_end, (tmp_path,)))
         assert numbers(tmp_path, "ended") == numbers(tmp_path, "begun")
 
+    def test_what_a_listener_raises_ends_it(self, executor: Executor, tmp_path: Path) -> None:
+        def refuse(event: Event) -> None:
+            raise ZeroDivisionError(event)
+
+        calls = [Call(squared, (0,)), *(Call(noted, (tmp_path, number, -1)) for number in range(1, CALLS))]
+        with pytest.raises(ZeroDivisionError):
+            executor.carry_out(calls, lambda *_: None, refuse, Call(let_end, (tmp_path,)))
+        assert numbers(tmp_path, "ended") == numbers(tmp_path, "begun")
+
+    def test_dask_computes_by_a_client(self, executor: Executor) -> None:
+        with executor.dask_client() as client:
+            assert client.submit(squared, 3).result() == 9
+
     def test_everywhere_is_in_each_process(self, executor: Executor, tmp_path: Path) -> None:
         assert set(executor.everywhere(let_end, tmp_path)) == {str(tmp_path)}

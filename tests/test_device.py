@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,10 +24,11 @@ from bigsvd import solve as solve_module
 from bigsvd.dask_executor import workers_of
 from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
-from bigsvd.events import Certified, Event, LaneRepeated, PassStarted
+from bigsvd.events import Certified, Event, LaneRepeated, PassEnded, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
 from bigsvd.planning import Plan, make_plan
+from bigsvd.rates import measure_rates
 from bigsvd.request import Request
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
@@ -289,13 +290,24 @@ def test_the_plan_says_why_it_is_where_it_is(
 
 @pytest.mark.parametrize("capacity", [float("inf"), 10**6])
 def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
-    data: Path, fake: ApartDevice, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capacity: float
+    data: Path, fake: ApartDevice, ledger: Ledger, capacity: float
 ) -> None:
-    monkeypatch.setattr("bigsvd.rates._SOON_READ_SECONDS", 0.0)
     ledger.capacity = capacity
-    rates = solve_module.rates_here(open_source(data / "tall"), fake, "float64", 0)
+    rates = solve_module.rates_here(measure_rates, open_source(data / "tall"), fake, "float64", 0)
     assert rates.measured == (capacity > 10**6)
     assert rates.copy_seconds > 0
+
+
+@pytest.mark.parametrize("method", ["tall_skinny", "compressed"])
+def test_the_cluster_of_dasks_methods_offers_what_lanes_ask_for(
+    data: Path, fake: ApartDevice, method: Literal["tall_skinny", "compressed"]
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, PassEnded):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bigsvd.svd(data / "tall", K, method=method, device="gpu", memory="300MB", progress=stop)
 
 
 def test_without_a_gpu_the_plan_says_what_is_missing(data: Path) -> None:

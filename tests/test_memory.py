@@ -134,11 +134,8 @@ def test_what_a_run_says_is_in_its_certificate(tmp_path: Path, monkeypatch: pyte
     assert any("exceeded the plan's" in text for text in factors.certificate.warnings)
 
 
-def test_what_is_measured_before_a_plan_stays_within_its_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_measured_before_a_plan_stays_within_its_budget(tmp_path: Path) -> None:
     """Memory to touch, slabs to multiply: they were as large for a budget of any size."""
-    monkeypatch.setattr(rates, "_SOON_READ_SECONDS", 0.0)
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2_000, 3_000), chunks=(100, 3_000), dtype="float32")
     array[...] = 1
     tracemalloc.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice
 from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
 from bigsvd.planning import Plan, make_plan
-from bigsvd.rates import measure_rates
+from bigsvd.rates import measure_rates, measure_reading
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
@@ -33,21 +34,17 @@ def planned(rates: Rates, limits: Machine = LIMITS) -> Plan:
     return make_plan(REQUEST, FACTS, limits, rates)
 
 
-@pytest.mark.parametrize("soon_read_seconds", [0.0, 60.0])
-def test_they_are_of_this_source_and_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon_read_seconds: float
-) -> None:
-    """Products are timed where a pass takes long, else they cost what is usual."""
-    monkeypatch.setattr("bigsvd.rates._SOON_READ_SECONDS", soon_read_seconds)
+@pytest.mark.parametrize("way", [measure_rates, measure_reading])
+def test_they_are_of_this_source_and_device(tmp_path: Path, way: Callable[..., Rates]) -> None:
     A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
+    rates = way(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
     assert rates.measured
     assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
     assert 1e-12 < rates.read_seconds < 1e-5
     assert 1e-12 < rates.fresh_seconds < 1e-6
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
-    assert (rates.flops == NOMINAL.flops) == (soon_read_seconds > 0)
+    assert (rates.flops == NOMINAL.flops) == (way is measure_reading)
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
 
 
