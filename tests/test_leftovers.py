@@ -301,7 +301,9 @@ def test_finished_passes_of_another_version_are_given_up_for_overwrite_only(
     assert left is not None
     scratch.record("run", left | {"plan": left["plan"] | {"version": PLAN_VERSION - 1}})
     before = everything_below(tmp_path)
-    with pytest.raises(OutputExistsError, match="finished passes of another version of bigsvd; continue it with that version"):
+    with pytest.raises(
+        OutputExistsError, match="finished passes of another version of bigsvd; continue it with that version"
+    ):
         bigsvd.svd(A, out=out, client=client, **request)
     assert everything_below(tmp_path) == before
     found = bigsvd.svd(A, out=out, overwrite=True, client=client, **request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
+from bigsvd import nodes
 from bigsvd.nodes import DamagedNodeError, read_array, read_attributes, write_array, write_attributes
 
 VALUES = arrays.arrays(
@@ -92,3 +94,17 @@ def test_damaged_metadata_is_noticed(tmp_path: Path, text: str) -> None:
     (tmp_path / "zarr.json").write_text(text)
     with pytest.raises(DamagedNodeError, match=r"zarr\.json"):
         read_array(tmp_path)
+
+
+def test_a_writer_whose_folder_is_taken_away_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer of the same name begins by removing it; half an array would read as the fill value."""
+    write_chunk = nodes._write_chunk
+
+    def then_gone(folder: Path, *what: Any) -> None:
+        write_chunk(folder, *what)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(nodes, "_write_chunk", then_gone)
+    with pytest.raises(FileNotFoundError):
+        write_array(tmp_path / "a", np.arange(20.0), 20, {})
+    assert not (tmp_path / "a").exists()
