@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.tables import human_bytes, prose, provenance_lines, table
 
@@ -15,6 +16,7 @@ _HEADINGS = (
     "÷ bound", "passes", "seconds",
 )  # fmt: skip
 _MUCH_BYTES = 100_000_000
+_TICKS_MB = (10, 20, 50, 100, 200, 500)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -82,6 +84,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.axhline(1.0, color="black", linewidth=1)
     axes.axhline(0.5, color="black", linewidth=0.6, linestyle=":")
     axes.set_xscale("log")
+    axes.set_xticks(_TICKS_MB, [str(tick) for tick in _TICKS_MB])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("the plan's bound, MB")
     axes.set_ylabel("peak memory ÷ the plan's bound")
     axes.set_ylim(bottom=0)
