@@ -20,7 +20,7 @@ from distributed.utils import LoopRunner, sync
 from bigsvd.device import RESOURCE
 from bigsvd.errors import NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.executor import NOTHING, Call, Part, Take, in_task
+from bigsvd.executor import NOTHING, Call, SourcePart, Take, in_task
 from bigsvd.sources.base import Rectangle, Source
 
 _WORKER_WAIT_SECONDS = 60
@@ -110,7 +110,7 @@ class DaskExecutor:
         """See `Executor.everywhere`."""
         return list(self._client.run(function, *arguments).values())
 
-    def part(self, source: Source, rectangles: list[Rectangle]) -> Part:
+    def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
         """See `Executor.part`."""
         return sent_part(self._client, source, rectangles)
 
@@ -131,7 +131,7 @@ def _made_in_worker(topic: str, function: Callable[..., Any], *arguments: Any) -
         return function(*arguments)
 
 
-def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> Part:
+def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> SourcePart:
     """What these rectangles need of a source, so that no data go through the scheduler.
 
     The source is a future of one that a worker was given where it carries much; values are futures of what a
@@ -139,7 +139,7 @@ def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> Pa
     """
     part = source.part(rectangles)
     much = part.carried_bytes > _MUCH_TO_SEND_BYTES
-    return Part(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
+    return SourcePart(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
 
 
 def reachable(source: Source, client: Client) -> Source:

@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """What some rectangles need of a source, as the first arguments of `with_source`.
 
     Attributes:
@@ -77,7 +77,7 @@ class Executor(Protocol):
     def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """The results of one call in each process."""
 
-    def part(self, source: Source, rectangles: list[Rectangle]) -> Part:
+    def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
         """What these rectangles need of a source, sent to where calls are made."""
 
     def dask_client(self) -> AbstractContextManager[Any]:

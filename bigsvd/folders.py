@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from bigsvd.nodes import METADATA
 from bigsvd.scratch import MARK, RESULT, is_mine
 
 ATTRIBUTE = "bigsvd"  # of a group: what makes it a factor store
 REPLACED = "replaced"  # in scratch: the old result, between the two renames of a system that cannot exchange
 STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale")
-_METADATA = "zarr.json"
 _CHUNKS = "c"
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing
 
@@ -26,7 +26,7 @@ _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file th
 def metadata_of(folder: Path) -> dict[str, Any]:
     """What a folder's `zarr.json` says; nothing where there is none or it is no JSON object."""
     try:
-        found = json.loads((folder / _METADATA).read_bytes())
+        found = json.loads((folder / METADATA).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -72,7 +72,7 @@ def _kind_of_zarr(folder: Path) -> str:
         return "an AnnData store"
     if metadata_of(folder) or (folder / ".zgroup").exists():
         return "a Zarr group"
-    return "a folder with damaged Zarr metadata" if (folder / _METADATA).exists() else ""
+    return "a folder with damaged Zarr metadata" if (folder / METADATA).exists() else ""
 
 
 def foreign_in_store(store: Path, *, unfinished: bool = False) -> Path | None:
@@ -81,8 +81,8 @@ def foreign_in_store(store: Path, *, unfinished: bool = False) -> Path | None:
     One that is `unfinished` may lack its manifest and hold arrays under the names they are written by.
     """
     names = [*STORE_ARRAYS, *(f"{name}.partial" for name in STORE_ARRAYS)] if unfinished else STORE_ARRAYS
-    if (store / _METADATA).exists() and ATTRIBUTE not in attributes_of(store):
-        return store / _METADATA
+    if (store / METADATA).exists() and ATTRIBUTE not in attributes_of(store):
+        return store / METADATA
     return next(_foreign(store, names), None)
 
 
@@ -122,7 +122,7 @@ def _foreign_in_tree(node: Path) -> Iterator[Path]:
     if (
         node.is_symlink()
         or not node.is_dir()
-        or ((node / _METADATA).exists() and not is_mine(attributes_of(node)))
+        or ((node / METADATA).exists() and not is_mine(attributes_of(node)))
     ):
         yield node
     else:
@@ -154,7 +154,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_file_of_node(entry: os.DirEntry[str]) -> bool:
-    named = entry.name in (_METADATA, _CHUNKS) or _UNFINISHED.fullmatch(entry.name) is not None
+    named = entry.name in (METADATA, _CHUNKS) or _UNFINISHED.fullmatch(entry.name) is not None
     return named and entry.is_file(follow_symlinks=False)
 
 

@@ -22,7 +22,7 @@ from bigsvd.counters import Counters
 from bigsvd.device import Device
 from bigsvd.errors import NoWorkersError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
-from bigsvd.executor import Call, Executor, Part, results_of, with_source
+from bigsvd.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.monitor import ProcessMemory
 from bigsvd.planning import Plan
@@ -54,7 +54,7 @@ class Context:
     progress: Progress
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     homes: dict[tuple[bool, int], str] = field(default_factory=dict)
-    parts: dict[tuple[bool, int], Part] = field(default_factory=dict)
+    parts: dict[tuple[bool, int], SourcePart] = field(default_factory=dict)
     memory: dict[str, ProcessMemory] = field(default_factory=dict)
 
     def note_memory(self, seen: ProcessMemory) -> None:
@@ -215,7 +215,7 @@ def _call(context: Context, lane: Lane) -> Call:
     return Call(with_source, (run_lane_on, part.source, part.values, bare), home, share)
 
 
-def _part(context: Context, lane: Lane) -> Part:
+def _part(context: Context, lane: Lane) -> SourcePart:
     """What a lane needs of the source; made once a run, so that data are not sent again in each pass."""
     where = lane.spec.sample, lane.index
     if where not in context.parts:

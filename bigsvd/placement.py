@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,13 +12,15 @@ import psutil
 from dask.system import cpu_count
 from distributed import Client
 
-from bigsvd.dask_executor import await_workers, workers_of
+from bigsvd.dask_executor import DaskExecutor, await_workers, local_client, workers_of
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
+from bigsvd.executor import Executor
 from bigsvd.facts import Machine, SourceFacts
 from bigsvd.monitor import available_memory
-from bigsvd.planning import make_plan
+from bigsvd.planning import Plan, make_plan
 from bigsvd.request import DASK_METHODS, Request
+from bigsvd.threads import ThreadExecutor
 
 # Of what is free, or of what a worker may hold, unless a run is told; the rest is for others and for growth.
 _HOST_SHARE = 0.5
@@ -53,10 +57,10 @@ def place(request: Request, facts: SourceFacts, client: Client | None = None) ->
 def _here(request: Request) -> tuple[Machine, Device]:
     budget = request.memory or int(_HOST_SHARE * available_memory())
     offer = device_here(request.device)
-    return _limits(request, budget, cpu_count(), offer, offer.free_bytes), offer.device
+    return _machine(request, budget, cpu_count(), offer, offer.free_bytes), offer.device
 
 
-def _limits(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Machine:
+def _machine(request: Request, budget: int, cores: int, offer: Offer, free_bytes: int) -> Machine:
     """A device apart has few lanes, whose products follow each other, and the cores read for them."""
     device = offer.device
     if not device.apart:
@@ -77,7 +81,7 @@ def _there(request: Request, client: Client) -> tuple[Machine, Device]:
     threads = min(worker["nthreads"] for worker in workers.values())
     share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in workers.values())
     budget = request.memory or int(share * _WORKER_SHARE)
-    return _limits(request, budget, threads, offer, free_bytes), offer.device
+    return _machine(request, budget, threads, offer, free_bytes), offer.device
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:
@@ -115,3 +119,17 @@ def device_here(asked: Literal["auto", "cpu", "gpu"]) -> Offer:
     """The device of this process, which may be a worker's."""
     device, reason = choose_device(asked)
     return Offer(device, reason, device.free_bytes(), device.identity())
+
+
+@contextmanager
+def executor_of(client: Client | None, plan: Plan) -> Iterator[Executor]:
+    """The cluster of a client; without one threads of this process, one for each lane at a time.
+
+    Dask's own methods need a cluster. One that is embedded begins before the memory of the run is watched:
+    like the interpreter, it is none of the plan's.
+    """
+    with ExitStack() as ending:
+        if client is None and plan.method in DASK_METHODS:
+            offered = {RESOURCE: 1.0} if plan.apart else {}
+            client = ending.enter_context(local_client(plan.threads, offered))
+        yield ending.enter_context(ThreadExecutor(plan.threads)) if client is None else DaskExecutor(client)

@@ -35,40 +35,12 @@ _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
 
 
-def measure_reading(
-    source: Source, device: Device, dtype: str, room_bytes: int, budget_bytes: int = _ENOUGH_BYTES
-) -> Rates:
-    """Read a few chunks of the source; products are taken to cost what is usual. As `measure_rates` else."""
-    del dtype, budget_bytes
-    wall, cpu, past_page_cache = _reading(source, room_bytes)
-    return replace(
-        NOMINAL_ON_GPU if device.apart else NOMINAL,
-        read_seconds=wall, read_cpu_seconds=cpu, measured=True, past_page_cache=past_page_cache,
-    )  # fmt: skip
+def measure_reading(source: Source, device: Device, room_bytes: int) -> Rates:
+    """Read a few chunks of the source; what else is in the rates is usual on such a device.
 
-
-def measure_rates(
-    source: Source, device: Device, dtype: str, room_bytes: int, budget_bytes: int = _ENOUGH_BYTES
-) -> Rates:
-    """Read a few chunks of the source, multiply random slabs; one thread, BLAS held to one by the caller.
-
-    `budget_bytes`: of which each of these takes a quarter at most, chunks excepted.
     `room_bytes`: of memory that may hold files from one pass to the next. The first chunk tells how many
     bytes the files have.
     """
-    wall, cpu, past_page_cache = _reading(source, room_bytes)
-    share = budget_bytes // 4
-    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1], share)}
-    copy_seconds = _copy_seconds(device) if device.apart else 0.0
-    fresh_seconds = _fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES)))
-    return Rates(
-        wall, cpu, fresh_seconds, flops, measured=True, copy_seconds=copy_seconds,
-        past_page_cache=past_page_cache,
-    )  # fmt: skip
-
-
-def _reading(source: Source, room_bytes: int) -> tuple[float, float, bool]:
-    """Wall and processor seconds of a byte, and whether files are read past the page cache."""
     own, space = source.fresh(), Workspace()
     chosen = some_chunks(source.facts)
     first = _timed_read(own, chosen[0], space)
@@ -83,7 +55,26 @@ def _reading(source: Source, room_bytes: int) -> tuple[float, float, bool]:
     reads = others if space.past_page_cache and others else [first, *others]
     wall = min(read.seconds / read.nbytes for read in reads)  # the least: others may be using this machine
     cpu = min(wall, *(read.cpu_seconds / read.nbytes for read in reads))
-    return wall, cpu, space.past_page_cache
+    return replace(
+        NOMINAL_ON_GPU if device.apart else NOMINAL,
+        read_seconds=wall, read_cpu_seconds=cpu, measured=True, past_page_cache=space.past_page_cache,
+    )  # fmt: skip
+
+
+def measure_products(
+    rates: Rates, source: Source, device: Device, dtype: str, budget_bytes: int = _ENOUGH_BYTES
+) -> Rates:
+    """Add what multiplying random slabs costs, copying to the device, and memory that is new to the process.
+
+    By one thread, BLAS held to one by the caller. `budget_bytes`: of which each takes a quarter at most.
+    """
+    share = budget_bytes // 4
+    return replace(
+        rates,
+        flops={dtype: _product_rates(device, dtype, source.facts.shape[1], share)},
+        copy_seconds=_copy_seconds(device) if device.apart else 0.0,
+        fresh_seconds=_fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES))),
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from bigsvd.errors import StorageError
-from bigsvd.nodes import DamagedNodeError, read_array, read_attributes, write_array, write_attributes
+from bigsvd.nodes import (
+    METADATA,
+    DamagedNodeError,
+    read_array,
+    read_attributes,
+    write_array,
+    write_attributes,
+)
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
@@ -106,7 +113,7 @@ class Scratch:
     def open(self, name: str) -> zarr.Array[Any]:
         """An existing array, for reading and writing."""
         with storage_errors(f"reading {self.path}/{name}"):
-            (self.path / name / "zarr.json").stat()  # else Zarr makes the folder it is to look in
+            (self.path / name / METADATA).stat()  # else Zarr makes the folder it is to look in
             return as_stored(zarr.open_array(self.store(name), mode="r+", zarr_format=3))
 
     def write(self, name: str, values: np.ndarray) -> None:
@@ -148,11 +155,11 @@ class Scratch:
 
     def finished_passes(self) -> int:
         """How many passes over the data are recorded as done; corrections and samples are none."""
-        return len(list(self.path.glob("*-float??-[0-9][0-9][0-9]/done/zarr.json")))
+        return len(list(self.path.glob(f"*-float??-[0-9][0-9][0-9]/done/{METADATA}")))
 
     def has(self, name: str) -> bool:
         """Whether an array or record of that name exists."""
-        return (self.path / name / "zarr.json").exists()
+        return (self.path / name / METADATA).exists()
 
     def remove(self, name: str) -> None:
         """Delete an array or record and all below it, if there."""

@@ -70,9 +70,9 @@ from bigsvd.methods.tall_skinny import tall_skinny
 from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Inputs, Output
 from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import place
+from bigsvd.placement import executor_of, place
 from bigsvd.planning import Plan, dask_reads, make_plan
-from bigsvd.rates import measure_rates, measure_reading, some_chunks
+from bigsvd.rates import measure_products, measure_reading, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -81,7 +81,6 @@ from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.stopping import TESTS, Answer, PassBudget, nothing_above_noise
 from bigsvd.text import human_bytes
-from bigsvd.threads import executor_of
 from bigsvd.transform import Transform
 
 _WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
@@ -277,45 +276,45 @@ def _at_measured_rates(
     plan: Plan, request: Request, source: Source, machine: Machine, device: Device, client: Client | None
 ) -> Plan:
     """The plan at rates that are measured as far as that pays: a quick run needs no more than its reading."""
-    ways: list[Callable[..., Rates]] = [measure_reading] if source.facts.reader == "measured" else []
-    for way in (*ways, measure_rates):
-        if way is measure_reading or plan.seconds > _WORTH_MEASURING:
-            rates = _measure(way, source, device, plan.compute_dtype, machine.budget_bytes, client)
-            plan = make_plan(request, source.facts, machine, rates)
-    return plan
+    budget_bytes, quick = machine.budget_bytes, plan.seconds <= _WORTH_MEASURING
+    if quick and source.facts.reader != "measured":
+        return plan
+    rates = _measured(client, reading_here, source, device, budget_bytes)
+    plan = make_plan(request, source.facts, machine, rates)
+    if quick and plan.seconds <= _WORTH_MEASURING:
+        return plan
+    rates = _measured(client, products_here, source, device, budget_bytes, rates, plan.compute_dtype)
+    return make_plan(request, source.facts, machine, rates)
 
 
-def _measure(
-    way: Callable[..., Rates],
-    source: Source,
-    device: Device,
-    dtype: str,
-    budget_bytes: int,
-    client: Client | None,
+def _measured(
+    client: Client | None, measure: Callable[..., Rates], source: Source, device: Device, *more: Any
 ) -> Rates:
-    """The rates of this machine, or of a worker that has the device."""
+    """Rates of this machine, or of a worker that has the device."""
     if client is None:
-        return rates_here(way, source, device, dtype, budget_bytes)
+        return measure(source, device, *more)
     where = {RESOURCE: 1} if device.apart else {}
     part = sent_part(client, source, some_chunks(source.facts))
     with cluster_errors():
         measuring = client.submit(
-            with_source, partial(rates_here, way), part.source, part.values, device, dtype, budget_bytes,
-            pure=False, resources=where,
-        )  # fmt: skip
+            with_source, measure, part.source, part.values, device, *more, pure=False, resources=where
+        )
         rates: Rates = measuring.result()
     return rates
 
 
 @travels
-def rates_here(
-    way: Callable[..., Rates], source: Source, device: Device, dtype: str, budget_bytes: int
-) -> Rates:
-    """Rates with BLAS held to one thread, as in lanes; nominal where a GPU has no memory for that."""
+def reading_here(source: Source, device: Device, budget_bytes: int) -> Rates:
+    """`measure_reading` in this process, of whose memory a run of that budget leaves the rest to files."""
+    return measure_reading(source, device, available_memory() - budget_bytes)
+
+
+@travels
+def products_here(source: Source, device: Device, budget_bytes: int, rates: Rates, dtype: str) -> Rates:
+    """`measure_products` with BLAS held to one thread; nominal rates where a GPU has no memory for it."""
     try:
         with one_blas_thread:
-            room_bytes = available_memory() - budget_bytes
-            return way(source, device, dtype, room_bytes, budget_bytes)
+            return measure_products(rates, source, device, dtype, budget_bytes)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from distributed import Client
-
-from bigsvd.dask_executor import DaskExecutor, local_client
-from bigsvd.device import RESOURCE
+from bigsvd.dask_executor import local_client
 from bigsvd.events import Progress, unheard
-from bigsvd.executor import HERE, NOTHING, Call, Executor, Part, Take, in_task
-from bigsvd.planning import Plan
-from bigsvd.request import DASK_METHODS
+from bigsvd.executor import HERE, NOTHING, Call, SourcePart, Take, in_task
 from bigsvd.sources.base import Rectangle, Source
 
 
@@ -55,10 +50,10 @@ class ThreadExecutor:
         """See `Executor.everywhere`."""
         return [function(*arguments)]
 
-    def part(self, source: Source, rectangles: list[Rectangle]) -> Part:
+    def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
         """The source itself: nothing has to be sent."""
         del rectangles
-        return Part(source, {})
+        return SourcePart(source, {})
 
     def dask_client(self) -> AbstractContextManager[Any]:
         """A client of a cluster embedded in this process, which two methods need."""
@@ -68,17 +63,3 @@ class ThreadExecutor:
 def _made(call: Call, tell: Progress) -> Any:
     with in_task(HERE, tell):
         return call.function(*call.arguments)
-
-
-@contextmanager
-def executor_of(client: Client | None, plan: Plan) -> Iterator[Executor]:
-    """The cluster of a client; without one threads of this process, one for each lane at a time.
-
-    Dask's own methods need a cluster. One that is embedded begins before the memory of the run is watched:
-    like the interpreter, it is none of the plan's.
-    """
-    with ExitStack() as ending:
-        if client is None and plan.method in DASK_METHODS:
-            offered = {RESOURCE: 1.0} if plan.apart else {}
-            client = ending.enter_context(local_client(plan.threads, offered))
-        yield ending.enter_context(ThreadExecutor(plan.threads)) if client is None else DaskExecutor(client)

@@ -14,21 +14,19 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.dask_executor import reachable
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
-from bigsvd.executor import Executor
 from bigsvd.factors import Factors, check_store
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
 from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import place
+from bigsvd.placement import executor_of, place
 from bigsvd.planning import Plan, make_plan
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
-from bigsvd.threads import executor_of
 from bigsvd.transform import Transform
 
 
@@ -99,7 +97,7 @@ def _measure(
     plan = replace(make_plan(request, source.facts, machine), cache_bytes=0, device_cache_bytes=0)  # one pass
     scratch = Scratch(folder / "verify.scratch")
 
-    def measure(executor: Executor) -> tuple[TwoSidedResult, Matrix]:
+    with one_blas_thread, executor_of(client, plan) as executor:
         context = Context(executor, plan, source, scratch, there, progress)
         matrix = Matrix(context, Transform.of(asked, source.facts), "float64")
         rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
@@ -112,9 +110,6 @@ def _measure(
         sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
         with panels_kept(context):
             return measure_two_sided(matrix, sigma, short, target), matrix
-
-    with one_blas_thread, executor_of(client, plan) as executor:
-        return measure(executor)
 
 
 def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from bigsvd import dask_executor
 from bigsvd.errors import MemoryBudgetError, SourceError
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.open import open_source
+from tests.clusters import worker_processes
 
 M, N = 240, 30
 A = np.random.default_rng(0).standard_normal((M, N)) @ np.diag(np.linspace(5, 0.1, N))
@@ -53,10 +54,7 @@ class Counted:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    with worker_processes(1) as client:
         yield client
 
 

@@ -28,7 +28,6 @@ from bigsvd.events import Certified, Event, LaneRepeated, PassEnded, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
 from bigsvd.planning import Plan, make_plan
-from bigsvd.rates import measure_rates
 from bigsvd.request import Request
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
@@ -293,7 +292,9 @@ def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
     data: Path, fake: ApartDevice, ledger: Ledger, capacity: float
 ) -> None:
     ledger.capacity = capacity
-    rates = solve_module.rates_here(measure_rates, open_source(data / "tall"), fake, "float64", 0)
+    source = open_source(data / "tall")
+    read = solve_module.reading_here(source, fake, 0)
+    rates = solve_module.products_here(source, fake, 0, read, "float64")
     assert rates.measured == (capacity > 10**6)
     assert rates.copy_seconds > 0
 

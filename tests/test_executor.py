@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import bigsvd
 from bigsvd.dask_executor import DaskExecutor
 from bigsvd.executor import Executor
 from bigsvd.threads import ThreadExecutor
+from tests.clusters import worker_processes
 from tests.laws import ExecutorLaws
 
 A = np.random.default_rng(0).standard_normal((900, 60)) @ np.diag(np.linspace(9, 0.1, 60))
@@ -20,10 +21,7 @@ A = np.random.default_rng(0).standard_normal((900, 60)) @ np.diag(np.linspace(9,
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    with worker_processes(2) as client:
         yield client
 
 

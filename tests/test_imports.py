@@ -125,7 +125,6 @@ OWNERS: dict[str, frozenset[str]] = {
     "distributed": frozenset(
         {
             "dask_executor",
-            "threads",
             "rehearsal",
             "placement",
             "solve",

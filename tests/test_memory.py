@@ -14,7 +14,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
 
 import bigsvd
 from bigsvd import rates
@@ -23,6 +22,7 @@ from bigsvd.monitor import ProcessMemory, return_large_buffers
 from bigsvd.solution import excess_of_memory
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
+from tests.clusters import worker_processes
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,11 @@ def test_what_is_measured_before_a_plan_stays_within_its_budget(tmp_path: Path) 
     """Memory to touch, slabs to multiply: they were as large for a budget of any size."""
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2_000, 3_000), chunks=(100, 3_000), dtype="float32")
     array[...] = 1
+    source = open_source(tmp_path / "a.zarr")
     tracemalloc.start()
     with patch("mmap.mmap", wraps=mmap.mmap) as fresh:
-        rates.measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float64", 10**9, 16_000_000)
+        read = rates.measure_reading(source, CpuDevice(), 10**9)
+        rates.measure_products(read, source, CpuDevice(), "float64", 16_000_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert fresh.call_args.args == (-1, 4_000_000)
@@ -153,10 +155,7 @@ def test_on_a_cluster_memory_is_that_of_the_processes_with_the_panels(tmp_path: 
         tmp_path / "a.zarr", shape=(24_000, 1_000), chunks=(1_000, 1_000), dtype="float32"
     )
     array[...] = np.random.default_rng(0).standard_normal(array.shape, np.float32)
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    with worker_processes(2) as client:
         factors = bigsvd.svd(tmp_path / "a.zarr", 5, client=client, memory=80_000_000, tol=0.5)
         pids = set(client.run(os.getpid).values())
     costs = factors.provenance["costs"]

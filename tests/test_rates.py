@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice
 from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
 from bigsvd.planning import Plan, make_plan
-from bigsvd.rates import measure_rates, measure_reading
+from bigsvd.rates import measure_products, measure_reading
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
@@ -34,17 +33,20 @@ def planned(rates: Rates, limits: Machine = LIMITS) -> Plan:
     return make_plan(REQUEST, FACTS, limits, rates)
 
 
-@pytest.mark.parametrize("way", [measure_rates, measure_reading])
-def test_they_are_of_this_source_and_device(tmp_path: Path, way: Callable[..., Rates]) -> None:
+@pytest.mark.parametrize("timed", [True, False])
+def test_they_are_of_this_source_and_device(tmp_path: Path, *, timed: bool) -> None:
+    """Products too where these are timed; else they are usual ones."""
     A = np.random.default_rng(0).standard_normal((3000, 200), dtype=np.float32)
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(500, 200))
-    rates = way(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
+    source, device = open_source(tmp_path / "a.zarr"), CpuDevice()
+    rates = measure_reading(source, device, 10**9)
+    rates = measure_products(rates, source, device, "float32") if timed else rates
     assert rates.measured
     assert 0 <= rates.read_cpu_seconds <= rates.read_seconds
     assert 1e-12 < rates.read_seconds < 1e-5
     assert 1e-12 < rates.fresh_seconds < 1e-6
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
-    assert (rates.flops == NOMINAL.flops) == (way is measure_reading)
+    assert (rates.flops == NOMINAL.flops) != timed
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
 
 
@@ -64,7 +66,7 @@ def test_the_first_read_is_judged_alone_only_where_storage_is_slow(
 
     monkeypatch.setattr(ZarrSource, "read", jump)
     monkeypatch.setattr("bigsvd.rates.time.perf_counter", clock)
-    rates = measure_rates(open_source(tmp_path / "a.zarr"), CpuDevice(), "float32", 10**9)
+    rates = measure_reading(open_source(tmp_path / "a.zarr"), CpuDevice(), 10**9)
     assert len(seen) == reads
     assert rates.read_seconds == pytest.approx((0.1 if reads > 1 else 1.0) * seconds / 800, rel=0.1)
 
