@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,13 @@ def scaling(
 @out_option
 @click.option("--repeat", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(sorted(CPU_GPU_ROWS)), help="This row only.")
+@click.option(
+    "--matrix",
+    "numbers",
+    multiple=True,
+    type=click.IntRange(1),
+    help="This matrix only, by its number in the size.",
+)
 @click.option("--slow", default=20.0, show_default=True, help="Seconds from which a run is not repeated.")
 @timeout_option
 @click.option("--budget", type=float, help="Seconds for everything; what they do not suffice for says so.")
@@ -218,17 +226,25 @@ def cpu_gpu(
     out: Path,
     repeat: int,
     only: tuple[str, ...],
+    numbers: tuple[int, ...],
     slow: float,
     timeout: float,
     budget: float | None,
 ) -> None:
     """The same request on CPU and GPU, peers on either, and each pass against measured ceilings."""
     limits = cpu_gpu_suite.Machine(repeat, slow, timeout, budget)
+    measured = cpu_gpu_suite.SIZES[size]
+    if any(number > len(measured.matrices) for number in numbers):
+        raise click.BadParameter(f"size {size} has {len(measured.matrices)} matrices", param_hint="--matrix")
+    if numbers:
+        measured = replace(measured, matrices=tuple(measured.matrices[number - 1] for number in numbers))
     options = f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g}"
     options += f" --budget {budget:g}" if budget is not None else ""
+    options += "".join(f" --matrix {number}" for number in numbers)
+    mark = "".join(f"_{number}" for number in numbers)
     table = out
-    for results in cpu_gpu_suite.run_cpu_gpu(cpu_gpu_suite.SIZES[size], folder, only, limits, _tell):
-        table = _write(results, out, "cpu-gpu", size, f"{options}{_chosen(only)} --data DATA")
+    for results in cpu_gpu_suite.run_cpu_gpu(measured, folder, only, limits, _tell):
+        table = _write(results, out, "cpu-gpu", size, f"{options}{_chosen(only)} --data DATA", mark)
     click.echo(table.read_text(encoding="utf-8"))
 
 

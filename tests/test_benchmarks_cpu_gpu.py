@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,28 @@ def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     assert (out / "cpu-gpu-tiny.md").read_text(encoding="utf-8") == table
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def test_some_matrices_of_a_size_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is lent for some minutes is given one after the other."""
+    seen: list[cpu_gpu.Size] = []
+
+    def look(size: cpu_gpu.Size, *_: object) -> Iterator[dict[str, Any]]:
+        seen.append(size)
+        yield {"suite": "nothing was measured"}
+
+    def write(*_: object) -> Path:
+        (tmp_path / "table").write_text("a table")
+        return tmp_path / "table"
+
+    monkeypatch.setattr(cpu_gpu, "run_cpu_gpu", look)
+    monkeypatch.setattr("benchmarks.__main__._write", write)
+    chosen = ["cpu-gpu", "--size", "full", "--matrix", "3", "--matrix", "1"]
+    assert CliRunner().invoke(main, chosen).exit_code == 0
+    assert seen[0].matrices == (SIZES["full"].matrices[2], SIZES["full"].matrices[0])
+    refused = CliRunner().invoke(main, ["cpu-gpu", "--size", "full", "--matrix", "5"])
+    assert refused.exit_code == 2
+    assert "size full has 4 matrices" in refused.output
 
 
 def shortened() -> cpu_gpu.Size:

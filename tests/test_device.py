@@ -533,6 +533,7 @@ def has_gpu() -> bool:
 class TestOnARealGpu:
     """The same on CuPy."""
 
+    @pytest.mark.filterwarnings("ignore:no entry equals missing_value")  # only the int8 data have zeros
     @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
     @pytest.mark.parametrize("name", ["tall", "wide", "int8", "single"])
     def test_the_same_values_as_on_the_cpu(self, data: Path, name: str, options: dict[str, Any]) -> None:
@@ -547,7 +548,7 @@ class TestOnARealGpu:
 
     @pytest.mark.parametrize("method", ["tall_skinny", "compressed"])
     def test_dask_methods_run_on_cupy_chunks(self, data: Path, method: Any) -> None:
-        options: dict[str, Any] = {"power_iterations": 4} if method == "compressed" else {}
+        options: dict[str, Any] = {"power_iterations": 8} if method == "compressed" else {}
         factors = bigsvd.svd(data / "tall", K, device="gpu", method=method, memory="2GB", **options)
         exact = np.linalg.svd(A, compute_uv=False)[:K]
         np.testing.assert_allclose(factors.s, exact, rtol=1e-10 if method == "tall_skinny" else 1e-2)

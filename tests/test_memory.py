@@ -125,6 +125,12 @@ def test_a_run_says_that_it_held_more_than_planned(grown: int, planned: int, *, 
     assert not said or f"exceeded the plan's {human_bytes(planned * 1e6)} by" in text
 
 
+def test_what_cuda_takes_on_first_use_is_no_excess() -> None:
+    grown = costs(220 * 10**6, 37 * 10**6)  # measured on an H200: the first decomposition of a process
+    assert excess_of_memory(grown)
+    assert not excess_of_memory(grown, 2**28)
+
+
 def test_what_a_run_says_is_in_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProcessMemory, "exceeded_bytes", lambda _, planned: 10**9 + planned)
     with pytest.warns(UserWarning, match=r"exceeded the plan's .* report this"):
