@@ -22,7 +22,8 @@ from benchmarks.data import THREADS
 from benchmarks.machine import limited_to, provenance
 from benchmarks.memory import TERMS, entries, judged, run_command
 from bigsvd.cli import main as bigsvd_command
-from bigsvd.request import DASK_METHODS, parse_bytes
+from bigsvd.methods.table import runs_on_dask
+from bigsvd.request import parse_bytes
 
 Tell = Callable[[str], None]
 
@@ -72,7 +73,7 @@ def draw_case(seed: int, number: int) -> Case:
     rng = np.random.default_rng([seed, number])
     dtype = str(rng.choice(_DTYPES))
     method = str(rng.choice(_METHODS))
-    part = 4 if method in DASK_METHODS else 1  # which hold several times the matrix, and take long
+    part = 4 if runs_on_dask(method) else 1  # which hold several times the matrix, and take long
     size = float(np.exp(rng.uniform(np.log(LEAST_BYTES / part), np.log(MOST_BYTES / part))))
     count = min(_MOST_ENTRIES, size / np.dtype(dtype).itemsize)
     short = int(np.exp(rng.uniform(np.log(60), np.log(min(6_000, 1.2 * count**0.5)))))
@@ -115,7 +116,7 @@ def _options(rng: np.random.Generator, dtype: str, method: str, k: int | str, sh
     if rng.random() < 0.2 and dtype != "bool":  # of which none can be missing
         words += ["--missing", "mean"]
         words += [] if np.dtype(dtype).kind == "f" else ["--missing-value", "0"]
-    if method not in DASK_METHODS:
+    if not runs_on_dask(method):
         most = 6 if short > 2_000 else 20
         words += ["--max-passes", str(rng.choice([2, 4, most, most]))]
         words += ["--stop", "error"] if rng.random() < 0.2 else []

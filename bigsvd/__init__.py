@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bigsvd.certificate import Certificate
     from bigsvd.factors import Factors
     from bigsvd.factors import open_factors as open  # noqa: A004 - the contract's name
-    from bigsvd.planning import Plan
+    from bigsvd.planning.plan import Plan
     from bigsvd.request import Request
     from bigsvd.solve import plan, svd
 
@@ -24,7 +24,7 @@ __all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan"
 _PLACES = {
     "Certificate": ("bigsvd.certificate", "Certificate"),
     "Factors": ("bigsvd.factors", "Factors"),
-    "Plan": ("bigsvd.planning", "Plan"),
+    "Plan": ("bigsvd.planning.plan", "Plan"),
     "Request": ("bigsvd.request", "Request"),
     "open": ("bigsvd.factors", "open_factors"),
     "plan": ("bigsvd.solve", "plan"),

@@ -13,7 +13,8 @@ import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, RankError
 from bigsvd.facts import Machine
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.rank import Choice, Rule, Spectrum, extended, raised, resolution
 from bigsvd.request import Request
 from bigsvd.text import human_bytes, round_up

@@ -15,9 +15,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import click
 import numpy as np
@@ -33,6 +33,7 @@ from bigsvd.errors import (
     VerifyError,
 )
 from bigsvd.factors import Factors, open_factors, scratch_path
+from bigsvd.methods.table import METHODS
 from bigsvd.request import CHOICES, Request
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -138,7 +139,6 @@ def stored_number(text: str) -> int | float:
         return float(text)
 
 
-_COMPRESSED_HELP = "With --method compressed only."
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 scheduler_option = click.option(
     "--scheduler", default=None, metavar="ADDRESS", help="Of a Dask scheduler; default: in this process."
@@ -167,7 +167,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Tolerance, see --stop."),
         click.option("--stop", type=click.Choice(CHOICES["stop"]), default="residual", show_default=True,
                      help="residual: worst relative residual; error: relative error above the best."),
-        click.option("--method", type=click.Choice(CHOICES["method"]), default="auto", show_default=True,
+        click.option("--method", type=click.Choice(("auto", *METHODS)), default="auto", show_default=True,
                      help="auto: what the planner's arithmetic finds fastest."),
         click.option("--center", is_flag=True, help="Subtract column means."),
         click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
@@ -198,16 +198,32 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         device_option,
         click.option("--device-memory", default=None, metavar="SIZE",
                      help="GPU memory the run may use, such as 20GB; default: 80 % of what is free."),
-        click.option("--power-iterations", type=int, default=None, metavar="N", help=_COMPRESSED_HELP),
-        click.option("--iterator", type=click.Choice(CHOICES["iterator"]), default=None,
-                     help=_COMPRESSED_HELP),
-        click.option("--oversampling", type=int, default=None, metavar="N", help=_COMPRESSED_HELP),
-        click.option("--compute/--no-compute", default=None, help=_COMPRESSED_HELP),
+        *_method_options(),
         scheduler_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _method_options() -> list[Callable[[Any], Any]]:
+    """A flag for each option that one method alone has; left out, it takes that method's default."""
+    return [
+        _method_option(name, option.name, kind)
+        for name, row in METHODS.items()
+        if row.options is not None
+        for option, kind in zip(fields(row.options), get_type_hints(row.options).values(), strict=True)
+    ]
+
+
+def _method_option(method: str, name: str, kind: Any) -> Callable[[Any], Any]:
+    """The flag of an option of this type: a choice of words, a switch, or a number."""
+    flag, told = name.replace("_", "-"), f"With --method {method} only."
+    if get_args(kind):
+        return click.option(f"--{flag}", type=click.Choice(get_args(kind)), default=None, help=told)
+    if kind is bool:
+        return click.option(f"--{flag}/--no-{flag}", default=None, help=told)
+    return click.option(f"--{flag}", type=kind, default=None, metavar="N", help=told)
 
 
 def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: bool = False) -> Request:
@@ -218,9 +234,9 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     options["missing_value"] = options["missing_value"] or None
     if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
-    return Request(
-        source=without_credentials(data),
-        k="auto" if k is None else k,
+    return Request.of(
+        without_credentials(data),
+        "auto" if k is None else k,
         out=out,
         overwrite=overwrite,
         **options,
@@ -360,7 +376,7 @@ def plan_command(
 ) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
     from bigsvd.placement import place  # noqa: PLC0415 - imports Dask
-    from bigsvd.planning import make_plan  # noqa: PLC0415
+    from bigsvd.planning.planner import make_plan  # noqa: PLC0415
 
     request = _request(data, None, options)
     source = _open(data, request, storage_options)

@@ -23,7 +23,7 @@ from bigsvd.factors import Factors
 from bigsvd.folders import kind_of
 from bigsvd.monitor import return_large_buffers
 from bigsvd.placement import place
-from bigsvd.planning import make_plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import run

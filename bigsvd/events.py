@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
-from bigsvd.planning import Plan
+from bigsvd.planning.plan import Plan
 
 
 @dataclass(frozen=True)

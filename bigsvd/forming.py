@@ -23,9 +23,9 @@ from bigsvd.cache import leave_seats, turns_of
 from bigsvd.chunks import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
 from bigsvd.executor import Call, results_of
-from bigsvd.layout import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.passes import Context
-from bigsvd.planning import Plan
+from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
+from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source

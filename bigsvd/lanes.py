@@ -27,9 +27,9 @@ from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
 from bigsvd.events import BytesRead, LaneRepeated
 from bigsvd.executor import announce, worker_name
-from bigsvd.layout import slab_rows
 from bigsvd.monitor import return_large_buffers
-from bigsvd.planning import Plan
+from bigsvd.planning.pieces import slab_rows
+from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Witness
 from bigsvd.sources.base import Source

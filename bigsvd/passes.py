@@ -25,7 +25,7 @@ from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.monitor import ProcessMemory
-from bigsvd.planning import Plan
+from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Opinion
 from bigsvd.sources.base import ELSEWHERE, Source

@@ -17,9 +17,11 @@ from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
 from bigsvd.executor import Executor
 from bigsvd.facts import Machine, SourceFacts
+from bigsvd.methods.table import runs_on_dask
 from bigsvd.monitor import available_memory
-from bigsvd.planning import Plan, make_plan
-from bigsvd.request import DASK_METHODS, Request
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
+from bigsvd.request import Request
 from bigsvd.threads import ThreadExecutor
 
 # Of what is free, or of what a worker may hold, unless a run is told; the rest is for others and for growth.
@@ -93,7 +95,7 @@ def _offered(request: Request, workers: dict[str, Any], client: Client) -> tuple
     if request.device == "cpu":
         return Offer(CpuDevice(), "asked for", 0, ""), 0
     offering = [name for name, worker in workers.items() if _offers_gpu(worker)]
-    if not offering or (request.method in DASK_METHODS and len(offering) < len(workers)):
+    if not offering or (runs_on_dask(request.method) and len(offering) < len(workers)):
         which = "no worker offers" if not offering else f"for {request.method} not every worker offers"
         if request.device == "gpu":
             raise DeviceError(
@@ -101,7 +103,7 @@ def _offered(request: Request, workers: dict[str, Any], client: Client) -> tuple
                 f"start those that have a GPU with `dask worker --resources {RESOURCE}=1`, or use 'cpu'",
             )
         return Offer(CpuDevice(), f"{which} the resource {RESOURCE}=1", 0, ""), 0
-    if request.method in DASK_METHODS and not choose_device("auto")[0].apart:
+    if runs_on_dask(request.method) and not choose_device("auto")[0].apart:
         reason = f"{request.method} needs CuPy and a GPU in this process too, which builds Dask's graph"
         if request.device == "gpu":
             raise DeviceError(reason, "run it on a machine with a GPU, or use 'cpu'")
@@ -129,7 +131,7 @@ def executor_of(client: Client | None, plan: Plan) -> Iterator[Executor]:
     like the interpreter, it is none of the plan's.
     """
     with ExitStack() as ending:
-        if client is None and plan.method in DASK_METHODS:
+        if client is None and runs_on_dask(plan.method):
             offered = {RESOURCE: 1.0} if plan.apart else {}
             client = ending.enter_context(local_client(plan.threads, offered))
         yield ending.enter_context(ThreadExecutor(plan.threads)) if client is None else DaskExecutor(client)

@@ -15,7 +15,7 @@ import numpy as np
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
-from bigsvd.layout import slab_rows
+from bigsvd.planning.pieces import slab_rows
 from bigsvd.sources.base import Source
 
 _READ_SECONDS = 0.15

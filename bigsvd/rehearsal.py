@@ -15,7 +15,7 @@ from distributed import Client
 from bigsvd.dask_executor import cluster_errors, sent_part
 from bigsvd.executor import with_source
 from bigsvd.facts import Machine
-from bigsvd.planning import make_plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
 

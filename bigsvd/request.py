@@ -14,22 +14,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from bigsvd.errors import RankError, RequestError
+from bigsvd.methods.table import METHODS, load, option_names, owner_of
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
 Stop = Literal["residual", "error"]
-Method = Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
 Missing = Literal["none", "mean", "zero"]
 
-METHODS = ("auto", "krylov", "gram", "tall_skinny", "compressed")
 DEVICES = ("auto", "cpu", "gpu")
-DASK_METHODS = ("tall_skinny", "compressed")
 CHOICES: dict[str, tuple[str, ...]] = {
     "stop": ("residual", "error"),
-    "method": METHODS,
     "device": DEVICES,
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
-    "iterator": ("power", "QR"),
 }
 _UNITS = (
     {"": 1}
@@ -38,7 +34,6 @@ _UNITS = (
 )
 _MOST_SECONDS = 1e9
 _SIZE_FLAGS = re.IGNORECASE | re.ASCII
-_COMPRESSED_ONLY = ("power_iterations", "iterator", "oversampling", "compute")
 
 
 def parse_bytes(size: str | int | float) -> int:
@@ -81,7 +76,8 @@ class Request:
         stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
         warm_start: path of a factor store of similar data (rows changed or appended): the first block.
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
-        power_iterations, iterator, oversampling, compute: the parameters of Dask's `svd_compressed`.
+        method: "auto", or a name in `methods.table.METHODS`. method_options: what that method alone can be
+            told, an instance of its row's type; None where there is nothing. `Request.of` takes them by name.
 
     """
 
@@ -90,7 +86,7 @@ class Request:
     out: str | None = None
     tol: float = 1e-2
     stop: Stop = "residual"
-    method: Method = "auto"
+    method: str = "auto"
     center: bool = False
     scale: bool = False
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -109,10 +105,21 @@ class Request:
     energy: float | None = None
     error: float | None = None
     max_bytes: int | None = None
-    power_iterations: int | None = None
-    iterator: Literal["power", "QR"] | None = None
-    oversampling: int | None = None
-    compute: bool | None = None
+    method_options: Any = None
+
+    @classmethod
+    def of(cls, source: str, k: Any, *, method: str = "auto", **given: Any) -> Request:
+        """A request by keywords, those of its method's own options among them; `TypeError` for another name.
+
+        An option that is None takes its default.
+        """
+        known = {field.name for field in fields(cls)}
+        own = {name: plain(given.pop(name)) for name in set(given) - known if owner_of(name) is not None}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
+            raise TypeError(message)
+        return cls(source, k, method=method, method_options=_options_of(method, own), **given)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -122,7 +129,20 @@ class Request:
         for name in ("memory", "device_memory", "max_bytes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_bytes(getattr(self, name)))
+        self._check_method()
         self._check_combinations()
+
+    def _check_method(self) -> None:
+        """The method's own options are of its type: its defaults where none were given."""
+        if self.method not in ("auto", *METHODS):
+            raise RequestError(
+                f"method={self.method!r} is not known", f"use one of auto, {', '.join(METHODS)}"
+            )
+        if self.method_options is None:
+            object.__setattr__(self, "method_options", _options_of(self.method, {}))
+        given, own = type(self.method_options), type(_options_of(self.method, {}))
+        if given is not own:
+            raise RequestError(f"method={self.method!r} has no {given.__name__}", "give its own options")
 
     def _check_words(self) -> None:
         _check_name("source", self.source)
@@ -135,11 +155,11 @@ class Request:
                 _check_name(name, getattr(self, name))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed and not (name == "iterator" and value is None):
+            if value not in allowed:
                 raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
-        for name in ("center", "scale", "overwrite", "decode", "compute"):
+        for name in ("center", "scale", "overwrite", "decode"):
             value = getattr(self, name)
-            if not isinstance(value, bool) and not (name == "compute" and value is None):
+            if not isinstance(value, bool):
                 raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
 
     def _check_numbers(self) -> None:
@@ -149,9 +169,8 @@ class Request:
         for name, high in (("energy", 1.0), ("error", math.nextafter(1.0, 0.0)), ("deadline", _MOST_SECONDS)):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 0.0, high)
-        for name, low in (("max_passes", 1), ("power_iterations", 0), ("oversampling", 0)):
-            if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name), low)
+        if self.max_passes is not None:
+            _check_integer("max_passes", self.max_passes, 1)
         if self.missing_value is not None:
             self._check_sentinels()
 
@@ -183,44 +202,15 @@ class Request:
                 f"missing_value={self.missing_value} without a replacement",
                 "add missing='mean' or missing='zero'",
             )
-        if self.method != "compressed":
-            for name in _COMPRESSED_ONLY:
-                if getattr(self, name) is not None:
-                    given = f"{name}={getattr(self, name)!r}"
-                    raise RequestError(
-                        f"{given} with method={self.method!r}, which has no such parameter",
-                        f"use method='compressed' or drop {name}",
-                    )
-        if self.warm_start is not None and self.method not in ("auto", "krylov"):
-            raise RequestError(
-                f"warm_start={self.warm_start!r} with method={self.method!r}, which starts from nothing",
-                "use method='krylov'",
-            )
-        if self.method == "gram" and self.max_passes == 1:
-            raise RequestError(
-                "max_passes=1, but method='gram' makes 2 passes", "allow max_passes=2, or use method='krylov'"
-            )
-        if self.method in DASK_METHODS:
-            self._check_no_iteration()
-            if self.k == "auto":
-                raise RequestError(
-                    f"method={self.method!r} needs a number k", "give k, or use method='krylov'"
-                )
-
-    def _check_no_iteration(self) -> None:
-        """Dask's methods have no passes to stop between."""
-        given = {"max_passes": self.max_passes, "deadline": self.deadline}
-        if self.stop != "residual":
-            given["stop"] = self.stop  # type: ignore[assignment]
-        for name, value in given.items():
-            if value is not None:
-                raise RequestError(
-                    f"{name}={value} ends an iteration, method={self.method!r} has none", f"drop {name}"
-                )
+        if self.method != "auto":
+            load(self.method).check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""
-        values = asdict(self)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        options = values.pop("method_options")
+        if options is not None:
+            values |= asdict(options)
         if self.missing_value is not None:
             found = [number_to_json(value) for value in self.sentinels]
             values["missing_value"] = found if len(found) > 1 else found[0]
@@ -229,8 +219,11 @@ class Request:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
         """The inverse of `to_dict`; `RequestError` names keys that are unknown or lacking."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+        values = {
+            name: value for name, value in values.items() if value is not None or owner_of(name) is None
+        }
+        known = {field.name for field in fields(cls)} - {"method_options"}
+        unknown = sorted(name for name in set(values) - known if owner_of(name) is None)
         if unknown:
             raise RequestError(f"unknown field {unknown[0]!r}", f"known are {', '.join(sorted(known))}")
         lacking = sorted({"source", "k"} - set(values))
@@ -239,7 +232,7 @@ class Request:
         given = values.get("missing_value")
         if isinstance(given, (list, tuple)):
             given = tuple(map(number_from_json, given))
-        return cls(**{**values, "missing_value": number_from_json(given)})
+        return cls.of(**{**values, "missing_value": number_from_json(given)})
 
     @property
     def sentinels(self) -> tuple[Number, ...]:
@@ -272,6 +265,20 @@ class Request:
         return json.dumps(
             {name: value for name, value in self.to_dict().items() if name not in free}, sort_keys=True
         )
+
+
+def _options_of(method: str, given: dict[str, Any]) -> Any:
+    """The method's own options; `RequestError` where some are another method's."""
+    own = option_names(method)
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if name not in own:
+            raise RequestError(
+                f"{name}={value!r} with method={method!r}, which has no such parameter",
+                f"use method={owner_of(name)!r} or drop {name}",
+            )
+    options = METHODS[method].options if own else None
+    return options and options(**given)
 
 
 def _check_k(k: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
 from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets
+from bigsvd.methods.goal import Solution
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context
-from bigsvd.planning import Plan
-from bigsvd.request import DASK_METHODS, Request
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
 from bigsvd.second_opinion import disagreements, miscounts
 from bigsvd.text import human_bytes
 
@@ -34,20 +34,6 @@ from bigsvd.text import human_bytes
 _LITTLE_BYTES = 2**25
 _LITTLE_BYTES_WITH_CUDA = 2**28
 _LITTLE_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Triplets of B and everything that is said about them; `shortfall` says why a run ended early."""
-
-    matrix: Matrix
-    triplets: Triplets
-    converged: bool
-    shortfall: Shortfall | None
-    audit: Audit | None
-    excess: float | None
-    passes: float
-    seconds: float
 
 
 def certify(solution: Solution, request: Request) -> Certificate:
@@ -244,9 +230,7 @@ def _costs(solution: Solution, plan: Plan) -> dict[str, Any]:
     matrix = solution.matrix
     costs = matrix.costs
     every = [*matrix.sample_costs, *costs]
-    by_dask = 0.0
-    if plan.method in DASK_METHODS:
-        by_dask = (solution.passes - len(costs)) * plan.bytes_per_pass
+    by_dask = solution.reads_by_dask * plan.bytes_per_pass
     counters = Counters.total(c.counters for c in every)
     cached, streamed = counters.cached_bytes, counters.streamed_bytes
     return {

@@ -12,15 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from distributed import Client
 
 from bigsvd.blas import one_blas_thread
-from bigsvd.choosing import GivenRank, RankByRule, Shortfall, Values, chooser_of
 from bigsvd.dask_executor import cluster_errors, reachable, sent_part
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
@@ -36,7 +33,6 @@ from bigsvd.errors import (
     travels,
 )
 from bigsvd.events import (
-    Formed,
     GivenUp,
     PhaseStarted,
     PlanMade,
@@ -50,36 +46,22 @@ from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
-from bigsvd.methods.compressed import compressed
-from bigsvd.methods.gram import gram_block
-from bigsvd.methods.krylov import KrylovRun
-from bigsvd.methods.result import (
-    Finish,
-    Refit,
-    Triplets,
-    as_formed,
-    finish_krylov,
-    noise_floor,
-    resolve,
-    rounding_of,
-    zero_triplets,
-)
-from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
+from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.statistics import check_unchanged
-from bigsvd.methods.tall_skinny import tall_skinny
+from bigsvd.methods.table import load
 from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Inputs, Output
 from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import executor_of, place
-from bigsvd.planning import Plan, dask_reads, make_plan
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.rates import measure_products, measure_reading, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
-from bigsvd.solution import Solution, write_factors
+from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
-from bigsvd.stopping import TESTS, Answer, PassBudget, nothing_above_noise
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
@@ -99,7 +81,7 @@ def svd(
     *,
     tol: float = 1e-2,
     stop: Literal["residual", "error"] = "residual",
-    method: Literal["auto", "krylov", "gram", "tall_skinny", "compressed"] = "auto",
+    method: str = "auto",
     center: bool = False,
     scale: bool = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
@@ -121,7 +103,8 @@ def svd(
         out: path of the factor store; without one it is temporary and lives as long as the returned value.
         tol: bound on the worst relative residual, or with ``stop="error"`` on the excess of
             ‖A−U·s·Vt‖_F/‖A‖_F over the best possible for k.
-        method: see the method files; "auto" is decided by the planner's arithmetic.
+        method: "krylov", "gram", "tall_skinny" or "compressed", see the method files; "auto" is decided by
+            the planner's arithmetic.
         stop: "residual" or "error", see `tol`.
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
@@ -135,8 +118,8 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
-            power_iterations, iterator, oversampling, compute.
+            deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes; and those of a
+            method, see `methods.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -183,11 +166,7 @@ def make_request(source: Source, k: Any, out: str | Path | None, **options: Any)
         given = options.get(name)
         if isinstance(given, (Factors, Path)):
             options[name] = str(given.path if isinstance(given, Factors) else given)
-    unknown = sorted(set(options) - set(Request.__dataclass_fields__))
-    if unknown:
-        message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
-        raise TypeError(message)
-    return Request(source=source.facts.name, k=k, out=str(out) if out is not None else None, **options)
+    return Request.of(source.facts.name, k, out=str(out) if out is not None else None, **options)
 
 
 @silent
@@ -221,7 +200,7 @@ def run(
             context = Context(executor, plan, source, scratch, device, progress)
             with _swept_if_useless(output, scratch, resumed):
                 with panels_kept(context):
-                    solution = _Run(request, context, should_stop).solve()
+                    solution = _solve(request, context, should_stop)
                 _tell_of_warm_start(solution, request, source.facts, machine, progress)
                 progress(PhaseStarted("writing and verifying the factors"))
                 write_factors(solution, context, request, monitor)
@@ -413,195 +392,14 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
         return None
 
 
-class _Run:
-    """One request under way."""
-
-    def __init__(self, request: Request, context: Context, should_stop: Callable[[], bool]) -> None:
-        self.request = request
-        self.context = context
-        self.plan = context.plan
-        transform = Transform.of(request, context.source.facts)
-        self.matrix = Matrix(context, transform, self.plan.compute_dtype)
-        self.chooser = chooser_of(request, self.plan)
-        self.test = TESTS[request.stop](request, self.matrix, self.chooser)
-        self.budget = PassBudget(self.matrix, request.deadline, should_stop)
-
-    def solve(self) -> Solution:
-        """The method of the plan."""
-        method, matrix = self.plan.method, self.matrix
-        sample, behind = Sample(matrix) if self.plan.sample else None, None
-        if method == "tall_skinny":
-            return self._by_dask(tall_skinny(matrix, self.plan.k))
-        if method == "compressed":
-            return self._by_dask(compressed(matrix, self.plan.k, self.request))
-        if method == "gram":
-            block = gram_block(matrix)
-        elif self.request.warm_start is not None:
-            block = warm_block(
-                matrix, open_factors(self.request.warm_start), self.request.seed, self.test.resolution
-            )
-        elif self.plan.sample:
-            block, behind = sample_block(matrix, self.request.seed, self.test.resolution)
-        else:
-            block = gaussian_block(matrix, self.request.seed)
-        return self._iterate(KrylovRun(matrix, block, self.request.seed, sample, behind))
-
-    @property
-    def _passes(self) -> float:
-        """Passes made, with the share of one that the sample is."""
-        return self.matrix.passes + (self.plan.sample_share if self.matrix.sample_costs else 0.0)
-
-    def _by_dask(self, triplets: Triplets) -> Solution:
-        converged = self._within_tolerance(triplets)
-        passes = dask_reads(self.plan.method, self.request) + self.matrix.passes
-        return Solution(
-            self.matrix, triplets, converged, None if converged else self._lack_of_iterations(), None, None,
-            passes, self.budget.elapsed_seconds,
-        )  # fmt: skip
-
-    def _iterate(self, run: KrylovRun) -> Solution:
-        """Passes until the tolerance, the budget, the deadline or the user says stop."""
-        matrix, request = self.matrix, self.request
-        stopped: Shortfall | None = None
-        while True:
-            run.advance()
-            if matrix.known and matrix.norm_squared == 0:
-                return self._zero()
-            over = self.budget.lack(run.next_name)
-            if run.subspace.width == 0:
-                continue
-            answer = self.test.judge(run.subspace)
-            self.context.progress(self.test.event(answer))
-            audit = run.audit(answer.ritz, min(answer.k or 1, run.subspace.width))
-            unseen = audit is not None and audit.unseen_direction
-            if answer.converged and answer.k is not None and not unseen:
-                break
-            if over is not None:
-                stopped = over
-                break
-            run.extend(answer.ritz, answer.k if self.test.counts_residuals else None, request.tol)
-            if self.test.needs_float64(answer, exhausted=run.exhausted):
-                run.restart_in_float64()
-                self.test.begin_again()
-                continue
-            if self._finished(run, answer):
-                break
-        self.context.progress(PhaseStarted("forming the singular vectors"))
-        triplets, lack = self._form(run, answer, stopped)
-        self.context.progress(Formed())
-        by_error = answer.converged and not self.test.counts_residuals
-        followed = lack is None or not lack.of_rule
-        converged = (by_error or self._within_tolerance(triplets)) and followed
-        passes = self._passes
-        if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
-            check_unchanged(matrix)
-        return Solution(
-            matrix, triplets, converged, lack, audit, answer.excess, passes, self.budget.elapsed_seconds
-        )
-
-    def _finished(self, run: KrylovRun, answer: Answer) -> bool:
-        """Whether no pass could help: no direction is left, or no room for those that a rule needs."""
-        chooser = self.chooser
-        if isinstance(chooser, GivenRank):
-            return run.exhausted
-        if run.exhausted:
-            return not (chooser.wants_fine(answer.values) and run.fill())
-        if not run.full or (answer.k is not None and answer.k <= chooser.capacity()):
-            return False
-        needed = chooser.needed(answer.values)
-        return needed is None or needed > chooser.capacity()
-
-    def _form(
-        self, run: KrylovRun, answer: Answer, stopped: Shortfall | None
-    ) -> tuple[Triplets, Shortfall | None]:
-        """The triplets of the last answer, and what they lack, if anything.
-
-        Raises:
-            RankZeroError: nothing stands above the noise.
-
-        """
-        chooser, values, k, resolved, lack = self.chooser, answer.values, answer.k, None, stopped
-        if isinstance(chooser, RankByRule) and chooser.wants_fine(values):
-            resolved = resolve(run)
-            values = replace(values, sigma=resolved.sigma)
-            k = chooser.refit(resolved.sigma, np.zeros(0), values, summed=values.complete)
-            k = k if k is not None and k <= self._solid(resolved.sigma) else None
-        if answer.pick.k == 0:
-            raise nothing_above_noise(answer.pick)
-        if k is None and isinstance(chooser, RankByRule):
-            lack = self._lack_of_values(chooser, values, stopped, exhausted=run.exhausted)
-        elif stopped is None and not answer.converged and resolved is None:
-            lack = self._lack_of_directions(answer)
-        refit: Refit = as_formed
-        if k is not None and isinstance(chooser, RankByRule):
-            summed = resolved is not None and values.complete
-            refit = partial(chooser.refit, values=values, summed=summed)
-        if k is None:
-            k = max(1, run.subspace.width // 2)
-        finish = Finish(k, self.request.tol, refit, self._eps(), resolved, values.complete)
-        triplets = finish_krylov(run, finish)
-        if (
-            lack is None
-            and isinstance(chooser, RankByRule)
-            and refit(triplets.sigma, triplets.beyond) is None
-        ):
-            lack = chooser.lack_of_precision(values, triplets.sigma.size)
-        return triplets, lack
-
-    def _within_tolerance(self, triplets: Triplets) -> bool:
-        """Every residual at the tolerance, or at the rounding of what it was computed from."""
-        sigma = triplets.sigma
-        if sigma[0] == 0:
-            return True
-        power = 2 if triplets.basis == "ritz" else 1
-        least = 100 * self.matrix.eps if self.matrix.dtype == "float64" else 0.0
-        rounding = least * (sigma[0] / sigma) ** power
-        return bool(np.all(triplets.residuals <= np.maximum(self.request.tol, rounding)))
-
-    def _zero(self) -> Solution:
-        if self.request.k == "auto":
-            raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
-        triplets = zero_triplets(self.matrix, self.plan.k)
-        passes = self._passes
-        return Solution(self.matrix, triplets, True, None, None, 0.0, passes, self.budget.elapsed_seconds)
-
-    def _eps(self) -> float:
-        """Relative rounding below which values are not formed: of data too, unless a rule counts on them."""
-        by_share = isinstance(self.chooser, RankByRule) and self.request.max_bytes is None
-        return self.matrix.eps if by_share else rounding_of(self.matrix)
-
-    def _solid(self, sigma: np.ndarray) -> int:
-        """How many of these values are above rounding."""
-        return max(1, int(np.sum(sigma > noise_floor(self.matrix, float(sigma[0]), self._eps()))))
-
-    def _lack_of_values(
-        self, chooser: RankByRule, values: Values, stopped: Shortfall | None, *, exhausted: bool
-    ) -> Shortfall:
-        """Why a rule found no k: memory that no pass replaces, else what ended the passes, else rounding."""
-        needed, solid = chooser.needed(values), self._solid(values.sigma)
-        if values.complete or exhausted:
-            return chooser.lack_of_precision(values, solid)
-        if needed is None or needed > chooser.capacity():
-            return chooser.lack_of_memory(values)
-        return replace(stopped, of_rule=True) if stopped else chooser.lack_of_precision(values, solid)
-
-    def _lack_of_directions(self, answer: Answer) -> Shortfall:
-        return Shortfall(
-            f"rounding of {self.matrix.dtype} products shows no further direction",
-            f"ask for tol={min(1.0, 1.1 * answer.worst):.1e} or a smaller k",
-        )
-
-    def _lack_of_iterations(self) -> Shortfall:
-        """Why a method of Dask's did not reach the tolerance."""
-        if self.plan.method == "compressed":
-            made = self.request.power_iterations or 0
-            remedy = (
-                f"ask for power_iterations={made + 2}, or method='krylov', which goes on until it is reached"
-            )
-            return Shortfall(f"{made} power iterations do not reach it", remedy)
-        return Shortfall(
-            f"rounding of {self.matrix.dtype} products", "ask for a smaller k or method='krylov'"
-        )
+def _solve(request: Request, context: Context, should_stop: Callable[[], bool]) -> Solution:
+    """The plan's method, on the matrix as it is to be decomposed."""
+    transform = Transform.of(request, context.source.facts)
+    matrix = Matrix(context, transform, context.plan.compute_dtype)
+    solution: Solution = load(context.plan.method).run(matrix, Goal.of(request, matrix, should_stop))
+    if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
+        check_unchanged(matrix)
+    return solution
 
 
 def load_plan(path: Path) -> Plan:

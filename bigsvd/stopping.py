@@ -18,7 +18,7 @@ from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.matrix import Matrix
-from bigsvd.methods.krylov import Ritz, Subspace
+from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.request import Request
 
 _COARSEST = 0.5  # a residual above which a vector says nothing

@@ -21,7 +21,8 @@ from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
 from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import executor_of, place
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
@@ -90,7 +91,7 @@ def _measure(
     asked = Request.from_dict(factors.provenance["request"])
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
                       stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
-                      power_iterations=None, iterator=None, oversampling=None, compute=None)  # fmt: skip
+                      method_options=None)  # fmt: skip
     machine, there = place(request, source.facts, client)
     source = source if client is None else reachable(source, client)
     rehearse(request, source, machine, client)

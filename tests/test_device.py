@@ -27,7 +27,8 @@ from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
 from bigsvd.events import Certified, Event, LaneRepeated, PassEnded, PassStarted
 from bigsvd.facts import Machine
 from bigsvd.lanes import LaneRun
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source

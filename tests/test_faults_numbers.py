@@ -24,7 +24,7 @@ from bigsvd.cli import main
 from bigsvd.dask_executor import local_client
 from bigsvd.errors import DtypeError, NonFiniteError, RankError, RankZeroError, ShapeError
 from bigsvd.factors import Factors
-from bigsvd.planning import Plan
+from bigsvd.planning.plan import Plan
 from bigsvd.request import plain
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source

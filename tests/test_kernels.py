@@ -16,7 +16,7 @@ from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
 from bigsvd.lanes import Kernel, Operator
 from bigsvd.methods.gram import GramKernel
-from bigsvd.methods.krylov import ProductKernel
+from bigsvd.methods.products import ProductKernel
 from bigsvd.scratch import Scratch
 from bigsvd.transform import Lines, LineSums, Transform
 from tests.devices import StrictDevice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bigsvd.methods.krylov import orthonormal_complement
+from bigsvd.methods.subspace import orthonormal_complement
 
 N, INSIDE, NEW = 400, 60, 12
 

@@ -24,7 +24,7 @@ from bigsvd import cli, folders
 from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
 from bigsvd.events import Certified, Event, GivenUp, PlanMade
 from bigsvd.factors import scratch_path
-from bigsvd.planning import PLAN_VERSION
+from bigsvd.planning.plan import PLAN_VERSION
 from bigsvd.scratch import Scratch
 
 A = np.random.default_rng(9).standard_normal((120, 40))

@@ -25,8 +25,9 @@ from bigsvd.chunks import Workspace
 from bigsvd.device import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.facts import NOMINAL, Machine, Packing, Rates, SourceFacts
-from bigsvd.layout import slab_rows
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning.pieces import slab_rows
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request, parse_bytes
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes, round_up
@@ -66,7 +67,7 @@ def requests(draw: st.DrawFn, facts: SourceFacts, method: str | None = None) -> 
     return Request(
         "data.zarr",
         k,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         tol=draw(st.sampled_from([1e-2, 1e-8])),
         center=draw(st.booleans()),
         scale=draw(st.booleans()),

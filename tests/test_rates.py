@@ -17,7 +17,8 @@ import bigsvd
 from bigsvd import solve as solve_module
 from bigsvd.device import CpuDevice
 from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
-from bigsvd.planning import Plan, make_plan
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.rates import measure_products, measure_reading
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source

@@ -20,7 +20,7 @@ from bigsvd.facts import Machine
 from bigsvd.matrix import Matrix
 from bigsvd.methods.starts import Sample
 from bigsvd.passes import Context, panels_kept
-from bigsvd.planning import make_plan
+from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 from bigsvd.sources.open import open_source

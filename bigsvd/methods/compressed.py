@@ -6,32 +6,54 @@ from typing import Any
 
 import dask.array as da
 
+from bigsvd.choosing import Shortfall
 from bigsvd.device import Device
 from bigsvd.matrix import Matrix
-from bigsvd.methods.result import Triplets, zero_triplets
-from bigsvd.methods.statistics import prepared_array, statistics_pass
-from bigsvd.methods.tall_skinny import store
+from bigsvd.methods.by_dask import DaskMethod
+from bigsvd.methods.widths import PROBES
+from bigsvd.planning.demands import Layout, Question
 from bigsvd.request import Request
 
 
-def compressed(matrix: Matrix, k: int, request: Request) -> Triplets:
-    """The k leading triplets by `svd_compressed` with its own parameters, certified by a two-sided pass."""
-    statistics_pass(matrix)
-    if matrix.norm_squared == 0:
-        return zero_triplets(matrix, k)
-    context = matrix.context
-    with context.executor.dask_client() as client, client.as_current():
+class Compressed(DaskMethod):
+    """See the module; `methods.options.CompressedOptions` are its parameters."""
+
+    name = "compressed"
+
+    def memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """Its tall blocks, and where it does not compute each stage at once the whole matrix."""
+        columns, threads = layout.width + PROBES, question.machine.threads
+        panels = 2 * threads * layout.panel_bytes * question.itemsize // layout.itemsize
+        terms = {"Dask's tall blocks": 4 * layout.M * columns * question.itemsize + panels}
+        if question.request.method_options.compute:
+            return terms
+        return {"whole matrix held by Dask": 3 * layout.M * layout.N * question.itemsize} | terms
+
+    def reads(self, request: Request) -> float:
+        """Two, and two for each power iteration."""
+        return 2.0 * float(request.method_options.power_iterations) + 2.0
+
+    def factors(self, B: Any, matrix: Matrix, request: Request) -> tuple[Any, Any, Any]:
+        """By `svd_compressed` with its own parameters."""
+        options, context = request.method_options, matrix.context
         U, s, Vt = da.linalg.svd_compressed(
-            prepared_array(matrix),
-            k,
-            iterator=request.iterator or "QR",
-            n_power_iter=request.power_iterations or 0,
-            n_oversamples=10 if request.oversampling is None else request.oversampling,
+            B,
+            context.plan.k,
+            iterator=options.iterator,
+            n_power_iter=options.power_iterations,
+            n_oversamples=options.oversampling,
             seed=_random_state(request.seed, context.device),
-            compute=request.compute is not False,
+            compute=options.compute,
             coerce_signs=False,
         )
-        return store(matrix, client, U, s, Vt)
+        return U, s, Vt
+
+    def lack(self, matrix: Matrix, request: Request) -> Shortfall:
+        """More power iterations would do."""
+        del matrix
+        made = request.method_options.power_iterations
+        remedy = f"ask for power_iterations={made + 2}, or method='krylov', which goes on until it is reached"
+        return Shortfall(f"{made} power iterations do not reach it", remedy)
 
 
 def _random_state(seed: int, device: Device) -> Any:
@@ -39,3 +61,6 @@ def _random_state(seed: int, device: Device) -> Any:
     if device.apart:
         return da.random.RandomState(seed, RandomState=device.xp.random.RandomState)
     return da.random.RandomState(seed)
+
+
+METHOD = Compressed()

@@ -11,11 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.device import Array, Device
-from bigsvd.errors import travels
+from bigsvd.errors import RequestError, travels
 from bigsvd.executor import Call, results_of
 from bigsvd.matrix import Matrix
+from bigsvd.methods.anytime import iterate
+from bigsvd.methods.base import Method
+from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.krylov import KrylovRun
+from bigsvd.methods.widths import BEYOND
 from bigsvd.passes import Context, run_pass
-from bigsvd.planning import BEYOND
+from bigsvd.planning.cost import Cost, Prospect
+from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
 from bigsvd.scratch import Scratch
 
 
@@ -25,13 +33,13 @@ class GramKernel:
 
     cols: int
 
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> Gram:
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> GramSums:
         """The operator of one lane."""
         del scratch, dtype
-        return Gram(device, self.cols)
+        return GramSums(device, self.cols)
 
 
-class Gram:
+class GramSums:
     """`GramKernel` at work in one lane."""
 
     def __init__(self, device: Device, cols: int) -> None:
@@ -101,3 +109,49 @@ def _leading_on(device: Device, G: np.ndarray, count: int) -> np.ndarray:
         if not device.is_out_of_memory(error):
             raise
         return _leading(G, count)
+
+
+class Gram(Method):
+    """See the module."""
+
+    name = "gram"
+
+    def check(self, request: Request) -> None:
+        """Its answer takes two passes."""
+        super().check(request)
+        if request.max_passes == 1:
+            raise RequestError(
+                "max_passes=1, but method='gram' makes 2 passes", "allow max_passes=2, or use method='krylov'"
+            )
+
+    def memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """Two Gram matrices of each lane, its own and the one it sends; three in the leading process."""
+        return {"Gram matrices": 8 * layout.N**2 * (2 * question.machine.threads + 3)}
+
+    def device_memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """Each lane's sums and a product; at the end one matrix with its eigenvectors and their workspace."""
+        lanes = question.machine.threads * layout.N**2 * (16 + question.itemsize)
+        return {"Gram matrices": max(lanes, 40 * layout.N**2)}
+
+    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
+        """One for BᵀB, one that forms and certifies the answer."""
+        del share
+        return 2.0 + self.passes_for_means(request, layout)
+
+    def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
+        """The products of BᵀB are as many as those of half as many columns as B has."""
+        first = cost.of_pass(layout, prospect.lanes, -(-layout.N // 2))
+        second = cost.of_pass(layout, prospect.lanes, layout.k + BEYOND)
+        return 0.0, first + cost.of_eigenvectors(layout.N) + second
+
+    def describe_start(self, plan: Plan) -> str:
+        """Always the same."""
+        del plan
+        return "Gram matrix"
+
+    def run(self, matrix: Matrix, goal: Goal) -> Solution:
+        """The Krylov iteration from the eigenvectors of BᵀB."""
+        return iterate(KrylovRun(matrix, gram_block(matrix), goal.request.seed), goal)
+
+
+METHOD = Gram()

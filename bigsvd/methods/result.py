@@ -12,7 +12,7 @@ from bigsvd.certificate import TwoSidedKernel
 from bigsvd.factors import FOLDER, chunk_lines
 from bigsvd.forming import LongFactor, Target
 from bigsvd.matrix import Matrix
-from bigsvd.methods.krylov import KrylovRun
+from bigsvd.methods.iteration import BlockIteration
 from bigsvd.passes import Context, run_pass
 
 # σ below 100·√eps·σ1 is not resolved by a Gram matrix: its squares differ by less than their rounding.
@@ -76,7 +76,7 @@ class Resolved:
     W: np.ndarray
 
 
-def resolve(run: KrylovRun) -> Resolved:
+def resolve(run: BlockIteration) -> Resolved:
     """Values that a Gram matrix of B, which has their squares, could not tell from rounding; reads Y once.
 
     Y that was computed in float32 has nothing that float64's Gram matrix of it would not resolve, down to
@@ -121,7 +121,7 @@ class Finish:
     complete: bool = False
 
 
-def finish_krylov(run: KrylovRun, finish: Finish) -> Triplets:
+def finish_krylov(run: BlockIteration, finish: Finish) -> Triplets:
     """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
     u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
@@ -146,14 +146,14 @@ def finish_krylov(run: KrylovRun, finish: Finish) -> Triplets:
     return _ritz_triplets(run, sigma, W, finish)
 
 
-def _ritz_residuals(run: KrylovRun, sigma: np.ndarray, W: np.ndarray) -> np.ndarray:
+def _ritz_residuals(run: BlockIteration, sigma: np.ndarray, W: np.ndarray) -> np.ndarray:
     """‖BᵀB·v − σ²v‖/σ² for v = K·W, (k,), plus the rounding of BᵀB·v, below which it cannot be seen."""
     residue = run.subspace.Z @ W - (run.subspace.K @ W) * sigma**2
     seen = np.sqrt(np.einsum("ij,ij->j", residue, residue)) / sigma**2
     return np.asarray(seen + run.matrix.eps * (sigma[0] / sigma) ** 2)
 
 
-def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, finish: Finish) -> Triplets:
+def _ritz_triplets(run: BlockIteration, all_sigma: np.ndarray, W: np.ndarray, finish: Finish) -> Triplets:
     """Triplets with u = B·v/σ for v = K·W; values below the noise floor are dropped.
 
     Values that are formed differ from Ritz values by rounding. Where a rule then asks for another k than
@@ -180,7 +180,7 @@ def _ritz_triplets(run: KrylovRun, all_sigma: np.ndarray, W: np.ndarray, finish:
     return _with_summed_error(run, found, behind, finish)
 
 
-def _with_summed_error(run: KrylovRun, found: Triplets, behind: np.ndarray, finish: Finish) -> Triplets:
+def _with_summed_error(run: BlockIteration, found: Triplets, behind: np.ndarray, finish: Finish) -> Triplets:
     """The same with its error from the values behind, where these are all that there are and resolved."""
     if not finish.complete or finish.resolved is None:
         return found
@@ -189,7 +189,9 @@ def _with_summed_error(run: KrylovRun, found: Triplets, behind: np.ndarray, fini
     return replace(found, error=error, error_floor=floor)
 
 
-def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray, finish: Finish) -> Triplets:
+def _graded(
+    run: BlockIteration, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray, finish: Finish
+) -> Triplets:
     """Triplets of a spectrum too steep for BᵀB: B ≈ U0·(U0ᵀB), U0 = orth(Y), by a pass, certified by another.
 
     Halko, Martinsson & Tropp 2011, Alg. 5.1, whose σ are accurate to rounding of σ₁ rather than of σ₁².
@@ -219,7 +221,7 @@ def _graded(run: KrylovRun, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray,
 class _OrthonormalLong:
     """U = (Y·C)·R⁻¹, orthonormal to rounding, by Cholesky QR of Y·C (Yamamoto et al. 2015)."""
 
-    def __init__(self, run: KrylovRun, combine: np.ndarray) -> None:
+    def __init__(self, run: BlockIteration, combine: np.ndarray) -> None:
         self._matrix = run.matrix
         self._parts = run.long_parts(combine)
         self.chunk_rows = chunk_lines(combine.shape[1], run.context.plan.rows, "float64")

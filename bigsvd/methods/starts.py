@@ -13,10 +13,10 @@ import numpy as np
 from bigsvd.errors import RequestError
 from bigsvd.events import SampleTaken
 from bigsvd.factors import Factors
-from bigsvd.layout import PROBES, SAMPLE_BLOCKS
 from bigsvd.matrix import Matrix
-from bigsvd.methods.krylov import EASY, Subspace, gaussian, orthonormal_complement, product_pass
-from bigsvd.planning import CORRECTION_TERMS
+from bigsvd.methods.products import product_pass
+from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
+from bigsvd.methods.widths import CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
 from bigsvd.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
@@ -89,7 +89,7 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
             Z = sample.multiply(f"start-{step}", Q)
         space.append(Q, Z)
     ritz = space.ritz(0)
-    easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < EASY * ritz.theta[plan.k - 1]
+    easy = ritz.theta.size > plan.narrow and ritz.theta[plan.narrow] < SPECTRAL_GAP * ritz.theta[plan.k - 1]
     width = plan.narrow if easy else plan.width
     last = ritz.theta[min(plan.k, ritz.theta.size) - 1]
     if matrix.unresolved(ritz.theta[0], last, tol):

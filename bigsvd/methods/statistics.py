@@ -12,10 +12,10 @@ from dask.delayed import delayed
 
 from bigsvd.device import Array, Device
 from bigsvd.errors import travels
-from bigsvd.layout import slab_rows
 from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
-from bigsvd.planning import Plan
+from bigsvd.planning.pieces import slab_rows
+from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.sources.base import Source
 from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows

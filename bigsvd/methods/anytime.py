@@ -1,0 +1,187 @@
+"""The loop that iterations share: passes until the answer is good enough, then the triplets of the last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from bigsvd.certificate import Audit
+from bigsvd.choosing import GivenRank, RankByRule, Shortfall, Values
+from bigsvd.errors import RankZeroError
+from bigsvd.events import Formed, PhaseStarted
+from bigsvd.matrix import Matrix
+from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.iteration import BlockIteration
+from bigsvd.methods.result import (
+    Finish,
+    Refit,
+    Triplets,
+    as_formed,
+    finish_krylov,
+    noise_floor,
+    resolve,
+    rounding_of,
+    zero_triplets,
+)
+from bigsvd.stopping import Answer, nothing_above_noise
+
+
+def iterate(run: BlockIteration, goal: Goal) -> Solution:
+    """Passes until the tolerance, the budget, the deadline or the user says stop."""
+    return _Loop(run, goal).solution()
+
+
+def passes_made(matrix: Matrix) -> float:
+    """Passes over all panels, with the share of one that the sample is."""
+    return matrix.passes + (matrix.context.plan.sample_share if matrix.sample_costs else 0.0)
+
+
+def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float) -> bool:
+    """Whether every residual is at the tolerance, or at the rounding of what it was computed from."""
+    sigma = triplets.sigma
+    if sigma[0] == 0:
+        return True
+    power = 2 if triplets.basis == "ritz" else 1
+    least = 100 * matrix.eps if matrix.dtype == "float64" else 0.0
+    rounding = least * (sigma[0] / sigma) ** power
+    return bool(np.all(triplets.residuals <= np.maximum(tol, rounding)))
+
+
+class _Loop:
+    """One iteration on its way to a goal."""
+
+    def __init__(self, run: BlockIteration, goal: Goal) -> None:
+        self._run = run
+        self._goal = goal
+        self._matrix = run.matrix
+        self._progress = run.context.progress
+        self._audit: Audit | None = None
+
+    def solution(self) -> Solution:
+        """The triplets of the last answer, and what is to be said of them."""
+        goal, matrix = self._goal, self._matrix
+        answer, stopped = self._advance_until_good()
+        if answer is None:
+            return self._zero()
+        self._progress(PhaseStarted("forming the singular vectors"))
+        triplets, lack = self._form(answer, stopped)
+        self._progress(Formed())
+        by_error = answer.converged and not goal.test.counts_residuals
+        followed = lack is None or not lack.of_rule
+        converged = (by_error or within_tolerance(matrix, triplets, goal.request.tol)) and followed
+        return Solution(
+            matrix, triplets, converged, passes_made(matrix), goal.budget.elapsed_seconds, lack,
+            self._audit, answer.excess,
+        )  # fmt: skip
+
+    def _advance_until_good(self) -> tuple[Answer | None, Shortfall | None]:
+        """The last answer, None of a zero matrix; and what ended the passes before it was good, if any."""
+        run, goal, matrix = self._run, self._goal, self._matrix
+        while True:
+            run.advance()
+            if matrix.known and matrix.norm_squared == 0:
+                return None, None
+            over = goal.budget.lack(run.next_name)
+            if run.subspace.width == 0:
+                continue
+            answer = goal.test.judge(run.subspace)
+            self._progress(goal.test.event(answer))
+            self._audit = run.audit(answer.ritz, min(answer.k or 1, run.subspace.width))
+            if self._good(answer):
+                return answer, None
+            if over is not None:
+                return answer, over
+            run.extend(answer.ritz, answer.k if goal.test.counts_residuals else None, goal.request.tol)
+            if goal.test.needs_float64(answer, exhausted=run.exhausted):
+                run.restart_in_float64()
+                goal.test.begin_again()
+            elif self._finished(answer):
+                return answer, None
+
+    def _good(self, answer: Answer) -> bool:
+        """Whether the test is passed, and the probes show no direction that the basis has missed."""
+        unseen = self._audit is not None and self._audit.unseen_direction
+        return answer.converged and answer.k is not None and not unseen
+
+    def _finished(self, answer: Answer) -> bool:
+        """Whether no pass could help: no direction is left, or no room for those that a rule needs."""
+        chooser, run = self._goal.chooser, self._run
+        if isinstance(chooser, GivenRank):
+            return run.exhausted
+        if run.exhausted:
+            return not (chooser.wants_fine(answer.values) and run.fill())
+        if not run.full or (answer.k is not None and answer.k <= chooser.capacity()):
+            return False
+        needed = chooser.needed(answer.values)
+        return needed is None or needed > chooser.capacity()
+
+    def _form(self, answer: Answer, stopped: Shortfall | None) -> tuple[Triplets, Shortfall | None]:
+        """The triplets of the last answer, and what they lack, if anything.
+
+        Raises:
+            RankZeroError: nothing stands above the noise.
+
+        """
+        run, chooser = self._run, self._goal.chooser
+        values, k, resolved, lack = answer.values, answer.k, None, stopped
+        if isinstance(chooser, RankByRule) and chooser.wants_fine(values):
+            resolved = resolve(run)
+            values = replace(values, sigma=resolved.sigma)
+            k = chooser.refit(resolved.sigma, np.zeros(0), values, summed=values.complete)
+            k = k if k is not None and k <= self._solid(resolved.sigma) else None
+        if answer.pick.k == 0:
+            raise nothing_above_noise(answer.pick)
+        if k is None and isinstance(chooser, RankByRule):
+            lack = self._lack_of_values(chooser, values, stopped)
+        elif stopped is None and not answer.converged and resolved is None:
+            lack = self._lack_of_directions(answer)
+        refit: Refit = as_formed
+        if k is not None and isinstance(chooser, RankByRule):
+            summed = resolved is not None and values.complete
+            refit = partial(chooser.refit, values=values, summed=summed)
+        if k is None:
+            k = max(1, run.subspace.width // 2)
+        finish = Finish(k, self._goal.request.tol, refit, self._eps(), resolved, values.complete)
+        triplets = finish_krylov(run, finish)
+        if (
+            lack is None
+            and isinstance(chooser, RankByRule)
+            and refit(triplets.sigma, triplets.beyond) is None
+        ):
+            lack = chooser.lack_of_precision(values, triplets.sigma.size)
+        return triplets, lack
+
+    def _zero(self) -> Solution:
+        """Of the zero matrix."""
+        matrix, goal = self._matrix, self._goal
+        if goal.request.k == "auto":
+            raise RankZeroError("the matrix is zero, so no rank explains it", "give a number k")
+        triplets = zero_triplets(matrix, matrix.context.plan.k)
+        return Solution(matrix, triplets, True, passes_made(matrix), goal.budget.elapsed_seconds, excess=0.0)
+
+    def _eps(self) -> float:
+        """Relative rounding below which values are not formed: of data too, unless a rule counts on them."""
+        by_share = isinstance(self._goal.chooser, RankByRule) and self._goal.request.max_bytes is None
+        return self._matrix.eps if by_share else rounding_of(self._matrix)
+
+    def _solid(self, sigma: np.ndarray) -> int:
+        """How many of these values are above rounding."""
+        return max(1, int(np.sum(sigma > noise_floor(self._matrix, float(sigma[0]), self._eps()))))
+
+    def _lack_of_values(self, chooser: RankByRule, values: Values, stopped: Shortfall | None) -> Shortfall:
+        """Why a rule found no k: memory that no pass replaces, else what ended the passes, else rounding."""
+        needed, solid = chooser.needed(values), self._solid(values.sigma)
+        if values.complete or self._run.exhausted:
+            return chooser.lack_of_precision(values, solid)
+        if needed is None or needed > chooser.capacity():
+            return chooser.lack_of_memory(values)
+        return replace(stopped, of_rule=True) if stopped else chooser.lack_of_precision(values, solid)
+
+    def _lack_of_directions(self, answer: Answer) -> Shortfall:
+        """That rounding ended the passes."""
+        return Shortfall(
+            f"rounding of {self._matrix.dtype} products shows no further direction",
+            f"ask for tol={min(1.0, 1.1 * answer.worst):.1e} or a smaller k",
+        )

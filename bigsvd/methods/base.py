@@ -1,0 +1,75 @@
+"""`Method`: a way to find the k leading triplets, what it demands of a plan, and how it runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from bigsvd.errors import RequestError
+from bigsvd.matrix import Matrix
+from bigsvd.methods.goal import Goal, Solution
+from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
+from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
+
+
+class Method(ABC):
+    """One row of `methods.table.METHODS`; the planner asks it, a run of its plan is carried out by it.
+
+    What is not overridden holds of a method that goes over whole panels of B in passes of its own, starts
+    from nothing, and holds no more than every run does: its block, the basis, and panels.
+
+    Attributes:
+        name: its key in the table.
+        takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
+        starts_from_sample: whether it looks at a sample of the panels first.
+        starts_from_factors: whether it can start from published factors of similar data.
+        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
+
+    """
+
+    name: ClassVar[str]
+    takes_tiles: ClassVar[bool] = False
+    starts_from_sample: ClassVar[bool] = False
+    starts_from_factors: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
+
+    def check(self, request: Request) -> None:
+        """`RequestError` where a request asks this method for what it cannot do."""
+        if request.warm_start is not None and not self.starts_from_factors:
+            raise RequestError(
+                f"warm_start={request.warm_start!r} with method={self.name!r}, which starts from nothing",
+                "use method='krylov'",
+            )
+
+    def memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """Bytes of host memory that this method alone holds, by what they hold, for all lanes at a time."""
+        del question, layout
+        return {}
+
+    def device_memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """The same of a device's own memory."""
+        del question, layout
+        return {}
+
+    @abstractmethod
+    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
+        """Passes at which the tolerance is usual, with a sample of `share` of the rows, or 0 without one."""
+
+    @abstractmethod
+    def describe_start(self, plan: Plan) -> str:
+        """What the first block comes from, for people."""
+
+    @abstractmethod
+    def run(self, matrix: Matrix, goal: Goal) -> Solution:
+        """The triplets of the matrix, the long factor in scratch; what a killed run recorded is replayed."""
+
+    def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
+        """Of the warm start, which there is none of, and of the passes."""
+        one = cost.of_pass(layout, prospect.lanes, layout.k)
+        return 0.0, prospect.full_passes * (one + PASS_SECONDS)
+
+    def passes_for_means(self, request: Request, layout: Layout) -> float:
+        """One where missing entries are filled with column means, which a pass must find first; else none."""
+        return float(request.missing == "mean" and not layout.transposed)

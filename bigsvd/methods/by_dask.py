@@ -1,0 +1,136 @@
+"""What Dask's two methods share: what they demand, the check of what they found, and its way to scratch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from bigsvd.choosing import Shortfall
+from bigsvd.device import Device
+from bigsvd.errors import RequestError
+from bigsvd.matrix import Matrix
+from bigsvd.methods.anytime import within_tolerance
+from bigsvd.methods.base import Method
+from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.result import (
+    Triplets,
+    certify_two_sided,
+    long_target,
+    noise_floor,
+    rounding_of,
+    zero_triplets,
+)
+from bigsvd.methods.statistics import prepared_array, statistics_pass
+from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
+
+
+class DaskMethod(Method):
+    """A pass before for exact statistics, Dask's own reads, and a pass after that certifies the answer."""
+
+    streams = False
+
+    @abstractmethod
+    def reads(self, request: Request) -> float:
+        """How often Dask's algorithm reads the data."""
+
+    @abstractmethod
+    def factors(self, B: Any, matrix: Matrix, request: Request) -> tuple[Any, Any, Any]:
+        """U, s and Vt of the Dask array B, as Dask arrays."""
+
+    @abstractmethod
+    def lack(self, matrix: Matrix, request: Request) -> Shortfall:
+        """Why an answer misses the tolerance, and what to do."""
+
+    def check(self, request: Request) -> None:
+        """Dask's methods have no passes to stop between."""
+        super().check(request)
+        given: dict[str, Any] = {"max_passes": request.max_passes, "deadline": request.deadline}
+        if request.stop != "residual":
+            given["stop"] = request.stop
+        for name, value in given.items():
+            if value is not None:
+                raise RequestError(
+                    f"{name}={value} ends an iteration, method={self.name!r} has none", f"drop {name}"
+                )
+        if request.k == "auto":
+            raise RequestError(f"method={self.name!r} needs a number k", "give k, or use method='krylov'")
+
+    def device_memory(self, question: Question, layout: Layout) -> dict[str, int]:
+        """Dask keeps what it has computed until nothing needs it: the matrix, and as much again twice."""
+        return {"whole matrix held by Dask": 3 * layout.M * layout.N * question.itemsize}
+
+    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
+        """With the pass before and the one after."""
+        del layout, share
+        return 2.0 + self.reads(request)
+
+    def describe_start(self, plan: Plan) -> str:
+        """Nothing of ours."""
+        del plan
+        return "Dask"
+
+    def run(self, matrix: Matrix, goal: Goal) -> Solution:
+        """Dask's factors, certified by a two-sided pass."""
+        request = goal.request
+        triplets = self._triplets(matrix, request)
+        converged = within_tolerance(matrix, triplets, request.tol)
+        reads = self.reads(request)
+        return Solution(
+            matrix, triplets, converged, reads + matrix.passes, goal.budget.elapsed_seconds,
+            None if converged else self.lack(matrix, request), reads_by_dask=reads,
+        )  # fmt: skip
+
+    def _triplets(self, matrix: Matrix, request: Request) -> Triplets:
+        k = matrix.context.plan.k
+        statistics_pass(matrix)
+        if matrix.norm_squared == 0:
+            return zero_triplets(matrix, k)
+        with matrix.context.executor.dask_client() as client, client.as_current():
+            U, s, Vt = self.factors(prepared_array(matrix), matrix, request)
+            return _store(matrix, client, U[:, :k], s[:k], Vt[:k])
+
+
+def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
+    """Compute Dask factors of B with the contract's signs, the long one right into scratch; certify them."""
+    context = matrix.context
+    U, s, Vt = (_on_host(factor, context.device) for factor in (U, s, Vt))
+    asked = int(U.shape[1])
+    s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=client)
+    s = np.asarray(s, dtype=np.float64)
+    floor = noise_floor(matrix, float(s[0]), rounding_of(matrix))
+    k = max(1, int(np.sum(s > floor)))
+    s, U, short = s[:k], U[:, :k], np.asarray(Vt, dtype=np.float64).T[:, :k]
+    if not context.plan.transposed:
+        extremes = short[np.argmax(np.abs(short), axis=0), np.arange(k)]
+    signs = np.where(extremes[:k] < 0, -1.0, 1.0)
+    target, chunk_rows = long_target(context, k, matrix.dtype)
+    U = (U * signs).astype(matrix.dtype).rechunk({0: chunk_rows, 1: k})
+    da.store(
+        U.T if target.transposed else U,
+        context.scratch.open(target.name),
+        lock=False,
+        compute=True,
+        scheduler=client,
+    )
+    found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
+    return certify_two_sided(matrix, found, target)
+
+
+def _on_host(factor: Any, device: Device) -> Any:
+    """A factor with its blocks on the host."""
+    if not device.apart:
+        return factor
+    empty = np.empty((0,) * factor.ndim, factor.dtype)
+    return factor.map_blocks(device.to_host, dtype=factor.dtype, meta=empty)
+
+
+def _extremes(U: Any) -> Any:
+    """The entry of largest magnitude in each column of a Dask array."""
+    largest, smallest = U.max(axis=0), U.min(axis=0)
+    return da.where(abs(largest) >= abs(smallest), largest, smallest)

@@ -1,0 +1,202 @@
+"""What iterations share that have a complete, certified answer after every pass.
+
+State after pass j: orthonormal K = [Q0 … Qj] (N×L), Z = BᵀB·K (N×L), and Y = B·K (M×L) in scratch. One pass
+reads each panel once and does both products. After it, without the data, G = KᵀZ = E·Λ·Eᵀ gives Ritz pairs
+θ = Λ, v = K·e, and their exact residuals ‖Z·e − θ·v‖ (Saad 2011, §6.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from bigsvd.certificate import Audit
+from bigsvd.forming import FORMING, Parts
+from bigsvd.matrix import Correction, Matrix
+from bigsvd.methods.products import product_pass
+from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_complement
+from bigsvd.methods.widths import PROBES
+
+# Where scratch says how Y of the passes combines to B·K.
+PARTS = "parts"
+# A tag of random numbers that no pass's probes have.
+_FILLING = 1000
+
+
+class BlockIteration(ABC):
+    """`advance` makes one pass, `subspace.ritz` is the answer so far, `extend` chooses the next block.
+
+    The matrix is exact only after its first pass. Where that pass's products cannot be corrected to the exact
+    matrix they serve as a power step and are dropped.
+
+    Attributes:
+        kind: what its passes are called in scratch.
+        block: of the next pass (N, c). exhausted: whether no further direction is to be found.
+        full: whether the basis has been restarted, since it had become as large as the plan allows.
+        probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
+
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
+        self.matrix = matrix
+        self.context = matrix.context
+        self.block = block
+        self.seed = seed
+        self.forget()
+        self.exhausted = False
+        self.full = False
+        self.probes: tuple[np.ndarray, np.ndarray] | None = None
+        self._latest = np.zeros((self.context.plan.cols, 0))
+
+    @abstractmethod
+    def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
+        """Choose the block of the next pass, for k Ritz vectors to reach `tol`; for all if k is None."""
+
+    def forget(self) -> None:
+        """Begin with no basis; what scratch has of passes stays there."""
+        plan, most = self.context.plan, max(self.context.plan.max_width, self.block.shape[1])
+        self.subspace = Subspace(plan.cols, most)
+        self.parts = Parts(self.context.scratch, PARTS)
+
+    @property
+    def next_name(self) -> str:
+        """Where `advance` will leave its pass in scratch."""
+        return self.matrix.next_name(self.kind)
+
+    def advance(self) -> None:
+        """One pass over the data. `NonFiniteError` in the first."""
+        matrix, scratch = self.matrix, self.context.scratch
+        name, keep = self.next_name, self.block.shape[1]
+        first = not matrix.known
+        stored = 0 if self.context.plan.stays_on_device else keep
+        result = product_pass(matrix, name, self._columns(), keep=stored, sample=False)
+        columns = scratch.read(f"{name}/block")  # those of a killed run may differ in the last bits
+        if not first:
+            self._absorb(f"{name}/y", columns, result.sums["z"], keep)
+            return
+        correction = matrix.learn(name, result)
+        if correction is not None:
+            self._absorb_corrected(f"{name}/y", columns, result.sums["z"], keep, correction)
+
+    def _columns(self) -> np.ndarray:
+        """The block, and beside it the probes until they have been through a pass."""
+        if self.probes is not None:
+            return self.block
+        probes = gaussian(self.seed, 3 + self.matrix.passes, (self.context.plan.cols, PROBES))
+        return np.concatenate([self.block, probes], axis=1)
+
+    def _absorb(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int) -> None:
+        """Append a block that was multiplied by the exact matrix."""
+        if self.probes is None:
+            self.probes = columns[:, keep:].copy(), Z[:, keep:].copy()
+        self.subspace.append(columns[:, :keep], Z[:, :keep])
+        self.parts.append(name, np.zeros(keep), np.eye(keep))
+        self._latest = Z[:, :keep]
+
+    def _absorb_corrected(
+        self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction
+    ) -> None:
+        """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
+        along = by.delta @ columns
+        Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
+        if not by.benign:
+            step = orthonormal_complement(Z[:, :keep], self.subspace.K, keep, self.matrix.eps)
+            more = gaussian(self.seed, _FILLING, (Z.shape[0], keep - step.shape[1]))  # for what rounding hid
+            self.block = np.linalg.qr(np.concatenate([step, more], axis=1))[0]
+            return
+        columns = columns / by.ratio[:, None]
+        if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass
+            level = np.sqrt(np.mean(by.ratio**2))  # of P̂ = Γ⁻¹P, which makes them standard normal again
+            self.probes = columns[:, keep:] * level, Z[:, keep:] * level
+        Q, R = np.linalg.qr(columns[:, :keep])
+        mixing = np.linalg.inv(R)
+        Z = Z[:, :keep] @ mixing
+        self.subspace.append(Q, Z)
+        self.parts.append(name, along[:keep], mixing)
+        self._latest = Z
+
+    def fill(self) -> bool:
+        """A block of random directions outside the subspace, where products show none; False if none fits.
+
+        For values too small to be seen in BᵀB, which a subspace that is the whole space has all the same.
+        """
+        plan, space = self.context.plan, self.subspace
+        room = min(plan.width, plan.cols - space.width)
+        if room < 1 or plan.cols > plan.max_width:
+            return False
+        more = gaussian(self.seed, _FILLING + 1 + self.matrix.passes, (plan.cols, room))
+        self.block = orthonormal_complement(more, space.K, room, self.matrix.eps)
+        self.exhausted = self.block.shape[1] == 0
+        return not self.exhausted
+
+    def long_parts(self, combine: np.ndarray) -> Parts:
+        """What B·K·C is the sum of, for C = `combine` (L, c): rows of Y in scratch and their coefficients.
+
+        The passes have stored them; where the whole matrix stays on a device none has, since to multiply it
+        once more, in a pass for each block, takes less there.
+        """
+        if not self.context.plan.stays_on_device:
+            return self.parts.times(combine, FORMING)
+        found, block_width = Parts(self.context.scratch, FORMING), self.context.plan.width
+        for start in range(0, combine.shape[1], block_width):
+            columns = self.subspace.K @ combine[:, start : start + block_width]
+            name, width = self.matrix.next_name("long"), columns.shape[1]
+            product_pass(self.matrix, name, columns, keep=width, sample=False)
+            found.append(f"{name}/y", np.zeros(width), np.eye(width))
+        return found
+
+    def restart_in_float64(self) -> None:
+        """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
+        best = self.subspace.ritz(0).coordinates[:, : self.context.plan.width]
+        self.block = np.linalg.qr(self.subspace.K @ best)[0]
+        self.forget()
+        self.matrix.dtype = "float64"
+        self.probes = None
+        self.exhausted = False
+
+    def audit(self, ritz: Ritz, k: int) -> Audit | None:
+        """See `Audit`; None before the probes went through a pass."""
+        if self.probes is None or self.matrix.norm_squared == 0:
+            return None
+        W, ZW = self.probes
+        space = self.subspace
+        V = space.K @ ritz.coordinates[:, :k]
+        ZV = space.Z @ ritz.coordinates[:, :k]
+        inside = V.T @ W
+        X, HX = W - V @ inside, ZW - ZV @ inside
+        energies = np.maximum(np.einsum("ij,ij->j", X, HX), 0.0)
+        missing, expected = (
+            float(np.mean(energies)),
+            max(0.0, self.matrix.norm_squared - float(np.sum(ritz.theta[:k]))),
+        )
+        spread = float(np.std(energies)) / np.sqrt(PROBES)
+        floor = 1e3 * self.matrix.eps * self.matrix.norm_squared
+        unseen = self._unseen(W, ZW)
+        direction = unseen**2 > ritz.theta[k - 1] * 1.01 + floor
+        return Audit(
+            PROBES,
+            missing / self.matrix.norm_squared,
+            expected / self.matrix.norm_squared,
+            float(10 * np.sqrt(2 / np.pi) * np.sqrt(energies.max())),
+            unseen,
+            bool(direction),
+            bool(direction or abs(missing - expected) > 8 * spread + floor),
+        )
+
+    def _unseen(self, W: np.ndarray, ZW: np.ndarray) -> float:
+        """√ of the largest value of the pencil (XᵀH²X, XᵀHX), X the probes outside span K."""
+        K, Z = self.subspace.K, self.subspace.Z
+        inside = K.T @ W
+        X, HX = W - K @ inside, ZW - Z @ inside
+        HX = HX - K @ (K.T @ HX)
+        first, second = X.T @ HX, HX.T @ HX
+        values, vectors = np.linalg.eigh((first + first.T) / 2)
+        solid = values > 1e3 * self.matrix.eps * max(self.matrix.norm_squared, 0.0)
+        if not solid.any():
+            return 0.0
+        half = vectors[:, solid] / np.sqrt(values[solid])
+        return float(np.sqrt(max(0.0, np.linalg.eigvalsh(half.T @ second @ half)[-1])))

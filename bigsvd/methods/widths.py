@@ -1,0 +1,24 @@
+"""How wide the blocks of the iterative methods are, and how often they go over the sample.
+
+The planner has to know these, since they decide what a run holds and how long it takes; the methods use them.
+All are counts of columns or of products, and were chosen on the families of `benchmarks passes`
+(benchmarks/results/passes-small.md).
+"""
+
+from __future__ import annotations
+
+# Gaussian columns that go through the first exact pass beside the block. They audit the certificate: what the
+# basis has missed shows in them.
+PROBES = 10
+# Ritz vectors behind the k-th that a correction takes along: one of them may be on its way up.
+BEYOND = 10
+# Blocks of the subspace in which the warm start looks for the leading vectors of the sample.
+SAMPLE_BLOCKS = 4
+# Products with the sample for each correction: terms of a Neumann series.
+CORRECTION_TERMS = 2
+# Passes over the data that a run may make where the request does not say.
+DEFAULT_MAX_PASSES = 20
+# The largest part of the singular values known so far that a rank rule may choose.
+AUTO_SHARE = 0.75
+# Part of the k-th value below which the values behind it have to lie for few more columns to resolve it.
+SPECTRAL_GAP = 0.8

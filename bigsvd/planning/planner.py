@@ -1,0 +1,268 @@
+"""Request + source facts + machine -> `Plan`: pure arithmetic, nothing is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from bigsvd.errors import RankError, RequestError
+from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
+from bigsvd.floats import silent
+from bigsvd.methods.table import load
+from bigsvd.methods.widths import DEFAULT_MAX_PASSES, PROBES
+from bigsvd.planning.cost import Cost, Prospect
+from bigsvd.planning.demands import Demands, Layout, Question
+from bigsvd.planning.layout import choose_layout
+from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
+from bigsvd.planning.plan import Plan
+from bigsvd.planning.refusal import refusal
+from bigsvd.planning.sampling import SAMPLE_SHARE, sample_panels, share_of
+from bigsvd.rank import Rule
+from bigsvd.request import Request
+from bigsvd.sentinels import held
+
+# Share of the budget that Gram matrices may take for the planner to choose that method by itself.
+_GRAM_BUDGET = 0.3
+# Share of what the budget has left that is given to panels kept between passes.
+_CACHE_SHARE = 0.95
+# Share of the squared norm below which the rounding of float32 sums can hide what a rank rule asks about.
+_FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
+
+
+class Planned(Demands, Protocol):
+    """What the planner asks of a method: `methods.base.Method` answers, see there.
+
+    Attributes:
+        takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
+        starts_from_sample: whether it looks at a sample of the panels first.
+        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
+
+    """
+
+    starts_from_sample: bool
+    streams: bool
+
+    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
+        """Passes at which the tolerance is usual, with a sample of `share` of the rows, or 0 without one."""
+
+    def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
+        """Of the warm start and of the passes."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A method with the layout that suits it, where as many threads as lanes fit at a time."""
+
+    question: Question
+    method: Planned
+    layout: Layout
+    reason: str
+
+
+@silent
+def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rates | None = None) -> Plan:
+    """The plan for `request`, or why there is none; `rates`, nominal ones by default, decide what pays.
+
+    Raises:
+        RankError: k is greater than min(m, n).
+        MemoryBudgetError: names the term that is too big and what to change.
+
+    """
+    _check_rank(request.k, facts.shape)
+    _check_sentinels(request, facts)
+    rates = rates or (NOMINAL_ON_GPU if machine.apart else NOMINAL)
+    dtype = _compute_dtype(request, facts)
+    cost = Cost(rates, machine.threads * machine.readers, dtype, machine.readers, apart=machine.apart)
+    machine = replace(machine, threads=machine.threads * cost.lanes_a_core)
+    choice = _with_one_width(_choose(request, facts, machine, cost), cost)
+    if not choice.layout.fits:
+        raise refusal(choice.question, choice.layout)
+    return _plan(choice, cost)
+
+
+def _plan(choice: _Choice, cost: Cost) -> Plan:
+    """The plan of a choice that fits: what is kept, what is sampled, and what that takes."""
+    question, method, layout = choice.question, choice.method, choice.layout
+    request, facts, machine = question.request, question.facts, question.machine
+    memory, device_memory = memory_terms(question, layout), device_terms(question, layout)
+    resident = _resident_bytes(choice, sum(device_memory.values()))
+    cache = _cache_bytes(layout, sum(memory.values()), machine.budget_bytes, resident)
+    sample = sample_panels(request, layout, cache + resident) if method.starts_from_sample else ()
+    share = share_of(sample, layout)
+    expected = method.expected_passes(request, layout, share)
+    if not cost.keeping_pays(layout, expected):
+        cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
+    memory["decoded panels kept"] = cache
+    device_memory |= {"data kept there between passes": resident} if layout.apart else {}
+    max_passes = request.max_passes or DEFAULT_MAX_PASSES
+    expected = min(expected, max_passes + share)
+    stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
+    prospect = Prospect(
+        lanes=machine.threads,
+        passes=expected,
+        share=0.0 if request.warm_start is not None else share,
+        resident=min(1.0, resident / facts.nbytes),
+        kept=min(1.0 - min(1.0, resident / facts.nbytes), cache / facts.nbytes),
+    )
+    output_bytes = layout.k * (sum(facts.shape) * question.itemsize + 8)
+    return Plan(
+        request=request,
+        facts=facts,
+        method=method.name,
+        reason=choice.reason,
+        transposed=layout.transposed,
+        rows=layout.M,
+        cols=layout.N,
+        panel_rows=layout.panel_rows,
+        tile_cols=layout.tile_cols,
+        reads_per_pass=layout.reads_per_pass,
+        lanes=_lanes(layout, machine),
+        sample=sample,
+        k=layout.k,
+        width=layout.width,
+        narrow=layout.narrow,
+        max_width=layout.max_width,
+        max_passes=max_passes,
+        compute_dtype=question.dtype,
+        expected_passes=expected + stays,
+        rates=cost.rates,
+        predicted_seconds=cost.of_run(layout, prospect, *method.seconds(cost, layout, prospect)),
+        memory=memory,
+        cache_bytes=cache,
+        forming_bytes=forming_bytes(memory),
+        budget_bytes=machine.budget_bytes,
+        threads=machine.threads,
+        readers=layout.readers,
+        device=machine.device,
+        device_reason=machine.device_reason,
+        apart=machine.apart,
+        device_memory=device_memory,
+        device_budget_bytes=machine.device_budget_bytes,
+        device_cache_bytes=resident,
+        scratch_bytes=layout.M * question.itemsize * _scratch_columns(choice, expected, stays=stays)
+        + output_bytes,
+        output_bytes=output_bytes,
+    )
+
+
+def _scratch_columns(choice: _Choice, passes: float, *, stays: bool) -> int:
+    """Columns of the long factor, or of what it is formed of, that passes leave in scratch."""
+    if stays or not choice.method.streams:
+        return choice.layout.k
+    return math.ceil(passes) * choice.layout.width + PROBES
+
+
+def _check_rank(k: int | str, shape: tuple[int, int]) -> None:
+    if isinstance(k, int) and k > min(shape):
+        raise RankError(
+            f"k={k} is not in the allowed range 1..{min(shape)} for shape {shape}", "give a smaller k"
+        )
+
+
+def _check_sentinels(request: Request, facts: SourceFacts) -> None:
+    """`RequestError` where entries of this type cannot be missing, so that nothing would ever be filled."""
+    stored = np.dtype(facts.dtype)
+    if request.missing == "none" or facts.marks_gaps:
+        return
+    if any(held(value, stored) is not None for value in request.sentinels):
+        return
+    given = "no missing_value" if request.missing_value is None else f"missing_value={request.missing_value}"
+    raise RequestError(
+        f"missing={request.missing!r} with {given}, but {stored.name} entries of {facts.name} cannot be "
+        f"{' or '.join(str(value) for value in request.sentinels)}",
+        "give the value that means missing, as it is stored, by missing_value, or leave missing out",
+    )
+
+
+def _compute_dtype(request: Request, facts: SourceFacts) -> str:
+    """float32 products for float16/32, bool and 8/16-bit integers, unless what is asked is beyond them.
+
+    That is a tolerance, or a share of the squared norm to be left that is near the rounding of such sums.
+    """
+    dtype = np.dtype(facts.dtype)
+    small = dtype.itemsize <= 2 or dtype == np.float32
+    left = Rule.of(request).share_left
+    resolved = request.tol >= 1e-5 and (left is None or left >= _FLOAT32_SHARE)
+    return "float32" if small and resolved else "float64"
+
+
+def _choose(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) -> _Choice:
+    """The method that was asked for; else of Krylov and Gram the one that takes less time, where both fit."""
+    krylov = Question(load("krylov"), request, facts, machine, cost.dtype)
+    if request.method != "auto":
+        return _laid_out(replace(krylov, method=load(request.method)), "asked for")
+    if request.warm_start is not None:
+        return _laid_out(krylov, "it goes on from factors")
+    first = _laid_out(krylov, "")
+    if first.layout.width >= first.layout.N:
+        return replace(first, reason=f"the block spans all {first.layout.N} columns: one pass is exact")
+    other = _laid_out(replace(krylov, method=load("gram")), "")
+    return _faster(first, other, cost)
+
+
+def _laid_out(question: Question, reason: str) -> _Choice:
+    layout, threads = choose_layout(question)
+    machine = replace(question.machine, threads=threads)
+    return _Choice(question.on(machine), load(question.method.name), layout, reason)
+
+
+def _faster(krylov: _Choice, gram: _Choice, cost: Cost) -> _Choice:
+    """The one that takes less time at these rates, with the comparison as its reason."""
+    request, layout = krylov.question.request, krylov.layout
+    one_pass = cost.of_pass(layout, krylov.question.machine.threads, layout.narrow)
+    by_krylov = krylov.method.expected_passes(request, layout, SAMPLE_SHARE) * one_pass
+    alone = Prospect(gram.question.machine.threads, passes=2.0, share=0.0, kept=0.0, resident=0.0)
+    by_gram = sum(gram.method.seconds(cost, gram.layout, alone))
+    how = "measured" if cost.rates.measured else "nominal"
+    reason = f"krylov about {by_krylov:.2g} s, gram about {by_gram:.2g} s at {how} rates"
+    matrices = sum(gram.method.memory(gram.question, gram.layout).values())
+    if not gram.layout.fits or matrices > _GRAM_BUDGET * gram.question.machine.budget_bytes:
+        reason += f"; a {gram.layout.N}x{gram.layout.N} Gram matrix does not fit"
+    elif by_gram < by_krylov and request.max_passes != 1:
+        return replace(gram, reason=reason)
+    return replace(krylov, reason=reason)
+
+
+def _with_one_width(choice: _Choice, cost: Cost) -> _Choice:
+    """The same with the first block as wide as the others, where that takes hardly longer and fits."""
+    question, layout = choice.question, choice.layout
+    if not choice.method.starts_from_sample or cost.products_matter(layout, question.machine.threads):
+        return choice
+    wide = replace(layout, narrow=layout.width)
+    needed = sum(memory_terms(question, wide).values())
+    on_device = sum(device_terms(question, wide).values())
+    if needed > question.machine.budget_bytes or on_device > question.machine.device_budget_bytes:
+        return choice
+    return replace(choice, layout=wide)
+
+
+def _lanes(layout: Layout, machine: Machine) -> tuple[tuple[int, int], ...]:
+    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread."""
+    panels = -(-layout.M // layout.panel_rows)
+    partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
+    wanted = max(16, -(-panels // 256))
+    if partial_share > 0:
+        wanted = min(wanted, max(2 * machine.threads, int(0.2 / partial_share)))
+    count = max(1, min(panels, wanted))
+    edges = [panels * i // count for i in range(count + 1)]
+    return tuple(pairwise(edges))
+
+
+def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_bytes: int) -> int:
+    """What the budget leaves for decoded panels, at most those that are not resident."""
+    if layout.reader == "memory":
+        return 0
+    left = int(_CACHE_SHARE * (budget_bytes - needed_bytes))
+    return max(0, min(left, layout.M * layout.N * layout.itemsize - resident_bytes))
+
+
+def _resident_bytes(choice: _Choice, needed_bytes: int) -> int:
+    """What the device's memory leaves for panels that stay there between passes, at most all of them."""
+    if not choice.method.streams:
+        return 0
+    left = int(_CACHE_SHARE * (choice.question.machine.device_budget_bytes - needed_bytes))
+    return max(0, min(left, choice.question.facts.nbytes))
