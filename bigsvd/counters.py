@@ -1,4 +1,4 @@
-"""What reading the matrix took: of one source, one lane, a pass or a whole run. Counters add."""
+"""Counters of what was read, kept for a source, a lane, a pass and a whole run. Counters can be added."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ class Counters:
     """How much was read, and from where.
 
     Attributes:
-        bytes_read: uncompressed bytes that came from the source. cached_bytes: those that came from the panel
-            cache instead. device_cached_bytes: of these, those that already lay in the device's own memory.
-        encoded_bytes: bytes of files or objects that were read.
-        filled_chunks: chunks that do not exist and were read as the fill value.
-        retries: reads that were tried again.
+        bytes_read: uncompressed bytes that came from the source.
+        cached_bytes: uncompressed bytes that came from the panel cache instead.
+        device_cached_bytes: the part of `cached_bytes` that already lay in the device's own memory.
+        encoded_bytes: bytes of files or objects that were read, as they are stored.
+        filled_chunks: number of chunks that do not exist and were read as the fill value.
+        retries: number of reads that were repeated after a failure.
 
     """
 
@@ -38,7 +39,7 @@ class Counters:
 
     @property
     def streamed_bytes(self) -> int:
-        """Uncompressed bytes that went through the products, wherever they came from."""
+        """Uncompressed bytes that were multiplied, whether they came from the source or from the cache."""
         return self.bytes_read + self.cached_bytes
 
     def to_dict(self) -> dict[str, int]:

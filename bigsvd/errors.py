@@ -1,4 +1,4 @@
-"""Every deliberate exception: a stable code, what is wrong with both numbers, and what to do.
+"""Every deliberate exception: it has a stable code, says what is wrong with both numbers, and what to do.
 
 An error prints on one line as ``error[E_CODE]: what is wrong; what to do``. `exit_status` is the command
 line's exit code: 2 for input the user can correct, 3 for a run that failed, 4 for a result that misses its
@@ -14,13 +14,15 @@ from typing import ClassVar, ParamSpec, TypeVar
 
 from bigsvd.floats import silent
 
-_MOST_TEXT = 2000  # characters of another library's text; Dask cuts an exception of 10,000
+# Characters of another library's text that an error keeps. Dask cuts the text of an exception at 10,000; this
+# limit is chosen, not measured, to stay well below that.
+_MOST_TEXT = 2000
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's exception says, in one line; its type where it says nothing."""
+    """The first line of an exception's text, or the name of its type if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -183,11 +185,11 @@ class NoWorkersError(BigsvdError):
 
 
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """For every function that Dask runs in a worker: what it raises arrives at the driver as what it was.
+    """Decorates every function that Dask runs in a worker, so that its exceptions arrive as what they were.
 
-    Dask pickles an exception with all that hangs on it: causes, contexts, attributes. Where one of them does
-    not come out of the pickle again, the driver would get a plain `Exception` with the text of all. And its
-    arithmetic is silent, whatever the worker's threads were told.
+    Dask pickles an exception together with its cause, context and attributes. If one of these cannot be
+    restored, the driver gets a plain `Exception` with the text of all. The function's arithmetic is silent
+    too (see `floats`), however the worker's threads are set.
     """
     calm = silent(function)
 
@@ -197,13 +199,13 @@ def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
             return calm(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised again below, as what can travel
             portable = _portable(error)
-        raise portable  # here, so that it has no context
+        raise portable  # outside of `except`, so that it gets no context
 
     return run
 
 
 def _portable(error: Exception) -> Exception:
-    """The same error with nothing on it that might not survive being pickled."""
+    """The same error without anything that might not survive being pickled."""
     known = _own(error)
     if known is not None:
         return type(known)(known.message[:_MOST_TEXT], known.remedy)
@@ -217,7 +219,7 @@ def _portable(error: Exception) -> Exception:
 
 
 def _own(error: BaseException) -> BigsvdError | None:
-    """The first of ours: itself, or one in a group."""
+    """The error itself if it is a `BigsvdError`, or the first such error in a group."""
     if isinstance(error, BigsvdError):
         return error
     if isinstance(error, BaseExceptionGroup):
@@ -226,7 +228,7 @@ def _own(error: BaseException) -> BigsvdError | None:
 
 
 def _survives(error: Exception) -> bool:
-    """Whether it comes out of a pickle as what went in."""
+    """Whether pickling and restoring the error gives the same error."""
     try:
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, a line ago
     except Exception:  # noqa: BLE001 - whatever its parts raise, it does not survive

@@ -1,7 +1,7 @@
-"""Everything that a run says while it goes on, as frozen values with a JSON form.
+"""Everything that a run reports while it goes on, as frozen values with a JSON form.
 
-The console, a job's log and the service all live on these. A progress callback gets them one by one, from
-any thread.
+The console reads them, and so can a job's log or a service. A progress callback gets them one by one, and may
+be called from any thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bigsvd.planning.plan import Plan
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a run says; `kind` names it in JSON, where it stands under "event".
+    """Something that a run reports; its `kind` is its name in JSON, under the key "event".
 
     ``event["event"]`` is its kind and ``event["passes"]`` a field, for callbacks that expect a mapping.
     """
@@ -23,7 +23,9 @@ class Event:
     kind: ClassVar[str]
 
     def __getitem__(self, name: str) -> Any:
-        return self.kind if name == "event" else getattr(self, name)
+        if name == "event":
+            return self.kind
+        return getattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -34,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True)
 class PlanMade(Event):
-    """The run begins, or goes on from what scratch holds: so many finished passes."""
+    """The run begins, or goes on after the `passes_done` finished passes that scratch holds."""
 
     kind = "plan"
     plan: Plan
@@ -45,7 +47,7 @@ class PlanMade(Event):
 
 @dataclass(frozen=True)
 class GivenUp(Event):
-    """Finished passes of another request are deleted; `differences` say in what it was another."""
+    """Finished passes of another request are deleted; `differences` say how that request differs."""
 
     kind = "given-up"
     scratch: str
@@ -54,7 +56,7 @@ class GivenUp(Event):
 
 @dataclass(frozen=True)
 class SampleTaken(Event):
-    """A sample of so many rows is read for a warm start."""
+    """A sample of `rows` rows is read for a warm start."""
 
     kind = "sample"
     rows: int
@@ -62,7 +64,7 @@ class SampleTaken(Event):
 
 @dataclass(frozen=True)
 class PassStarted(Event):
-    """A pass of that name begins, over the whole matrix or the `sample`."""
+    """A pass begins, over the whole matrix or, if `sample` is true, over the sampled rows."""
 
     kind = "pass"
     name: str
@@ -73,7 +75,7 @@ class PassStarted(Event):
 
 @dataclass(frozen=True)
 class BytesRead(Event):
-    """So many uncompressed bytes of the pass have been read since the last of these."""
+    """The number of uncompressed bytes of the pass that were read since the last such event."""
 
     kind = "read"
     bytes: int
@@ -81,7 +83,7 @@ class BytesRead(Event):
 
 @dataclass(frozen=True)
 class LaneRepeated(Event):
-    """A lane begins anew, with less on the device, whose memory did not suffice; `said` is its message."""
+    """A lane begins anew and puts less on the device, whose memory was too small; `said` is its message."""
 
     kind = "device-full"
     lane: int
@@ -100,12 +102,13 @@ class PassEnded(Event):
 
 @dataclass(frozen=True)
 class Certified(Event):
-    """The answer after a pass.
+    """How good the answer is after a pass.
 
     Attributes:
-        relative_error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess_error: what of it is above the best for that k, if known.
-        passes_left: an estimate from the last two residuals; None where there is none.
-        k: of a rank rule, once it has chosen.
+        relative_error: ‖B−U·S·Vᵀ‖_F/‖B‖_F.
+        excess_error: how far `relative_error` is above the smallest possible for that k; None if unknown.
+        passes_left: an estimate from the last two residuals; None if there is none.
+        k: the number of singular values that a rank rule has chosen; None before it has.
 
     """
 
@@ -130,7 +133,7 @@ class WarmStartInVain(Event):
 
 @dataclass(frozen=True)
 class PhaseStarted(Event):
-    """The run does something else than passes, in words."""
+    """The run begins work that is no pass; `doing` says in words which."""
 
     kind = "phase"
     doing: str
@@ -138,14 +141,14 @@ class PhaseStarted(Event):
 
 @dataclass(frozen=True)
 class Formed(Event):
-    """The singular vectors are in scratch."""
+    """The singular vectors are computed and lie in scratch."""
 
     kind = "formed"
 
 
 @dataclass(frozen=True)
 class Published(Event):
-    """The factors are in their place."""
+    """The factors are published at `path`."""
 
     kind = "done"
     path: str
@@ -166,7 +169,7 @@ def event_from_dict(values: Mapping[str, Any]) -> Event:
     """The inverse of `Event.to_dict`.
 
     Raises:
-        KeyError: no event of that kind is known. TypeError: its fields are others.
+        KeyError: no event of that kind is known. TypeError: its fields are not those of its kind.
 
     """
     given = {name: value for name, value in values.items() if name != "event"}
@@ -178,11 +181,13 @@ def event_from_dict(values: Mapping[str, Any]) -> Event:
 
 
 def unheard(event: Event) -> None:
-    """The progress callback of whom nobody listens to."""
+    """The progress callback of a run that nobody listens to."""
     del event
 
 
 def _to_json(value: Any) -> Any:
     if isinstance(value, Plan):
         return value.to_dict()
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return value

@@ -1,7 +1,7 @@
-"""The values that a plan is made of: facts about the data, about the machine, and about costs there.
+"""The values that a plan is made of: facts about the data, about the machine, and about its speed.
 
-They are plain values with a JSON form. Whoever opens data, looks at a machine or measures it makes them; the
-planner only calculates with them.
+They are plain values with a JSON form. The modules that open data, look at a machine or measure it make these
+values; the planner only calculates with them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Packing:
         return self.scale != 1.0 or self.offset != 0.0
 
     def __str__(self) -> str:
-        parts = [f"stored · {self.scale:g} + {self.offset:g}"] if self.packed else []
+        parts = []
+        if self.packed:
+            parts.append(f"stored · {self.scale:g} + {self.offset:g}")
         if self.fills:
             parts.append(f"{' and '.join(f'{fill:g}' for fill in self.fills)} for no value")
         return ", ".join(parts)
@@ -53,19 +55,22 @@ class SourceFacts:
         name: path, URL or description.
         shape: (m, n).
         dtype: NumPy name of the element type, in native byte order.
-        chunks: rows and columns that are stored, and so best read, together (the shard where there is one).
-        fingerprint: hash of the metadata; two sources that differ in it are different sources.
-        reader: "memory" where reading is a view, "direct" where chunks are decoded one after another straight
-            into place (`ChunkReader`), "pipeline" where another library decodes several at a time. "foreign"
-            where another library reads or computes them in memory that nobody knows beforehand, "measured"
-            once a `Rehearsal` has told.
-        stored_bytes: of a chunk or shard, decoded, which may reach beyond the matrix; 0 if that is `chunks`.
-        piece: rows and columns of a chunk, also where it lies in a shard; (0, 0) if that is `chunks`.
-        spare_bytes: what this reader takes for a chunk besides: copies that stores and codecs make. Where it
-            is "measured", what it takes besides the result for any rectangle, and
-        spare_ratio: for each byte of the result in addition.
-        held_bytes: what a process holds all the time to read at all.
-        masked: whether masked entries were turned into NaN, which then mean missing.
+        chunks: numbers of rows and columns that are stored together and so are best read together; those of a
+            shard if the array has shards.
+        fingerprint: hash of the metadata; two sources with unlike fingerprints are different sources.
+        reader: how rectangles are read, which decides how much memory reading takes. "memory": as a view.
+            "direct": one chunk after another is decoded straight into place (`ChunkReader`). "pipeline":
+            another library decodes several chunks at a time. "foreign": another library reads or computes
+            the entries, in an amount of memory that is unknown. "measured": the same, after a `Rehearsal` has
+            measured that amount.
+        stored_bytes: decoded bytes of a chunk or shard, which may reach beyond the matrix; 0 if that is the
+            size of `chunks`.
+        piece: numbers of rows and columns of a single chunk, in a shard too; (0, 0) if they are `chunks`.
+        spare_bytes: memory that reading a chunk takes besides the chunk: copies that stores and codecs make.
+            If `reader` is "measured": memory that reading any rectangle takes besides the result.
+        spare_ratio: further memory for each byte of the result, if `reader` is "measured".
+        held_bytes: memory that a process holds all the time in order to read at all.
+        masked: whether masked entries were turned into NaN, so that NaN means a missing entry.
         packing: how stored entries stand for the numbers of A.
 
     """
@@ -106,7 +111,7 @@ class SourceFacts:
         return asdict(self) | lists | {"packing": packing}
 
     def same_data(self, other: SourceFacts) -> bool:
-        """Whether both are of the same data, however much memory reading it was measured to take."""
+        """Whether both describe the same data; the memory that a rehearsal measured may differ."""
         return self._as_opened() == other._as_opened()
 
     def _as_opened(self) -> SourceFacts:
@@ -129,11 +134,13 @@ class Machine:
     """What the machine, or each worker of a cluster, allows this run.
 
     Attributes:
-        budget_bytes: for this run's working set in host memory.
-        threads: lanes at the same time, and so panels multiplied. readers: threads that read for each.
-        device, device_reason: where is multiplied, and why there.
-        apart: whether the device has memory of its own; device_budget_bytes: for this run there, of
-            device_free_bytes in all.
+        budget_bytes: host memory that this run's working set may take.
+        threads: number of lanes that work at the same time; each multiplies one panel at a time.
+        device, device_reason: "cpu" or "gpu", where products are computed, and the reason for that choice.
+        apart: whether the device has memory of its own.
+        device_budget_bytes: the device's own memory that this run may take.
+        device_free_bytes: the device's own memory that is free.
+        readers: number of threads that read for each lane.
 
     """
 
@@ -149,17 +156,19 @@ class Machine:
 
 @dataclass(frozen=True)
 class Rates:
-    """Costs of one thread, or of a device that several threads share.
+    """The seconds and the speed of one thread, or of a device that several threads share.
 
     Attributes:
-        read_seconds: wall time per uncompressed byte. read_cpu_seconds: processor time of these.
-        copy_seconds: of a byte from the host to a device that has memory of its own; 0 for any other.
-        fresh_seconds: of a byte of memory that is new to the process, to be set against reading again.
-        flops: multiplications and additions per second in products of a panel with a block, by precision and
-            columns of the block.
-        measured: whether here, else these are figures that are common.
-        past_page_cache: whether files are to be read past the system's, since memory cannot hold them till
-            they are read again.
+        read_seconds: wall time to read an uncompressed byte.
+        read_cpu_seconds: processor time to read an uncompressed byte.
+        fresh_seconds: time to touch a byte of memory that is new to the process. Keeping a panel pays only if
+            this is less than reading the byte again.
+        flops: multiplications and additions per second in products of a panel with a block, by the precision
+            and by the number of columns of the block.
+        measured: whether the rates were measured on this machine; otherwise they are nominal.
+        copy_seconds: time to copy a byte from the host to a device with memory of its own; 0 for any other.
+        past_page_cache: whether files are read past the system's page cache, because memory cannot hold them
+            until they are read again.
 
     """
 
@@ -172,7 +181,7 @@ class Rates:
     past_page_cache: bool = False
 
     def flops_at(self, dtype: str, columns: int) -> float:
-        """The rate for a block of so many columns, between the nearest that are known."""
+        """The rate for a block of `columns` columns, interpolated between the nearest known widths."""
         known = sorted(self.flops[dtype].items())
         return float(np.interp(columns, [c for c, _ in known], [rate for _, rate in known]))
 
@@ -194,8 +203,10 @@ class Rates:
         return cls(**{**values, "flops": flops})
 
 
+# Rates of a common processor core, for a plan where nothing was measured: 0.7 GB/s read, 1 GB/s of new memory
+# touched, 60 and 30 Gflop/s with a block of 64 columns. They are chosen, not measured.
 NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
 
-
-# Of a GPU in a data centre: a PCIe bus, products of tall panels.
+# The same for a GPU in a data centre: 20 GB/s over a PCIe bus, 10 and 5 Tflop/s in products of tall panels.
+# They are chosen, not measured.
 NOMINAL_ON_GPU = replace(NOMINAL, flops={"float32": {64: 1e13}, "float64": {64: 5e12}}, copy_seconds=1 / 2e10)

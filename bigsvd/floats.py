@@ -1,9 +1,10 @@
-"""What NumPy does about floating-point errors is its caller's choice, and never changes what ours computes.
+"""NumPy's floating-point warnings are switched off here, so that a caller's settings never change a result.
 
-Overflow, underflow, division by zero and invalid values are foreseen where they can happen: by a bound that
-takes infinity, a repeated pass, a refusal of the data. So whatever `np.seterr` or ``-W error`` make of them
-elsewhere, they are silent here. The setting belongs to a context, which other threads may not share; hence
-it is made at every way in: the functions that are called from outside, and those that Dask runs in workers.
+Overflow, underflow, division by zero and invalid values are expected where they can happen, and each is
+handled there: a bound may be infinite, a pass is repeated, or the data are refused. Therefore these events
+are silent in this package, even if its caller asked for warnings or errors by `np.seterr` or ``-W error``.
+The setting belongs to a context, and a new thread may not inherit it. So it is made at every entrance: in the
+functions that are called from outside, and in those that Dask runs in workers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Nodes of Zarr format 3 as plain files: small arrays that are written and read whole, and attributes.
 
-What zarr-python does for any array on any store takes milliseconds of event loop and threads a node, and a
-run of a small matrix writes and reads dozens. The files are the same: any Zarr reader opens them.
+zarr-python serves any array on any store, and for that its event loop and threads take milliseconds for each
+node. A run of a small matrix writes and reads dozens of nodes. The files written here are the same as
+zarr-python's: any Zarr reader opens them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import google_crc32c
 import numpy as np
 
 METADATA = "zarr.json"
-_CHECKSUM_BYTES = 4
-_FILLS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+_CHECKSUM_BYTES = 4  # a CRC32C, which the codec of that name puts behind each chunk
+_FILLS: dict[Any, float] = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
 class DamagedNodeError(ValueError):
@@ -26,7 +27,7 @@ class DamagedNodeError(ValueError):
 
 
 def write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
-    """A group with these attributes and no others, there whole or not at all."""
+    """Write a group with these attributes and no others; it is there whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_metadata(folder, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
 
@@ -35,7 +36,7 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     """The attributes of a node.
 
     Raises:
-        OSError: there is none. DamagedNodeError: its metadata is no JSON object.
+        OSError: there is no node. DamagedNodeError: its metadata is no JSON object.
 
     """
     attributes: dict[str, Any] = _metadata(folder).get("attributes", {})
@@ -43,29 +44,45 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
 
 def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: dict[str, Any]) -> None:
-    """A whole array of one axis or more, in chunks of some rows; `folder` is not there before.
+    """Write a whole array of one axis or more, in chunks of `chunk_rows` rows; `folder` must not exist yet.
 
-    Where another writer takes the folder away meanwhile this fails: it makes none a second time.
+    If another writer deletes the folder meanwhile, this fails: the folder is not made a second time.
     """
     values = np.asarray(values, dtype=values.dtype.newbyteorder("<"))
-    fill = np.nan if values.dtype.kind == "f" else 0
     rows = max(1, min(chunk_rows, values.shape[0]))
     chunks = (rows, *(max(1, side) for side in values.shape[1:]))
     folder.mkdir(parents=True)
-    for number, start in enumerate(range(0, values.shape[0], rows) if values.size else ()):
+    if values.size:
+        _write_chunks(folder, values, chunks)
+    _write_metadata(folder, json.dumps(_array_metadata(values, chunks, attributes)))
+
+
+def _write_chunks(folder: Path, values: np.ndarray, chunks: tuple[int, ...]) -> None:
+    rows = chunks[0]
+    others = values.ndim - 1
+    name = _fill_name(values)
+    fill = _FILLS.get(name, name)
+    for number, start in enumerate(range(0, values.shape[0], rows)):
         part = values[start : start + rows]
         if part.shape != chunks:  # Zarr fills up the chunk at an edge
-            part = np.pad(
-                part, [(0, rows - part.shape[0])] + [(0, 0)] * (part.ndim - 1), constant_values=fill
-            )
-        _write_chunk(folder, (number, *[0] * (part.ndim - 1)), part)
-    _write_metadata(folder, json.dumps(_array_metadata(values, chunks, attributes)))
+            lacking = [(0, rows - part.shape[0])] + [(0, 0)] * others
+            part = np.pad(part, lacking, constant_values=fill)
+        _write_chunk(folder, (number, *[0] * others), part)
+
+
+def _fill_name(values: np.ndarray) -> str | int:
+    """The fill value as it stands in the metadata."""
+    if values.dtype.kind == "f":
+        return "NaN"
+    return 0
 
 
 def _array_metadata(
     values: np.ndarray, chunks: tuple[int, ...], attributes: dict[str, Any]
 ) -> dict[str, Any]:
-    order = {"configuration": {"endian": "little"}} if values.itemsize > 1 else {}
+    as_bytes: dict[str, Any] = {"name": "bytes"}
+    if values.itemsize > 1:
+        as_bytes["configuration"] = {"endian": "little"}
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -73,8 +90,8 @@ def _array_metadata(
         "data_type": values.dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": "NaN" if values.dtype.kind == "f" else 0,
-        "codecs": [{"name": "bytes", **order}, {"name": "crc32c"}],
+        "fill_value": _fill_name(values),
+        "codecs": [as_bytes, {"name": "crc32c"}],
         "attributes": attributes,
     }
 
@@ -83,7 +100,7 @@ def read_array(folder: Path) -> np.ndarray:
     """A whole array that `write_array` wrote, or zarr-python with the same codecs.
 
     Raises:
-        OSError: there is none, or it cannot be read. DamagedNodeError: a chunk is not what was written.
+        OSError: there is no array, or it cannot be read. DamagedNodeError: a chunk is not what was written.
 
     """
     metadata = _metadata(folder)
@@ -131,7 +148,7 @@ def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray) -> No
 
 
 def _read_chunk(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:
-    """A chunk as stored, edges filled up; None where it was never written."""
+    """A chunk as it is stored, filled up at an edge of the array; None if it was never written."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -146,7 +163,7 @@ def _read_chunk(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.
 
 
 def _write_metadata(folder: Path, text: str) -> None:
-    """A file that is there whole or not at all; unfinished it has a name as zarr-python gives."""
+    """Write a file that is there whole or not at all; while unfinished its name is like zarr-python's."""
     partial = folder / f"zarr.{uuid.uuid4().hex}.partial"
     partial.write_text(text, encoding="utf-8")
     partial.replace(folder / METADATA)

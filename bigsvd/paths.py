@@ -1,4 +1,4 @@
-"""Where a path leads: the same folder under whatever name, one folder in another, a mounted disk."""
+"""Where a path leads: whether two names are one folder, whether one folder lies in another, mounted disks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def resolved(path: str | Path) -> Path:
-    """The path without links, `.` and `..`, as the system follows them; what is not there may end it."""
+    """The path without links, `.` and `..`, as the system follows them; its last parts need not exist."""
     return Path(os.path.realpath(path))
 
 
 def lies_in(inner: Path, outer: Path) -> bool:
-    """Whether `inner` is `outer` or lies somewhere in it, whatever names either of them is given by.
+    """Whether `inner` is `outer` or lies somewhere in it, even if the two are given by unlike names.
 
-    Folders are the same where device and inode are: under links, bound mounts, or another case where the file
-    system does not mind. What does not exist yet is known by its name alone.
+    Two folders are the same if their device and inode are. This finds links, bound mounts, and names in other
+    letter case on a file system that ignores case. A folder that does not exist yet has only its name.
     """
     inner, outer = resolved(inner), resolved(outer)
     around = (inner, *inner.parents)
@@ -43,7 +43,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None of what is not there or may not be seen."""
+    """Device and inode; None if the path does not exist or may not be looked at."""
     try:
         status = path.stat()
     except OSError:
@@ -57,7 +57,8 @@ def is_mount_point(folder: Path) -> bool:
         return True
     if not _MOUNTS.exists():
         return False
-    # A folder that is bound to another of the same disk has its device; Linux lists it.
+    # `ismount` compares devices, so it misses a folder that is bound to another of the same disk. Linux lists
+    # all mounts, the folder as the fifth word of a line, with spaces and the like as octal numbers.
     lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
     mounted = {
         re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines

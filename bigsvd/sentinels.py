@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,13 +14,15 @@ Number: TypeAlias = int | float
 
 
 def held(value: Number, stored: np.dtype[Any]) -> Number | None:
-    """The value as an array of type `stored` holds it: rounded to its precision; None where it cannot."""
+    """The value rounded as an array of type `stored` would hold it; None if no entry can have that value."""
     if stored.kind == "f":
         return _held_by_floats(value, stored)
     if stored.kind not in "iu" or not math.isfinite(value) or value != int(value):
         return None
     limits = np.iinfo(stored)
-    return int(value) if limits.min <= value <= limits.max else None
+    if not limits.min <= value <= limits.max:
+        return None
+    return int(value)
 
 
 def _held_by_floats(value: Number, stored: np.dtype[Any]) -> Number | None:
@@ -27,29 +31,38 @@ def _held_by_floats(value: Number, stored: np.dtype[Any]) -> Number | None:
             rounded = float(np.asarray(float(value)).astype(stored))
     except OverflowError:  # an integer beyond the range of float64
         return None
-    return None if math.isinf(rounded) and math.isfinite(value) else rounded
+    if math.isinf(rounded) and math.isfinite(value):
+        return None
+    return rounded
 
 
 def matches(xp: Any, raw: Any, stored: np.dtype[Any], sentinels: Sequence[Number]) -> Any:
-    """Which entries of `raw`, stored as `stored`, are one of the sentinels; None where none can be.
+    """A mask of the entries of `raw`, stored as `stored`, that are sentinels; None if no entry can be one.
 
     The array may be of any array namespace `xp`. NaN matches NaN.
     """
-    mask = None
-    for sentinel in sentinels:
-        value = held(sentinel, stored)
-        if value is None:
-            continue
-        found = xp.isnan(raw) if math.isnan(value) else raw == value
-        mask = found if mask is None else mask | found
-    return mask
+    values = [value for sentinel in sentinels if (value := held(sentinel, stored)) is not None]
+    if not values:
+        return None
+    return reduce(operator.or_, (_equal(xp, raw, value) for value in values))
+
+
+def _equal(xp: Any, raw: Any, value: Number) -> Any:
+    """Which entries are this value, where NaN is equal to NaN."""
+    if math.isnan(value):
+        return xp.isnan(raw)
+    return raw == value
 
 
 def number_to_json(value: Number) -> Number | str:
-    """A number that JSON knows, else its name: "nan", "inf" or "-inf"."""
-    return value if math.isfinite(value) else str(float(value))
+    """The number itself if JSON has it, otherwise its name: "nan", "inf" or "-inf"."""
+    if math.isfinite(value):
+        return value
+    return str(float(value))
 
 
 def number_from_json(value: Any) -> Any:
-    """The inverse of `number_to_json`; anything else as it is, for its reader to refuse."""
-    return float(value) if value in ("nan", "inf", "-inf") else value
+    """The inverse of `number_to_json`; any other value is returned as it is, and its reader refuses it."""
+    if value in ("nan", "inf", "-inf"):
+        return float(value)
+    return value

@@ -1,4 +1,4 @@
-"""How quantities are written for people."""
+"""How quantities and URLs are written for people."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ _QUERY_OF_HTTP = re.compile(r"(https?://[^\s?#'\")>]*)[?#][^\s'\")>]*")
 
 
 def human_bytes(count: float) -> str:
-    """``1.5 GB``: decimal units, as disks and budgets are sold."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    """``1.5 GB``: in decimal units, as disks and budgets are sold."""
+    if abs(count) < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
         count /= 1000
+        if abs(count) < 1000:
+            return f"{count:.1f} {unit}"
+    count /= 1000
     return f"{count:.1f} PB"
 
 
 def round_up(count: int) -> int:
-    """The next number with two significant digits, so that what is printed is never too little."""
+    """The next larger number with two significant digits, so that the printed number is never too small."""
     step: int = 10 ** max(0, len(str(count)) - 2)
     return -(-count // step) * step
 
 
 def without_credentials(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text that may be printed and stored: its URLs without user, password and query, `secrets` hidden.
+    """A text that may be printed and stored: its URLs have no user, password and query, `secrets` are hidden.
 
-    Before the @ of an abfs URL stands a container, which stays.
+    In an abfs URL the name before the @ is that of a container, and stays.
     """
     for secret in secrets:
         text = text.replace(secret, "***")

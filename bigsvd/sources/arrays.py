@@ -1,4 +1,4 @@
-"""Arrays in this process as sources: NumPy, memory maps, whatever has ``shape``, ``dtype`` and ``[…]``."""
+"""Arrays of this process as sources: NumPy's, memory maps, and any with ``shape``, ``dtype`` and ``[…]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from bigsvd.sources.base import Source, check_matrix, hashed, reading_errors
 from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
 from bigsvd.sources.tokens import keep, kept
 
+# Bytes of the rows that are treated as one chunk if an array has no chunks; chosen, not measured.
+_CHUNK_BYTES = 2**22
+
 
 class ArraySource(Source):
     """A NumPy array in this process, read where it lies; a masked one needs `missing`."""
@@ -31,21 +34,20 @@ class ArraySource(Source):
         masked = isinstance(array, np.ma.MaskedArray) and bool(np.any(np.ma.getmaskarray(array)))
         if masked and missing == "none":
             raise SourceError(f"the masked array of shape {shape} hides entries", MASK_CURE)
-        dtype = dtype_with_nan(dtype) if masked else dtype
+        if masked:
+            dtype, reader = dtype_with_nan(dtype), "foreign"
         name = f"<{given.__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
         self._token = keep(self)
         self._reader = Reader(f"the {kind}", dtype, missing)
         chunks = _known_chunks(array, shape) or _line_chunks(shape, dtype.itemsize)
-        self.facts = SourceFacts(
-            name, shape, dtype.name, chunks, hashed(name), "foreign" if masked else reader, masked=masked
-        )
+        self.facts = SourceFacts(name, shape, dtype.name, chunks, hashed(name), reader, masked=masked)
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         return kept, (self._token,)
 
     @property
     def in_this_process_only(self) -> bool:
-        """True: the array is a reference."""
+        """True: what travels is a reference to the array."""
         return True
 
     @property
@@ -54,7 +56,7 @@ class ArraySource(Source):
         return self._reader.masked
 
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
-        """See `Source.read`; a view where the array allows one."""
+        """See `Source.read`; the result is a view if the array allows one."""
         del space
         with reading_errors(self.facts.name, rows, cols):
             found = self._array[rows, cols]
@@ -62,7 +64,7 @@ class ArraySource(Source):
 
 
 class ForeignSource(ArraySource):
-    """An array that another library reads when it is sliced: h5py, lazily opened xarray, zarr of old, …"""
+    """An array that another library reads when it is sliced: h5py, lazily opened xarray, older zarr, …"""
 
     def __init__(self, array: Any, missing: str = "none") -> None:
         super().__init__(array, missing, "foreign")
@@ -73,7 +75,9 @@ class MemmapSource(ArraySource):
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         a = self._array
-        order = "F" if a.flags.f_contiguous and not a.flags.c_contiguous else "C"
+        order = "C"
+        if a.flags.f_contiguous and not a.flags.c_contiguous:
+            order = "F"
         return _remap, (str(a.filename), a.dtype.str, a.shape, a.offset, order)
 
     @property
@@ -96,32 +100,36 @@ class XarrayMatrix:
         self.shape = data.shape
         self.dtype = data.dtype
         stored: Mapping[Any, int] = data.encoding.get("preferred_chunks", {})
-        sizes = [stored.get(name) for name in data.dims]
-        self.chunks = None if None in sizes else tuple(sizes)
+        self.chunks: tuple[int, ...] = ()
+        if all(name in stored for name in data.dims):
+            self.chunks = tuple(stored[name] for name in data.dims)
 
     def __getitem__(self, key: tuple[slice, slice]) -> Any:
         return self._data[key].to_numpy()
 
 
 def maps_whole_file(data: Any) -> bool:
-    """Whether its file can be mapped again to the same entries: neither a view nor changed in memory."""
+    """Whether its file can be mapped again to the same entries: it is no view, and not changed in memory."""
     mapped = isinstance(data, np.memmap) and isinstance(data.base, mmap.mmap)
     return mapped and data.filename is not None and data.mode != "c"
 
 
 def _known_chunks(array: Any, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns that are stored together, the largest where they vary; None where it does not say."""
+    """Rows and columns of the largest chunk along each axis; None if the array does not say."""
     chunks = getattr(array, "chunks", None)
     try:
         rows, cols = (int(np.max(lengths)) for lengths in chunks or ())
     except (TypeError, ValueError):
         return None
-    return (min(rows, shape[0]), min(cols, shape[1])) if min(rows, cols) >= 1 else None
+    if min(rows, cols) < 1:
+        return None
+    return min(rows, shape[0]), min(cols, shape[1])
 
 
-def _line_chunks(shape: tuple[int, int], itemsize: int, target_bytes: int = 2**22) -> tuple[int, int]:
-    """Rows of an array without chunks to be handled as one chunk."""
-    return min(shape[0], max(1, target_bytes // (shape[1] * itemsize))), shape[1]
+def _line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
+    """The whole rows of an array without chunks that are treated as one chunk."""
+    rows = _CHUNK_BYTES // (shape[1] * itemsize)
+    return min(shape[0], max(1, rows)), shape[1]
 
 
 def _remap(filename: str, dtype: str, shape: tuple[int, int], offset: int, order: Any) -> Source:

@@ -1,4 +1,4 @@
-"""Blocks of other libraries' arrays as NumPy: nothing that a mask hides is taken for a number."""
+"""Turns blocks of other libraries' arrays into NumPy arrays, and never takes a masked entry for a number."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ MASK_CURE = (
 
 
 def is_sparse(array: Any) -> bool:
-    """Whether it is of a library of sparse arrays: scipy.sparse, sparse (PyData), or CuPy's."""
+    """Whether an object comes from a library of sparse arrays: scipy.sparse, sparse (PyData), or CuPy's."""
     module = type(array).__module__.split(".")
     return module[0] == "sparse" or module[:2] in (["scipy", "sparse"], ["cupyx", "scipy"])
 
 
 def dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating type that holds entries of a type and NaN: itself, float32 for 16 bits, or float64."""
+    """The floating type that holds NaN and all entries of `dtype`: itself, float32 or float64."""
     if dtype.kind == "f":
         return dtype.newbyteorder("=")
-    return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    if dtype.itemsize <= 2:
+        return np.dtype(np.float32)
+    return np.dtype(np.float64)
 
 
 @dataclass
 class Reader:
-    """Makes blocks NumPy's.
+    """Turns the blocks of one source into NumPy arrays.
 
     Attributes:
-        name, dtype: of the source, in native byte order.
-        missing: what the request says of missing entries; "none" refuses what is masked.
-        masked: whether a mask was met that hides an entry.
+        name: that of the source.
+        dtype: the source's element type, in native byte order.
+        missing: the request's rule for missing entries; with "none" a masked entry is refused.
+        masked: whether a masked entry has been met.
 
     """
 
@@ -49,12 +52,12 @@ class Reader:
     masked: bool = False
 
     def block(self, found: Any, shape: tuple[int, int]) -> np.ndarray:
-        """A block of this shape in the source's dtype, masked entries NaN; `SourceError` for any other."""
+        """The block in the source's dtype, NaN where it is masked; `SourceError` if shape or type differ."""
         if is_sparse(found):
             raise SourceError(
                 f"a block of {self.name} is a {type(found).__name__}, and sparse is not read yet", SPARSE_CURE
             )
-        values = self._filled(found) if isinstance(found, np.ma.MaskedArray) else as_numpy(found)
+        values = self._plain(found)
         if values.shape != shape:
             raise SourceError(
                 f"a block of {self.name} has shape {values.shape} where {shape} was announced",
@@ -68,6 +71,11 @@ class Reader:
                 f"announce what it is, such as map_blocks(..., dtype={values.dtype.name!r}), or convert it",
             )
         return values.astype(self.dtype)
+
+    def _plain(self, block: Any) -> np.ndarray:
+        if isinstance(block, np.ma.MaskedArray):
+            return self._filled(block)
+        return as_numpy(block)
 
     def _filled(self, block: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
         """The entries, NaN where a mask hides them."""

@@ -1,10 +1,10 @@
-"""A 2-D Dask array as a source: its graph stays in the process that has it, and goes to others in parts."""
+"""A 2-D Dask array as a source: its graph stays in this process, and other processes get parts of it."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -26,13 +26,15 @@ from bigsvd.sources.blocks import MASK_CURE, SPARSE_CURE, Reader, dtype_with_nan
 from bigsvd.sources.graph import Graph, Prepared
 from bigsvd.sources.tokens import keep, kept
 
-_KEPT_SHARE = 8  # results that blocks share are kept up to this fraction of the matrix
+# Results that blocks share are kept up to this fraction of the matrix's bytes, one in so many; chosen, not
+# measured.
+_KEPT_SHARE = 8
 Edges = tuple[list[int], list[int]]
 Given = tuple[Graph, str, Edges, Reader, SourceFacts]
 
 
 class DaskSource(Source):
-    """A 2-D Dask array; what a rectangle needs is computed in the calling thread."""
+    """A 2-D Dask array; reading a rectangle computes what it needs in the calling thread."""
 
     _limit_bytes: int | None = None
 
@@ -42,7 +44,8 @@ class DaskSource(Source):
         shape = check_matrix("the Dask array", array.shape, array.dtype)
         dtype = np.dtype(array.dtype).newbyteorder("=")
         masked = isinstance(array._meta, np.ma.MaskedArray)  # noqa: SLF001 - Dask has no public name for it
-        dtype = dtype_with_nan(dtype) if masked else dtype
+        if masked:
+            dtype = dtype_with_nan(dtype)
         chunks = (int(max(array.chunks[0])), int(max(array.chunks[1])))
         self.counters = Counters()
         self.facts = SourceFacts(
@@ -68,11 +71,11 @@ class DaskSource(Source):
 
     @property
     def in_this_process_only(self) -> bool:
-        """Whether what a block needs cannot be pickled, such as the handle of an open file."""
+        """Whether a block needs something that cannot be pickled, such as the handle of an open file."""
         return bool(self._why_not_sent())
 
     def sent(self) -> Source:
-        """See `Source.sent`; the graph, of which a lane then takes a part."""
+        """See `Source.sent`; the result holds the graph, and each lane takes a part of it."""
         reason = self._why_not_sent()
         if reason:
             raise SourceError(
@@ -89,30 +92,45 @@ class DaskSource(Source):
         return own
 
     def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
-        """See `Source.read`; of the blocks that the rectangle touches, all is computed together."""
+        """See `Source.read`; all blocks that the rectangle touches are computed together."""
         shape = (rows.stop - rows.start, cols.stop - cols.start)
         stored = self._graph.zarr_array(self._place)
         if stored is not None:
             with reading_errors(self.facts.name, rows, cols):
                 return self._reader.block(stored[rows, cols], shape)
         places = dict(self._places(rows, cols))
-        whole = len(places) == 1 and shape == self._shape(next(iter(places)))
-        found: list[np.ndarray] = []
-        dtype = np.dtype(self.facts.dtype)
+        if len(places) == 1 and shape == self._shape(next(iter(places))):
+            with reading_errors(self.facts.name, rows, cols):
+                return self._whole_block(places)
+        result = self._memory(shape, space)
+        with reading_errors(self.facts.name, rows, cols):
+            return self._put_together(places, result)
 
-        def take_whole(key: Any, value: Any) -> None:
+    def _memory(self, shape: tuple[int, int], space: Workspace | None) -> np.ndarray:
+        dtype = np.dtype(self.facts.dtype)
+        if space is None:
+            return np.empty(shape, dtype)
+        return space.panel.take(shape, dtype)
+
+    def _whole_block(self, places: Collection[Any]) -> np.ndarray:
+        """The only block that is asked for, as it is."""
+        found: list[np.ndarray] = []
+
+        def take(key: Any, value: Any) -> None:
             found.append(self._reader.block(value, self._shape(key)))
 
-        def take_piece(key: Any, value: Any) -> None:
-            block = self._reader.block(value, self._shape(key))
-            inner, outer = places[key]
-            found[0][outer] = block[inner]
-
-        if not whole:
-            found.append(space.panel.take(shape, dtype) if space is not None else np.empty(shape, dtype))
-        with reading_errors(self.facts.name, rows, cols):
-            self._graph.evaluate(places, take_whole if whole else take_piece, self._limit_bytes)
+        self._graph.evaluate(places, take, self._limit_bytes)
         return found[0]
+
+    def _put_together(self, places: Mapping[Any, Any], found: np.ndarray) -> np.ndarray:
+        """`found`, filled with pieces of blocks; `places` has which piece of each goes where."""
+
+        def take(key: Any, value: Any) -> None:
+            inner, outer = places[key]
+            found[outer] = self._reader.block(value, self._shape(key))[inner]
+
+        self._graph.evaluate(places, take, self._limit_bytes)
+        return found
 
     def adopt(self, rehearsal: Rehearsal) -> None:
         """See `Source.adopt`."""
@@ -138,7 +156,7 @@ class DaskSource(Source):
         return SentGraph(graph, self._name, self._edges, self._reader, self.facts)
 
     def _why_not_sent(self) -> str:
-        """What pickle says of the first block's graph; empty where it can be sent."""
+        """The message with which pickle refuses the first block's graph; empty if it can be sent."""
         from distributed.protocol.pickle import dumps  # noqa: PLC0415 - only asked where there is a cluster
 
         first = slice(0, 1)
@@ -215,7 +233,7 @@ class SentGraph(DaskSource):
 
 
 def _check_kind(name: str, array: Any, missing: str) -> None:
-    """Refuse what is known beforehand not to be a matrix of numbers."""
+    """`SourceError` for an array that is known, before it is read, not to be a matrix of numbers."""
     if any(isinstance(length, float) and math.isnan(length) for length in array.shape):
         raise SourceError(
             f"{name} has shape {array.shape}: the sizes of its chunks are unknown",
@@ -237,7 +255,7 @@ def _edges(chunks: tuple[int, ...]) -> list[int]:
 
 
 def _pieces(edges: list[int], wanted: slice) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Of each chunk that a range touches: its number, which part of it, and where that lies in the range."""
+    """For each chunk that a range touches: its number, the touched part of it, and its place in the range."""
     first = bisect_right(edges, wanted.start) - 1
     last = bisect_left(edges, wanted.stop)
     for i in range(first, last):

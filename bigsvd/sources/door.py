@@ -1,4 +1,4 @@
-"""What of the objects of other libraries is not a matrix that can be read, each with what to do about it."""
+"""Refusals of other libraries' objects that are no readable matrix, each with advice what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def library(data: Any) -> str:
 
 
 def refuse_what_is_no_array(data: Any) -> None:
-    """`SourceError` for objects that are known not to be arrays of numbers."""
+    """`SourceError` for an object that is known not to be an array of numbers."""
     name, kind = library(data), type(data).__name__
     if is_sparse(data) or (name == "anndata" and kind != "AnnData"):
         raise SourceError(f"a sparse {kind} is not read yet", SPARSE_CURE)
@@ -48,7 +48,7 @@ def refuse_what_is_no_array(data: Any) -> None:
 
 
 def not_readable(data: Any) -> SourceError:
-    """The refusal of what has neither shape, dtype nor rows to be taken."""
+    """The refusal of an object that lacks a shape, a dtype or indexing by rows and columns."""
     return SourceError(
         f"{type(data).__name__} is not a matrix bigsvd can read",
         "give a path or URL of a Zarr array, or a Zarr, Dask, xarray or NumPy array, "

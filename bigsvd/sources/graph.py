@@ -1,8 +1,8 @@
 """A Dask graph, evaluated for some blocks at a time in the calling thread.
 
-Dask's schedulers know only what one call asks of them: what several calls need they compute as often, and the
-whole graph is looked at each time. Here the graph is prepared once. Each reading walks what its blocks need
-and no more, and small results that blocks share, such as the mean that is subtracted from each, are kept.
+One call of a Dask scheduler knows nothing of the next: a result that several calls need is computed in each,
+and each looks at the whole graph. Here the graph is prepared once. Reading some blocks then walks only the
+tasks that they need. Small results that blocks share are kept, such as a mean that is subtracted from each.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bigsvd.text import human_bytes
 
 Key = Hashable
 Tasks = dict[Key, Any]
-TASK_BYTES = 3000  # of a task with its key and its place in the books of `Graph`, measured
+TASK_BYTES = 3000  # memory of a task with its key and its entries in the tables of `Graph`; measured
 
 
 class Graph:
-    """Tasks by key, of which some are `blocks`, the ones that are read.
+    """Tasks by key; those whose results are read are the `blocks`.
 
-    A result is kept if several blocks need it and all such results of its layer together have at most
-    `keep_bytes`; but only where something must still be computed from it.
+    A result is kept if several blocks need it, if all such results of its layer together have at most
+    `keep_bytes`, and if something must still be computed from it.
     """
 
     def __init__(
@@ -40,53 +40,63 @@ class Graph:
         self._tasks = tasks
         self._blocks = frozenset(blocks)
         self._dependents = _dependents(tasks)
-        self._common = _common(tasks, self._dependents, self._blocks) if common is None else common
+        if common is None:
+            common = _common(tasks, self._dependents, self._blocks)
+        self._common = common
         self._small: dict[Any, bool] = {}
-        self._settled: set[Key] = set()  # common, small and computed: what they were made of is not needed
+        self._settled: set[Key] = (
+            set()
+        )  # common, small and computed, so that their own sources are not needed
         self._keep_bytes = keep_bytes
-        self._zarr: list[Any] = []  # once asked for
+        self._zarr: list[Any] = []  # the answer of `zarr_array`, once it has been asked
         self.kept: Tasks = dict(kept or {})
 
     def __reduce__(self) -> tuple[type[Graph], tuple[Any, ...]]:
         return Graph, (self._tasks, self._blocks, self._keep_bytes, self.kept, self._common)
 
     def zarr_array(self, place: Callable[[Any], tuple[slice, slice]]) -> Any:
-        """The Zarr array of which every block is the piece at its place, and nothing else; None if none is.
+        """The Zarr array of which every block is just the piece at its place; None if there is none.
 
-        Zarr reads many small chunks together in a fraction of the time that one after another takes.
+        Zarr reads many small chunks together in a fraction of the time that it takes one after another.
         """
         if not self._zarr:
-            origins = {
-                id(origin): origin for origin in (self._origin(key, place(key)) for key in self._blocks)
-            }
-            origin = origins.popitem()[1] if len(origins) == 1 else None
-            self._zarr = [origin if type(origin).__module__.split(".")[0] == "zarr" else None]
+            self._zarr = [self._common_origin(place)]
         return self._zarr[0]
 
+    def _common_origin(self, place: Callable[[Any], tuple[slice, slice]]) -> Any:
+        found = [self._origin(key, place(key)) for key in self._blocks]
+        if not found or any(origin is not found[0] for origin in found):
+            return None
+        if type(found[0]).__module__.split(".")[0] != "zarr":
+            return None
+        return found[0]
+
     def _origin(self, key: Key, place: tuple[slice, slice]) -> Any:
-        """What a task takes its piece of, if that is all it does; None if it is not."""
+        """The array from which a task takes the piece at its place, if it does nothing else; else None."""
         task = self._tasks.get(key)
         if task is None or getattr(getattr(task, "func", None), "__name__", "") != "getter":
             return None
         if len(task.args) != 2:
             return None
         array, index = task.args
-        taken = tuple(slice(part.start, part.stop) for part in index.value) if hasattr(index, "value") else ()
+        taken = tuple(slice(part.start, part.stop) for part in getattr(index, "value", ()))
+        if taken != place:
+            return None
         source = self._tasks.get(getattr(array, "key", None), array)
-        return getattr(source, "value", None) if taken == place else None
+        return getattr(source, "value", None)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the tasks themselves, and of what is kept."""
+        """Memory of the tasks themselves and of the results that are kept."""
         return TASK_BYTES * len(self._tasks) + sum(map(_size, self.kept.values()))
 
     @property
     def blocks(self) -> Collection[Key]:
-        """Those of the array."""
+        """The keys of the array's blocks."""
         return self._blocks
 
     def part(self, blocks: Collection[Key]) -> Graph:
-        """What these blocks need, except for what a client holds: see `persisted` and `given`."""
+        """The graph of what these blocks need, without what a client holds: see `persisted` and `given`."""
         cone = self._needed(blocks)
         away = self.persisted(blocks)
         kept = {key: self.kept[key] for key in cone if key in self.kept}
@@ -95,13 +105,13 @@ class Graph:
         return Graph(tasks, blocks, self._keep_bytes, kept, common)
 
     def persisted(self, blocks: Iterable[Key]) -> dict[Key, Any]:
-        """The futures, by key, of what these blocks need and a Dask client holds."""
+        """The futures, by key, of the results that these blocks need and a Dask client holds."""
         tasks = {key: self._tasks.get(key) for key in self._needed(blocks)}
         held = {key: getattr(task, "func", None) for key, task in tasks.items()}
         return {key: found.future for key, found in held.items() if isinstance(found, Persisted)}
 
     def given(self, values: Mapping[Key, Any]) -> Graph:
-        """The same with the values of what a client held."""
+        """The same graph with the values of results that a client held."""
         from dask.task_spec import DataNode  # noqa: PLC0415 - a graph was given, so Dask is there
 
         tasks = self._tasks | {key: DataNode(key, value) for key, value in values.items()}
@@ -113,7 +123,7 @@ class Graph:
         """Compute some blocks and hand each to `take`.
 
         Raises:
-            MemoryBudgetError: results that are held at the same time have more than `limit_bytes`.
+            MemoryBudgetError: the results that are held at one time exceed `limit_bytes`.
 
         """
         needed = self._needed(wanted)
@@ -134,8 +144,7 @@ class Graph:
                 take(key, value)
             for source in needed[key]:
                 left[source] -= 1
-            done = [source for source in needed[key] if left[source] == 0]
-            done += [key] if left[key] == 0 else []
+            done = [name for name in (*needed[key], key) if left[name] == 0]
             held_bytes -= sum(self._release(other, values) for other in done)
 
     def _compute(self, key: Key, values: Tasks) -> Any:
@@ -148,7 +157,7 @@ class Graph:
         return value
 
     def _release(self, key: Key, values: Tasks) -> int:
-        """Let go of a value, or keep it; its bytes."""
+        """Let go of a value, or keep it if it is small and common; returns its bytes."""
         value = values.pop(key)
         unsettled = any(user not in self._settled for user in self._dependents[key])
         if key in self._settled and unsettled:
@@ -156,9 +165,10 @@ class Graph:
         return self._own_size(key, value)
 
     def _own_size(self, key: Key, value: Any) -> int:
-        """Bytes that a value takes besides what the graph holds anyway."""
-        in_graph = key in self.kept or not hasattr(self._tasks[key], "func")
-        return 0 if in_graph else _size(value)
+        """Memory that a value takes; 0 if the graph holds it anyway."""
+        if key in self.kept or not hasattr(self._tasks[key], "func"):
+            return 0
+        return _size(value)
 
     def _is_small(self, key: Key, value: Any) -> bool:
         layer = _layer(key)
@@ -167,14 +177,17 @@ class Graph:
         return self._small[layer]
 
     def _needed(self, wanted: Iterable[Key]) -> dict[Key, Collection[Key]]:
-        """Everything that must be computed for some blocks, and of what each is computed."""
+        """All keys that must be computed for some blocks, each with the keys that it is computed from."""
         needed: dict[Key, Collection[Key]] = {}
         stack = list(wanted)
         while stack:
             key = stack.pop()
-            if key not in needed:
-                needed[key] = () if key in self.kept else self._tasks[key].dependencies
-                stack.extend(needed[key])
+            if key in needed:
+                continue
+            needed[key] = ()
+            if key not in self.kept:
+                needed[key] = self._tasks[key].dependencies
+            stack.extend(needed[key])
         return needed
 
 
@@ -189,9 +202,10 @@ def _users(needed: Mapping[Key, Collection[Key]]) -> dict[Key, list[Key]]:
 def _order(
     wanted: Iterable[Key], needed: Mapping[Key, Collection[Key]], users: Mapping[Key, list[Key]]
 ) -> list[Key]:
-    """Each after what it is computed from, and as soon as that is there.
+    """The keys in an order of computation: each comes as soon as all that it is computed from is there.
 
-    So a source chunk of which many blocks take a piece is cut up, and let go, before the next is read.
+    So when many blocks take a piece of one source chunk, the chunk is cut up, and let go, before the next is
+    read.
     """
     order: list[Key] = []
     placed: set[Key] = set()
@@ -227,16 +241,22 @@ def _dependents(tasks: Tasks) -> dict[Key, list[Key]]:
 
 
 def _common(tasks: Tasks, dependents: Mapping[Key, list[Key]], blocks: frozenset[Key]) -> dict[Key, int]:
-    """Keys, none of them a block, that more than one block needs; with how many such their layer has."""
+    """The keys, no blocks themselves, that several blocks need; each with how many such its layer has."""
     several = object()
     owner: dict[Key, Any] = {}
     waiting = {key: len(found) for key, found in dependents.items()}
     ready = [key for key, count in waiting.items() if count == 0]
     while ready:
         key = ready.pop()
-        owners = {owner[user] for user in dependents[key]} | ({key} if key in blocks else set())
-        owner[key] = owners.pop() if len(owners) == 1 else several
-        for source in tasks[key].dependencies if key in tasks else ():
+        owners = {owner[user] for user in dependents[key]}
+        if key in blocks:
+            owners.add(key)
+        owner[key] = several
+        if len(owners) == 1:
+            owner[key] = owners.pop()
+        if key not in tasks:
+            continue
+        for source in tasks[key].dependencies:
             waiting[source] -= 1
             if waiting[source] == 0:
                 ready.append(source)
@@ -246,8 +266,10 @@ def _common(tasks: Tasks, dependents: Mapping[Key, list[Key]], blocks: frozenset
 
 
 def _layer(key: Key) -> Any:
-    """What the results of one operation have in common in their keys."""
-    return key[0] if isinstance(key, tuple) else key
+    """The part of a key that all results of one operation have in common."""
+    if isinstance(key, tuple):
+        return key[0]
+    return key
 
 
 def _size(value: Any) -> int:
@@ -266,12 +288,12 @@ class Persisted:
         self.future = future
 
     def __call__(self) -> Any:
-        """The value; whatever its computation raised."""
+        """The value, or the exception that its computation raised."""
         return self.future.result()
 
 
 def graph_of(array: Any, keep_bytes: int) -> Graph:
-    """The graph of a Dask array, its chains of operations fused as Dask does."""
+    """The graph of a Dask array, with chains of operations fused by Dask itself."""
     from dask import config  # noqa: PLC0415 - an array of Dask was given, so it is there
     from dask.array.optimization import optimize  # noqa: PLC0415
     from dask.core import flatten  # noqa: PLC0415
@@ -285,7 +307,7 @@ def graph_of(array: Any, keep_bytes: int) -> Graph:
 
 
 def _persisted(array: Any, keys: set[Key]) -> Tasks:
-    """Tasks for the futures of those keys, which Dask leaves out of a graph that it optimises."""
+    """Tasks for the futures of these keys, which Dask leaves out of a graph when it optimises it."""
     if not keys:
         return {}
     from dask.task_spec import Task  # noqa: PLC0415
@@ -301,7 +323,7 @@ def _persisted(array: Any, keys: set[Key]) -> Tasks:
 
 
 class Prepared:
-    """The graph of an array, made when it is first used and then for all who read it."""
+    """The graph of an array, made when it is first used, and then shared by all who read it."""
 
     def __init__(self, array: Any, keep_bytes: int) -> None:
         self._array = array
@@ -311,7 +333,7 @@ class Prepared:
 
     @property
     def graph(self) -> Graph:
-        """The same one whoever asks."""
+        """The graph, always the same one."""
         with self._lock:
             if self._graph is None:
                 self._graph = graph_of(self._array, self._keep_bytes)

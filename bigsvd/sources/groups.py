@@ -1,4 +1,4 @@
-"""Zarr groups: which of their arrays are matrices, so that a refusal can name one."""
+"""Finds the matrices in a Zarr group, so that the refusal of the group can name one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from bigsvd.errors import SourceError
 from bigsvd.sources.base import flattening
 from bigsvd.sources.blocks import SPARSE_CURE
 
-_MOST_LOOKED_AT = 100  # members whose metadata are read, one by one where they are not consolidated
-_MOST_NAMED = 6
+# The number of members of a group whose metadata are read; each takes a request if they are not consolidated.
+# Chosen, not measured.
+_MOST_LOOKED_AT = 100
+_MOST_NAMED = 6  # the number of arrays that a message names; chosen so that it stays readable
 _SPARSE = ("csr_matrix", "csc_matrix", "coo_matrix")
 
 
 @dataclass(frozen=True)
 class _Member:
-    """An array of a group, or a group that is a sparse matrix (`sparse` says of what kind)."""
+    """An array of a group, or a group that is a sparse matrix; `sparse` is the name of its format."""
 
     path: str
     shape: tuple[int, ...]
@@ -52,7 +54,7 @@ class _Member:
 
 
 def group_refusal(name: str, store: Store, path: str) -> SourceError | None:
-    """Why this group cannot be decomposed and which of its arrays can; None if it is no group."""
+    """The error that says which arrays of this group could be decomposed; None if it is no group."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZarrUserWarning)  # of files that are no part of a group
@@ -69,8 +71,10 @@ def group_refusal(name: str, store: Store, path: str) -> SourceError | None:
 
 
 def _declared(store: Store, path: str) -> bool:
-    """Whether the metadata say that it is a group; Zarr also takes for one what says nothing at all."""
-    folder = f"{path}/" if path else ""
+    """Whether there are metadata that say it is a group; Zarr takes any folder without metadata for one."""
+    folder = ""
+    if path:
+        folder = f"{path}/"
     if sync(store.exists(f"{folder}.zgroup")):
         return True
     found = sync(store.get(f"{folder}zarr.json", default_buffer_prototype()))
@@ -78,20 +82,25 @@ def _declared(store: Store, path: str) -> bool:
 
 
 def _refusal(name: str, members: list[_Member], unseen: int) -> SourceError:
-    """What was found, matrices first and of these the largest."""
+    """The error that names what was found: matrices first, the largest of them at the front."""
     members = sorted(members, key=lambda member: not member.is_matrix)
     arrays = [member for member in members if not member.sparse]
     sparse = [member for member in members if member.sparse]
-    said = f"{name} is a Zarr group with the arrays {_named(arrays)}" if arrays else f"{name} is a Zarr group"
+    parts = []
+    if arrays:
+        parts.append(f"the arrays {_named(arrays)}")
     if sparse:
-        said += f"{' and' if arrays else ' with'} the sparse {_named(sparse)}, and sparse is not read yet"
+        parts.append(f"the sparse {_named(sparse)}, and sparse is not read yet")
+    said = f"{name} is a Zarr group"
+    if parts:
+        said += f" with {' and '.join(parts)}"
     if unseen:
         said += f" ({unseen} further members were not looked at)"
     return SourceError(said, _cure(name.rstrip("/"), arrays, sparse))
 
 
 def _cure(name: str, arrays: list[_Member], sparse: list[_Member]) -> str:
-    """Which array to name; what to do where none is a matrix."""
+    """The advice which array to name, or what to do if none is a matrix."""
     if arrays and arrays[0].is_matrix:
         return f"name one of them, such as {name}/{arrays[0].path} ({arrays[0].described})"
     if sparse:
@@ -100,17 +109,21 @@ def _cure(name: str, arrays: list[_Member], sparse: list[_Member]) -> str:
         return "check the path: it holds no array"
     first = arrays[0]
     none = f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
-    return f"{none}: {flattening(first.shape)}" if len(first.shape) > 2 else none
+    if len(first.shape) > 2:
+        return f"{none}: {flattening(first.shape)}"
+    return none
 
 
 def _named(members: list[_Member]) -> str:
     named = ", ".join(member.path for member in members[:_MOST_NAMED])
     rest = len(members) - _MOST_NAMED
-    return f"{named} and {rest} more" if rest > 0 else named
+    if rest > 0:
+        return f"{named} and {rest} more"
+    return named
 
 
 def _members(group: zarr.Group) -> tuple[list[_Member], int]:
-    """Arrays in a group and below it, large ones first, and how many members were not looked at."""
+    """The arrays in a group and below it, the largest first, and the number of members not looked at."""
     found: list[_Member] = []
     waiting = deque([("", group)])
     looked_at, unseen = 0, 0
@@ -122,10 +135,9 @@ def _members(group: zarr.Group) -> tuple[list[_Member], int]:
         for key in names[:room]:
             looked_at += 1
             child = _member(parent, key)
-            kind = _sparse_kind(child) if isinstance(child, zarr.Group) else ""
             if isinstance(child, zarr.Array):
                 found.append(_Member(prefix + key, tuple(child.shape), str(child.dtype)))
-            elif kind:
+            elif child is not None and (kind := _sparse_kind(child)):
                 found.append(_Member(prefix + key, (), "", kind))
             elif child is not None:
                 waiting.append((f"{prefix}{key}/", child))
@@ -133,7 +145,7 @@ def _members(group: zarr.Group) -> tuple[list[_Member], int]:
 
 
 def _names(group: zarr.Group) -> list[str]:
-    """The names in a group, sorted: from consolidated metadata where there are, else by listing the store."""
+    """The sorted names in a group, from consolidated metadata if it has them, otherwise from a listing."""
     consolidated = getattr(group.metadata, "consolidated_metadata", None)
     if consolidated is not None:
         return sorted({key.split("/")[0] for key in consolidated.metadata})
@@ -146,7 +158,7 @@ async def _listed(store: Store, path: str) -> list[str]:
 
 
 def _member(group: zarr.Group, key: str) -> Any:
-    """An array or group; None for what is neither."""
+    """The array or group of that name; None if it is neither."""
     try:
         return group[key]
     except Exception:  # noqa: BLE001 - files beside the arrays, or metadata that are damaged
@@ -155,4 +167,6 @@ def _member(group: zarr.Group, key: str) -> Any:
 
 def _sparse_kind(group: Any) -> str:
     kind = str(group.attrs.get("encoding-type", ""))
-    return kind if kind in _SPARSE else ""
+    if kind in _SPARSE:
+        return kind
+    return ""

@@ -1,4 +1,4 @@
-"""Which files and folders of this machine a Zarr store keeps its data in, as far as that can be known."""
+"""The files and folders of this machine in which a Zarr store keeps its data, as far as that is known."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 
 def places_of(store: Any, path: str, name: str) -> tuple[Path, ...]:
-    """Where the node at `path` of a store lies, and what a URL's `name` says of local files.
+    """The place of the node at `path` of a store, and the local files that a URL `name` holds.
 
-    Stores of other libraries are known by what they are called: fsspec's have a file system that may be the
-    local one, obstore's a root.
+    Neither fsspec nor obstore is imported here; their stores are recognised by their attributes. A store of
+    fsspec has a file system (`fs`), which may be the local one. A local store of obstore has a folder, its
+    `prefix`.
     """
     while isinstance(store, WrapperStore):
         store = store._store  # noqa: SLF001 - what it wraps has no public name
-    found = [Path(part.partition("://")[2] if "://" in part else part) for part in _local_parts(name)]
+    found = [Path(part.split("://", 1)[-1]) for part in _local_parts(name)]
     if isinstance(store, LocalStore):
         found.append(Path(store.root) / path)
     elif isinstance(store, ZipStore):
         found.append(Path(store.path))
     elif type(getattr(store, "store", None)).__module__.startswith("obstore"):
         prefix = getattr(store.store, "prefix", None)
-        found += [Path(prefix) / path] if prefix and type(store.store).__name__ == "LocalStore" else []
+        if prefix and type(store.store).__name__ == "LocalStore":
+            found.append(Path(prefix) / path)
     elif hasattr(store, "fs"):
         system = getattr(store.fs, "sync_fs", store.fs)
-        found += [Path(store.path) / path] if "file" in _protocols(system) else []
+        if "file" in _protocols(system):
+            found.append(Path(store.path) / path)
     return tuple(found)
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
     protocol = getattr(system, "protocol", ())
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    if isinstance(protocol, str):
+        return (protocol,)
+    return tuple(protocol)
 
 
 def _local_parts(name: str) -> list[str]:

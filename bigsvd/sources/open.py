@@ -32,13 +32,13 @@ def open_source(
 ) -> Source:
     """A `Source` for a path, URL, Zarr array or store, NumPy, xarray or Dask array.
 
-    `decode`: whether the CF attributes of a Zarr array are applied, see `packing_of`. `missing` is the
-    request's: unless it is "none", masked entries are read as NaN.
-    `storage_options` are for the store of a URL, see `open_url`; they may be secret, and are kept nowhere.
+    `decode` says whether the CF attributes of a Zarr array are applied, see `packing_of`. `missing` is the
+    request's option: unless it is "none", masked entries are read as NaN. `storage_options` are for the store
+    of a URL, see `open_url`; they may be secret, and are stored nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
-        MetadataError, ShapeError, DtypeError: what is there is no real matrix.
+        MetadataError, ShapeError, DtypeError: the array is no matrix of real numbers.
 
     """
     fill = missing_chunks == "fill"
@@ -59,7 +59,7 @@ def open_source(
 
 
 def _open_array_like(data: Any, missing: str) -> Source:
-    """An array of another library, known by the module of its type, so that none of them is imported here."""
+    """An array of another library, recognised by its type's module, so that the library is not imported."""
     refuse_what_is_no_array(data)
     if library(data) == "xarray":
         return _open_xarray(data, missing)
@@ -75,7 +75,7 @@ def _open_array_like(data: Any, missing: str) -> Source:
 
 
 def _open_xarray(data: Any, missing: str) -> Source:
-    """A DataArray or Variable: what it wraps, or itself where that is read lazily, by classes of xarray."""
+    """A DataArray or Variable: the array that it wraps, or itself if classes of xarray read it lazily."""
     inner = getattr(getattr(data, "variable", data), "_data", None)
     in_memory = getattr(getattr(data, "variable", data), "_in_memory", False)
     if in_memory or (inner is not None and library(inner) != "xarray"):

@@ -1,7 +1,8 @@
-"""`RemoteStore`: a store that may fail, and why a request to it failed.
+"""`RemoteStore`, a store whose requests may fail, and `Failure`, the reason why one failed.
 
-The one place where what obstore, fsspec and their HTTP clients raise becomes a `BigsvdError` and where
-requests are tried again. What it raises has no cause: those hold URLs with signatures, and do not travel.
+Only here do the exceptions of obstore, fsspec and their HTTP clients become a `BigsvdError`, and only here
+are requests repeated. The errors raised here have no cause (`__cause__`): the original exceptions hold URLs
+with signatures, and cannot be pickled.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from bigsvd.chunks import METADATA_NAMES, WatchedStore
 from bigsvd.errors import BigsvdError, SourceError, StorageError, first_line
 from bigsvd.text import without_credentials
 
-_PAUSES = (0.2, 0.8, 3.2)  # seconds before each further try
-_BUSY = (408, 425, 429)  # besides the 5xx: the same request may succeed later
+_PAUSES = (0.2, 0.8, 3.2)  # seconds before the second, third and fourth try; chosen, not measured
+_BUSY = (408, 425, 429)  # like the 5xx, these HTTP statuses mean that the same request may succeed later
 _CREDENTIALS = "give credentials, or anon=true for public data, as storage options (--storage-option)"
 _STATUS = re.compile(r"status code: (\d{3})[^:]*")
 _METADATA_SERVICE = re.compile(r"169\.254\.1(69|70)\.|metadata\.google\.internal|fd00:ec2::")
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
-_OUTSIDE = ("zlib", "_lzma", "http", "urllib")  # parts of Python that meet what others made
+_OUTSIDE = ("zlib", "_lzma", "http", "urllib")  # modules of Python whose errors come from data or servers
 _COMPUTING = ("bigsvd", "click", "cupy", "dask", "distributed", "numpy", "scipy", "tornado", "__main__")
-_REASONS = (  # what obstore's detail holds, and what it means
+_REASONS = (  # a mark in the details of obstore's exception, and what it means
     ("kind: Timeout", "no answer in time"),
     ("dns error", "the host name is unknown"),
     ("IncompleteMessage", "the connection was closed without an answer"),
@@ -45,8 +46,8 @@ _KINDS: dict[int, _Kind] = {401: "denied", 403: "denied", 404: "absent", 410: "a
 class Failure:
     """Why a request failed.
 
-    `kind`: nothing is there ("absent"); access is "denied"; no "credentials" were found; the request is
-    "refused", and will be again; or a "transient" failure, after which the same request may succeed.
+    `kind` is "absent" if nothing is there, "denied" if access is, "credentials" if none were found, "refused"
+    if the same request would fail again, and "transient" if the same request may succeed later.
     """
 
     kind: _Kind
@@ -54,24 +55,25 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """What an exception of any store or client means."""
+        """The meaning of an exception of any store or client."""
         text, status = _said(error), _status(error)
+        busy = status in _BUSY or (status or 0) >= 500
         if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
             return cls("absent", text)
         if type(error).__name__ in _NO_CREDENTIALS:
             return cls("credentials", text)
-        if _METADATA_SERVICE.search(str(error)) and status not in _BUSY and (status or 0) < 500:
+        if _METADATA_SERVICE.search(str(error)) and not busy:
             return cls("credentials", "this machine has no role either")
         known = _KINDS.get(status or 0)
         if known is not None:
             return cls(known, text)
-        final = status is not None and status < 500 and status not in _BUSY
+        final = status is not None and not busy
         if final or "redirect without LOCATION" in text or "ertificate" in str(error):
             return cls("refused", text)
         return cls("transient", text)
 
     def error(self, what: str, tries: int = 1) -> BigsvdError:
-        """The error to raise where `what` was asked for: exit code 2 for what a user can correct."""
+        """The error to raise when the request for `what` failed; exit code 2 if the user can correct it."""
         if self.kind == "absent":
             return SourceError(f"{what} does not exist ({self.text})", "check the URL")
         if self.kind == "denied":
@@ -81,18 +83,21 @@ class Failure:
         if self.kind == "refused":
             remedy = "check the URL and the storage options: region, endpoint_url, credentials"
             return SourceError(f"the store refuses {what} ({self.text})", remedy)
-        times = "once" if tries == 1 else f"{tries} times"
+        times = f"{tries} times"
+        if tries == 1:
+            times = "once"
         return StorageError(f"reading {what} failed {times}: {self.text}", "check the network and run again")
 
 
 class RemoteStore(WatchedStore):
-    """A read-only store whose failures are named, and tried again where that may help.
+    """A read-only store that explains its failures, and repeats a request if that may help.
 
     Attributes:
-        name: what is printed and stored, without credentials.
+        name: the URL that is printed and stored, without credentials.
         retries: how often a request was repeated.
-        refused: metadata keys that may not be read, and why. They count as absent until nothing else
-            describes an array: who may not list a bucket is told "denied" of keys that do not exist.
+        refused: metadata keys that may not be read, each with the reason. They count as absent as long as
+            other metadata describe an array, because a store answers "denied" for keys that do not exist if
+            the caller may not list its bucket.
 
     """
 
@@ -105,7 +110,7 @@ class RemoteStore(WatchedStore):
 
     @classmethod
     def of(cls, store: Store, name: str) -> RemoteStore:
-        """A wrapper with books of its own."""
+        """A store with counters of its own."""
         if isinstance(store, RemoteStore):
             return cls(store.inner, store.name, store._secrets)  # noqa: SLF001 - of this very class
         return cls(store, name)
@@ -132,8 +137,8 @@ class RemoteStore(WatchedStore):
 
         """
         for pause in (*_PAUSES, None):
-            # Where one of several requests fails Zarr drops the others. They must end, lest asyncio print
-            # what they raise, with their URLs.
+            # When one of several requests fails, Zarr cancels the others. The shield lets them end, since
+            # asyncio would otherwise print their exceptions together with their URLs.
             value = await asyncio.shield(self._attempt(key, prototype, byte_range))
             if not isinstance(value, Failure):
                 return self._unless_a_page(key, value)
@@ -156,14 +161,14 @@ class RemoteStore(WatchedStore):
             return Failure.of(error)
 
     def _unless_a_page(self, key: str, value: Buffer | None) -> Buffer | None:
-        """The value; None for metadata that are an HTML page, with which some servers answer for all keys."""
+        """The value; None for metadata that are an HTML page, which some servers send for every key."""
         if value is None or not _is_metadata(key) or value.to_bytes()[:64].lstrip()[:1] != b"<":
             return value
         self.refused[key] = "the server answers with an HTML page"
         return None
 
     def _without(self, key: str, failure: Failure) -> None:
-        """Note, or raise, that `key` could not be read."""
+        """Note that `key` could not be read, or raise the error that says so."""
         if failure.kind == "absent":
             return
         failure = Failure(failure.kind, without_credentials(failure.text, self._secrets))
@@ -179,19 +184,21 @@ class RemoteStore(WatchedStore):
         raise error
 
     def check_refused(self) -> None:
-        """`SourceError` where no array was found and metadata were refused."""
+        """`SourceError` if metadata were refused; called when no array was found."""
         if self.refused:
             key, why = next(iter(self.refused.items()))
-            page = "HTML" in why
-            remedy = "check the URL, which may need a login" if page else f"check the path; {_CREDENTIALS}"
+            remedy = f"check the path; {_CREDENTIALS}"
+            if "HTML" in why:
+                remedy = "check the URL, which may need a login"
             raise SourceError(f"{self.name} shows no Zarr array: {why} (for {key})", remedy)
 
 
 def is_from_a_store(error: BaseException) -> bool:
-    """Whether an exception that nobody has translated is one of a store, its client or a codec.
+    """Whether an exception that is no `BigsvdError` comes from a store, its client or a codec.
 
-    Its class tells: those of Python itself, and of the libraries that compute, are raised for mistakes in a
-    program; any other library's, and those of Python's codecs and clients, for what was met outside.
+    The module of its class decides. Exceptions of Python itself and of the libraries that compute mean a
+    mistake in a program. Those of Python's own codecs and HTTP clients, and of any other library, come from
+    data or servers.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(is_from_a_store(part) for part in error.exceptions)
@@ -217,17 +224,17 @@ def _status(error: Exception) -> int | None:
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):  # botocore's
         answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for value in (getattr(error, "status", None), getattr(error, "status_code", None), answer):
+    status, status_code, code = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    for value in (status, status_code, answer, code):
         if isinstance(value, int) and 100 <= value < 600:
             return value
-    code = getattr(error, "code", None)
-    return code if isinstance(code, int) and 100 <= code < 600 else None
+    return None
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, in a few words and without a URL or what a server was sent.
+    """What an exception says, in a few words, without URLs and without what was sent to the server.
 
-    obstore's own has the request and the whole answer, which may repeat credentials.
+    The text of an obstore exception holds the request and the whole answer, which may repeat credentials.
     """
     if type(error).__module__ != "obstore.exceptions":
         return without_credentials(f"{type(error).__name__}: {first_line(error)}")
@@ -240,13 +247,15 @@ def _said(error: Exception) -> str:
     for mark, words in _REASONS:
         if mark in detail:
             return words
+    said = head.rpartition(" - ")[2]
     cause = re.search(r'message: "([^"]*)"', detail)
-    said = cause[1] if cause else head.rpartition(" - ")[2]
+    if cause:
+        said = cause[1]
     return without_credentials(first_line(Exception(said)))
 
 
 def _reopened(store: bytes, name: str, secrets: tuple[str, ...]) -> RemoteStore:
-    """In a worker: the store again."""
+    """The store, restored from a pickle in a worker."""
     try:
         return RemoteStore(pickle.loads(store), name, secrets)  # noqa: S301 - from our own driver
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Opens the store behind a URL with the options of its kind: by obstore, what it cannot by fsspec."""
+"""Opens the store behind a URL: with obstore if that knows the protocol, otherwise with fsspec."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bigsvd.errors import RequestError, SourceError, first_line
 from bigsvd.sources.remote import Failure, RemoteStore
 from bigsvd.text import without_credentials
 
+# For each protocol, fsspec's name of an option and obstore's.
 _S3 = {"anon": "skip_signature", "key": "access_key_id", "secret": "secret_access_key",
        "token": "session_token", "endpoint_url": "endpoint", "region_name": "region",
        "requester_pays": "request_payer"}  # fmt: skip
@@ -23,15 +24,19 @@ _SPELLINGS: dict[str, dict[str, str]] = (
     | dict.fromkeys(("gs", "gcs"), _GCS)
     | dict.fromkeys(("az", "abfs", "abfss", "adl", "azure"), _AZURE)
 )
+# Options by obstore's names, of which a message shows the most common.
 _NATIVE = {
     "s3": ("region", "endpoint", "skip_signature"), "gs": ("skip_signature", "base_url", "bearer_token"),
     "az": ("account_name", "account_key", "endpoint", "skip_signature", "client_id", "tenant_id"),
 }  # fmt: skip
 _CLIENT = ("allow_http", "allow_invalid_certificates", "connect_timeout", "read_timeout", "timeout")
+# Options whose values are no secrets, and so may be printed.
 _HARMLESS = {"region", "region_name", "endpoint", "endpoint_url", "anon", "skip_signature", "account_name",
              "requester_pays", *_CLIENT}  # fmt: skip
+_ALIASES = {"gcs": "gs", "s3a": "s3"}
 _OF_FSSPEC = ("use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache")
-# A server that stops sending is given up after half a minute; a large shard may take long.
+# How long to wait for a connection, for further bytes, and for a whole answer: a server that stops sending is
+# given up after half a minute, while a large shard may take long. Chosen, not measured.
 _CLIENT_DEFAULTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "1h"}
 
 
@@ -48,7 +53,7 @@ def open_url(url: str, options: Mapping[str, Any]) -> RemoteStore:
     name = without_credentials(url)
     scheme = url.partition("://")[0].lower()
     texts = {key: _text(key, value) for key, value in options.items()}
-    secrets = tuple(v for k, v in texts.items() if k not in _HARMLESS and len(v) > 3)
+    secrets = tuple(text for key, text in texts.items() if key not in _HARMLESS and len(text) > 3)
     if "::" not in url and (scheme in _SPELLINGS or scheme in ("http", "https")):
         store = _by_obstore(name, url, scheme, texts, secrets)
     else:
@@ -65,7 +70,7 @@ def _text(key: str, value: object) -> str:
 
 
 def _by_obstore(name: str, url: str, scheme: str, options: dict[str, str], secrets: tuple[str, ...]) -> Any:
-    """A Zarr store over obstore; it makes no tries of its own, those of `RemoteStore` are counted."""
+    """A Zarr store over obstore; it repeats no request, since `RemoteStore` does that and counts."""
     try:
         from obstore.store import HTTPStore, from_url  # noqa: PLC0415 - obstore is in the cloud extra
         from zarr.storage import ObjectStore  # noqa: PLC0415 - as it is
@@ -73,14 +78,14 @@ def _by_obstore(name: str, url: str, scheme: str, options: dict[str, str], secre
         raise SourceError(f"{name} needs obstore ({error})", "install the cloud extra") from error
     client: Any = _CLIENT_DEFAULTS | {k: v for k, v in options.items() if k in _CLIENT}
     for key in ("connect_timeout", "read_timeout", "timeout"):
-        client[key] = f"{client[key]}s" if client[key].replace(".", "").isdigit() else client[key]
+        if client[key].replace(".", "").isdigit():
+            client[key] += "s"
     rest = {k: v for k, v in options.items() if k not in _CLIENT}
     spellings = _SPELLINGS.get(scheme, {})
     config: Any = {spellings.get(k, k): v for k, v in rest.items()}
     if scheme in ("gs", "gcs") and config.get("application_credentials") == "anon":
-        config = {k: v for k, v in config.items() if k != "application_credentials"} | {
-            "skip_signature": "true"
-        }
+        del config["application_credentials"]
+        config["skip_signature"] = "true"
     endpoint = config.get("endpoint") or config.get("base_url") or os.environ.get("AWS_ENDPOINT_URL", "")
     if endpoint.startswith("http://") or scheme == "http":
         client.setdefault("allow_http", "true")
@@ -90,16 +95,12 @@ def _by_obstore(name: str, url: str, scheme: str, options: dict[str, str], secre
             if config:
                 raise _unknown(min(config), scheme)
             url, header = _without_user(url)
-            headed: Any = client | header
-            return ObjectStore(
-                HTTPStore(url, client_options=headed, retry_config=untried),
-                read_only=True,
-            )
-        return ObjectStore(
-            from_url("gs" + url[3:] if scheme == "gcs" else url, config=config, client_options=client,
-                     retry_config=untried),
-            read_only=True,
-        )  # fmt: skip
+            opened: Any = HTTPStore(url, client_options=client | header, retry_config=untried)
+        else:
+            if scheme == "gcs":
+                url = f"gs{url[3:]}"
+            opened = from_url(url, config=config, client_options=client, retry_config=untried)
+        return ObjectStore(opened, read_only=True)
     except RequestError:
         raise
     except Exception as error:  # noqa: BLE001 - obstore's own kinds and ValueError; raised again below
@@ -111,30 +112,38 @@ def _by_obstore(name: str, url: str, scheme: str, options: dict[str, str], secre
 
 def _unknown(said: str, scheme: str) -> RequestError:
     spellings = _SPELLINGS.get(scheme, {})
-    native = _NATIVE.get({"gcs": "gs", "s3a": "s3"}.get(scheme, scheme), _NATIVE["az"]) if spellings else ()
-    known = ", ".join(sorted({*spellings, *native, *_CLIENT}))
+    names = {*spellings, *_CLIENT}
+    if spellings:
+        names.update(_NATIVE.get(_ALIASES.get(scheme, scheme), _NATIVE["az"]))
+    known = ", ".join(sorted(names))
     return RequestError(f"unknown storage option for {scheme} URLs ({said})", f"known are {known}")
 
 
 def _without_user(url: str) -> tuple[str, dict[str, Any]]:
-    """An HTTP URL without user and password, and the header that says them."""
+    """An HTTP URL without user and password, and the header that carries them instead."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, {}
-    code = base64.b64encode(unquote(user if ":" in user else f"{user}:").encode()).decode()
+    if ":" not in user:
+        user += ":"
+    code = base64.b64encode(unquote(user).encode()).decode()
     header = {"default_headers": {"authorization": f"Basic {code}"}}
     return urlunsplit((parts.scheme, host, parts.path, parts.query, "")), header
 
 
 def _by_fsspec(name: str, url: str, options: dict[str, str], secrets: tuple[str, ...]) -> Any:
-    """A Zarr store over fsspec; in a chain (``zip::s3://…``) the options are those of the last protocol."""
+    """A Zarr store over fsspec; in a chain (``zip::s3://…``) the last protocol gets the options."""
     from zarr.storage import FsspecStore  # noqa: PLC0415 - fsspec is in the cloud extra
 
-    typed = {k: {"true": True, "false": False}.get(v.lower(), v) for k, v in options.items()}
-    last = url.rpartition("::")[2]
-    protocol = last.partition("://")[0].lower() if "://" in last else "file"
-    nested: dict[str, Any] = {protocol: typed} if "::" in url and typed else typed
+    switches = {"true": True, "false": False}
+    typed: dict[str, Any] = {key: switches.get(text.lower(), text) for key, text in options.items()}
+    protocol, separator, _ = url.rpartition("::")[2].lower().partition("://")
+    if not separator:
+        protocol = "file"
+    nested = typed
+    if "::" in url and typed:
+        nested = {protocol: typed}
     try:
         if typed:
             _check_named(protocol, set(typed))
@@ -142,7 +151,9 @@ def _by_fsspec(name: str, url: str, options: dict[str, str], secrets: tuple[str,
     except RequestError:
         raise
     except ImportError as error:
-        remedy = "install the cloud extra" if error.name == "fsspec" else "install that package"
+        remedy = "install that package"
+        if error.name == "fsspec":
+            remedy = "install the cloud extra"
         raise SourceError(f"{name} cannot be opened ({error})", remedy) from error
     except (ValueError, TypeError) as error:
         said = without_credentials(first_line(error), secrets)
@@ -153,9 +164,10 @@ def _by_fsspec(name: str, url: str, options: dict[str, str], secrets: tuple[str,
 
 
 def _check_named(protocol: str, options: set[str]) -> None:
-    """`RequestError` for an option that the constructor of a file system does not name: fsspec ignores it.
+    """`RequestError` for an option that the file system's constructor does not name, as fsspec ignores it.
 
-    Those that hand on what they do not name (HTTP to aiohttp, SSH to paramiko) leave it to their clients.
+    Some file systems hand unnamed options on to their client (HTTP to aiohttp, SSH to paramiko). Theirs are
+    not checked here.
     """
     from fsspec import get_filesystem_class  # noqa: PLC0415 - fsspec is in the cloud extra
 
