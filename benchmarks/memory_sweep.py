@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from benchmarks.data import THREADS
 from benchmarks.machine import limited_to, provenance
 from benchmarks.memory import TERMS, entries, judged, run_command
+from bigsvd.catalog.table import runs_on_dask
 from bigsvd.cli import main as bigsvd_command
-from bigsvd.methods.table import runs_on_dask
 from bigsvd.request import parse_bytes
 
 Tell = Callable[[str], None]

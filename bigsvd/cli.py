@@ -23,6 +23,7 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
+from bigsvd.catalog.table import METHODS
 from bigsvd.console import Console, fitted
 from bigsvd.errors import (
     BigsvdError,
@@ -33,7 +34,6 @@ from bigsvd.errors import (
     VerifyError,
 )
 from bigsvd.factors import Factors, open_factors, scratch_path
-from bigsvd.methods.table import METHODS
 from bigsvd.request import CHOICES, Request
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source

@@ -12,12 +12,12 @@ import psutil
 from dask.system import cpu_count
 from distributed import Client
 
+from bigsvd.catalog.table import runs_on_dask
 from bigsvd.dask_executor import DaskExecutor, await_workers, local_client, workers_of
 from bigsvd.device import RESOURCE, CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, travels
 from bigsvd.executor import Executor
 from bigsvd.facts import Machine, SourceFacts
-from bigsvd.methods.table import runs_on_dask
 from bigsvd.monitor import available_memory
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from bigsvd.catalog.table import METHODS, load, option_names, owner_of
 from bigsvd.errors import RankError, RequestError
-from bigsvd.methods.table import METHODS, load, option_names, owner_of
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
 Stop = Literal["residual", "error"]
@@ -76,7 +76,7 @@ class Request:
         stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
         warm_start: path of a factor store of similar data (rows changed or appended): the first block.
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.
-        method: "auto", or a name in `methods.table.METHODS`. method_options: what that method alone can be
+        method: "auto", or a name in `catalog.table.METHODS`. method_options: what that method alone can be
             told, an instance of its row's type; None where there is nothing. `Request.of` takes them by name.
 
     """

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from distributed import Client
 
 from bigsvd.blas import one_blas_thread
+from bigsvd.catalog.table import load
 from bigsvd.dask_executor import cluster_errors, reachable, sent_part
 from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
@@ -48,7 +49,6 @@ from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.statistics import check_unchanged
-from bigsvd.methods.table import load
 from bigsvd.monitor import MemoryMonitor, available_memory
 from bigsvd.output import Inputs, Output
 from bigsvd.passes import Context, panels_kept
@@ -119,7 +119,7 @@ def svd(
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
             deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes; and those of a
-            method, see `methods.options`: power_iterations, iterator, oversampling, compute.
+            method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).

@@ -1,6 +1,6 @@
 """A method that lives only here: subspace iteration (Halko, Martinsson & Tropp 2011, Alg. 4.4).
 
-It shows what a new method takes: this file, and a row in `bigsvd.methods.table.METHODS`.
+It shows what a new method takes: this file, and a row in `bigsvd.catalog.table.METHODS`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bigsvd.catalog.table import Row
 from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
@@ -16,7 +17,6 @@ from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BlockIteration
 from bigsvd.methods.starts import gaussian_block
 from bigsvd.methods.subspace import Ritz
-from bigsvd.methods.table import Row
 from bigsvd.planning.demands import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request

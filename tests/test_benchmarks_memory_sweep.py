@@ -15,7 +15,7 @@ from benchmarks import memory_sweep
 from benchmarks.__main__ import main
 from benchmarks.data import open_store
 from benchmarks.memory_sweep import MOST_BYTES, Case, draw_case, run_case, write_case
-from bigsvd.methods.table import METHODS
+from bigsvd.catalog.table import METHODS
 
 TINY = Case(0, (600, 60), "int8", (60, 60), None, "flat", 3, ("--method", "krylov"), 0.8, "resumed")
 

@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 import bigsvd
+from bigsvd.catalog.table import METHODS
 from bigsvd.errors import RequestError
 from bigsvd.events import Certified, Event, PlanMade
-from bigsvd.methods.table import METHODS
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify

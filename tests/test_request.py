@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bigsvd.catalog.table import METHODS
 from bigsvd.errors import BadInputError, RankError, RequestError
-from bigsvd.methods.table import METHODS
 from bigsvd.request import Request, parse_bytes
 
 VALID: list[dict[str, Any]] = [

@@ -15,7 +15,7 @@ from bigsvd.request import Request
 
 
 class Method(ABC):
-    """One row of `methods.table.METHODS`; the planner asks it, a run of its plan is carried out by it.
+    """One row of `catalog.table.METHODS`; the planner asks it, a run of its plan is carried out by it.
 
     What is not overridden holds of a method that goes over whole panels of B in passes of its own, starts
     from nothing, and holds no more than every run does: its block, the basis, and panels.

@@ -6,17 +6,17 @@ from typing import Any
 
 import dask.array as da
 
+from bigsvd.catalog.widths import PROBES
 from bigsvd.choosing import Shortfall
 from bigsvd.device import Device
 from bigsvd.matrix import Matrix
 from bigsvd.methods.by_dask import DaskMethod
-from bigsvd.methods.widths import PROBES
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.request import Request
 
 
 class Compressed(DaskMethod):
-    """See the module; `methods.options.CompressedOptions` are its parameters."""
+    """See the module; `catalog.options.CompressedOptions` are its parameters."""
 
     name = "compressed"
 

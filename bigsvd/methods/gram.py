@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bigsvd.catalog.widths import BEYOND
 from bigsvd.device import Array, Device
 from bigsvd.errors import RequestError, travels
 from bigsvd.executor import Call, results_of
@@ -18,7 +19,6 @@ from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.krylov import KrylovRun
-from bigsvd.methods.widths import BEYOND
 from bigsvd.passes import Context, run_pass
 from bigsvd.planning.cost import Cost, Prospect
 from bigsvd.planning.demands import Layout, Question

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
 from bigsvd.factors import open_factors
 from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import iterate
@@ -19,7 +20,6 @@ from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import PARTS, BlockIteration
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, orthonormal_complement
-from bigsvd.methods.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
 from bigsvd.planning.demands import Layout
 from bigsvd.planning.plan import Plan

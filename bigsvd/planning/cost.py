@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bigsvd.catalog.widths import BEYOND, PROBES
 from bigsvd.facts import Rates
-from bigsvd.methods.widths import BEYOND, PROBES
 from bigsvd.planning.demands import Layout
 
 # Lanes at a time for a core, at most, and from which ratio of wall to processor time of a read there are more

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bigsvd.catalog.table import load
 from bigsvd.facts import Machine, Packing, SourceFacts
-from bigsvd.methods.table import load
 from bigsvd.request import Request
 
 SMALLEST = "krylov"  # the method that a request is advised to use where another takes too much memory

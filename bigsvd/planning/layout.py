@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from bigsvd.catalog.widths import PROBES
 from bigsvd.errors import RankError
-from bigsvd.methods.widths import PROBES
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.memory import device_terms, memory_terms
 from bigsvd.request import Request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bigsvd.methods.widths import AUTO_SHARE, DEFAULT_MAX_PASSES, PROBES, SAMPLE_BLOCKS
+from bigsvd.catalog.widths import AUTO_SHARE, DEFAULT_MAX_PASSES, PROBES, SAMPLE_BLOCKS
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.pieces import FormingTask, forming_rows, slab_rows
 from bigsvd.request import Request

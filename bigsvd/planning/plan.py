@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+from bigsvd.catalog.table import METHODS, load
 from bigsvd.errors import BigsvdError, PlanError
 from bigsvd.facts import AS_STORED, Rates, SourceFacts
-from bigsvd.methods.table import METHODS, load
 from bigsvd.request import Request
 from bigsvd.text import human_bytes
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
+from bigsvd.catalog.table import load
+from bigsvd.catalog.widths import DEFAULT_MAX_PASSES, PROBES
 from bigsvd.errors import RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
-from bigsvd.methods.table import load
-from bigsvd.methods.widths import DEFAULT_MAX_PASSES, PROBES
 from bigsvd.planning.cost import Cost, Prospect
 from bigsvd.planning.demands import Demands, Layout, Question
 from bigsvd.planning.layout import choose_layout

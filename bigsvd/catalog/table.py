@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from bigsvd.methods.options import CompressedOptions
+from bigsvd.catalog.options import CompressedOptions
 
 
 @dataclass(frozen=True)
