@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -103,3 +105,23 @@ def test_tiles_and_panels_give_the_same_answer(
     s = np.linalg.svd(A - (A.mean(axis=0) if center else 0), compute_uv=False)
     assert np.max(np.abs(factors.s - s[:4])) <= 1e-10 * s[0]
     assert factors.provenance["plan"]["reads_per_pass"] == reads
+
+
+READS: list[int] = []  # first rows of blocks that were read, in this process, where the cluster is
+
+
+def read_block(start: int) -> np.ndarray:
+    READS.append(start)
+    return decaying(160, 40)[start : start + 40]
+
+
+@pytest.mark.parametrize("method", ["tall_skinny", "compressed"])
+def test_dask_reads_the_data_as_often_as_is_said(client: Client, method: str) -> None:
+    """Its graph was computed a second time for U, which read all data again."""
+    starts = range(0, 160, 40)
+    blocks = [da.from_delayed(dask.delayed(read_block)(start), (40, 40), np.float64) for start in starts]
+    READS.clear()
+    factors = bigsvd.svd(da.concatenate(blocks), K, client=client, **METHODS[method])
+    said = factors.provenance["costs"]["passes"] * len(starts)
+    looked_at = 2  # before the run: what the graph's blocks are, and what memory they take
+    assert len(READS) <= said + looked_at

@@ -1,1 +1,1 @@
-"""Which methods there are and how wide their blocks are: what the planner must know without importing them."""
+"""Which methods there are, and how wide their blocks are: what the planner knows without importing them."""

@@ -99,7 +99,8 @@ class DaskMethod(Method):
 def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
     """Compute Dask factors of B with the contract's signs, the long one right into scratch; certify them."""
     context = matrix.context
-    U, s, Vt = (_on_host(factor, context.device) for factor in (U, s, Vt))
+    # Computed once: a graph that is computed again for U reads the data again, and Dask warns of its keys.
+    U, s, Vt = client.persist([_on_host(factor, context.device) for factor in (U, s, Vt)])
     asked = int(U.shape[1])
     s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=client)
     s = np.asarray(s, dtype=np.float64)
