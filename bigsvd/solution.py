@@ -16,11 +16,11 @@ from bigsvd.certificate import (
     relative_error,
     sigma_bounds,
 )
-from bigsvd.choosing import Shortfall
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
 from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
+from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Solution
 from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context

@@ -9,7 +9,7 @@ import pytest
 from distributed import Client
 
 import bigsvd
-from bigsvd.choosing import RankByRule
+from bigsvd.methods.choosing import RankByRule
 from bigsvd.rank import Rule, Spectrum
 from tests.spectra import with_values
 

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from bigsvd.certificate import Audit
-from bigsvd.choosing import GivenRank, RankByRule, Shortfall, Values
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Formed, PhaseStarted
 from bigsvd.matrix import Matrix
+from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, Values
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BlockIteration
 from bigsvd.methods.result import (
@@ -25,7 +25,7 @@ from bigsvd.methods.result import (
     rounding_of,
     zero_triplets,
 )
-from bigsvd.stopping import Answer, nothing_above_noise
+from bigsvd.methods.stopping import Answer, nothing_above_noise
 
 
 def iterate(run: BlockIteration, goal: Goal) -> Solution:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bigsvd.certificate import Audit
-from bigsvd.choosing import GivenRank, RankByRule, Shortfall, chooser_of
 from bigsvd.matrix import Matrix
+from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, chooser_of
 from bigsvd.methods.result import Triplets
+from bigsvd.methods.stopping import TESTS, PassBudget, StoppingTest
 from bigsvd.request import Request
-from bigsvd.stopping import TESTS, PassBudget, StoppingTest
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bigsvd.certificate import relative_error
-from bigsvd.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.matrix import Matrix
+from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
 from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.request import Request
 
