@@ -42,7 +42,7 @@ BASE = Case(
 
 # What the 20,000 found: how `verify` took the divisors of columns that are scaled but not centred, and what
 # the rounding of stored means does to the error where columns have gaps. The last was a fault of this test:
-# divisors of columns whose mean is 17 deviations are 400 roundings off, and residuals are of the published ones.
+# divisors of columns whose mean is 17 deviations are 400 roundings off, which their residuals do not count.
 FOUND = [
     replace(
         BASE, shape=(103, 92), chunks=(26, 16), dtype="int64", store="sharded", spectrum="geometric",
