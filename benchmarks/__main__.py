@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -259,12 +260,18 @@ def cpu_gpu(
 @out_option
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the first of the pieces, each of 250 cases.")
-def trust(*, size: str, out: Path, processes: int, seed: int) -> None:
+@click.option("--resume", is_flag=True, help="Go on from the cases whose results are in OUT.")
+def trust(*, size: str, out: Path, processes: int, seed: int, resume: bool) -> None:
     """Random decompositions against exact statistics and LAPACK; exit 1 where anything claimed is wrong."""
     from benchmarks.trust import run_trust  # noqa: PLC0415 - hypothesis is in the test extra
 
+    before = None
+    if resume:
+        before = json.loads((out / f"trust-{size}.json").read_text(encoding="utf-8"))
+        if before["seed"] != seed:
+            raise click.BadParameter(f"the results in OUT are of seed {before['seed']}", param_hint="--seed")
     wrong, table = 0, out
-    for results in run_trust(TRUST_CASES[size], processes, seed, _tell):
+    for results in run_trust(TRUST_CASES[size], processes, seed, _tell, before):
         table = _write(results, out, "trust", size, f"--processes {processes} --seed {seed}")
         wrong = len(results["wrong"])
     click.echo(table.read_text(encoding="utf-8"))

@@ -37,6 +37,9 @@ def _method(results: dict[str, Any]) -> list[str]:
         "relative error and a region of the reconstruction with LAPACK's in float64. A tenth is "
         "also verified. A case is wrong if anything that its result claims does not hold, or if refused."
     )
+    tried = [f"{count:,} with commit {commit[:12]}" for commit, count in results["commits"].items()]
+    if len(tried) > 1:
+        text += f" They were tried in more than one sitting: {', '.join(tried)}."
     return [*prose(text), "", *provenance_lines(results)]
 
 

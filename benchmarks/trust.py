@@ -122,19 +122,38 @@ def _drawn(body: Callable[[Case], None], number: int, count: int) -> Callable[[]
 
 
 def run_trust(
-    count: int, processes: int, first_seed: int, tell: Callable[[str], None]
+    count: int,
+    processes: int,
+    first_seed: int,
+    tell: Callable[[str], None],
+    before: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """`count` cases over some processes, in pieces with a seed each; the results after each piece."""
+    """`count` cases over some processes, in pieces with a seed each; the results after each piece.
+
+    Where `before`, the results of a run that was stopped, are given, its pieces are not made again; `commits`
+    says how many cases were tried with each commit.
+    """
     measured_with = provenance()
-    sizes = [min(_PIECE, count - start) for start in range(0, count, _PIECE)]
-    counted: Counter[str] = Counter()
-    wrong: list[dict[str, Any]] = []
+    commit = str(measured_with["git"]["commit"])
+    before = before or {"cases": 0, "counted": {}, "wrong": [], "commits": {}}
+    counted = Counter({"cases": before["cases"], **before["counted"]})
+    wrong: list[dict[str, Any]] = [*before["wrong"]]
+    commits = Counter(before["commits"])
+    done = before["cases"] // _PIECE
+    sizes = [min(_PIECE, count - start) for start in range(done * _PIECE, count, _PIECE)]
     # Not concurrent.futures: its pool waits forever when all processes have made their most tasks at a time.
     with get_context("spawn").Pool(processes, maxtasksperchild=_PIECES_A_PROCESS) as pool:
-        for outcome in pool.imap(_many, enumerate(sizes, first_seed)):
+        for outcome in pool.imap(_many, enumerate(sizes, first_seed + done)):
             counted.update(outcome["counted"])
+            commits[commit] += outcome["counted"]["cases"]
             wrong += outcome["wrong"]
             cases = counted["cases"]
             tell(f"{cases:,} cases, {len(wrong)} wrong")
             kinds = {name: counted[name] for name in sorted(counted) if name != "cases"}
-            yield measured_with | {"cases": cases, "seed": first_seed, "counted": kinds, "wrong": wrong}
+            yield measured_with | {
+                "cases": cases,
+                "seed": first_seed,
+                "counted": kinds,
+                "wrong": wrong,
+                "commits": dict(commits),
+            }

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 
-from benchmarks.__main__ import main
-from benchmarks.trust import cases, holds
+from benchmarks.__main__ import TRUST_CASES, main
+from benchmarks.trust import cases, holds, run_trust
 from benchmarks.trust_case import Case, exact, findings, stored
 from bigsvd.blas import one_blas_thread
 
@@ -94,3 +94,22 @@ def test_the_command_writes_its_report(tmp_path: Path) -> None:
     assert (results["cases"], results["wrong"]) == (20, [])
     assert "20 cases, 0 wrong" in (tmp_path / "trust-tiny.md").read_text(encoding="utf-8")
     assert (tmp_path / "trust-tiny.png").stat().st_size > 5_000
+
+
+def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.trust._PIECE", 4)
+    first, *_, whole = list(run_trust(8, 1, 7, lambda _: None))
+    assert (first["cases"], whole["cases"]) == (4, 8)
+    assert sum(whole["commits"].values()) == 8
+    first["commits"] = {"another": 4}
+    (tmp_path / "trust-tiny.json").write_text(json.dumps(first))
+    monkeypatch.setitem(TRUST_CASES, "tiny", 8)
+    command = ["trust", "--processes", "1", "--seed", "7", "--resume", "--out", str(tmp_path)]
+    ended = CliRunner().invoke(main, command)
+    assert ended.exit_code == 0, ended.output
+    results = json.loads((tmp_path / "trust-tiny.json").read_text(encoding="utf-8"))
+    assert results["counted"] == whole["counted"]
+    assert results["commits"]["another"] == 4
+    table = (tmp_path / "trust-tiny.md").read_text(encoding="utf-8")
+    assert "4 with commit another" in table.replace("\n", " ")
+    assert CliRunner().invoke(main, [*command, "--seed", "8"]).exit_code == 2
