@@ -16,11 +16,11 @@ import zarr
 
 from bigsvd.errors import BigsvdError
 from bigsvd.events import unheard
-from bigsvd.factors import Factors
 from bigsvd.placement import place
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
+from bigsvd.results.factors import Factors
 from bigsvd.solve import make_request, run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify

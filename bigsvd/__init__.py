@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from bigsvd import errors
 
 if TYPE_CHECKING:
-    from bigsvd.certificate import Certificate
-    from bigsvd.factors import Factors
-    from bigsvd.factors import open_factors as open  # noqa: A004 - the contract's name
     from bigsvd.planning.plan import Plan
     from bigsvd.request import Request
+    from bigsvd.results.certificate import Certificate
+    from bigsvd.results.factors import Factors
+    from bigsvd.results.factors import open_factors as open  # noqa: A004 - the contract's name
     from bigsvd.solve import plan, svd
 
 __version__ = "0.1.0"
 __all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan", "svd"]
 
 _PLACES = {
-    "Certificate": ("bigsvd.certificate", "Certificate"),
-    "Factors": ("bigsvd.factors", "Factors"),
+    "Certificate": ("bigsvd.results.certificate", "Certificate"),
+    "Factors": ("bigsvd.results.factors", "Factors"),
     "Plan": ("bigsvd.planning.plan", "Plan"),
     "Request": ("bigsvd.request", "Request"),
-    "open": ("bigsvd.factors", "open_factors"),
+    "open": ("bigsvd.results.factors", "open_factors"),
     "plan": ("bigsvd.solve", "plan"),
     "svd": ("bigsvd.solve", "svd"),
 }

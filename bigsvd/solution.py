@@ -8,17 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.certificate import (
-    Audit,
-    Certificate,
-    Counts,
-    angle_bounds,
-    relative_error,
-    sigma_bounds,
-)
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
-from bigsvd.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Solution
@@ -26,6 +17,15 @@ from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
+from bigsvd.results.certificate import (
+    Audit,
+    Certificate,
+    Counts,
+    angle_bounds,
+    relative_error,
+    sigma_bounds,
+)
+from bigsvd.results.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
 from bigsvd.second_opinion import disagreements, miscounts
 from bigsvd.text import human_bytes
 

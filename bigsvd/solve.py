@@ -43,14 +43,12 @@ from bigsvd.events import (
     unheard,
 )
 from bigsvd.executor import with_source
-from bigsvd.factors import FOLDER, Factors, open_factors, scratch_path
 from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.monitor import MemoryMonitor, available_memory
-from bigsvd.output import Inputs, Output
 from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import executor_of, place
 from bigsvd.planning.plan import Plan
@@ -58,6 +56,8 @@ from bigsvd.planning.planner import make_plan
 from bigsvd.rates import measure_products, measure_reading, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
+from bigsvd.results.factors import FOLDER, Factors, open_factors, scratch_path
+from bigsvd.results.output import Inputs, Output
 from bigsvd.scratch import Scratch
 from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source

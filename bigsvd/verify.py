@@ -14,7 +14,6 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.dask_executor import reachable
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
-from bigsvd.factors import Factors, check_store
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
@@ -25,6 +24,7 @@ from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
+from bigsvd.results.factors import Factors, check_store
 from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source

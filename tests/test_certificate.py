@@ -10,7 +10,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd import solve
-from bigsvd.certificate import angle_bounds, relative_error, sigma_bounds
+from bigsvd.results.certificate import angle_bounds, relative_error, sigma_bounds
 from tests.spectra import FAMILIES, with_values
 
 K = 12

@@ -10,7 +10,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.methods.choosing import RankByRule
-from bigsvd.rank import Rule, Spectrum
+from bigsvd.results.rank import Rule, Spectrum
 from tests.spectra import with_values
 
 N = 150

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 import bigsvd
 from bigsvd import cli
-from bigsvd.output import Output
+from bigsvd.results.output import Output
 
 M, N = 400, 200
 HARD_SIGMA = np.arange(1, N + 1) ** -0.5

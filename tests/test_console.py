@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 import bigsvd
-from bigsvd.console import Console, label_of
+from bigsvd.cli.console import Console, label_of
 from bigsvd.events import (
     BytesRead,
     Certified,

@@ -18,7 +18,6 @@ import zarr
 from distributed import Client, LocalCluster
 
 import bigsvd
-from bigsvd import factors as factors_module
 from bigsvd import placement
 from bigsvd import solve as solve_module
 from bigsvd.dask_executor import workers_of
@@ -30,6 +29,7 @@ from bigsvd.lanes import LaneRun
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
+from bigsvd.results import factors as factors_module
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 import bigsvd
-from bigsvd import factors as factors_module
 from bigsvd.errors import (
     FactorStoreError,
     RankError,
     RequestError,
 )
-from bigsvd.factors import (
+from bigsvd.results import factors as factors_module
+from bigsvd.results.factors import (
     Factors,
     Leading,
     check_store,

@@ -23,9 +23,9 @@ import bigsvd
 from bigsvd.cli import main
 from bigsvd.dask_executor import local_client
 from bigsvd.errors import DtypeError, NonFiniteError, RankError, RankZeroError, ShapeError
-from bigsvd.factors import Factors
 from bigsvd.planning.plan import Plan
 from bigsvd.request import plain
+from bigsvd.results.factors import Factors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify

@@ -37,8 +37,8 @@ from bigsvd.errors import (
     StorageError,
 )
 from bigsvd.events import Certified, Event, PassEnded
-from bigsvd.factors import Factors, open_factors
-from bigsvd.output import Output
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.output import Output
 from bigsvd.verify import verify
 
 DEADLINE_SECONDS = 120
@@ -639,7 +639,7 @@ def test_fault_18_killed_by_another_process(reference: tuple[Path, bytes], tmp_p
 
 HOLDING = """
 import sys
-from bigsvd.output import Output
+from bigsvd.results.output import Output
 with Output(sys.argv[1], overwrite=True):
     print("held", flush=True)
     sys.stdin.read()

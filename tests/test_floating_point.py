@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from distributed import Client
 
 import bigsvd
-from bigsvd import cli, rank
-from bigsvd.certificate import angle_bounds, relative_error, sigma_bounds
+from bigsvd import cli
 from bigsvd.dask_executor import local_client
+from bigsvd.results import rank
+from bigsvd.results.certificate import angle_bounds, relative_error, sigma_bounds
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import bigsvd
 
 ROOT = Path(bigsvd.__file__).parent
 
-# From the bottom up: a module imports only what stands above it in this list.
-LAYERS = (
+# From the bottom up. A room is a folder, or a module beside the folders. It imports only from rooms that stand
+# above it in this list; inside a room modules import each other in no circle.
+ROOMS = (
     "floats",
     "errors",
     "text",
@@ -25,39 +27,14 @@ LAYERS = (
     "paths",
     "nodes",
     "catalog",
-    "catalog.options",
-    "catalog.table",
-    "catalog.widths",
     "request",
-    "rank",
-    "planning",
-    "planning.demands",
-    "planning.pieces",
-    "planning.memory",
-    "planning.layout",
-    "planning.refusal",
-    "planning.sampling",
-    "planning.cost",
-    "planning.plan",
-    "planning.planner",
-    "events",
     "device",
     "chunks",
+    "scratch",
+    "results",
+    "planning",
+    "events",
     "sources",
-    "sources.base",
-    "sources.packing",
-    "sources.tokens",
-    "sources.blocks",
-    "sources.door",
-    "sources.groups",
-    "sources.remote",
-    "sources.urls",
-    "sources.local",
-    "sources.zarr_dense",
-    "sources.arrays",
-    "sources.graph",
-    "sources.dask_array",
-    "sources.open",
     "monitor",
     "blas",
     "cache",
@@ -65,51 +42,32 @@ LAYERS = (
     "executor",
     "dask_executor",
     "threads",
-    "scratch",
     "census",
-    "folders",
     "transform",
     "second_opinion",
     "lanes",
     "passes",
-    "certificate",
     "matrix",
-    "reconstruct",
-    "factors",
     "rehearsal",
     "placement",
-    "door",
-    "lock",
-    "output",
     "forming",
     "methods",
-    "methods.choosing",
-    "methods.products",
-    "methods.subspace",
-    "methods.iteration",
-    "methods.result",
-    "methods.statistics",
-    "methods.starts",
-    "methods.stopping",
-    "methods.goal",
-    "methods.anytime",
-    "methods.base",
-    "methods.krylov",
-    "methods.gram",
-    "methods.by_dask",
-    "methods.tall_skinny",
-    "methods.compressed",
     "solution",
     "solve",
     "verify",
-    "export",
-    "console",
-    "demo",
-    "spelling",
     "cli",
     "__main__",
     "__init__",
 )
+# The folders, and which of the others each imports.
+FOLDERS: dict[str, frozenset[str]] = {
+    "catalog": frozenset(),
+    "cli": frozenset({"catalog", "planning", "results", "sources"}),
+    "methods": frozenset({"catalog", "planning", "results", "sources"}),
+    "planning": frozenset({"catalog", "results"}),
+    "results": frozenset(),
+    "sources": frozenset(),
+}
 
 OWNERS: dict[str, frozenset[str]] = {
     "cupy": frozenset({"device"}),
@@ -123,10 +81,10 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.open",
             "sources.remote",
             "sources.urls",
-            "factors",
-            "reconstruct",
+            "results.factors",
+            "results.reconstruct",
             "scratch",
-            "demo",
+            "cli.demo",
         }
     ),
     "numcodecs": frozenset({"chunks"}),
@@ -138,7 +96,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "methods.tall_skinny",
             "methods.compressed",
             "methods.statistics",
-            "reconstruct",
+            "results.reconstruct",
             "sources.graph",
         }
     ),
@@ -149,19 +107,19 @@ OWNERS: dict[str, frozenset[str]] = {
             "placement",
             "solve",
             "verify",
-            "cli",
+            "cli.commands",
             "sources.graph",
             "sources.dask_array",
         }
     ),
-    "click": frozenset({"cli", "spelling"}),
-    "matplotlib": frozenset({"rank"}),
+    "click": frozenset({"cli.commands", "cli.spelling"}),
+    "matplotlib": frozenset({"results.rank"}),
     "torch": frozenset(),
 }
 LAZY = (
-    ("cli", "distributed"),
-    ("reconstruct", "dask"),
-    ("rank", "matplotlib"),
+    ("cli.commands", "distributed"),
+    ("results.reconstruct", "dask"),
+    ("results.rank", "matplotlib"),
     ("device", "cupy"),
     ("sources.graph", "dask"),
     ("sources.graph", "distributed"),
@@ -234,21 +192,42 @@ def own_module(name: str) -> str | None:
     return ".".join(parts) or "__init__"
 
 
-def test_the_table_names_every_module_once() -> None:
-    assert sorted(LAYERS) == sorted(MODULES)
+def room_of(module: str) -> str:
+    """The folder that a module lies in; its own name where it lies beside the folders."""
+    return module.partition(".")[0]
+
+
+def own_imports(importer: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    targets = (own_module(found.name) for found in IMPORTS if found.importer == importer)
+    return {target for target in targets if target is not None}
+
+
+def test_the_tables_name_every_room_once() -> None:
+    assert sorted(ROOMS) == sorted({room_of(module) for module in MODULES})
+    assert sorted(FOLDERS) == sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("importer", sorted(MODULES))
 def test_imports_go_downwards_only(importer: str) -> None:
-    rank = {name: place for place, name in enumerate(LAYERS)}
+    place, room = {name: place for place, name in enumerate(ROOMS)}, room_of(importer)
     upwards = [
         f"{importer} imports {target}"
-        for found in IMPORTS
-        if found.importer == importer
-        and (target := own_module(found.name)) is not None
-        and rank[target] >= rank[importer]
+        for target in own_imports(importer)
+        if room_of(target) != room and place[room_of(target)] > place[room]
     ]
     assert upwards == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_a_folder_imports_those_of_the_table(folder: str) -> None:
+    within = [module for module in MODULES if room_of(module) == folder]
+    found = {room_of(target) for module in within for target in own_imports(module)}
+    assert found & FOLDERS.keys() - {folder} == FOLDERS[folder]
+
+
+def test_imports_form_no_circle() -> None:
+    TopologicalSorter({module: own_imports(module) for module in MODULES}).prepare()
 
 
 @pytest.mark.parametrize("importer", sorted(MODULES))

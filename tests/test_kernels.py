@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from bigsvd.census import inspect
-from bigsvd.certificate import TwoSidedKernel
 from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
 from bigsvd.lanes import Kernel, Operator
 from bigsvd.methods.gram import GramKernel
 from bigsvd.methods.products import ProductKernel
+from bigsvd.results.certificate import TwoSidedKernel
 from bigsvd.scratch import Scratch
 from bigsvd.transform import Lines, LineSums, Transform
 from tests.devices import StrictDevice

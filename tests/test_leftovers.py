@@ -20,11 +20,12 @@ from click.testing import CliRunner
 from distributed import Client
 
 import bigsvd
-from bigsvd import cli, folders
+from bigsvd import cli
 from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
 from bigsvd.events import Certified, Event, GivenUp, PlanMade
-from bigsvd.factors import scratch_path
 from bigsvd.planning.plan import PLAN_VERSION
+from bigsvd.results import folders
+from bigsvd.results.factors import scratch_path
 from bigsvd.scratch import Scratch
 
 A = np.random.default_rng(9).standard_normal((120, 40))

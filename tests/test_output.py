@@ -16,8 +16,8 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.errors import OutputBusyError, OutputExistsError, StorageError
-from bigsvd.factors import open_factors, scratch_path, seal
-from bigsvd.output import Output
+from bigsvd.results.factors import open_factors, scratch_path, seal
+from bigsvd.results.output import Output
 from bigsvd.scratch import MARK, Scratch
 
 A = np.random.default_rng(5).standard_normal((40, 12))

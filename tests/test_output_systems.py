@@ -18,10 +18,10 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.errors import OutputBusyError, RequestError
-from bigsvd.export import check_plot, write_region
-from bigsvd.factors import open_factors
-from bigsvd.lock import Holder
-from bigsvd.output import Output
+from bigsvd.results.export import check_plot, write_region
+from bigsvd.results.factors import open_factors
+from bigsvd.results.lock import Holder
+from bigsvd.results.output import Output
 from bigsvd.scratch import MARK
 from tests.test_output import A
 

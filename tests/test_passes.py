@@ -29,12 +29,12 @@ from bigsvd.events import Event
 from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.methods.products import ProductKernel
-from bigsvd.output import Output
 from bigsvd.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.placement import place
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
+from bigsvd.results.output import Output
 from bigsvd.scratch import Scratch
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource

@@ -30,8 +30,8 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.errors import BigsvdError, FactorStoreError, OutputExistsError
-from bigsvd.factors import scratch_path
-from bigsvd.output import Output
+from bigsvd.results.factors import scratch_path
+from bigsvd.results.output import Output
 
 A = np.random.default_rng(5).standard_normal((40, 12))
 OPTIONS: dict[str, Any] = {"method": "krylov", "memory": 200_000_000}

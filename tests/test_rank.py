@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigsvd.rank import (
+from bigsvd.results.rank import (
     Choice,
     Spectrum,
     break_even,

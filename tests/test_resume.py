@@ -16,8 +16,8 @@ from bigsvd import dask_executor
 from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
 from bigsvd.events import Event
-from bigsvd.factors import scratch_path
 from bigsvd.planning.plan import PLAN_VERSION
+from bigsvd.results.factors import scratch_path
 from bigsvd.scratch import Scratch
 from bigsvd.sources.zarr_dense import ZarrSource
 from tests.spectra import with_values

@@ -11,7 +11,7 @@ import zarr
 from click.testing import CliRunner
 
 from bigsvd.cli import main
-from bigsvd.spelling import spelled
+from bigsvd.cli.spelling import spelled
 
 SVD = main.commands["svd"]
 

@@ -13,9 +13,9 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import factors as store
 from bigsvd.cache import _CACHES
-from bigsvd.factors import digest
+from bigsvd.results import factors as store
+from bigsvd.results.factors import digest
 from bigsvd.sources.open import open_source
 from bigsvd.verify import Verification, verify
 from tests.spectra import with_values

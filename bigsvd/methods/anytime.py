@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from bigsvd.certificate import Audit
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Formed, PhaseStarted
 from bigsvd.matrix import Matrix
@@ -26,6 +25,7 @@ from bigsvd.methods.result import (
     zero_triplets,
 )
 from bigsvd.methods.stopping import Answer, nothing_above_noise
+from bigsvd.results.certificate import Audit
 
 
 def iterate(run: BlockIteration, goal: Goal) -> Solution:

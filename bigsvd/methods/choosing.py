@@ -15,8 +15,8 @@ from bigsvd.errors import MemoryBudgetError, RankError
 from bigsvd.facts import Machine
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.rank import Choice, Rule, Spectrum, extended, raised, resolution
 from bigsvd.request import Request
+from bigsvd.results.rank import Choice, Rule, Spectrum, extended, raised, resolution
 from bigsvd.text import human_bytes, round_up
 
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
@@ -84,7 +84,7 @@ class GivenRank:
 
 @dataclass(frozen=True)
 class RankByRule:
-    """k by a rule of `bigsvd.rank`."""
+    """k by a rule of `bigsvd.results.rank`."""
 
     rule: Rule
     plan: Plan

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bigsvd.certificate import Audit
 from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, chooser_of
 from bigsvd.methods.result import Triplets
 from bigsvd.methods.stopping import TESTS, PassBudget, StoppingTest
 from bigsvd.request import Request
+from bigsvd.results.certificate import Audit
 
 
 @dataclass(frozen=True)

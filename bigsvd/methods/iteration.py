@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from bigsvd.catalog.widths import PROBES
-from bigsvd.certificate import Audit
 from bigsvd.forming import FORMING, Parts
 from bigsvd.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_complement
+from bigsvd.results.certificate import Audit
 
 # Where scratch says how Y of the passes combines to B·K.
 PARTS = "parts"

@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 
 from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
-from bigsvd.factors import open_factors
 from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
@@ -24,6 +23,7 @@ from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
 from bigsvd.planning.demands import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
+from bigsvd.results.factors import open_factors
 
 # A correction has failed where it leaves more than this part of the residual; there is no other after it.
 _CORRECTION_FAILED = 0.3

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bigsvd.certificate import relative_error
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
 from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.request import Request
+from bigsvd.results.certificate import relative_error
 
 _COARSEST = 0.5  # a residual above which a vector says nothing
 _STUCK = 0.5  # of the residual of the pass before: one that falls by less no longer falls

@@ -21,8 +21,8 @@ from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.refusal import refusal
 from bigsvd.planning.sampling import SAMPLE_SHARE, sample_panels, share_of
-from bigsvd.rank import Rule
 from bigsvd.request import Request
+from bigsvd.results.rank import Rule
 from bigsvd.sentinels import held
 
 # Share of the budget that Gram matrices may take for the planner to choose that method by itself.

@@ -24,7 +24,8 @@ import numpy as np
 from click.core import ParameterSource
 
 from bigsvd.catalog.table import METHODS
-from bigsvd.console import Console, fitted
+from bigsvd.cli.console import Console, fitted
+from bigsvd.cli.spelling import spelled
 from bigsvd.errors import (
     BigsvdError,
     NotConvergedError,
@@ -33,12 +34,11 @@ from bigsvd.errors import (
     StorageError,
     VerifyError,
 )
-from bigsvd.factors import Factors, open_factors, scratch_path
 from bigsvd.request import CHOICES, Request
+from bigsvd.results.factors import Factors, open_factors, scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.spelling import spelled
 from bigsvd.text import without_credentials
 
 _FAILED = 3
@@ -432,9 +432,9 @@ def rank_command(
     as_json: bool,
 ) -> None:
     """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
-    from bigsvd import rank  # noqa: PLC0415
-    from bigsvd.export import check_plot  # noqa: PLC0415
     from bigsvd.request import parse_bytes  # noqa: PLC0415
+    from bigsvd.results import rank  # noqa: PLC0415
+    from bigsvd.results.export import check_plot  # noqa: PLC0415
 
     opened = open_factors(factors)
     if plot_file is not None:
@@ -519,7 +519,7 @@ def reconstruct(
         else:
             np.savetxt(sys.stdout, block, fmt="%.7g")
         return
-    from bigsvd.export import write_region  # noqa: PLC0415
+    from bigsvd.results.export import write_region  # noqa: PLC0415
 
     shape = write_region(opened, region, out)
     facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
@@ -585,7 +585,7 @@ def verify(
 @click.option("--json", "as_json", is_flag=True, help="Print only the facts, as JSON.")
 def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:
     """Make a dataset larger than the memory allowed, decompose it, compare with its known singular values."""
-    from bigsvd.demo import run_demo  # noqa: PLC0415 - imports Dask
+    from bigsvd.cli.demo import run_demo  # noqa: PLC0415 - imports Dask
     from bigsvd.request import parse_bytes  # noqa: PLC0415
 
     size_bytes = parse_bytes(size)
@@ -593,7 +593,3 @@ def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_j
     facts = run_demo(Path(folder), size_bytes, budget, k, keep=keep, quiet=as_json)
     if as_json:
         click.echo(json.dumps(facts))
-
-
-if __name__ == "__main__":
-    main()

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bigsvd import rank
-from bigsvd.console import Console
+from bigsvd.cli.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
-from bigsvd.factors import Factors
-from bigsvd.folders import kind_of
 from bigsvd.monitor import return_large_buffers
 from bigsvd.placement import place
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
+from bigsvd.results import rank
+from bigsvd.results.factors import Factors
+from bigsvd.results.folders import kind_of
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source

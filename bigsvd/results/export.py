@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import RequestError
-from bigsvd.factors import Factors
-from bigsvd.folders import is_scratch, is_zarr_array
 from bigsvd.paths import lies_in, resolved
-from bigsvd.reconstruct import create_output
+from bigsvd.results.factors import Factors
+from bigsvd.results.folders import is_scratch, is_zarr_array
+from bigsvd.results.reconstruct import create_output
 from bigsvd.scratch import storage_errors
 
 _BLOCK_BYTES = 2**26

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigsvd.errors import OutputExistsError, RequestError
-from bigsvd.factors import scratch_path
-from bigsvd.folders import (
+from bigsvd.paths import holds_current_folder, is_mount_point, lies_in, resolved, same
+from bigsvd.results.factors import scratch_path
+from bigsvd.results.folders import (
     ATTRIBUTE,
     attributes_of,
     foreign_in_scratch,
@@ -20,7 +21,6 @@ from bigsvd.folders import (
     is_zarr_array,
     kind_of,
 )
-from bigsvd.paths import holds_current_folder, is_mount_point, lies_in, resolved, same
 
 _LONGEST_BELOW = 200  # bytes of a path inside scratch, such as pass/parts/lane-00000/z/c/0/0.<32>.partial
 

@@ -24,8 +24,6 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from bigsvd import rank, reconstruct
-from bigsvd.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.chunks import GuardStore
 from bigsvd.device import CpuDevice, Device, choose_device, multiply
 from bigsvd.errors import (
@@ -37,9 +35,11 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.floats import silent
-from bigsvd.folders import ATTRIBUTE, REPLACED, STORE_ARRAYS, attributes_of, kind_of, metadata_of
 from bigsvd.paths import resolved
 from bigsvd.request import DEVICES
+from bigsvd.results import rank, reconstruct
+from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
+from bigsvd.results.folders import ATTRIBUTE, REPLACED, STORE_ARRAYS, attributes_of, kind_of, metadata_of
 from bigsvd.scratch import RESULT, Scratch, as_stored, storage_errors
 
 FORMAT_VERSION = 1

@@ -12,11 +12,11 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigsvd.door import Place
 from bigsvd.errors import StorageError
-from bigsvd.factors import FOLDER, Factors, open_factors
-from bigsvd.folders import REPLACED, foreign_in_scratch
-from bigsvd.lock import RunLock
+from bigsvd.results.door import Place
+from bigsvd.results.factors import FOLDER, Factors, open_factors
+from bigsvd.results.folders import REPLACED, foreign_in_scratch
+from bigsvd.results.lock import RunLock
 from bigsvd.scratch import MARK, storage_errors
 
 _RENAME_EXCHANGE = 2

@@ -1,0 +1,1 @@
+"""The factor store: what a result is on disk, how it gets there, and what is read off it."""
