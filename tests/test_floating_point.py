@@ -15,6 +15,7 @@ from distributed import Client
 import bigsvd
 from bigsvd import cli
 from bigsvd.dask_executor import local_client
+from bigsvd.report.table import format_table
 from bigsvd.results import rank
 from bigsvd.results.certificate import angle_bounds, relative_error, sigma_bounds
 from bigsvd.sources.open import open_source
@@ -93,7 +94,7 @@ def use(factors: bigsvd.Factors) -> None:
     assert len(factors.rank_table()) == factors.k
     spectrum = factors.spectrum()
     chosen = rank.choices(spectrum, energy=0.5, error=0.5, max_bytes=10_000)
-    assert rank.format_table(spectrum, chosen)
+    assert format_table(spectrum, chosen)
     assert rank.break_even(spectrum)
     assert str(factors.certificate)
     assert factors.info()["k"] == factors.k

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigsvd.report.plots import write_plot
+from bigsvd.report.table import format_table
 from bigsvd.results.rank import (
     Choice,
     Spectrum,
@@ -24,9 +26,7 @@ from bigsvd.results.rank import (
     by_noise,
     choices,
     fit_noise,
-    format_table,
     noise_threshold,
-    plot,
     rank_table,
 )
 
@@ -476,7 +476,7 @@ def test_a_shown_energy_never_seems_to_reach_a_share_it_misses() -> None:
 )
 def test_the_plot_is_a_png_of_two_panels(spectrum: Spectrum, tmp_path: Path) -> None:
     path = tmp_path / "rank.png"
-    plot(spectrum, choices(spectrum, error=0.5, max_bytes=10**4), path, true_s=spectrum.s, title="A")
+    write_plot(spectrum, choices(spectrum, error=0.5, max_bytes=10**4), path, true_s=spectrum.s, title="A")
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     assert content.startswith(PNG_SIGNATURE)
@@ -488,5 +488,5 @@ def test_the_plot_shows_true_values_where_they_are_known(tmp_path: Path) -> None
     spectrum = spectrum_of(matrix(), 10)
     overlays = (None, spectrum.s[:4], np.ones(25))
     for number, true_s in enumerate(overlays):
-        plot(spectrum, (), tmp_path / f"{number}.png", true_s=true_s)
+        write_plot(spectrum, (), tmp_path / f"{number}.png", true_s=true_s)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == len(overlays)

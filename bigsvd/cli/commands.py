@@ -34,7 +34,10 @@ from bigsvd.errors import (
     StorageError,
     VerifyError,
 )
-from bigsvd.request import CHOICES, Request
+from bigsvd.report.table import format_table
+from bigsvd.request import CHOICES, Request, parse_bytes
+from bigsvd.results import rank
+from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors, scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -432,10 +435,6 @@ def rank_command(
     as_json: bool,
 ) -> None:
     """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
-    from bigsvd.request import parse_bytes  # noqa: PLC0415
-    from bigsvd.results import rank  # noqa: PLC0415
-    from bigsvd.results.export import check_plot  # noqa: PLC0415
-
     opened = open_factors(factors)
     if plot_file is not None:
         check_plot(plot_file, opened)
@@ -454,9 +453,11 @@ def rank_command(
         }
         click.echo(json.dumps(facts))
     else:
-        click.echo(rank.format_table(spectrum, chosen))
+        click.echo(format_table(spectrum, chosen))
     if plot_file is not None:
-        rank.plot(spectrum, chosen, plot_file)
+        from bigsvd.report.plots import write_plot  # noqa: PLC0415 - imports matplotlib
+
+        write_plot(spectrum, chosen, plot_file)
 
 
 def _span(text: str, length: int) -> slice:
@@ -519,8 +520,6 @@ def reconstruct(
         else:
             np.savetxt(sys.stdout, block, fmt="%.7g")
         return
-    from bigsvd.results.export import write_region  # noqa: PLC0415
-
     shape = write_region(opened, region, out)
     facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
     click.echo(json.dumps(facts) if as_json else f"{out}: {shape[0]} x {shape[1]} {opened.dtype}")
@@ -586,7 +585,6 @@ def verify(
 def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:
     """Make a dataset larger than the memory allowed, decompose it, compare with its known singular values."""
     from bigsvd.cli.demo import run_demo  # noqa: PLC0415 - imports Dask
-    from bigsvd.request import parse_bytes  # noqa: PLC0415
 
     size_bytes = parse_bytes(size)
     budget = size_bytes // 4 if memory is None else parse_bytes(memory)

@@ -21,10 +21,11 @@ from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.monitor import return_large_buffers
 from bigsvd.placement import place
 from bigsvd.planning.planner import make_plan
+from bigsvd.report.plots import write_plot
 from bigsvd.request import Request
-from bigsvd.results import rank
 from bigsvd.results.factors import Factors
 from bigsvd.results.folders import kind_of
+from bigsvd.results.rank import choices
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
@@ -94,9 +95,9 @@ def run_demo(
     console.say(f"{plan}\n\nThe decomposition:\n")
     factors = run(request, source, plan=plan, progress=console)
     spectrum = factors.spectrum()
-    rank.plot(
+    write_plot(
         spectrum,
-        rank.choices(spectrum),
+        choices(spectrum),
         plot,
         true_s=true[: factors.k],
         title="bigsvd demo: computed and true",

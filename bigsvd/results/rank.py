@@ -6,12 +6,9 @@ computed from s / ||A||_F, never from squares of raw values, so A and 1e300 * A 
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +17,6 @@ from bigsvd.floats import silent
 from bigsvd.request import Request
 from bigsvd.text import human_bytes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 Vector = npt.NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -31,10 +24,6 @@ _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 8 * _EPS
 _SLACK = 1e-12  # relative; a target met up to rounding counts as met
 _EXCESS = 1e-2  # share by which s may exceed ||A||_F before the two cannot be of one matrix
-_SMALL_MARKERS_FROM = 60  # values; this and the next three lines are about the plot
-_NARROW, _WIDE = 5.0, 200.0  # largest over smallest value on a log axis
-_ZOOM_FROM_PERCENT = 90.0
-_LONG_LABEL = 72  # characters of which two do not fit side by side
 _DOUBLE_BYTES = 8
 _MOST_LEFT = math.nextafter(1.0, 0.0) ** 2  # of the squared norm, by a rule that leaves something to choose
 _STANDARD_SHARES = (0.90, 0.95, 0.99)
@@ -132,6 +121,10 @@ class Choice:
     rule: str
     k: int | None
     note: str
+
+    def has_row(self, known: int) -> bool:
+        """Whether the chosen k is one of the known, so that a rank table has a row for it."""
+        return self.k is not None and 1 <= self.k <= known
 
     def to_dict(self) -> dict[str, str | int | None]:
         """The choice as JSON-ready values under its field names."""
@@ -374,57 +367,22 @@ def choices(
     return tuple(chosen)
 
 
-@silent
-def format_table(spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int = 30) -> str:
-    """The rank table as aligned text, every chosen k marked, with what no row can say in lines below it.
-
-    More than `max_rows` rows are thinned to the first, the last, every marked one and others in geometric
-    progression. Energies are rounded down, so that a row never seems to reach a share that it misses.
-    """
-    marks = _marks(choices, spectrum.known)
-    rows = rank_table(spectrum)
-    kept = _thinned(spectrum.known, frozenset(marks), max_rows)
-    header = ("k", "sigma", "energy", "rel. error", "next sigma", "factors", "ratio", "residual")
-    columns = list(zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True))
-    aligned = [_right_aligned(column) for column in columns if any(column[1:])]
-    notes = ["chosen by", *(", ".join(marks.get(k, ())) for k in kept)]
-    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, notes, strict=True)]
-    elsewhere = [f"{c.rule}: {c.note}" for c in choices if not _has_row(c, spectrum.known)]
-    return "\n".join([*lines, "", _break_even_line(spectrum), *elsewhere])
+def marks(choices: Sequence[Choice], known: int) -> dict[int, list[str]]:
+    """The rules by the k that they choose, ascending, of those that choose one of the known."""
+    marked: dict[int, list[str]] = {}
+    for choice in sorted((c for c in choices if c.has_row(known)), key=lambda c: c.k or 0):
+        marked.setdefault(choice.k or 0, []).append(choice.rule)
+    return marked
 
 
-@silent
-def plot(
-    spectrum: Spectrum,
-    choices: Sequence[Choice],
-    path: str | os.PathLike[str],
-    *,
-    true_s: Vector | None = None,
-    title: str | None = None,
-) -> None:
-    """Write a PNG to `path`: sigma_i on a log axis and the cumulative energy in per cent, chosen k marked.
+def unmarked(choices: Sequence[Choice], known: int) -> list[str]:
+    """A line for each rule that chooses none of the known k: what it says instead."""
+    return [f"{choice.rule}: {choice.note}" for choice in choices if not choice.has_row(known)]
 
-    `true_s` (any number of values, descending, unit of A) is overlaid as open circles where it is given.
-    Rules that choose none of the known k are named in the legend. Draws with Agg: needs no display, leaves
-    pyplot alone.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    elsewhere = [f"{c.rule}: {c.note}" for c in choices if not _has_row(c, spectrum.known)]
-    figure = Figure(figsize=(10, 5 + 0.1 * len(choices)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    scree, energy = figure.subplots(1, 2)
-    _draw_scree(scree, spectrum, true_s)
-    _draw_energy(energy, spectrum)
-    marks = _marks(choices, spectrum.known)
-    for axes in (scree, energy):
-        _draw_marks(axes, marks)
-        _finish_axes(axes, spectrum.known)
-    _draw_legend(figure, scree, elsewhere)
-    if title is not None:
-        figure.suptitle(title)
-    figure.savefig(path, format="png")
+def percent(share: float) -> str:
+    """A share in per cent with two digits, rounded down, so that it never seems to reach what it misses."""
+    return f"{math.floor(share * 1e4 + 1e-8) / 100:.2f} %"
 
 
 def _frozen(values: npt.ArrayLike) -> Vector:
@@ -537,137 +495,10 @@ def _first(reached: npt.NDArray[np.bool_]) -> int | None:
 
 def _kept(spectrum: Spectrum, k: int) -> str:
     energy, error = float(_energy(spectrum)[k - 1]), math.sqrt(_tail(spectrum)[k])
-    return f"keeps {_percent(energy)}, relative error {error:.2e}"
+    return f"keeps {percent(energy)}, relative error {error:.2e}"
 
 
 def _too_few(spectrum: Spectrum) -> str:
     if spectrum.known == spectrum.most:
         return f"not reached by all {spectrum.known} values"
     return f"needs more than the {spectrum.known} values known"
-
-
-def _percent(share: float) -> str:
-    return f"{math.floor(share * 1e4 + 1e-8) / 100:.2f} %"
-
-
-def _four_digits(value: float) -> str:
-    return f"{value:#.4g}".removesuffix(".")
-
-
-def _has_row(choice: Choice, known: int) -> bool:
-    return choice.k is not None and 1 <= choice.k <= known
-
-
-def _marks(choices: Sequence[Choice], known: int) -> dict[int, list[str]]:
-    """Rules by the k they choose, ascending, of those that choose one of the known."""
-    marked = sorted((c for c in choices if _has_row(c, known)), key=lambda c: c.k or 0)
-    return {k or 0: [c.rule for c in same] for k, same in itertools.groupby(marked, key=lambda c: c.k)}
-
-
-def _thinned(known: int, marked: frozenset[int], max_rows: int) -> list[int]:
-    """Ascending k to show: 1, `known` and `marked` always, filled up geometrically to at most `max_rows`."""
-    if known <= max_rows:
-        return list(range(1, known + 1))
-    always = marked | {1, known}
-    for count in range(3 * max_rows, 0, -1):
-        shown = always | {round(k) for k in np.geomspace(1, known, count)}
-        if len(shown) <= max_rows:
-            return sorted(shown)
-    return sorted(always)
-
-
-def _right_aligned(column: Sequence[str]) -> list[str]:
-    width = max(map(len, column))
-    return [cell.rjust(width) for cell in column]
-
-
-def _cells(row: RankRow) -> tuple[str, ...]:
-    return (
-        str(row.k),
-        _four_digits(row.sigma),
-        _percent(row.energy),
-        f"{row.relative_error:.2e}",
-        "" if row.next_sigma is None else _four_digits(row.next_sigma),
-        human_bytes(row.bytes),
-        f"{row.compression_ratio:.2f}x",
-        "" if row.residual is None else f"{row.residual:.1e}",
-    )
-
-
-def _break_even_line(spectrum: Spectrum) -> str:
-    k, size = break_even(spectrum), human_bytes(spectrum.matrix_bytes)
-    if k > spectrum.most:
-        return f"The factors never take more bytes than the matrix ({size}), up to k = {spectrum.most}."
-    return f"From k = {k} on the factors take more bytes than the matrix ({size})."
-
-
-def _draw_scree(axes: Axes, spectrum: Spectrum, true_s: Vector | None) -> None:
-    index = np.arange(1, spectrum.known + 1)
-    size = 5.0 if spectrum.known < _SMALL_MARKERS_FROM else 2.5
-    axes.plot(index, spectrum.s, ".-", color="0.15", linewidth=0.8, markersize=size, label="computed")
-    if true_s is not None:
-        true = np.asarray(true_s, dtype=np.float64)[: spectrum.known]
-        (rings,) = axes.plot(index[: true.size], true, "o", color="tab:blue", label="true")
-        rings.set(fillstyle="none", markersize=1.4 * size, markeredgewidth=0.8)
-    if spectrum.s[0] > 0:
-        axes.set_yscale("log", nonpositive="mask")
-        _set_log_ticks(axes)
-    axes.set_ylabel(r"singular value $\sigma_k$ (unit of A)")
-    axes.set_title("Singular values", fontsize="medium")
-
-
-def _set_log_ticks(axes: Axes) -> None:
-    """Labels that stay few and plain where the values span less than two decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator  # noqa: PLC0415
-
-    low, high = axes.get_ylim()
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    if high / low < _NARROW:
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_minor_locator(NullLocator())
-    elif high / low < _WIDE:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    else:
-        return
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-
-
-def _draw_energy(axes: Axes, spectrum: Spectrum) -> None:
-    kept = 100 * np.concatenate(([0.0], _energy(spectrum)))
-    axes.plot(np.arange(spectrum.known + 1), kept, "-", color="0.15", linewidth=1.2)
-    missing = 100.0 if kept[1] < _ZOOM_FROM_PERCENT else max(1.1 * (100 - kept[1]), 1e-3)
-    axes.set_ylim(100 - missing, 100 + 0.03 * missing)
-    axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_ylabel(r"cumulative energy (% of $\|A\|_F^2$)")
-    axes.set_title("Energy kept by the k leading triplets", fontsize="medium")
-
-
-def _draw_marks(axes: Axes, marks: Mapping[int, Sequence[str]]) -> None:
-    colours = ("tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
-    styles = itertools.cycle(itertools.product(("--", ":", "-."), colours))
-    for (k, rules), (line, colour) in zip(marks.items(), styles, strict=False):
-        axes.axvline(
-            k, linestyle=line, color=colour, linewidth=1.4, zorder=1, label=f"k = {k}: {', '.join(rules)}"
-        )
-
-
-def _finish_axes(axes: Axes, known: int) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
-    margin = max(0.5, 0.02 * known)
-    axes.set_xlim(-margin, known + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("number of triplets k")
-    axes.grid(True, color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _draw_legend(figure: Figure, scree: Axes, elsewhere: Sequence[str]) -> None:
-    """One legend under both panels, where it covers no data; rules without a mark get a text alone."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    handles, labels = scree.get_legend_handles_labels()
-    handles += [Line2D([], [], linestyle="none") for _ in elsewhere]
-    labels += elsewhere
-    columns = 2 if max(map(len, labels)) < _LONG_LABEL else 1
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
