@@ -110,7 +110,7 @@ class PassTrace:
 
     def __init__(self, out: Path) -> None:
         self._scratch = import_module("bigsvd.scratch").Scratch(
-            import_module("bigsvd.results.factors").scratch_path(out)
+            import_module("bigsvd.results.folders").scratch_path(out)
         )
         self._shape = (0, 0)
         self._names: list[str] = []

@@ -25,7 +25,9 @@ from bigsvd.results.certificate import (
     relative_error,
     sigma_bounds,
 )
-from bigsvd.results.factors import FOLDER, Factors, check_store, chunk_lines, open_factors, seal
+from bigsvd.results.check import check_store
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.store import FOLDER, chunk_lines, seal
 from bigsvd.second_opinion import disagreements, miscounts
 from bigsvd.text import human_bytes
 

@@ -56,8 +56,10 @@ from bigsvd.planning.planner import make_plan
 from bigsvd.rates import measure_products, measure_reading, some_chunks
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
-from bigsvd.results.factors import FOLDER, Factors, open_factors, scratch_path
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
+from bigsvd.results.store import FOLDER
 from bigsvd.scratch import Scratch
 from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source

@@ -24,7 +24,8 @@ from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
-from bigsvd.results.factors import Factors, check_store
+from bigsvd.results.check import check_store
+from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source

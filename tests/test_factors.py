@@ -24,16 +24,10 @@ from bigsvd.errors import (
     RankError,
     RequestError,
 )
-from bigsvd.results import factors as factors_module
-from bigsvd.results.factors import (
-    Factors,
-    Leading,
-    check_store,
-    chunk_lines,
-    digest,
-    open_factors,
-    orthonormality,
-)
+from bigsvd.results import store as store_module
+from bigsvd.results.check import check_store, orthonormality
+from bigsvd.results.factors import Factors, Leading, open_factors
+from bigsvd.results.store import chunk_lines, digest
 
 M, N, K = 60, 20, 4
 A = np.random.default_rng(5).standard_normal((M, N)) @ np.diag(0.7 ** np.arange(N)) + 3
@@ -208,7 +202,7 @@ def damage_attributes(store: Path, change: Callable[[dict[str, Any]], None]) -> 
     attributes: Any = group.attrs.asdict()
     change(attributes)
     if "bigsvd" in attributes:
-        attributes["bigsvd"]["crc32c"] = factors_module._checksum(attributes["bigsvd"])
+        attributes["bigsvd"]["crc32c"] = store_module._checksum(attributes["bigsvd"])
     group.attrs.put(attributes)
 
 
@@ -329,7 +323,7 @@ def test_singular_values_that_contradict_the_certificate_are_found(store: Path) 
 
 
 def test_versions_name_what_computed_the_result(original: Path) -> None:
-    versions = factors_module.versions()
+    versions = store_module.versions()
     assert open_factors(original).provenance["versions"] == versions
     assert {"python", "bigsvd", "numpy", "zarr", "dask"} <= set(versions)
 

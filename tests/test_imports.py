@@ -83,8 +83,10 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.open",
             "sources.remote",
             "sources.urls",
+            "results.export",
             "results.factors",
-            "results.reconstruct",
+            "results.store",
+            "results.virtual_store",
             "scratch",
             "cli.demo",
         }

@@ -25,7 +25,7 @@ from bigsvd.errors import BadInputError, FactorStoreError, OutputExistsError
 from bigsvd.events import Certified, Event, GivenUp, PlanMade
 from bigsvd.planning.plan import PLAN_VERSION
 from bigsvd.results import folders
-from bigsvd.results.factors import scratch_path
+from bigsvd.results.folders import scratch_path
 from bigsvd.scratch import Scratch
 
 A = np.random.default_rng(9).standard_normal((120, 40))

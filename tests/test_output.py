@@ -16,8 +16,10 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.errors import OutputBusyError, OutputExistsError, StorageError
-from bigsvd.results.factors import open_factors, scratch_path, seal
+from bigsvd.results.factors import open_factors
+from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Output
+from bigsvd.results.store import seal
 from bigsvd.scratch import MARK, Scratch
 
 A = np.random.default_rng(5).standard_normal((40, 12))

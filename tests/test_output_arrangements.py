@@ -17,7 +17,7 @@ from zarr.storage import LocalStore, ZipStore
 
 import bigsvd
 from bigsvd.errors import OutputExistsError, RequestError
-from bigsvd.results.factors import scratch_path
+from bigsvd.results.folders import scratch_path
 
 A = np.random.default_rng(6).standard_normal((40, 12))
 

@@ -30,7 +30,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.errors import BigsvdError, FactorStoreError, OutputExistsError
-from bigsvd.results.factors import scratch_path
+from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Output
 
 A = np.random.default_rng(5).standard_normal((40, 12))

@@ -24,7 +24,8 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from bigsvd.results import reconstruct
-from bigsvd.results.reconstruct import ArrayLike, LowRank, getitem, region, to_dask, to_zarr
+from bigsvd.results.reconstruct import ArrayLike, LowRank, getitem, region, to_dask
+from bigsvd.results.virtual_store import to_zarr
 
 M, N, K = 23, 17, 4
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

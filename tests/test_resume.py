@@ -17,7 +17,7 @@ from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
 from bigsvd.events import Event
 from bigsvd.planning.plan import PLAN_VERSION
-from bigsvd.results.factors import scratch_path
+from bigsvd.results.folders import scratch_path
 from bigsvd.scratch import Scratch
 from bigsvd.sources.zarr_dense import ZarrSource
 from tests.spectra import with_values

@@ -14,8 +14,8 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.cache import _CACHES
-from bigsvd.results import factors as store
-from bigsvd.results.factors import digest
+from bigsvd.results import store
+from bigsvd.results.store import digest
 from bigsvd.sources.open import open_source
 from bigsvd.verify import Verification, verify
 from tests.spectra import with_values

@@ -38,7 +38,8 @@ from bigsvd.report.table import format_table
 from bigsvd.request import CHOICES, Request, parse_bytes
 from bigsvd.results import rank
 from bigsvd.results.export import check_plot, write_region
-from bigsvd.results.factors import Factors, open_factors, scratch_path
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store

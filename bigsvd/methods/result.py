@@ -13,7 +13,7 @@ from bigsvd.matrix import Matrix
 from bigsvd.methods.iteration import BlockIteration
 from bigsvd.passes import Context, run_pass
 from bigsvd.results.certificate import TwoSidedKernel
-from bigsvd.results.factors import FOLDER, chunk_lines
+from bigsvd.results.store import FOLDER, chunk_lines
 
 # σ below 100·√eps·σ1 is not resolved by a Gram matrix: its squares differ by less than their rounding.
 _GRAM_LIMIT = 1e4

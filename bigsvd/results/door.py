@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.paths import holds_current_folder, is_mount_point, lies_in, resolved, same
-from bigsvd.results.factors import scratch_path
 from bigsvd.results.folders import (
     ATTRIBUTE,
     attributes_of,
@@ -20,6 +19,7 @@ from bigsvd.results.folders import (
     is_scratch,
     is_zarr_array,
     kind_of,
+    scratch_path,
 )
 
 _LONGEST_BELOW = 200  # bytes of a path inside scratch, such as pass/parts/lane-00000/z/c/0/0.<32>.partial

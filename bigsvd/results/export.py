@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from bigsvd.errors import RequestError
 from bigsvd.paths import lies_in, resolved
 from bigsvd.results.factors import Factors
 from bigsvd.results.folders import is_scratch, is_zarr_array
-from bigsvd.results.reconstruct import create_output
 from bigsvd.scratch import storage_errors
 
 _BLOCK_BYTES = 2**26
@@ -53,7 +53,7 @@ def write_region(factors: Factors, region: tuple[slice, slice], out: str) -> tup
         if path.suffix.lower() == _NPY:
             target: Any = np.lib.format.open_memmap(partial, mode="w+", dtype=factors.dtype, shape=shape)
         else:
-            target = create_output(str(partial), shape, factors.dtype)
+            target = _create_output(str(partial), shape, factors.dtype)
             step = max(1, step // target.chunks[0]) * target.chunks[0]
         for start in range(0, shape[0], step):
             stop = min(shape[0], start + step)
@@ -61,6 +61,22 @@ def write_region(factors: Factors, region: tuple[slice, slice], out: str) -> tup
         if path.suffix.lower() == _NPY:
             target.flush()
     return shape
+
+
+def _create_output(path: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
+    """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB.
+
+    Chunks of zeros are written too: a program that finds none cannot know that it is not lost.
+    """
+    rows = max(1, min(shape[0], 2**22 // (shape[1] * dtype.itemsize)))
+    return zarr.create_array(
+        path,
+        shape=shape,
+        chunks=(rows, shape[1]),
+        dtype=dtype,
+        zarr_format=3,
+        config={"write_empty_chunks": True},
+    )
 
 
 def check_plot(plot: str, factors: Factors) -> None:

@@ -1,58 +1,27 @@
-"""The factor store: write, publish in one atomic step, open, truncate, project.
-
-A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every
-chunk. The group's attributes hold request, plan, certificate, provenance and the manifest; they are written
-last, and a group without them is not a factor store.
-"""
+"""A published truncated SVD, opened: read lazily, truncated, projected on, reconstructed, judged by rank."""
 
 from __future__ import annotations
 
-import errno
-import json
-import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 import zarr
-from zarr.storage import LocalStore
 
-from bigsvd.chunks import GuardStore
 from bigsvd.device import CpuDevice, Device, choose_device, multiply
-from bigsvd.errors import (
-    BigsvdError,
-    FactorStoreError,
-    RankError,
-    RequestError,
-    StorageError,
-    first_line,
-)
+from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
-from bigsvd.paths import resolved
 from bigsvd.request import DEVICES
-from bigsvd.results import rank, reconstruct
+from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
-from bigsvd.results.folders import ATTRIBUTE, REPLACED, STORE_ARRAYS, attributes_of, kind_of, metadata_of
-from bigsvd.scratch import RESULT, Scratch, as_stored, storage_errors
+from bigsvd.results.reconstruct import LowRank, to_dask
+from bigsvd.results.store import chunk_lines, damage_errors, open_store, opening_errors
+from bigsvd.results.virtual_store import to_zarr
 
-FORMAT_VERSION = 1
-FOLDER = RESULT
-_CHECKSUM = "crc32c"
-_CHUNK_BYTES = 2**20
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
 _SUMMED_FLOOR = 1e-8  # an error exact to less was summed from the values behind, not had as a difference
-
-
-def chunk_lines(k: int, length: int, dtype: str) -> int:
-    """Rows of U (columns of Vt) in one chunk: about a megabyte, so that a region touches few chunks."""
-    return max(1, min(length, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize)))
 
 
 class Leading:
@@ -165,17 +134,15 @@ class Factors:
 
     def __getitem__(self, key: Any) -> Any:
         """A region of the reconstruction in the input's own units, as NumPy; see `reconstruct.getitem`."""
-        with _damage(self.path):
-            return reconstruct.getitem(self.low_rank(), key)
+        with damage_errors(self.path):
+            return self.low_rank()[key]
 
-    def low_rank(self) -> reconstruct.LowRank:
+    def low_rank(self) -> LowRank:
         """The factors as the value that `reconstruct` works on."""
         m, n = self.shape
         side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
         chunks = (min(m, side), min(n, side))
-        return reconstruct.LowRank(
-            self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype, self._device
-        )
+        return LowRank(self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype, self._device)
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
         """The same factors, large products (regions, `reconstruct`, `project`) computed on that device.
@@ -195,11 +162,11 @@ class Factors:
 
     def reconstruct(self) -> Any:
         """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
-        return reconstruct.to_dask(self.low_rank())
+        return to_dask(self.low_rank())
 
     def as_zarr(self) -> zarr.Array[Any]:
         """The reconstruction as a read-only Zarr array (m, n), computed when read."""
-        return reconstruct.to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k})
+        return to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k})
 
     @silent
     def truncate(self, k: int) -> Factors:
@@ -261,7 +228,7 @@ class Factors:
         rows_of_values = values.reshape(-1, n)
         total = np.zeros((len(rows_of_values), self.k))
         part = np.empty_like(total)
-        with _damage(self.path):
+        with damage_errors(self.path):
             for start in range(0, n, step):
                 V = np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
                 multiply(self._device, rows_of_values[:, start : start + step], V, part)
@@ -305,15 +272,6 @@ class Factors:
         }
 
 
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Turn what a checksum codec raises into `FactorStoreError`."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        raise FactorStoreError(f"{path} is damaged ({error})", "restore it or compute it again") from error
-
-
 def open_factors(path: str | Path) -> Factors:
     """The factors published at `path`.
 
@@ -321,176 +279,8 @@ def open_factors(path: str | Path) -> Factors:
         FactorStoreError: nothing there, no manifest, or not a store of this format.
 
     """
-    folder = resolved(path)
-    replaced = scratch_path(folder) / REPLACED
-    if not folder.exists() and replaced.exists():
-        folder = replaced  # a run was killed between the two renames of a system without atomic exchange
-    try:
-        attributes = _manifest(folder, path)
-        store = GuardStore(LocalStore(folder, read_only=True), FactorStoreError)
-        arrays = {name: _open_part(store, name) for name in attributes["manifest"]}
-        _check_shapes(arrays, attributes["manifest"])
+    with opening_errors(path):
+        attributes, arrays = open_store(path)
         mean, scale = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale"))
         s = np.asarray(arrays["s"][:])
         return Factors(arrays["U"], s, arrays["Vt"], mean, scale, attributes, Path(path))
-    except FactorStoreError:
-        raise
-    except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str | Path, error: Exception) -> BigsvdError:
-    """What is said of a store that raised `error` when it was read: the disk's fault, or the store's."""
-    by_system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR)
-    if by_system:
-        return StorageError(f"{path} cannot be read ({error})", "grant access to it, or look after its disk")
-    return FactorStoreError(f"{path} is damaged ({first_line(error)})", "restore it or compute it again")
-
-
-def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
-    """The attributes of a factor store of this format that are what was published; `path` is its name."""
-    attributes = attributes_of(folder).get(ATTRIBUTE)
-    if not isinstance(attributes, dict):
-        raise _no_store(folder, path)
-    found = attributes.get("format_version")
-    if found != FORMAT_VERSION:
-        raise FactorStoreError(
-            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads format "
-            f"{FORMAT_VERSION}",
-            "use the version of bigsvd that wrote it, or compute it again",
-        )
-    if attributes.get(_CHECKSUM) != _checksum(attributes):
-        raise FactorStoreError(
-            f"{path} is damaged: {path}/zarr.json has checksum {_checksum(attributes)}, it says "
-            f"{attributes.get(_CHECKSUM)}",
-            "restore it or compute it again",
-        )
-    return attributes
-
-
-def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
-    """What is there instead of a factor store, and what to give."""
-    kind, remedy = kind_of(folder), "give the OUT of `bigsvd svd`"
-    if "://" in str(path):
-        return FactorStoreError(f"{path} is a URL, which holds no factors that can be opened here", remedy)
-    if not folder.exists() and scratch_path(folder).exists():
-        return FactorStoreError(
-            f"{path} holds no factors yet: {scratch_path(folder)} is of a run that has not ended",
-            "run the same `bigsvd svd` command again to finish it",
-        )
-    if kind in ("nothing", "an empty folder"):
-        return FactorStoreError(f"{path} holds no factors: {kind} is there", f"check the path; {remedy}")
-    if (folder / "zarr.json").exists() and not metadata_of(folder):
-        return FactorStoreError(
-            f"{path} is damaged: its zarr.json is no JSON object", "restore it or compute it again"
-        )
-    if all((folder / name).is_dir() for name in ("U", "s", "Vt")):
-        return FactorStoreError(
-            f"{path} is {kind} with U, s and Vt but no bigsvd manifest of format {FORMAT_VERSION}", remedy
-        )
-    return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
-
-
-def _open_part(store: GuardStore, name: str) -> zarr.Array[Any]:
-    return as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
-
-
-def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:
-    for name, array in arrays.items():
-        expected = manifest[name]
-        if list(array.shape) != expected["shape"] or array.dtype.name != expected["dtype"]:
-            raise FactorStoreError(
-                f"{name} is {array.shape} {array.dtype}, "
-                f"its manifest says {expected['shape']} {expected['dtype']}",
-                "restore it or compute it again",
-            )
-
-
-def digest(array: Any) -> int:
-    """crc32c of the decoded entries, chunk by chunk in row-major order."""
-    crc = 0
-    grid = [range(0, length, chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
-    for corner in product(*grid):
-        key = tuple(slice(start, start + chunk) for start, chunk in zip(corner, array.chunks, strict=True))
-        crc = google_crc32c.extend(crc, np.ascontiguousarray(array[key]))
-    return crc
-
-
-@silent
-def orthonormality(array: Any, *, rows: bool) -> float:
-    """Max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
-    k = array.shape[0] if rows else array.shape[1]
-    length = array.shape[1] if rows else array.shape[0]
-    step = array.chunks[1 if rows else 0]
-    gram = np.zeros((k, k))
-    for start in range(0, length, step):
-        span = slice(start, start + step)
-        block = np.asarray(array[:, span] if rows else array[span], dtype=np.float64)
-        gram += block @ block.T if rows else block.T @ block
-    return float(np.max(np.abs(gram - np.eye(k)), initial=0.0))
-
-
-@silent
-def check_store(factors: Factors) -> list[str]:
-    """What is wrong with a store, judged by itself: digests, order, orthonormality, its norm."""
-    findings = []
-    manifest = factors.provenance["manifest"]
-    lines = {"s": factors.s, "mean": factors.mean, "scale": factors.scale}
-    with _damage(factors.path):
-        crcs = {"U": digest(factors.U), "Vt": digest(factors.Vt)}
-        crcs |= {name: google_crc32c.value(line) for name, line in lines.items() if line is not None}
-        findings += [
-            f"{name} is not what was published (checksum of its entries differs)"
-            for name in crcs
-            if crcs[name] != manifest[name]["crc32c"]
-        ]
-        tolerance = 1e-5 if factors.dtype == np.float32 else 1e-10
-        for name, array, rows in (("U", factors.U, False), ("Vt", factors.Vt, True)):
-            worst = orthonormality(array, rows=rows)
-            if not worst <= tolerance:
-                findings.append(f"{name} is not orthonormal: {worst:.1e} where {tolerance:g} is allowed")
-    s = factors.s
-    if not np.all(np.isfinite(s)) or np.any(s < 0) or np.any(np.diff(s) > 0):
-        findings.append("s is not finite, non-negative and descending")
-    c = factors.certificate
-    error, _ = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
-    spacing = np.spacing(c.frobenius_norm) / (c.frobenius_norm or 1.0)  # coarse where the norm is subnormal
-    if not abs(error**2 - c.relative_error**2) <= 64 * max(np.finfo(factors.dtype).eps, spacing):
-        findings.append(f"s gives relative error {error:.9g}, the certificate says {c.relative_error:.9g}")
-    return findings
-
-
-def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
-    """Write the manifest of the factors in scratch: they become a factor store."""
-    with storage_errors(f"writing {scratch.path}/{FOLDER}"):
-        names = [name for name in STORE_ARRAYS if scratch.has(f"{FOLDER}/{name}")]
-        arrays = {name: scratch.open(f"{FOLDER}/{name}") for name in names}
-        manifest = {
-            name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
-            for name, array in arrays.items()
-        }
-        body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
-        sealed: dict[str, Any] = {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}}
-        if scratch.has(FOLDER):
-            zarr.open_group(scratch.store(FOLDER), mode="r+", zarr_format=3).attrs.put(sealed)
-        else:
-            zarr.create_group(scratch.store(FOLDER), attributes=sealed, zarr_format=3)
-
-
-def _checksum(attributes: dict[str, Any]) -> int:
-    """crc32c of the attributes other than the checksum itself, as JSON with sorted names."""
-    body = {name: value for name, value in attributes.items() if name != _CHECKSUM}
-    return int(google_crc32c.value(json.dumps(body, sort_keys=True).encode()))
-
-
-@cache
-def versions() -> dict[str, str]:
-    """What computed the result; which files tell that is looked up once a process."""
-    names = ("bigsvd", "numpy", "zarr", "dask", "distributed")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def scratch_path(out: Path) -> Path:
-    """Where the scratch of an output lies: beside what a link leads to, so that a rename publishes."""
-    target = resolved(out)
-    return target.parent / f"{target.name}.scratch"

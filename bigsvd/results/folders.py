@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bigsvd.nodes import METADATA
+from bigsvd.paths import resolved
 from bigsvd.scratch import MARK, RESULT, is_mine
 
 ATTRIBUTE = "bigsvd"  # of a group: what makes it a factor store
@@ -21,6 +22,12 @@ REPLACED = "replaced"  # in scratch: the old result, between the two renames of 
 STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale")
 _CHUNKS = "c"
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing
+
+
+def scratch_path(out: Path) -> Path:
+    """Where the scratch of an output lies: beside what a link leads to, so that a rename publishes."""
+    target = resolved(out)
+    return target.parent / f"{target.name}.scratch"
 
 
 def metadata_of(folder: Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from bigsvd.errors import StorageError
 from bigsvd.results.door import Place
-from bigsvd.results.factors import FOLDER, Factors, open_factors
+from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import REPLACED, foreign_in_scratch
 from bigsvd.results.lock import RunLock
+from bigsvd.results.store import FOLDER
 from bigsvd.scratch import MARK, storage_errors
 
 _RENAME_EXCHANGE = 2

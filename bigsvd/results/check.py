@@ -1,0 +1,57 @@
+"""What is wrong with a factor store, judged by itself, without the matrix it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from bigsvd.floats import silent
+from bigsvd.results.certificate import relative_error
+from bigsvd.results.factors import Factors
+from bigsvd.results.store import damage_errors, digest
+
+
+@silent
+def orthonormality(array: Any, *, rows: bool) -> float:
+    """Max |QᵀQ − I| of the columns of U, or of the rows of Vt if `rows`, read a chunk at a time."""
+    k = array.shape[0] if rows else array.shape[1]
+    length = array.shape[1] if rows else array.shape[0]
+    step = array.chunks[1 if rows else 0]
+    gram = np.zeros((k, k))
+    for start in range(0, length, step):
+        span = slice(start, start + step)
+        block = np.asarray(array[:, span] if rows else array[span], dtype=np.float64)
+        gram += block @ block.T if rows else block.T @ block
+    return float(np.max(np.abs(gram - np.eye(k)), initial=0.0))
+
+
+@silent
+def check_store(factors: Factors) -> list[str]:
+    """What is wrong with a store, judged by itself: digests, order, orthonormality, its norm."""
+    findings = []
+    manifest = factors.provenance["manifest"]
+    lines = {"s": factors.s, "mean": factors.mean, "scale": factors.scale}
+    with damage_errors(factors.path):
+        crcs = {"U": digest(factors.U), "Vt": digest(factors.Vt)}
+        crcs |= {name: google_crc32c.value(line) for name, line in lines.items() if line is not None}
+        findings += [
+            f"{name} is not what was published (checksum of its entries differs)"
+            for name in crcs
+            if crcs[name] != manifest[name]["crc32c"]
+        ]
+        tolerance = 1e-5 if factors.dtype == np.float32 else 1e-10
+        for name, array, rows in (("U", factors.U, False), ("Vt", factors.Vt, True)):
+            worst = orthonormality(array, rows=rows)
+            if not worst <= tolerance:
+                findings.append(f"{name} is not orthonormal: {worst:.1e} where {tolerance:g} is allowed")
+    s = factors.s
+    if not np.all(np.isfinite(s)) or np.any(s < 0) or np.any(np.diff(s) > 0):
+        findings.append("s is not finite, non-negative and descending")
+    c = factors.certificate
+    error, _ = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
+    spacing = np.spacing(c.frobenius_norm) / (c.frobenius_norm or 1.0)  # coarse where the norm is subnormal
+    if not abs(error**2 - c.relative_error**2) <= 64 * max(np.finfo(factors.dtype).eps, spacing):
+        findings.append(f"s gives relative error {error:.9g}, the certificate says {c.relative_error:.9g}")
+    return findings

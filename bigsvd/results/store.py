@@ -1,0 +1,193 @@
+"""The factor store on disk: sealed by its manifest, opened, every byte of it under a checksum.
+
+A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every
+chunk. The group's attributes hold request, plan, certificate, provenance and the manifest; they are written
+last, and a group without them is not a factor store.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from bigsvd.chunks import GuardStore
+from bigsvd.errors import BigsvdError, FactorStoreError, StorageError, first_line
+from bigsvd.paths import resolved
+from bigsvd.results.folders import (
+    ATTRIBUTE,
+    REPLACED,
+    STORE_ARRAYS,
+    attributes_of,
+    kind_of,
+    metadata_of,
+    scratch_path,
+)
+from bigsvd.scratch import RESULT, Scratch, as_stored, storage_errors
+
+FORMAT_VERSION = 1
+FOLDER = RESULT
+_CHECKSUM = "crc32c"
+_CHUNK_BYTES = 2**20
+
+
+def chunk_lines(k: int, length: int, dtype: str) -> int:
+    """Rows of U (columns of Vt) in one chunk: about a megabyte, so that a region touches few chunks."""
+    return max(1, min(length, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize)))
+
+
+@contextmanager
+def damage_errors(path: Path) -> Iterator[None]:
+    """Turn what a checksum codec raises into `FactorStoreError`."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise FactorStoreError(f"{path} is damaged ({error})", "restore it or compute it again") from error
+
+
+@contextmanager
+def opening_errors(path: str | Path) -> Iterator[None]:
+    """Turn what a damaged or unreadable store raises when it is opened into an error that names it."""
+    try:
+        yield
+    except FactorStoreError:
+        raise
+    except Exception as error:  # damaged metadata raises anything from JSONDecodeError to KeyError
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> BigsvdError:
+    """What is said of a store that raised `error` when it was read: the disk's fault, or the store's."""
+    by_system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR)
+    if by_system:
+        return StorageError(f"{path} cannot be read ({error})", "grant access to it, or look after its disk")
+    return FactorStoreError(f"{path} is damaged ({first_line(error)})", "restore it or compute it again")
+
+
+def open_store(path: str | Path) -> tuple[dict[str, Any], dict[str, zarr.Array[Any]]]:
+    """The attributes and the arrays of the factor store at `path`.
+
+    Raises:
+        FactorStoreError: nothing there, no manifest, or not a store of this format.
+
+    """
+    folder = resolved(path)
+    replaced = scratch_path(folder) / REPLACED
+    if not folder.exists() and replaced.exists():
+        folder = replaced  # a run was killed between the two renames of a system without atomic exchange
+    attributes = _manifest(folder, path)
+    store = GuardStore(LocalStore(folder, read_only=True), FactorStoreError)
+    arrays = {name: _open_part(store, name) for name in attributes["manifest"]}
+    _check_shapes(arrays, attributes["manifest"])
+    return attributes, arrays
+
+
+def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
+    """The attributes of a factor store of this format that are what was published; `path` is its name."""
+    attributes = attributes_of(folder).get(ATTRIBUTE)
+    if not isinstance(attributes, dict):
+        raise _no_store(folder, path)
+    found = attributes.get("format_version")
+    if found != FORMAT_VERSION:
+        raise FactorStoreError(
+            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads format "
+            f"{FORMAT_VERSION}",
+            "use the version of bigsvd that wrote it, or compute it again",
+        )
+    if attributes.get(_CHECKSUM) != _checksum(attributes):
+        raise FactorStoreError(
+            f"{path} is damaged: {path}/zarr.json has checksum {_checksum(attributes)}, it says "
+            f"{attributes.get(_CHECKSUM)}",
+            "restore it or compute it again",
+        )
+    return attributes
+
+
+def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
+    """What is there instead of a factor store, and what to give."""
+    kind, remedy = kind_of(folder), "give the OUT of `bigsvd svd`"
+    if "://" in str(path):
+        return FactorStoreError(f"{path} is a URL, which holds no factors that can be opened here", remedy)
+    if not folder.exists() and scratch_path(folder).exists():
+        return FactorStoreError(
+            f"{path} holds no factors yet: {scratch_path(folder)} is of a run that has not ended",
+            "run the same `bigsvd svd` command again to finish it",
+        )
+    if kind in ("nothing", "an empty folder"):
+        return FactorStoreError(f"{path} holds no factors: {kind} is there", f"check the path; {remedy}")
+    if (folder / "zarr.json").exists() and not metadata_of(folder):
+        return FactorStoreError(
+            f"{path} is damaged: its zarr.json is no JSON object", "restore it or compute it again"
+        )
+    if all((folder / name).is_dir() for name in ("U", "s", "Vt")):
+        return FactorStoreError(
+            f"{path} is {kind} with U, s and Vt but no bigsvd manifest of format {FORMAT_VERSION}", remedy
+        )
+    return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
+
+
+def _open_part(store: GuardStore, name: str) -> zarr.Array[Any]:
+    return as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
+
+
+def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        expected = manifest[name]
+        if list(array.shape) != expected["shape"] or array.dtype.name != expected["dtype"]:
+            raise FactorStoreError(
+                f"{name} is {array.shape} {array.dtype}, "
+                f"its manifest says {expected['shape']} {expected['dtype']}",
+                "restore it or compute it again",
+            )
+
+
+def digest(array: Any) -> int:
+    """crc32c of the decoded entries, chunk by chunk in row-major order."""
+    crc = 0
+    grid = [range(0, length, chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+    for corner in product(*grid):
+        key = tuple(slice(start, start + chunk) for start, chunk in zip(corner, array.chunks, strict=True))
+        crc = google_crc32c.extend(crc, np.ascontiguousarray(array[key]))
+    return crc
+
+
+def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
+    """Write the manifest of the factors in scratch: they become a factor store."""
+    with storage_errors(f"writing {scratch.path}/{FOLDER}"):
+        names = [name for name in STORE_ARRAYS if scratch.has(f"{FOLDER}/{name}")]
+        arrays = {name: scratch.open(f"{FOLDER}/{name}") for name in names}
+        manifest = {
+            name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
+            for name, array in arrays.items()
+        }
+        body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
+        sealed: dict[str, Any] = {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}}
+        if scratch.has(FOLDER):
+            zarr.open_group(scratch.store(FOLDER), mode="r+", zarr_format=3).attrs.put(sealed)
+        else:
+            zarr.create_group(scratch.store(FOLDER), attributes=sealed, zarr_format=3)
+
+
+def _checksum(attributes: dict[str, Any]) -> int:
+    """crc32c of the attributes other than the checksum itself, as JSON with sorted names."""
+    body = {name: value for name, value in attributes.items() if name != _CHECKSUM}
+    return int(google_crc32c.value(json.dumps(body, sort_keys=True).encode()))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What computed the result; which files tell that is looked up once a process."""
+    names = ("bigsvd", "numpy", "zarr", "dask", "distributed")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
