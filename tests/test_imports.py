@@ -15,8 +15,8 @@ import bigsvd
 
 ROOT = Path(bigsvd.__file__).parent
 
-# From the bottom up. A room is a folder, or a module beside the folders. It imports only from rooms that stand
-# above it in this list. Inside a room modules import each other in no circle.
+# From the bottom up. A room is a folder, or a module beside the folders. It imports only from rooms above it
+# in this list. Inside a room modules import each other in no circle.
 ROOMS = (
     "floats",
     "errors",
