@@ -13,6 +13,7 @@ import click
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import memory as memory_suite
 from benchmarks import memory_sweep as sweep_suite
+from benchmarks import readers as readers_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
@@ -156,6 +157,23 @@ def memory_sweep(*, folder: Path, out: Path, count: int, seed: int, timeout: flo
     results["command"] = f"python -m benchmarks memory-sweep {options} --out OUT"
     _, table, _ = write_report(results, out, f"memory-sweep-{count}")
     click.echo(table.read_text(encoding="utf-8"))
+
+
+@main.command()
+@size_option
+@data_option
+@out_option
+@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds after which a reader is stopped.")
+@click.option("--only", multiple=True, type=click.Choice(readers_suite.NAMES), help="This store only.")
+def readers(
+    *, size: str, folder: Path, out: Path, repeat: int, timeout: float, only: tuple[str, ...]
+) -> None:
+    """Time and memory of bigsvd's own reader of Zarr chunks beside zarrs and zarr, by layout and codec."""
+    results = readers_suite.run_readers(readers_suite.SIZES[size], folder, only, repeat, timeout, _tell)
+    _publish(
+        results, out, "readers", size, f"--repeat {repeat} --timeout {timeout:g}{_chosen(only)} --data DATA"
+    )
 
 
 @main.command()

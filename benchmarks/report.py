@@ -14,6 +14,7 @@ from benchmarks import (
     report_memory_sweep,
     report_passes,
     report_peers,
+    report_readers,
     report_scaling,
     report_trust,
 )
@@ -34,6 +35,7 @@ REPORTS = {
     "passes": Report(report_passes.markdown, report_passes.plot),
     "memory": Report(report_memory.markdown, report_memory.plot),
     "memory-sweep": Report(report_memory_sweep.markdown, report_memory_sweep.plot),
+    "readers": Report(report_readers.markdown, report_readers.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
