@@ -16,9 +16,8 @@ import zarr
 
 from bigsvd.errors import BigsvdError
 from bigsvd.events import unheard
-from bigsvd.placement import place
+from bigsvd.placement import nominal_plan
 from bigsvd.planning.plan import Plan
-from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors
 from bigsvd.solve import make_request, run
@@ -217,7 +216,7 @@ def decompose(case: Case, data: Any, out: str | None) -> Factors:
 
 def _tiled(request: Request, source: Any) -> Plan | None:
     """The plan with its panels cut into tiles, as it would be with too little memory for whole rows."""
-    plan = make_plan(request, source.facts, place(request, source.facts)[0])
+    plan = nominal_plan(request, source.facts)
     width = source.facts.chunks[0] if plan.transposed else source.facts.chunks[1]
     if plan.method != "krylov" or width >= plan.cols:
         return None

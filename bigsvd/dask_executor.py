@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
+import psutil
 from dask import config
 from distributed import Client, LocalCluster, get_worker, wait
 from distributed.comm import CommClosedError
@@ -18,11 +20,16 @@ from distributed.scheduler import KilledWorker
 from distributed.utils import LoopRunner, sync
 
 from bigsvd.device import RESOURCE
-from bigsvd.errors import NoWorkersError
+from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.executor import NOTHING, Call, SourcePart, Take, in_task
+from bigsvd.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.machine import DeviceOffer, Offer, best_first, device_here, offer_of, on_cpu
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
 
+DaskClient: TypeAlias = Client
+_BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.05
 _STRANDED_SECONDS = 5  # without a call that ends, after which it is looked after whether their workers live
@@ -35,6 +42,30 @@ class DaskExecutor:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def machines(self, request: Request) -> list[Offer]:
+        """The smallest of those workers that have the device."""
+        await_workers(self._client)
+        workers = workers_of(self._client)
+        found = best_first(request, _device_of_workers(request, workers, self._client))
+        return [_smallest(request, workers, device) for device in found]
+
+    def reach(self, source: Source) -> Source:
+        """See `Executor.reach`.
+
+        Lanes of workers that are threads of this process wait in them for what a graph has persisted. It is
+        awaited here first: such a wait could hold the very thread that is to compute it.
+        """
+        if not str(self._client.scheduler.address).startswith("inproc://"):
+            return source.sent()
+        if source.awaited:
+            wait(source.awaited)
+        return source
+
+    def for_run(self, plan: Plan) -> AbstractContextManager[Executor]:
+        """The same workers, whatever the plan."""
+        del plan
+        return nullcontext(self)
 
     def carry_out(
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
@@ -111,8 +142,15 @@ class DaskExecutor:
         return list(self._client.run(function, *arguments).values())
 
     def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
-        """See `Executor.part`."""
-        return sent_part(self._client, source, rectangles)
+        """See `Executor.part`: no data go through the scheduler.
+
+        The source is a future of one that a worker was given where it carries much; values are futures of
+        what a client holds.
+        """
+        part = source.part(rectangles)
+        much = part.carried_bytes > _MUCH_TO_SEND_BYTES
+        sent = self._client.scatter(part, hash=False) if much else part
+        return SourcePart(sent, source.persisted(rectangles))
 
     @contextmanager
     def dask_client(self) -> Iterator[Client]:
@@ -129,30 +167,6 @@ def _made_in_worker(topic: str, function: Callable[..., Any], *arguments: Any) -
 
     with in_task(worker.address, tell):
         return function(*arguments)
-
-
-def sent_part(client: Client, source: Source, rectangles: list[Rectangle]) -> SourcePart:
-    """What these rectangles need of a source, so that no data go through the scheduler.
-
-    The source is a future of one that a worker was given where it carries much; values are futures of what a
-    client holds.
-    """
-    part = source.part(rectangles)
-    much = part.carried_bytes > _MUCH_TO_SEND_BYTES
-    return SourcePart(client.scatter(part, hash=False) if much else part, source.persisted(rectangles))
-
-
-def reachable(source: Source, client: Client) -> Source:
-    """The source as the cluster's workers can read it; `SourceError` where they cannot.
-
-    Lanes of workers that are threads of this process wait in them for what a graph has persisted. It is
-    awaited here first: such a wait could hold the very thread that is to compute it.
-    """
-    if not str(client.scheduler.address).startswith("inproc://"):
-        return source.sent()
-    if source.awaited:
-        wait(source.awaited)
-    return source
 
 
 @contextmanager
@@ -173,7 +187,7 @@ def _event_loop() -> Iterator[Any]:
 
 
 @contextmanager
-def local_client(threads: int, resources: dict[str, float] | None = None) -> Iterator[Client]:
+def local_client(threads: int, *, gpus: int = 0) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     alone = {
         "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
@@ -190,7 +204,7 @@ def local_client(threads: int, resources: dict[str, float] | None = None) -> Ite
                 dashboard_address=None,
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
                 memory_limit=0,
-                resources=resources,
+                resources={RESOURCE: gpus},
             )
         ending.callback(cluster.close)
         yield ending.enter_context(Client(cluster))
@@ -248,3 +262,46 @@ def await_workers(client: Client) -> None:
             f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed",
             "start workers and run again",
         ) from error
+
+
+def _smallest(request: Request, workers: dict[str, Any], found: DeviceOffer) -> Offer:
+    """What each worker that has the device can give."""
+    having = [worker for worker in workers.values() if _offers_gpu(worker) or not found.device.apart]
+    threads = min(worker["nthreads"] for worker in having)
+    share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in having)
+    return offer_of(request, request.memory or int(share * _BUDGET_SHARE), threads, found)
+
+
+def _offers_gpu(worker: dict[str, Any]) -> bool:
+    return bool((worker.get("resources") or {}).get(RESOURCE, 0) >= 1)
+
+
+def _device_of_workers(request: Request, workers: dict[str, Any], client: Client) -> DeviceOffer:
+    """The device of those workers that offer one, with the least memory that one of them has of it."""
+    if request.device == "cpu":
+        return on_cpu("asked for")
+    offering = [name for name, worker in workers.items() if _offers_gpu(worker)]
+    by_dask = request.by_dask
+    if not offering or (by_dask and len(offering) < len(workers)):
+        which = "no worker offers" if not offering else f"for {request.method} not every worker offers"
+        reason = f"{which} the resource {RESOURCE}=1"
+        cure = f"start those that have a GPU with `dask worker --resources {RESOURCE}=1`, or use 'cpu'"
+        return _without_gpu(request, reason, DeviceError(f"device='gpu' but {reason}", cure))
+    if by_dask and not device_here("auto").device.apart:
+        reason = f"{request.method} needs CuPy and a GPU in this process too, which builds Dask's graph"
+        cure = "run it on a machine with a GPU, or use 'cpu'"
+        return _without_gpu(request, reason, DeviceError(reason, cure))
+    offers: list[DeviceOffer] = list(client.run(device_here, request.device, workers=offering).values())
+    without = next((offer for offer in offers if not offer.device.apart), None)
+    if without is not None:
+        return without
+    sharers = Counter(offer.identity for offer in offers)
+    least = min(offer.free_bytes // sharers[offer.identity] for offer in offers)
+    return replace(offers[0], free_bytes=least)
+
+
+def _without_gpu(request: Request, reason: str, refusal: DeviceError) -> DeviceOffer:
+    """The cores instead of a GPU, unless that was asked for."""
+    if request.device == "gpu":
+        raise refusal
+    return on_cpu(reason)

@@ -11,10 +11,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bigsvd.events import Event, Progress, unheard
-from bigsvd.sources.base import Rectangle, Source
+
+if TYPE_CHECKING:
+    from bigsvd.machine import Offer
+    from bigsvd.planning.plan import Plan
+    from bigsvd.request import Request
+    from bigsvd.sources.base import Rectangle, Source
 
 HERE = "this process"
 
@@ -59,8 +64,22 @@ class Executor(Protocol):
     Laws: each of the calls is made at least once and its result is taken once, whatever order they end in;
     after the first error those not begun are cancelled, and when the error is raised none is under way;
     events that a call announces are told, and what their listener raises is such an error; `everywhere` calls
-    once in each process.
+    once in each process. The last of its machines multiplies on cores unless a GPU was asked for.
     """
+
+    def machines(self, request: Request) -> list[Offer]:
+        """What each of its processes allows a run, best first: a GPU that may be taken, then the cores.
+
+        Raises:
+            DeviceError: a GPU was asked for and none can be had. NoWorkersError: there are no processes.
+
+        """
+
+    def reach(self, source: Source) -> Source:
+        """The source as its processes can read it; `SourceError` where they cannot."""
+
+    def for_run(self, plan: Plan) -> AbstractContextManager[Executor]:
+        """What carries out a run of this plan: at least as many calls at a time as it has lanes."""
 
     def carry_out(
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING

@@ -1,4 +1,4 @@
-"""Memory of this process: its peak while a run is under way, giving it back, how much more there is."""
+"""Memory of this process: its peak while a run is under way, and giving it back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import ctypes
 import os
 import threading
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -105,59 +103,3 @@ def return_free_memory() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-
-
-# A control group's limits, its use, and the part of that which is files, by version of the interface.
-_GROUP_FILES = (
-    (("memory.max", "memory.high"), "memory.current", ("active_file", "inactive_file")),
-    (("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
-)
-
-
-def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process may still take, on this machine and within its control groups (Linux).
-
-    What holds files that can be read again counts as free. (psutil knows no control groups, and distributed
-    the topmost alone, which outside a container is not that of a Slurm job or a systemd service.)
-    """
-    free = int(psutil.virtual_memory().available)
-    for folder in _control_groups(groups, mounted):
-        for limits, used, files in _GROUP_FILES:
-            known = [limit for name in limits if (limit := _number(folder / name)) is not None]
-            taken = _number(folder / used)
-            if known and taken is not None:
-                free = min(free, min(known) - taken + _of_files(folder / "memory.stat", files))
-    return max(0, free)
-
-
-def _number(file: Path) -> int | None:
-    """What a file of one number says; None where it is not there, or says "max"."""
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _of_files(stat: Path, names: tuple[str, ...]) -> int:
-    """The sum of these lines; 0 of a file that cannot be read."""
-    try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-    except OSError:
-        return 0
-    return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] in names)
-
-
-def _control_groups(groups: Path, mounted: Path) -> Iterator[Path]:
-    """Folders of the groups that limit this process's memory, and of those that these are in."""
-    try:
-        lines = groups.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = mounted / "memory" if controllers else mounted
-        folder = top / path.strip("/")
-        yield folder
-        yield from (parent for parent in folder.parents if parent.is_relative_to(top))

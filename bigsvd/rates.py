@@ -1,4 +1,4 @@
-"""What reading and multiplying cost here, nominal or measured in about half a second before planning.
+"""What reading and multiplying cost on a machine, measured there in about half a second before planning.
 
 The plan keeps the rates it was made with; nothing that is measured later changes it.
 """
@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bigsvd.blas import one_blas_thread
 from bigsvd.chunks import Workspace
 from bigsvd.device import Array, Device
+from bigsvd.errors import travels
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
+from bigsvd.machine import available_memory
 from bigsvd.planning.pieces import slab_rows
+from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Source
 
 _READ_SECONDS = 0.15
@@ -33,6 +37,27 @@ _ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measu
 _COPIES = 3
 _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
+
+
+@travels
+def rates_here(source: Source, device: Device, plan: Plan, quick_seconds: float) -> Rates:
+    """Rates in this process, of whose memory a run of the plan's budget leaves the rest to files."""
+    rates = measure_reading(source, device, available_memory() - plan.budget_bytes)
+    longer = (rates.read_seconds - plan.rates.read_seconds) * plan.facts.nbytes / plan.threads
+    if plan.seconds <= quick_seconds and plan.seconds + longer <= quick_seconds:
+        return rates
+    return products_here(rates, source, device, plan)
+
+
+def products_here(rates: Rates, source: Source, device: Device, plan: Plan) -> Rates:
+    """`measure_products` with BLAS held to one thread; nominal rates where a GPU has no memory for it."""
+    try:
+        with one_blas_thread:
+            return measure_products(rates, source, device, plan.compute_dtype, plan.budget_bytes)
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        return NOMINAL_ON_GPU
 
 
 def measure_reading(source: Source, device: Device, room_bytes: int) -> Rates:

@@ -10,42 +10,30 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from distributed import Client
-
-from bigsvd.dask_executor import cluster_errors, sent_part
-from bigsvd.executor import with_source
-from bigsvd.facts import Machine
-from bigsvd.planning.planner import make_plan
-from bigsvd.request import Request
+from bigsvd.errors import travels
+from bigsvd.executor import Call, Executor, results_of, with_source
+from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
 
 
-def rehearse(request: Request, source: Source, machine: Machine, client: Client | None) -> None:
-    """Let the source's facts say what reading it takes, where that is not known from its metadata.
+def rehearse(plan: Plan, source: Source, executor: Executor) -> None:
+    """Let the source's facts say what reading a panel of the plan takes, where its metadata do not tell.
 
     Raises:
         MemoryBudgetError: not even one chunk's rows can be read within the budget.
 
     """
-    if source.facts.reader != "foreign":
-        return
-    plan = make_plan(request, source.facts, machine)
     unit = source.facts.chunks[1] if plan.transposed else source.facts.chunks[0]
     rectangles = []
     for rows in dict.fromkeys((min(unit, plan.rows), plan.panel_rows)):
         panel, tile = slice(0, rows), slice(0, min(plan.cols, plan.tile_cols))
         rectangles.append((tile, panel) if plan.transposed else (panel, tile))
-    if client is None:
-        source.adopt(read_once(source, rectangles, machine.budget_bytes))
-        return
-    part = sent_part(client, source, rectangles)
-    with cluster_errors():
-        reading = client.submit(
-            with_source, read_once, part.source, part.values, rectangles, machine.budget_bytes, pure=False
-        )
-        source.adopt(reading.result())
+    part = executor.part(source, rectangles)
+    reading = Call(with_source, (read_once, part.source, part.values, rectangles, plan.budget_bytes))
+    source.adopt(*results_of(executor, [reading]))
 
 
+@travels
 def read_once(source: Source, rectangles: list[Rectangle], budget_bytes: int) -> Rehearsal:
     """What reading one rectangle, and a larger one if there are two, takes besides the result itself."""
     own = source.limited(budget_bytes)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from bigsvd.catalog.table import METHODS, load, option_names, owner_of
+from bigsvd.catalog.table import METHODS, load, option_names, owner_of, runs_on_dask
 from bigsvd.errors import RankError, RequestError
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
@@ -242,6 +242,11 @@ class Request:
         if self.missing_value is None:
             return (math.nan,)
         return self.missing_value if isinstance(self.missing_value, tuple) else (self.missing_value,)
+
+    @property
+    def by_dask(self) -> bool:
+        """Whether a method of Dask's own was asked for; not so where the planner is still to choose one."""
+        return runs_on_dask(self.method)
 
     @property
     def by_line(self) -> bool:

@@ -13,14 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-from distributed import Client
+from typing import TYPE_CHECKING, Any, Literal
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.catalog.table import load
-from bigsvd.dask_executor import cluster_errors, reachable, sent_part
-from bigsvd.device import RESOURCE, Device
 from bigsvd.errors import (
     BadInputError,
     DynamicRangeError,
@@ -31,7 +27,6 @@ from bigsvd.errors import (
     RankZeroError,
     SourceChangedError,
     StorageError,
-    travels,
 )
 from bigsvd.events import (
     GivenUp,
@@ -42,19 +37,16 @@ from bigsvd.events import (
     WarmStartInVain,
     unheard,
 )
-from bigsvd.executor import with_source
-from bigsvd.facts import NOMINAL_ON_GPU, Machine, Rates, SourceFacts
+from bigsvd.facts import Machine, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.statistics import check_unchanged
-from bigsvd.monitor import MemoryMonitor, available_memory
+from bigsvd.monitor import MemoryMonitor
 from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import executor_of, place
+from bigsvd.placement import executor_of, nominal_plan, offer_for, plan_for_run
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.rates import measure_products, measure_reading, some_chunks
-from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
@@ -67,7 +59,9 @@ from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
-_WORTH_MEASURING = 3.0  # predicted seconds at nominal rates; the measurement takes a third of one
+if TYPE_CHECKING:
+    from bigsvd.dask_executor import DaskClient
+
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"
 
@@ -88,7 +82,7 @@ def svd(
     scale: bool = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     memory: int | str | None = None,
-    client: Client | None = None,
+    client: DaskClient | None = None,
     max_passes: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -154,7 +148,7 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     secret = options.pop("storage_options", None)
     opened = open_source(source, storage_options=secret, **_reading(options))
     request = make_request(opened, k, out, **options)
-    return make_plan(request, opened.facts, place(request, opened.facts, client)[0])
+    return nominal_plan(request, opened.facts, client)
 
 
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +171,7 @@ def run(
     source: Source,
     *,
     plan: Plan | None = None,
-    client: Client | None = None,
+    client: DaskClient | None = None,
     progress: Progress = unheard,
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
@@ -185,32 +179,34 @@ def run(
     output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
-    machine, device = place(request, source.facts, client)
-    source = source if client is None else reachable(source, client)
-    pinned = plan is not None
-    if plan is None:
-        rehearse(request, source, machine, client)
-        plan = make_plan(request, source.facts, machine)
-        if not _begun(request):
-            plan = _at_measured_rates(plan, request, source, machine, device, client)
-    plan.check_source(source.facts)
-    _check_device(plan, machine)
-    with output:
-        scratch, plan, resumed = _prepare_scratch(output, request, plan, machine, progress, pinned=pinned)
-        progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
-        with executor_of(client, plan) as executor, one_blas_thread, MemoryMonitor() as monitor:
-            context = Context(executor, plan, source, scratch, device, progress)
-            with _swept_if_useless(output, scratch, resumed):
-                with panels_kept(context):
-                    solution = _solve(request, context, should_stop)
-                _tell_of_warm_start(solution, request, source.facts, machine, progress)
-                progress(PhaseStarted("writing and verifying the factors"))
-                write_factors(solution, context, request, monitor)
-                factors = output.publish()
-        if factors.certificate.converged or request.out is None:
-            output.tidy()
-        progress(Published(str(factors.path), str(output.scratch)))
-        return factors
+    with executor_of(client) as executor:
+        offers = executor.machines(request)
+        source = executor.reach(source)
+        if plan is None:
+            measured = not _begun(request)  # else the plan that the run began with is found in scratch
+            decided, offer = plan_for_run(request, source, executor, offers, measured=measured)
+        else:
+            decided, offer = plan, offer_for(plan, offers)
+        decided.check_source(source.facts)
+        _check_device(decided, offer.machine)
+        with output:
+            scratch, plan, resumed = _prepare_scratch(
+                output, request, decided, offer.machine, progress, pinned=plan is not None
+            )
+            progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
+            with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
+                context = Context(running, plan, source, scratch, offer.device, progress)
+                with _swept_if_useless(output, scratch, resumed):
+                    with panels_kept(context):
+                        solution = _solve(request, context, should_stop)
+                    _tell_of_warm_start(solution, request, source.facts, offer.machine, progress)
+                    progress(PhaseStarted("writing and verifying the factors"))
+                    write_factors(solution, context, request, monitor)
+                    factors = output.publish()
+            if factors.certificate.converged or request.out is None:
+                output.tidy()
+            progress(Published(str(factors.path), str(output.scratch)))
+            return factors
 
 
 def _tell_of_warm_start(
@@ -253,58 +249,9 @@ def _swept_if_useless(output: Output, scratch: Scratch, resumed: bool) -> Iterat
         raise StorageError(f"storage failed ({error})", "remove the cause and run again to resume") from error
 
 
-def _at_measured_rates(
-    plan: Plan, request: Request, source: Source, machine: Machine, device: Device, client: Client | None
-) -> Plan:
-    """The plan at rates that are measured as far as that pays: a quick run needs no more than its reading."""
-    budget_bytes, quick = machine.budget_bytes, plan.seconds <= _WORTH_MEASURING
-    if quick and source.facts.reader != "measured":
-        return plan
-    rates = _measured(client, reading_here, source, device, budget_bytes)
-    plan = make_plan(request, source.facts, machine, rates)
-    if quick and plan.seconds <= _WORTH_MEASURING:
-        return plan
-    rates = _measured(client, products_here, source, device, budget_bytes, rates, plan.compute_dtype)
-    return make_plan(request, source.facts, machine, rates)
-
-
-def _measured(
-    client: Client | None, measure: Callable[..., Rates], source: Source, device: Device, *more: Any
-) -> Rates:
-    """Rates of this machine, or of a worker that has the device."""
-    if client is None:
-        return measure(source, device, *more)
-    where = {RESOURCE: 1} if device.apart else {}
-    part = sent_part(client, source, some_chunks(source.facts))
-    with cluster_errors():
-        measuring = client.submit(
-            with_source, measure, part.source, part.values, device, *more, pure=False, resources=where
-        )
-        rates: Rates = measuring.result()
-    return rates
-
-
-@travels
-def reading_here(source: Source, device: Device, budget_bytes: int) -> Rates:
-    """`measure_reading` in this process, of whose memory a run of that budget leaves the rest to files."""
-    return measure_reading(source, device, available_memory() - budget_bytes)
-
-
-@travels
-def products_here(source: Source, device: Device, budget_bytes: int, rates: Rates, dtype: str) -> Rates:
-    """`measure_products` with BLAS held to one thread; nominal rates where a GPU has no memory for it."""
-    try:
-        with one_blas_thread:
-            return measure_products(rates, source, device, dtype, budget_bytes)
-    except Exception as error:
-        if not device.is_out_of_memory(error):
-            raise
-        return NOMINAL_ON_GPU
-
-
 def _check_device(plan: Plan, machine: Machine, begun: str = "") -> None:
     """`PlanError` where a plan, or a run `begun` with it, is for another kind of device or more of it."""
-    if plan.apart == machine.apart and plan.device_bytes <= machine.device_budget_bytes:
+    if plan.fits_device(machine):
         return
     taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.apart else ""
     there = f", {human_bytes(machine.device_budget_bytes)} of it" if machine.apart else ""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from bigsvd.dask_executor import local_client
+from dask.system import cpu_count
+
+from bigsvd.dask_executor import DaskExecutor, local_client
 from bigsvd.events import Progress, unheard
-from bigsvd.executor import HERE, NOTHING, Call, SourcePart, Take, in_task
+from bigsvd.executor import HERE, NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.machine import Offer, available_memory, best_first, device_here, offer_of
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
+
+_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 
 
 class ThreadExecutor:
     """Some threads of this process. A context manager: they end with it."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bigsvd-lane")
 
@@ -25,6 +32,30 @@ class ThreadExecutor:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+
+    def machines(self, request: Request) -> list[Offer]:
+        """The machine that this process is on."""
+        budget_bytes = request.memory or int(_BUDGET_SHARE * available_memory())
+        found = best_first(request, device_here(request.device))
+        return [offer_of(request, budget_bytes, cpu_count(), device) for device in found]
+
+    def reach(self, source: Source) -> Source:
+        """The source itself."""
+        return source
+
+    @contextmanager
+    def for_run(self, plan: Plan) -> Iterator[Executor]:
+        """A thread for each lane at a time; for Dask's own methods, a cluster embedded in this process.
+
+        That cluster begins here, before the memory of the run is watched: like the interpreter, it is none of
+        the plan's.
+        """
+        if plan.by_dask:
+            with local_client(plan.threads, gpus=int(plan.apart)) as client:
+                yield DaskExecutor(client)
+        else:
+            with ThreadExecutor(plan.threads) as threads:
+                yield threads
 
     def carry_out(
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING

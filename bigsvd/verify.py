@@ -5,13 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from distributed import Client
 
 from bigsvd.blas import one_blas_thread
-from bigsvd.dask_executor import reachable
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
 from bigsvd.floats import silent
@@ -19,10 +17,8 @@ from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
 from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import executor_of, place
+from bigsvd.placement import executor_of, plan_for_source
 from bigsvd.planning.plan import Plan
-from bigsvd.planning.planner import make_plan
-from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
@@ -30,6 +26,9 @@ from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
 from bigsvd.transform import Transform
+
+if TYPE_CHECKING:
+    from bigsvd.dask_executor import DaskClient
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def verify(
     factors: Factors,
     source: Source | None,
     progress: Progress,
-    client: Client | None = None,
+    client: DaskClient | None = None,
     device: Literal["auto", "cpu", "gpu"] = "auto",
 ) -> Verification:
     """Check digests, order and orthonormality; with a source also residuals, σ and error, by one pass."""
@@ -86,32 +85,38 @@ def _measure(
     source: Source,
     folder: Path,
     progress: Progress,
-    client: Client | None,
+    client: DaskClient | None,
     device: Literal["auto", "cpu", "gpu"],
 ) -> tuple[TwoSidedResult, Matrix]:
     asked = Request.from_dict(factors.provenance["request"])
     request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
                       stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
                       method_options=None)  # fmt: skip
-    machine, there = place(request, source.facts, client)
-    source = source if client is None else reachable(source, client)
-    rehearse(request, source, machine, client)
-    plan = replace(make_plan(request, source.facts, machine), cache_bytes=0, device_cache_bytes=0)  # one pass
-    scratch = Scratch(folder / "verify.scratch")
+    with executor_of(client) as executor:
+        offers = executor.machines(request)
+        source = executor.reach(source)
+        planned, offer = plan_for_source(request, source, executor, offers)
+        plan = replace(planned, cache_bytes=0, device_cache_bytes=0)  # one pass
+        with one_blas_thread, executor.for_run(plan) as running:
+            context = Context(
+                running, plan, source, Scratch(folder / "verify.scratch"), offer.device, progress
+            )
+            return _measured_by_a_pass(factors, asked, context)
 
-    with one_blas_thread, executor_of(client, plan) as executor:
-        context = Context(executor, plan, source, scratch, there, progress)
-        matrix = Matrix(context, Transform.of(asked, source.facts), "float64")
-        rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
-        matrix.prescale(rms)
-        exponent = matrix.transform.exponent
-        if matrix.transform.by_line and not plan.transposed:
-            matrix.lines = stored_lines(factors, exponent)
-        target, _ = long_target(context, factors.k, factors.dtype.name)
-        short = _copy_factors(factors, plan, scratch, target.name)
-        sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
-        with panels_kept(context):
-            return measure_two_sided(matrix, sigma, short, target), matrix
+
+def _measured_by_a_pass(factors: Factors, asked: Request, context: Context) -> tuple[TwoSidedResult, Matrix]:
+    """The stored triplets against the data, standardised as the request that they are of has it."""
+    matrix = Matrix(context, Transform.of(asked, context.source.facts), "float64")
+    rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
+    matrix.prescale(rms)
+    exponent = matrix.transform.exponent
+    if matrix.transform.by_line and not context.plan.transposed:
+        matrix.lines = stored_lines(factors, exponent)
+    target, _ = long_target(context, factors.k, factors.dtype.name)
+    short = _copy_factors(factors, context.plan, context.scratch, target.name)
+    sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
+    with panels_kept(context):
+        return measure_two_sided(matrix, sigma, short, target), matrix
 
 
 def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str) -> np.ndarray:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+import zarr
 
-from bigsvd.errors import RequestError, travels
+import bigsvd
+from bigsvd.errors import DeviceError, RequestError, travels
 from bigsvd.events import BytesRead, Event, SampleTaken
-from bigsvd.executor import Call, Executor, announce, results_of
+from bigsvd.executor import Call, Executor, announce, results_of, with_source
+from bigsvd.request import Request
+from bigsvd.sources.base import Source
+from bigsvd.sources.open import open_source
 
 CALLS = 12
+A = np.random.default_rng(0).standard_normal((60, 8))
 
 
 @travels
@@ -27,6 +37,14 @@ def noted(folder: Path, number: int, failing: int) -> int:
     return number
 
 
+def meet(folder: Path, number: int) -> int:
+    """Wait until as many calls are under way as there are."""
+    (folder / f"begun-{number}").touch()
+    while numbers(folder, "begun") != {0, 1}:
+        time.sleep(0.005)
+    return number
+
+
 def squared(number: int) -> int:
     """A call that announces what it does."""
     announce(BytesRead(number))
@@ -37,6 +55,11 @@ def let_end(folder: Path) -> str:
     """Let all calls end that wait; the name of the folder."""
     (folder / "stop").touch()
     return str(folder)
+
+
+def first_rows(source: Source, count: int) -> np.ndarray:
+    """What a call reads of a source."""
+    return source.fresh().read(slice(0, count), slice(0, source.facts.shape[1]))
 
 
 def numbers(folder: Path, kind: str) -> set[int]:
@@ -115,3 +138,38 @@ class ExecutorLaws:
 
     def test_everywhere_is_in_each_process(self, executor: Executor, tmp_path: Path) -> None:
         assert set(executor.everywhere(let_end, tmp_path)) == {str(tmp_path)}
+
+    @pytest.mark.parametrize("device", ["auto", "cpu", "gpu"])
+    def test_machines_are_as_asked_for_the_best_first(self, executor: Executor, device: Any) -> None:
+        try:
+            offers = executor.machines(Request("d", 1, memory=10**8, device=device))
+        except DeviceError:
+            assert device == "gpu"
+            return
+        kinds = [offer.machine.apart for offer in offers]
+        assert kinds in {"auto": [[True, False], [False]], "cpu": [[False]], "gpu": [[True]]}[device]
+        for machine, found in ((offer.machine, offer.device) for offer in offers):
+            assert (machine.device, machine.apart) == (found.name, found.apart)
+            assert machine.budget_bytes == 10**8
+            assert machine.threads >= 1
+            assert (machine.device_budget_bytes > 0) == machine.apart
+
+    def test_unless_told_a_run_takes_a_part_of_memory(self, executor: Executor) -> None:
+        budget_bytes = executor.machines(Request("d", 1, device="cpu"))[0].machine.budget_bytes
+        assert 0 < budget_bytes < psutil.virtual_memory().total
+
+    def test_calls_read_what_was_sent_of_a_source(self, executor: Executor, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(20, 8))
+        source = executor.reach(open_source(tmp_path / "a.zarr"))
+        part = executor.part(source, [(slice(0, 30), slice(0, 8))])
+        [rows] = results_of(executor, [Call(with_source, (first_rows, part.source, part.values, 30))])
+        np.testing.assert_array_equal(rows, A[:30])
+
+    @pytest.mark.parametrize("method", ["krylov", "compressed"])
+    def test_for_a_run_it_carries_out_as_many_at_a_time_as_planned(
+        self, executor: Executor, tmp_path: Path, method: Any
+    ) -> None:
+        plan = replace(bigsvd.plan(A, 2, method=method, device="cpu"), threads=2)
+        with executor.for_run(plan) as running:
+            calls = [Call(meet, (tmp_path, number)) for number in range(2)]
+            assert results_of(running, calls) == [0, 1]

@@ -18,8 +18,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import bigsvd
-from bigsvd import placement
-from bigsvd import solve as solve_module
+from bigsvd import machine, placement, rates
 from bigsvd.dask_executor import workers_of
 from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
@@ -54,7 +53,7 @@ def fake(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> ApartDevice:
     """A fake GPU that every process of the test finds."""
     device = ApartDevice(ledger=next(name for name, value in LEDGERS.items() if value is ledger))
     offer(monkeypatch, device)
-    monkeypatch.setattr(solve_module, "_WORTH_MEASURING", float("inf"))
+    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", float("inf"))
     return device
 
 
@@ -62,7 +61,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
     def chosen(asked: str) -> tuple[Device, str]:
         return (CpuDevice(), "asked for") if asked == "cpu" else (device, "the fake one is usable")
 
-    monkeypatch.setattr(placement, "choose_device", chosen)
+    monkeypatch.setattr(machine, "choose_device", chosen)
     monkeypatch.setattr(factors_module, "choose_device", chosen)
 
 
@@ -294,10 +293,10 @@ def test_rates_are_those_of_the_device_or_where_it_is_full_nominal(
 ) -> None:
     ledger.capacity = capacity
     source = open_source(data / "tall")
-    read = solve_module.reading_here(source, fake, 0)
-    rates = solve_module.products_here(source, fake, 0, read, "float64")
-    assert rates.measured == (capacity > 10**6)
-    assert rates.copy_seconds > 0
+    plan = bigsvd.plan(data / "tall", K)
+    found = rates.rates_here(source, fake, plan, quick_seconds=0.0)
+    assert found.measured == (capacity > 10**6)
+    assert found.copy_seconds > 0
 
 
 @pytest.mark.parametrize("method", ["tall_skinny", "compressed"])

@@ -58,7 +58,7 @@ def _settings() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def raising() -> Iterator[Client]:
     """A cluster whose threads raise: Dask's threads take over the context in which they were started."""
-    with np.errstate(all="raise"), local_client(2, {}) as client:
+    with np.errstate(all="raise"), local_client(2) as client:
         assert set(client.submit(_settings).result().values()) == {"raise"}
         yield client
 

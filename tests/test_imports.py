@@ -37,11 +37,12 @@ ROOMS = (
     "sources",
     "monitor",
     "blas",
+    "machine",
     "cache",
-    "rates",
     "executor",
     "dask_executor",
     "threads",
+    "rates",
     "census",
     "transform",
     "second_opinion",
@@ -63,7 +64,7 @@ ROOMS = (
 # The folders, and which of the others each imports.
 FOLDERS: dict[str, frozenset[str]] = {
     "catalog": frozenset(),
-    "cli": frozenset({"catalog", "planning", "report", "results", "sources"}),
+    "cli": frozenset({"catalog", "report", "results", "sources"}),
     "methods": frozenset({"catalog", "planning", "results", "sources"}),
     "planning": frozenset({"catalog", "results"}),
     "report": frozenset({"results"}),
@@ -95,7 +96,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "dask": frozenset(
         {
             "dask_executor",
-            "placement",
+            "threads",
             "methods.by_dask",
             "methods.tall_skinny",
             "methods.compressed",
@@ -107,10 +108,6 @@ OWNERS: dict[str, frozenset[str]] = {
     "distributed": frozenset(
         {
             "dask_executor",
-            "rehearsal",
-            "placement",
-            "solve",
-            "verify",
             "cli.commands",
             "sources.graph",
             "sources.dask_array",

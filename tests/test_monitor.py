@@ -11,7 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from bigsvd.monitor import MemoryMonitor, available_memory, return_large_buffers
+from bigsvd.machine import available_memory
+from bigsvd.monitor import MemoryMonitor, return_large_buffers
 
 MEGABYTES = 2**20
 

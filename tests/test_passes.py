@@ -30,7 +30,6 @@ from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
 from bigsvd.methods.products import ProductKernel
 from bigsvd.passes import Context, add_parts, panels_kept, run_pass
-from bigsvd.placement import place
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -396,6 +395,5 @@ def test_what_the_client_asks_in_the_background_hides_no_worker(
 
     monkeypatch.setattr(client, "_update_scheduler_info", then_in_the_background)
     assert client.scheduler_info(n_workers=-1)["workers"] == {}
-    facts = open_source(data).facts
-    assert place(Request(str(data), 3), facts, client)[0].threads == 2
+    assert DaskExecutor(client).machines(Request(str(data), 3))[0].machine.threads == 2
     assert len(workers_of(client)) == 1

@@ -20,7 +20,6 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
-from bigsvd import placement
 from bigsvd.chunks import Workspace
 from bigsvd.device import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
@@ -590,15 +589,6 @@ def test_copies_that_codecs_and_stores_make_are_in_the_plan(
     plan = make_plan(Request("d", 3, method="krylov"), open_source(array).facts, Machine(10**9, 1))
     chunk_bytes = 4 * 100 * 30
     assert plan.memory["chunks being decoded"] == (1 + copies + (not local)) * chunk_bytes
-
-
-def test_the_budget_is_half_of_what_the_process_may_still_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a job's control group, where that limits it."""
-    monkeypatch.setattr(placement, "available_memory", lambda: 6 * 10**9)
-    limits, _ = placement.place(Request("d", 5, device="cpu"), FACTS)
-    assert limits.budget_bytes == 3 * 10**9
-    limits, _ = placement.place(Request("d", 5, device="cpu", memory=10**9), FACTS)
-    assert limits.budget_bytes == 10**9
 
 
 def test_slack_is_for_all_but_memory_that_is_taken_once() -> None:

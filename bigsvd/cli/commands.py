@@ -379,13 +379,12 @@ def plan_command(
     data: str, scheduler: str | None, storage_options: tuple[str, ...], *, as_json: bool, **options: Any
 ) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
-    from bigsvd.placement import place  # noqa: PLC0415 - imports Dask
-    from bigsvd.planning.planner import make_plan  # noqa: PLC0415
+    from bigsvd.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
     request = _request(data, None, options)
     source = _open(data, request, storage_options)
     with _client(scheduler) as client:
-        plan = make_plan(request, source.facts, place(request, source.facts, client)[0])
+        plan = nominal_plan(request, source.facts, client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
 
 

@@ -19,8 +19,7 @@ import zarr
 from bigsvd.cli.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
 from bigsvd.monitor import return_large_buffers
-from bigsvd.placement import place
-from bigsvd.planning.planner import make_plan
+from bigsvd.placement import nominal_plan
 from bigsvd.report.plots import write_plot
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors
@@ -91,7 +90,7 @@ def run_demo(
     console.say(f"made in {time.monotonic() - start:.1f} s\n\nThe plan, from the metadata alone:\n")
     source = open_source(data)
     request = Request(source=str(data), k=k, out=str(out), memory=memory_bytes)
-    plan = make_plan(request, source.facts, place(request, source.facts)[0])
+    plan = nominal_plan(request, source.facts)
     console.say(f"{plan}\n\nThe decomposition:\n")
     factors = run(request, source, plan=plan, progress=console)
     spectrum = factors.spectrum()

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from bigsvd.catalog.table import METHODS, load
+from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.errors import BigsvdError, PlanError
-from bigsvd.facts import AS_STORED, Rates, SourceFacts
+from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import Request
 from bigsvd.text import human_bytes
 
@@ -124,6 +124,15 @@ class Plan:
     def bytes_to_read(self) -> int:
         """Uncompressed bytes that the expected passes read."""
         return int(self.bytes_per_pass * self.expected_passes)
+
+    @property
+    def by_dask(self) -> bool:
+        """Whether the method is Dask's own, which needs a cluster."""
+        return runs_on_dask(self.method)
+
+    def fits_device(self, machine: Machine) -> bool:
+        """Whether the machine has the kind of device that the plan is for, and as much of its memory."""
+        return self.apart == machine.apart and self.device_bytes <= machine.device_budget_bytes
 
     @property
     def stays_on_device(self) -> bool:
