@@ -1,8 +1,9 @@
-"""Threads and Dask's workers carry out calls by the same laws, and give the same bits."""
+"""Every executor carries out calls by the same laws, and gives the same bits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bigsvd.executor import Executor
 from bigsvd.threads import ThreadExecutor
 from tests.clusters import worker_processes
 from tests.laws import ExecutorLaws
+from tests.queue_executor import QueueExecutor
 
 A = np.random.default_rng(0).standard_normal((900, 60)) @ np.diag(np.linspace(9, 0.1, 60))
 
@@ -48,6 +50,22 @@ class TestDaskInProcesses(ExecutorLaws):
     @pytest.fixture
     def executor(self, processes: Client) -> Executor:
         return DaskExecutor(processes)
+
+
+class TestAQueue(ExecutorLaws):
+    """One that is a file of the tests."""
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return QueueExecutor(2)
+
+
+def test_an_executor_that_is_one_file_runs_a_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigsvd.solve.executor_of", lambda _: nullcontext(QueueExecutor()))
+    options: dict[str, Any] = {"memory": "200MB", "center": True, "tol": 1e-6}
+    there = bigsvd.svd(A, 3, **options)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(there.s, bigsvd.svd(A, 3, **options).s)
 
 
 @pytest.mark.parametrize("method", ["krylov", "gram", "tall_skinny", "compressed"])
