@@ -9,20 +9,23 @@ kept changes what is read, never a bit of the result.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bigsvd.chunks import Ring, Scrap
-from bigsvd.device import Array, DirectQueue, Queue
+from bigsvd.device import DirectQueue, Queue
 from bigsvd.monitor import MemoryMonitor, ProcessMemory, return_free_memory
+from bigsvd.slabs.block import Block
 
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
@@ -35,21 +38,19 @@ class Kept:
     `resident`: the block lies on the device.
     """
 
-    block: Array
+    block: Block
     checksum: int
     filled: int
     resident: bool = False
 
 
 @dataclass(frozen=True)
-class _Staged:
-    """Where in the stage file a rectangle lies."""
+class _Place:
+    """Where in the stage file an array of a block lies."""
 
     offset: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
-    checksum: int
-    filled: int
 
 
 class _Stage:
@@ -62,38 +63,44 @@ class _Stage:
         self._lock = threading.Lock()
         self.full = False
 
-    def write(self, kept: Kept) -> _Staged | None:
-        """Append a rectangle on the host; None, now and from then on, where the disk has no room or fails."""
-        block = kept.block
-        with self._lock:
-            offset = self._end
-            self._end += block.nbytes
+    def write(self, kept: Kept) -> Kept | None:
+        """Append a rectangle on the host: the same with a `_Place` for each array of its block.
+
+        None, now and from then on, where the disk has no room or fails.
+        """
         try:
             disk = os.fstatvfs(self._file.fileno())
-            self.full = self.full or disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES + block.nbytes
-            if self.full:
-                return None
-            data, done = np.ascontiguousarray(block).reshape(-1).view(np.uint8), 0
-            while done < data.size:
-                done += os.pwrite(self._file.fileno(), data[done:].data, offset + done)
+            self.full = self.full or disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES + kept.block.nbytes
+            return None if self.full else replace(kept, block=kept.block.moved(self._append))
         except OSError:
             self.full = True
             return None
-        return _Staged(offset, (block.shape[0], block.shape[1]), block.dtype, kept.checksum, kept.filled)
 
-    def read(self, staged: _Staged, scrap: Scrap) -> Kept | None:
-        """The rectangle, in the memory of `scrap`; None if the disk fails."""
-        block = scrap.take(staged.shape, staged.dtype)
-        data, done = block.reshape(-1).view(np.uint8), 0
+    def read(self, staged: Kept, scrap: Scrap) -> Kept | None:
+        """What `write` appended, in the memory of `scrap`; None if the disk fails."""
         try:
-            while done < data.size:
-                got = os.preadv(self._file.fileno(), [data[done:].data], staged.offset + done)
-                if got == 0:
-                    return None
-                done += got
+            return replace(staged, block=staged.block.moved(partial(self._fetch, scrap)))
         except OSError:
             return None
-        return Kept(block, staged.checksum, staged.filled)
+
+    def _append(self, array: np.ndarray) -> _Place:
+        with self._lock:
+            offset = self._end
+            self._end += array.nbytes
+        data, done = np.ascontiguousarray(array).reshape(-1).view(np.uint8), 0
+        while done < data.size:
+            done += os.pwrite(self._file.fileno(), data[done:].data, offset + done)
+        return _Place(offset, (array.shape[0], array.shape[1]), array.dtype)
+
+    def _fetch(self, scrap: Scrap, place: _Place) -> np.ndarray:
+        array = scrap.take(place.shape, place.dtype)
+        data, done = array.reshape(-1).view(np.uint8), 0
+        while done < data.size:
+            got = os.preadv(self._file.fileno(), [data[done:].data], place.offset + done)
+            if got == 0:
+                raise OSError(errno.EIO, "the stage file has ended")
+            done += got
+        return array
 
     def close(self) -> None:
         """Give the disk back."""
@@ -141,7 +148,7 @@ class PanelCache:
         self._at_close = at_close
         self._stage = _Stage(stage) if stage is not None else None
         self._held: dict[Key, tuple[Hashable, Kept]] = {}
-        self._staged: dict[Key, tuple[Hashable, _Staged]] = {}
+        self._staged: dict[Key, tuple[Hashable, Kept]] = {}
         self._lock = threading.Lock()
         self._seats: list[Seat] = []
         self._monitor = MemoryMonitor()
@@ -177,7 +184,7 @@ class PanelCache:
             return self._stage.read(staged[1], scrap)
         return None
 
-    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap, sent: Array | None = None) -> None:
+    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap, sent: Block | None = None) -> None:
         """Take in, if there is room, a rectangle that may lie in the memory of `scrap`.
 
         `sent`: the same on a device that has memory of its own.
@@ -192,7 +199,7 @@ class PanelCache:
                 return
             if size <= self._free_bytes:
                 self._free_bytes -= size
-                self._held[key] = stamp, replace(read, block=scrap.hand_over(read.block))
+                self._held[key] = stamp, replace(read, block=read.block.moved(scrap.hand_over))
                 return
         if self._stage is not None and (staged := self._stage.write(read)) is not None:
             with self._lock:

@@ -104,12 +104,12 @@ def inspect(
     values: Array,
     mask: Array | None,
     origin: tuple[int, int],
-    *,
-    transposed: bool,
+    axis: int,
 ) -> Moments:
     """Extremes and counts of one widened slab at `origin` of B; where it is not finite, what is not.
 
-    `raw` is the same slab as it is `stored`, `mask` says which of its entries are missing.
+    `raw` is the same slab as it is `stored`, `mask` says which of its entries are missing, `axis` is that of
+    B which numbers A's columns.
     """
     xp = device.xp
     peak = float(xp.maximum(xp.max(values), -xp.min(values)))
@@ -119,7 +119,7 @@ def inspect(
     if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
         found.inexact = _inexact(xp, raw, stored, mask)
     if not np.isfinite(peak):
-        _count_nonfinite(found, device.to_host(values), origin, transposed=transposed)
+        _count_nonfinite(found, device.to_host(values), origin, axis)
     return found
 
 
@@ -133,13 +133,10 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
     return int(xp.sum(xp.astype(beyond, xp.int64)))
 
 
-def _count_nonfinite(found: Moments, host: np.ndarray, origin: tuple[int, int], *, transposed: bool) -> None:
+def _count_nonfinite(found: Moments, host: np.ndarray, origin: tuple[int, int], axis: int) -> None:
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
     found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
-    rows, cols = np.nonzero(~np.isfinite(host))
-    if transposed:
-        rows, cols = cols + origin[1], rows + origin[0]
-    else:
-        rows, cols = rows + origin[0], cols + origin[1]
+    places = [there + start for there, start in zip(np.nonzero(~np.isfinite(host)), origin, strict=True)]
+    rows, cols = places[1 - axis], places[axis]
     first = np.lexsort((cols, rows))[0]
     found.first = (int(rows[first]), int(cols[first]))

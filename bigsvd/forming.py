@@ -23,6 +23,8 @@ from bigsvd.cache import leave_seats, turns_of
 from bigsvd.chunks import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
 from bigsvd.executor import Call, results_of
+from bigsvd.factor_array import FactorArray
+from bigsvd.orientation import largest_entries
 from bigsvd.passes import Context
 from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.planning.plan import Plan
@@ -171,14 +173,6 @@ class _Opened:
     columns: slice
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where the long factor goes: a scratch array (M, k), or (k, M) if `transposed`."""
-
-    name: str
-    transposed: bool
-
-
 class LongFactor:
     """The long factor as a combination of stored Y blocks, the `parts`: (Σ (Y_b − 1·offset_b)·C_b)·P.
 
@@ -225,13 +219,11 @@ class LongFactor:
             names = results_of(self._context.executor, calls)
         return np.asarray(np.linalg.qr(np.concatenate([_take(scratch, name) for name in names]), mode="r"))
 
-    def signs(self) -> np.ndarray:
-        """Sign of the entry of largest magnitude in each column, (c,)."""
-        extremes = np.stack(self._map(extreme_rows))
-        largest = np.argmax(np.abs(extremes), axis=0)
-        return np.where(extremes[largest, np.arange(extremes.shape[1])] < 0, -1.0, 1.0)
+    def largest_entries(self) -> np.ndarray:
+        """The entry of largest magnitude in each column, with its sign, (c,)."""
+        return largest_entries(np.stack(self._map(largest_of_rows)))
 
-    def write(self, target: Target) -> None:
+    def write(self, target: FactorArray) -> None:
         """Store the rows."""
         self._map(write_rows, target)
 
@@ -308,31 +300,23 @@ def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
 
 
 @travels
-def extreme_rows(block: RowBlock) -> np.ndarray:
+def largest_of_rows(block: RowBlock) -> np.ndarray:
     """The entry of largest magnitude in each column of one task's rows, with its sign."""
     with block.turn():
-        best: np.ndarray | None = None
-        for _, values in block.pieces():
-            largest = np.argmax(np.abs(values), axis=0)
-            found = values[largest, np.arange(values.shape[1])]
-            best = found if best is None else np.where(np.abs(found) > np.abs(best), found, best)
-        return np.asarray(best)
+        return largest_entries(np.stack([largest_entries(values) for _, values in block.pieces()]))
 
 
 @travels
-def write_rows(block: RowBlock, target: Target) -> None:
+def write_rows(block: RowBlock, target: FactorArray) -> None:
     """Store one task's rows, as many whole chunks at a time as are complete."""
     with block.turn():
-        array = block.scratch.open(target.name)
-        chunk = array.chunks[1 if target.transposed else 0]
-        begin, waiting = block.start, np.zeros((0, 0), array.dtype)
+        found = target.open(block.scratch)
+        chunk, dtype = found.chunk, found.array.dtype
+        begin, waiting = block.start, np.zeros((0, 0), dtype)
         for rows, values in block.pieces():
-            fresh = values.astype(array.dtype)
+            fresh = values.astype(dtype)
             ready = np.concatenate([waiting, fresh]) if waiting.size else fresh
             count = len(ready) if rows.stop == block.stop else len(ready) // chunk * chunk
             if count:
-                done = slice(begin, begin + count)
-                array[(slice(None), done) if target.transposed else done] = (
-                    ready[:count].T if target.transposed else ready[:count]
-                )
+                found[begin : begin + count] = ready[:count]
             begin, waiting = begin + count, ready[count:]

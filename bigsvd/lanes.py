@@ -32,6 +32,7 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.second_opinion import Witness
+from bigsvd.slabs.block import Block
 from bigsvd.sources.base import Source
 from bigsvd.text import human_bytes
 from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
@@ -113,19 +114,19 @@ _Want = tuple[int, tuple[int, int], bool]
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A rectangle as it is multiplied, on the device, and how it was come by; `filled` chunks were absent."""
+class _Rectangle:
+    """A rectangle on the device, and how it was come by; `filled` chunks were absent."""
 
-    values: Array
+    block: Block
     kept: Kept
     cached: bool
     filled: int
 
 
-def _pinned_copy(block: np.ndarray, scrap: Scrap) -> np.ndarray:
-    """A block of an array in memory, copied to where copies to the device are fast."""
-    copy = scrap.take((block.shape[0], block.shape[1]), block.dtype)
-    np.copyto(copy, block)
+def _pinned_copy(scrap: Scrap, array: np.ndarray) -> np.ndarray:
+    """An array in memory, copied to where copies to the device are fast."""
+    copy = scrap.take((array.shape[0], array.shape[1]), array.dtype)
+    np.copyto(copy, array)
     return copy
 
 
@@ -229,14 +230,12 @@ class LaneRun:
         self.lines = self._load_lines()
         self.operator = lane.spec.kernel.start(lane.scratch, lane.device, lane.spec.dtype)
         self.moments = Moments()
-        self.line_sums = LineSums(self.lines.high, self.plan.rows) if self._collects_columns() else None
-        self.witness = Witness(self.spec.witnesses, self.spec.transform, transposed=self.plan.transposed)
+        collects = self.spec.first and self.spec.transform.by_columns
+        self.line_sums = LineSums(self.lines.high, self.plan.rows) if collects else None
+        self.witness = Witness(self.spec.witnesses, self.spec.transform)
         self.counters = Counters()
         self._events = 0.0
         self._unsent = 0
-
-    def _collects_columns(self) -> bool:
-        return self.spec.first and self.spec.transform.by_line and not self.plan.transposed
 
     def _load_lines(self) -> Lines:
         if self.spec.lines_name is None:
@@ -261,10 +260,8 @@ class LaneRun:
                 crc = self._panel(panel, blocks)
                 checksums.append(crc)
                 if lane.checksums is not None and crc != lane.checksums[position]:
-                    start, stop = plan.panel(panel)
-                    lines = "columns" if plan.transposed else "rows"
                     raise SourceChangedError(
-                        f"{lane.source.facts.name} changed between passes: {lines} {start}..{stop - 1} "
+                        f"{lane.source.facts.name} changed between passes: {self._lines_of_A(panel)} "
                         f"had checksum {lane.checksums[position]}, now {crc}",
                         "run again on data that nobody writes",
                     )
@@ -288,6 +285,11 @@ class LaneRun:
         self._tell(0, final=True)
         return report
 
+    def _lines_of_A(self, panel: int) -> str:  # noqa: N802
+        """What of A a panel holds, in words."""
+        start, stop = self.plan.panel(panel)
+        return f"{self.lane.source.orientation.row}s {start}..{stop - 1}"
+
     def _counted(self) -> Counters:
         """What this lane read, by what it and its sources have counted."""
         by_sources = Counters.total(source.counters for source in self.sources)
@@ -303,10 +305,10 @@ class LaneRun:
         """How often a panel's tiles are read: once if the panel fits."""
         if len(self.plan.tiles()) == 1:
             return ("all",)
-        rows = self.plan.transposed and self.spec.transform.by_line
-        return ("lines", "forward", "backward") if rows else ("forward", "backward")
+        two = ("forward", "backward")
+        return ("lines", *two) if self.spec.transform.by_rows else two
 
-    def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Block]:
+    def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Rectangle]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""
         reads = [partial(self._read, number, *want) for number, want in enumerate(wanted)]
         ahead = self.ring.readers
@@ -317,36 +319,34 @@ class LaneRun:
                 pending.append(pool.submit(reads[number + ahead]))
             yield block
 
-    def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool) -> _Block:
+    def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool) -> _Rectangle:
         """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
         space, source = self.ring.turn(number), self.sources[number % self.ring.readers]
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
-        if self.plan.transposed:
-            rows, cols = cols, rows
         key, stamp, kept = (panel, tile[0]), None, None
         if self.plan.keeps_panels:
             stamp = source.stamp(rows, cols)
             kept = self.cache.get(key, stamp, space.panel)
         if kept is not None:
-            values = kept.block if kept.resident else self._send(kept.block)
-            return _Block(values, kept, cached=True, filled=kept.filled if first else 0)
+            block = kept.block if kept.resident else self._send(kept.block)
+            return _Rectangle(block, kept, cached=True, filled=kept.filled if first else 0)
         before = source.counters.filled_chunks
-        read = source.read(rows, cols, space)
-        checksum = google_crc32c.value(np.ascontiguousarray(read))
+        read = source.block(rows, cols, space)
+        checksum = read.checksum()
         if self.device.apart and source.facts.reader == "memory":
-            read = _pinned_copy(read, space.panel)
+            read = read.moved(partial(_pinned_copy, space.panel))
         kept = Kept(read, checksum, source.counters.filled_chunks - before)
-        values = self._send(read)
+        block = self._send(read)
         if self.plan.keeps_panels:
-            sent = values if self.device.apart and not self.careful else None
+            sent = block if self.device.apart and not self.careful else None
             self.cache.keep(key, stamp, kept, space.panel, sent)
-        return _Block(values, kept, cached=False, filled=kept.filled if first else 0)
+        return _Rectangle(block, kept, cached=False, filled=kept.filled if first else 0)
 
-    def _send(self, host: np.ndarray) -> Array:
+    def _send(self, host: Block) -> Block:
         """The block on the device, or for later where that is done slab by slab."""
-        return host if self.careful else self.queue.send(host)
+        return host if self.careful else host.moved(self.queue.send)
 
-    def _panel(self, panel: int, blocks: Iterator[_Block]) -> int:
+    def _panel(self, panel: int, rectangles: Iterator[_Rectangle]) -> int:
         """All sweeps over one panel; its checksum."""
         start, stop = self.plan.panel(panel)
         steps = slab_rows(
@@ -363,22 +363,21 @@ class LaneRun:
         for number, sweep in enumerate(self._sweeps()):
             checksums = []
             for tile in self.plan.tiles():
-                block = next(blocks)
-                checksums.append(block.kept.checksum)
-                matrix = block.values.T if self.plan.transposed else block.values
+                rectangle = next(rectangles)
+                checksums.append(rectangle.kept.checksum)
                 for piece in pieces:
-                    raw = matrix[piece.start - start : piece.stop - start, :]
+                    raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
                     if self.careful:
                         raw = self.device.to_device(np.ascontiguousarray(raw))
                     inspecting = self.spec.first and number == 0
                     self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=inspecting)
                 self.queue.wait()
-                self._count(block)
-                del block, matrix, raw
+                self._count(rectangle)
+                del rectangle, raw
             found = _joined(checksums)
             if crc not in (-1, found):
                 raise SourceChangedError(
-                    f"rows {start}..{stop - 1} of {self.lane.source.facts.name} changed between two reads",
+                    f"{self._lines_of_A(panel)} of {self.lane.source.facts.name} changed between two reads",
                     "run again on data that nobody writes",
                 )
             crc = found
@@ -388,15 +387,15 @@ class LaneRun:
             self.operator.finish_panel(parts, slice(start, stop))
         return crc
 
-    def _count(self, block: _Block) -> None:
-        rows, cols = block.values.shape
+    def _count(self, rectangle: _Rectangle) -> None:
+        rows, cols = rectangle.block.shape
         size = rows * cols * self.stored.itemsize
-        if block.cached:
+        if rectangle.cached:
             self.counters.cached_bytes += size
-            self.counters.device_cached_bytes += size if block.kept.resident else 0
+            self.counters.device_cached_bytes += size if rectangle.kept.resident else 0
         else:
             self.counters.bytes_read += size
-        self.counters.filled_chunks += block.filled
+        self.counters.filled_chunks += rectangle.filled
         self._tell(size)
 
     def _slab(
@@ -414,7 +413,7 @@ class LaneRun:
         values, mask = transform.widen(device, raw, self.stored)
         if inspecting:
             origin = (rows.start, cols.start)
-            found = inspect(device, raw, self.stored, values, mask, origin, transposed=self.plan.transposed)
+            found = inspect(device, raw, self.stored, values, mask, origin, transform.axis)
             if not transform.fills_with_mean:
                 found.observed = _observed(device, raw, mask)
             self.moments.add(found)
@@ -446,11 +445,11 @@ class LaneRun:
         """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
         device, transform = self.device, self.spec.transform
         gaps = mask if transform.fills_with_mean else None
-        if not self.plan.transposed:
+        if transform.by_columns:
             if self.line_sums is not None and sweep in ("all", "forward"):
-                self.line_sums.add(device, values, gaps, rows=False, at=cols)
+                self.line_sums.add(device, values, gaps, at=cols)
             part = Lines(self.lines.high[cols], self.lines.low[cols], self.lines.divisor[cols])
-            return transform.apply(device, values, gaps, part, rows=False)
+            return transform.apply(device, values, gaps, part)
         if sweep in ("all", "lines"):
             self._add_rows(values, gaps, rows, line_sums)
         if sweep == "lines":
@@ -462,16 +461,16 @@ class LaneRun:
             if sweep == "all":
                 found = self.witness.recheck(device, raw, mask, rows, lines, sums.constant)
                 self.moments.doubts = (*self.moments.doubts, *found)
-        return transform.apply(device, values, gaps, lines, rows=True)
+        return transform.apply(device, values, gaps, lines)
 
     def _add_rows(
         self, values: Array, gaps: Array | None, rows: slice, line_sums: dict[int, LineSums]
     ) -> None:
         """Take a slab, or a tile of one, into the statistics of its rows."""
         guess = guess_of_rows(self.device, values, gaps)
-        sums = line_sums.setdefault(rows.start, LineSums(guess, self.plan.cols))
+        sums = line_sums.setdefault(rows.start, LineSums(guess, self.plan.cols, axis=0))
         sums.shift_unobserved(guess)
-        sums.add(self.device, values, gaps, rows=True, at=slice(None))
+        sums.add(self.device, values, gaps, at=slice(None))
 
     def _keep_rows(self, rows: slice, sums: LineSums, lines: Lines) -> None:
         """Leave the statistics of whole rows, which are columns of A, in scratch."""

@@ -101,7 +101,7 @@ class Matrix:
         scratch, plan = self.context.scratch, self.context.plan
         if self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        rows_named = not sample and plan.transposed and self.transform.by_line and not self.known
+        rows_named = not sample and self.transform.by_rows and not self.known
         if rows_named and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
 
@@ -121,14 +121,13 @@ class Matrix:
 
     def _witnesses(self) -> tuple[int, ...]:
         """Columns of A of which the first pass forms a second opinion; none where it does no statistics."""
-        plan, transform = self.context.plan, self.transform
+        plan, axis, transform = self.context.plan, self.transform.axis, self.transform
         if not transform.by_line and transform.missing == "none":
             return ()
         mean = divisor = None
-        if self.lines is not None and not plan.transposed:
+        if self.lines is not None and transform.by_columns:
             mean, divisor = self.lines.mean, self.lines.divisor
-        columns = plan.rows if plan.transposed else plan.cols
-        return tuple(chosen_columns(columns, plan.request.seed, mean, divisor))
+        return tuple(chosen_columns((plan.rows, plan.cols)[axis], plan.request.seed, mean, divisor))
 
     def guess(self, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""

@@ -39,6 +39,7 @@ class Context:
     """Where a run happens: everything that passes need besides what they compute.
 
     Attributes:
+        source: B, as the plan streams it.
         token: names the run's panel caches in its workers.
         homes: the worker that ran a lane, by (of the sample, index), and so has its panels in its cache.
         parts: what a lane needs of a source that is sent to other processes, where its workers have it.
@@ -221,8 +222,6 @@ def _part(context: Context, lane: Lane) -> SourcePart:
     if where not in context.parts:
         plan = context.plan
         rectangles = [(slice(*plan.panel(panel)), slice(0, plan.cols)) for panel in lane.panels]
-        if plan.transposed:
-            rectangles = [(cols, rows) for rows, cols in rectangles]
         context.parts[where] = context.executor.part(context.source, rectangles)
     return context.parts[where]
 

@@ -161,15 +161,14 @@ def _among(raw: np.ndarray, sentinels: Sequence[Number]) -> np.ndarray:
 class Witness:
     """Collects the opinion on some columns of A while slabs of B stream by in one lane."""
 
-    def __init__(self, columns: Sequence[int], transform: Transform, *, transposed: bool) -> None:
+    def __init__(self, columns: Sequence[int], transform: Transform) -> None:
         self.opinion = Opinion.nothing(columns)
         self._transform = transform
-        self._transposed = transposed
 
     def look(self, device: Device, raw: Array, mask: Array | None, rows: slice, cols: slice) -> None:
         """Take in the entries of a slab that stands at these rows and columns of B."""
         whole = self.opinion
-        along = rows if self._transposed else cols
+        along = (rows, cols)[self._transform.axis]
         here = [i for i, column in enumerate(whole.columns) if along.start <= column < along.stop]
         if not here:
             return
@@ -199,11 +198,11 @@ class Witness:
     def _of(
         self, device: Device, raw: Array, mask: Array | None, places: np.ndarray, columns: Sequence[int]
     ) -> Opinion:
-        axis = 0 if self._transposed else 1
+        axis = self._transform.axis
 
         def pick(array: Array) -> np.ndarray:
             picked = device.to_host(device.xp.take(array, device.to_device(places), axis=axis))
-            return picked.T if self._transposed else picked
+            return np.moveaxis(picked, axis, 1)
 
         claimed = np.zeros(len(columns), np.int64)
         if mask is not None:

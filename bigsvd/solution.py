@@ -10,6 +10,7 @@ import numpy as np
 
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
+from bigsvd.factor_array import FactorArray
 from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Solution
@@ -136,11 +137,9 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
     scratch, plan, matrix = context.scratch, context.plan, solution.matrix
     t = solution.triplets
     k, dtype = t.sigma.size, matrix.dtype
-    rows = chunk_lines(k, plan.cols, dtype)
-    if plan.transposed:
-        scratch.create(f"{FOLDER}/U", t.short.shape, (rows, k), dtype)[...] = t.short.astype(dtype)
-    else:
-        scratch.create(f"{FOLDER}/Vt", t.short.T.shape, (k, rows), dtype)[...] = t.short.T.astype(dtype)
+    short = FactorArray.of(context.source.orientation.short)
+    rows = short.create(scratch, (plan.cols, k), chunk_lines(k, plan.cols, dtype), dtype)
+    rows[:] = t.short.astype(dtype)
     scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.result_exponent))
     lines = matrix.column_lines()
     if lines is not None and request.center:

@@ -56,6 +56,7 @@ from bigsvd.scratch import Scratch
 from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
+from bigsvd.sources.transposed import streamed
 from bigsvd.text import human_bytes
 from bigsvd.transform import Transform
 
@@ -195,7 +196,8 @@ def run(
             )
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
-                context = Context(running, plan, source, scratch, offer.device, progress)
+                B = streamed(source, transposed=plan.transposed)
+                context = Context(running, plan, B, scratch, offer.device, progress)
                 with _swept_if_useless(output, scratch, resumed):
                     with panels_kept(context):
                         solution = _solve(request, context, should_stop)
@@ -343,7 +345,8 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
 
 def _solve(request: Request, context: Context, should_stop: Callable[[], bool]) -> Solution:
     """The plan's method, on the matrix as it is to be decomposed."""
-    transform = Transform.of(request, context.source.facts)
+    source = context.source
+    transform = Transform.of(request, source.facts, source.orientation.column_axis)
     matrix = Matrix(context, transform, context.plan.compute_dtype)
     solution: Solution = load(context.plan.method).run(matrix, Goal.of(request, matrix, should_stop))
     if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):

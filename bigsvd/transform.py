@@ -1,8 +1,8 @@
 """The matrix as decomposed, one slab at a time: prescaled, missing entries filled, centred and scaled.
 
-A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines (columns of A) are the
-columns of B, or, when Aᵀ is streamed, the rows of B: then mean and scale of a line are known exactly from the
-row itself. In the other case the first pass works with estimates and collects `LineSums`, which make them
+A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines are the columns of A: the
+columns of B, or the rows of B, where mean and scale of a line are known exactly from the row itself. In the
+other case the first pass works with estimates and collects `LineSums`, which make them
 exact.
 """
 
@@ -58,6 +58,7 @@ class Transform:
         sentinels: the stored values that mean missing where `missing` is not "none"; NaN is one of them.
         center, scale: whether the mean is subtracted and the divisor divides.
         packing: how stored entries stand for the numbers a, and which of them are gaps.
+        axis: the axis of B that numbers the lines: 1 where they are its columns, 0 where they are its rows.
 
     """
 
@@ -67,19 +68,30 @@ class Transform:
     center: bool = False
     scale: bool = False
     packing: Packing = AS_STORED
+    axis: int = 1
 
     @classmethod
-    def of(cls, request: Request, facts: SourceFacts) -> Transform:
+    def of(cls, request: Request, facts: SourceFacts, axis: int) -> Transform:
         """What a request asks for, of a source with these facts; not prescaled."""
         sentinels = request.sentinels
         if request.missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels)):
             sentinels = (*sentinels, float("nan"))
-        return cls(0, request.missing, sentinels, request.center, request.scale, facts.packing)
+        return cls(0, request.missing, sentinels, request.center, request.scale, facts.packing, axis)
 
     @property
     def by_line(self) -> bool:
         """Whether means or divisors are needed at all."""
         return self.center or self.scale or self.missing == "mean"
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether these are along the columns of B, and so known only when all rows have been seen."""
+        return self.by_line and self.axis == 1
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether these are along the rows of B, and so known as soon as a row is."""
+        return self.by_line and self.axis == 0
 
     @property
     def exact(self) -> bool:
@@ -130,13 +142,12 @@ class Transform:
             sentinels = (*sentinels, *self.sentinels)
         return matches(xp, raw, stored, sentinels)
 
-    def apply(self, device: Device, values: Array, mask: Array | None, lines: Lines, *, rows: bool) -> Array:
-        """(values − mean)/divisor with missing entries at the mean; `rows`: lines are the slab's rows."""
+    def apply(self, device: Device, values: Array, mask: Array | None, lines: Lines) -> Array:
+        """(values − mean)/divisor with missing entries at the mean."""
         xp = device.xp
 
         def spread(line: np.ndarray) -> Array:
-            array = device.to_device(line)
-            return array[:, None] if rows else array[None, :]
+            return xp.expand_dims(device.to_device(line), axis=1 - self.axis)
 
         if self.center:
             values = (values - spread(lines.high)) - spread(lines.low)
@@ -171,11 +182,13 @@ def guess_of_rows(device: Device, values: Array, mask: Array | None) -> np.ndarr
 class LineSums:
     """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries.
 
-    `faint` is Σ|x−h| over those slabs in which squares were too small for float64.
+    `faint` is Σ|x−h| over those slabs in which squares were too small for float64; `length` and `axis` are
+    the entries of a line, and the axis of a slab that numbers the lines.
     """
 
     high: np.ndarray
     length: int
+    axis: int = 1
     observed: np.ndarray = field(init=False)
     sum: np.ndarray = field(init=False)
     squares: np.ndarray = field(init=False)
@@ -202,12 +215,12 @@ class LineSums:
         """Give those lines of which nothing was observed so far another shift."""
         self.high = np.where(self.observed == 0, high, self.high)
 
-    def add(self, device: Device, values: Array, mask: Array | None, *, rows: bool, at: slice) -> None:
+    def add(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
         """Add a widened slab whose lines are the entries `at` of this."""
         xp = device.xp
-        axis = 1 if rows else 0
-        high = device.to_device(self.high[at])
-        residue = xp.astype(values, xp.float64, copy=False) - (high[:, None] if rows else high[None, :])
+        axis = 1 - self.axis
+        high = xp.expand_dims(device.to_device(self.high[at]), axis=axis)
+        residue = xp.astype(values, xp.float64, copy=False) - high
         count = float(values.shape[axis])
         if mask is not None:
             residue = xp.where(mask, xp.zeros_like(residue), residue)

@@ -16,15 +16,16 @@ from bigsvd.floats import silent
 from bigsvd.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
+from bigsvd.orientation import Orientation, Rows
 from bigsvd.passes import Context, panels_kept
 from bigsvd.placement import executor_of, plan_for_source
-from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
+from bigsvd.sources.transposed import streamed
 from bigsvd.transform import Transform
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="bigsvd-verify-") as folder:
         measured, matrix = _measure(factors, source, Path(folder), progress, client, device)
         lines = matrix.column_lines()
-    findings += _compare(factors, measured, np.zeros((2, 0)) if lines is None else lines)
+    same = matrix.context.plan.transposed == factors.provenance["plan"]["transposed"]
+    findings += _compare(factors, measured, np.zeros((2, 0)) if lines is None else lines, as_then=same)
     findings += check_statistics(factors, matrix) + _recount(factors, matrix)
     worst = float(np.max(np.maximum(measured.left, measured.right), initial=0.0))
     return Verification(tuple(findings), worst, measured.error)
@@ -98,39 +100,35 @@ def _measure(
         planned, offer = plan_for_source(request, source, executor, offers)
         plan = replace(planned, cache_bytes=0, device_cache_bytes=0)  # one pass
         with one_blas_thread, executor.for_run(plan) as running:
-            context = Context(
-                running, plan, source, Scratch(folder / "verify.scratch"), offer.device, progress
-            )
+            B, scratch = streamed(source, transposed=plan.transposed), Scratch(folder / "verify.scratch")
+            context = Context(running, plan, B, scratch, offer.device, progress)
             return _measured_by_a_pass(factors, asked, context)
 
 
 def _measured_by_a_pass(factors: Factors, asked: Request, context: Context) -> tuple[TwoSidedResult, Matrix]:
     """The stored triplets against the data, standardised as the request that they are of has it."""
-    matrix = Matrix(context, Transform.of(asked, context.source.facts), "float64")
+    source = context.source
+    transform = Transform.of(asked, source.facts, source.orientation.column_axis)
+    matrix = Matrix(context, transform, "float64")
     rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
     matrix.prescale(rms)
     exponent = matrix.transform.exponent
-    if matrix.transform.by_line and not context.plan.transposed:
+    if matrix.transform.by_columns:
         matrix.lines = stored_lines(factors, exponent)
     target, _ = long_target(context, factors.k, factors.dtype.name)
-    short = _copy_factors(factors, context.plan, context.scratch, target.name)
+    short = _copy_factors(factors, source.orientation, target.open(context.scratch))
     sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
     with panels_kept(context):
         return measure_two_sided(matrix, sigma, short, target), matrix
 
 
-def _copy_factors(factors: Factors, plan: Plan, scratch: Scratch, long_name: str) -> np.ndarray:
+def _copy_factors(factors: Factors, orientation: Orientation, to: Rows) -> np.ndarray:
     """Copy the long factor into scratch, a few chunks at a time; return the short one (N, k)."""
-    long = scratch.open(long_name)
-    step = 16 * (long.chunks[1] if plan.transposed else long.chunks[0])
-    for start in range(0, plan.rows, step):
-        rows = slice(start, min(plan.rows, start + step))
-        if plan.transposed:
-            long[:, rows] = np.asarray(factors.Vt[:, rows])
-        else:
-            long[rows] = np.asarray(factors.U[rows])
-    short = np.asarray(factors.U[:]) if plan.transposed else np.asarray(factors.Vt[:]).T
-    return short.astype(np.float64)
+    long, step = orientation.long.of(factors), 16 * to.chunk
+    for start in range(0, len(to), step):
+        rows = slice(start, min(len(to), start + step))
+        to[rows] = long[rows]
+    return orientation.short.of(factors)[:].astype(np.float64)
 
 
 def _recount(factors: Factors, matrix: Matrix) -> list[str]:
@@ -157,15 +155,18 @@ def _mean_rounding(factors: Factors) -> float:
     return float(np.sqrt(factors.shape[0]) * np.linalg.norm(delta))
 
 
-def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray) -> list[str]:
-    """Where the measurement contradicts the certificate by more than rounding of the stored factors."""
+def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, as_then: bool) -> list[str]:
+    """Where the measurement contradicts the certificate by more than rounding of the stored factors.
+
+    `as_then`: A was streamed along the same axis now as when the factors were computed.
+    """
     c, sigma = factors.certificate, factors.s
     eps = float(np.finfo(factors.dtype).eps)
     rounding = 64 * max(eps * sigma[0], np.spacing(sigma[0]))  # which is more where values are subnormal
     slack = np.where(sigma > 0, (rounding + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
     # Ritz triplets of the streamed matrix satisfy B·v = σu exactly; B may have been Aᵀ then and A now.
-    exact_left = c.basis == "ritz" and measured.transposed == factors.provenance["plan"]["transposed"]
+    exact_left = c.basis == "ritz" and as_then
     exact_right = c.basis == "ritz" and not exact_left
     findings = []
     for name, values, limit in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import threading
 import time
 from dataclasses import replace
@@ -14,11 +16,13 @@ import pytest
 import zarr
 
 import bigsvd
+from bigsvd.chunks import Workspace
 from bigsvd.errors import DeviceError, RequestError, travels
 from bigsvd.events import BytesRead, Event, SampleTaken
 from bigsvd.executor import Call, Executor, announce, results_of, with_source
+from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
-from bigsvd.sources.base import Source
+from bigsvd.sources.base import Rectangle, Source
 from bigsvd.sources.open import open_source
 
 CALLS = 12
@@ -173,3 +177,88 @@ class ExecutorLaws:
         with executor.for_run(plan) as running:
             calls = [Call(meet, (tmp_path, number)) for number in range(2)]
             assert results_of(running, calls) == [0, 1]
+
+
+RECTANGLES = 15
+
+
+def rectangles(shape: tuple[int, int]) -> list[Rectangle]:
+    """The whole matrix, a row, a column, an entry in the corner, and some at random."""
+    m, n = shape
+    random = np.random.default_rng(0)
+    found = [(slice(0, m), slice(0, n)), (slice(0, 1), slice(0, n)), (slice(0, m), slice(n - 1, n))]
+    found.append((slice(m - 1, m), slice(n - 1, n)))
+    for _ in range(RECTANGLES):
+        (top, bottom), (left, right) = (np.sort(random.integers(0, length, 2)) for length in shape)
+        found.append((slice(int(top), int(bottom) + 1), slice(int(left), int(right) + 1)))
+    return found
+
+
+class SourceLaws:
+    """What `bigsvd.sources.base.Source` promises; a subclass has the fixtures `source` and its `entries`."""
+
+    def test_a_rectangle_is_that_of_numpy(self, source: Source, entries: np.ndarray) -> None:
+        for rectangle in rectangles(entries.shape):
+            found = source.read(*rectangle)
+            assert found.dtype == np.dtype(source.facts.dtype)
+            assert found.dtype.isnative
+            np.testing.assert_array_equal(found, entries[rectangle])
+
+    def test_memory_may_be_used_again(self, source: Source, entries: np.ndarray) -> None:
+        space = Workspace()
+        for rectangle in rectangles(entries.shape):
+            np.testing.assert_array_equal(source.read(*rectangle, space), entries[rectangle])
+
+    def test_a_block_has_the_rows_and_is_as_large_as_it_says(
+        self, source: Source, entries: np.ndarray
+    ) -> None:
+        for rows, cols in rectangles(entries.shape):
+            block, expected = source.block(rows, cols, Workspace()), entries[rows, cols]
+            assert block.shape == expected.shape
+            assert block.T.shape == expected.T.shape
+            assert block.nbytes <= expected.nbytes
+            np.testing.assert_array_equal(block.rows(slice(None)), expected)
+            np.testing.assert_array_equal(block.T.rows(slice(None)), expected.T)
+            np.testing.assert_array_equal(block.rows(slice(0, 1)), expected[:1])
+
+    def test_a_block_that_was_moved_is_the_same(self, source: Source, entries: np.ndarray) -> None:
+        for rows, cols in rectangles(entries.shape):
+            block = source.block(rows, cols, Workspace())
+            moved = block.moved(np.ascontiguousarray).moved(np.copy)
+            assert moved.checksum() == block.checksum() == block.T.checksum()
+            np.testing.assert_array_equal(moved.rows(slice(None)), entries[rows, cols])
+
+    def test_a_pickled_copy_reads_the_same(self, source: Source, entries: np.ndarray) -> None:
+        copy = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own
+        assert (copy.facts, copy.orientation) == (source.facts, source.orientation)
+        for rectangle in rectangles(entries.shape):
+            np.testing.assert_array_equal(copy.read(*rectangle), entries[rectangle])
+        assert copy.counters.filled_chunks == 0
+
+    def test_a_fresh_one_reads_the_same_and_keeps_its_own_books(
+        self, source: Source, entries: np.ndarray
+    ) -> None:
+        source.counters.retries = 7
+        fresh = source.fresh()
+        assert fresh.facts == source.facts
+        assert fresh.counters.retries == 0
+        assert source.counters.retries == 7
+        for rectangle in rectangles(entries.shape):
+            np.testing.assert_array_equal(fresh.read(*rectangle), entries[rectangle])
+
+    def test_a_part_reads_its_rectangles(self, source: Source, entries: np.ndarray) -> None:
+        for rectangle in rectangles(entries.shape):
+            part = source.part([rectangle]).given({})
+            np.testing.assert_array_equal(part.read(*rectangle), entries[rectangle])
+
+    def test_facts_are_known_before_anything_is_read(self, source: Source, entries: np.ndarray) -> None:
+        facts = source.facts
+        assert facts.shape == entries.shape
+        assert facts.dtype == entries.dtype.name
+        assert facts.nbytes == entries.nbytes
+        assert all(1 <= chunk <= length for chunk, length in zip(facts.chunks, facts.shape, strict=True))
+        assert SourceFacts.from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
+
+    def test_stamps_do_not_change_while_nobody_writes(self, source: Source, entries: np.ndarray) -> None:
+        for rectangle in rectangles(entries.shape):
+            assert source.stamp(*rectangle) == source.fresh().stamp(*rectangle)

@@ -20,6 +20,7 @@ from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.chunks import Scrap
 from bigsvd.errors import SourceChangedError
 from bigsvd.events import Certified, Event
+from bigsvd.slabs.block import DenseBlock
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 
@@ -28,24 +29,25 @@ BLOCK = np.arange(12.0).reshape(3, 4)
 
 def held(cache: PanelCache, panel: int, stamp: str = "now") -> np.ndarray | None:
     found = cache.get((panel, 0), stamp, Scrap())
-    return None if found is None else found.block
+    return None if found is None else found.block.rows(slice(None))
 
 
 def test_what_fits_is_kept_and_its_memory_taken_over() -> None:
     cache, scrap = PanelCache(2 * BLOCK.nbytes), Scrap()
     first = scrap.take((3, 4), BLOCK.dtype)
     first[...] = BLOCK
-    cache.keep((0, 0), "now", Kept(first, 7, 2), scrap)
+    cache.keep((0, 0), "now", Kept(DenseBlock(first), 7, 2), scrap)
     found = cache.get((0, 0), "now", Scrap())
     assert found is not None
-    assert found.block is first
+    assert isinstance(found.block, DenseBlock)
+    assert found.block.array is first
     assert found.filled == 2
     scrap.take((3, 4), BLOCK.dtype)[...] = -1  # other memory now
     np.testing.assert_array_equal(first, BLOCK)
     assert held(cache, 0, "later") is None
     assert held(cache, 1) is None
     for panel in (1, 2):
-        cache.keep((panel, 0), "now", Kept(BLOCK + panel, 7, 0), scrap)
+        cache.keep((panel, 0), "now", Kept(DenseBlock(BLOCK + panel), 7, 0), scrap)
     np.testing.assert_array_equal(held(cache, 1), BLOCK + 1)
     assert held(cache, 2) is None
 
@@ -55,24 +57,25 @@ def test_a_small_rectangle_does_not_hold_the_memory_of_a_large_one() -> None:
     scrap.take((1000, 1000), BLOCK.dtype)
     small = scrap.take((3, 4), BLOCK.dtype)
     small[...] = BLOCK
-    cache.keep((0, 0), "now", Kept(small, 7, 0), scrap)
+    cache.keep((0, 0), "now", Kept(DenseBlock(small), 7, 0), scrap)
     small[...] = -1  # the scrap is used again
     found = held(cache, 0)
     np.testing.assert_array_equal(found, BLOCK)
     assert found is not None
-    assert found.base is None
+    assert found.base is not None
+    assert found.base.nbytes == BLOCK.nbytes
 
 
 def test_what_does_not_fit_is_staged(tmp_path: Path) -> None:
     cache = PanelCache(0, tmp_path)
     view = np.asfortranarray(BLOCK)
     for panel in range(3):
-        cache.keep((panel, 0), "now", Kept(view + panel, 7, panel), Scrap())
+        cache.keep((panel, 0), "now", Kept(DenseBlock(view + panel), 7, panel), Scrap())
     assert not list(tmp_path.iterdir())  # the file has no name, so nothing is ever left behind
     for panel in range(3):
         found = cache.get((panel, 0), "now", Scrap())
         assert found is not None
-        np.testing.assert_array_equal(found.block, BLOCK + panel)
+        np.testing.assert_array_equal(found.block.rows(slice(None)), BLOCK + panel)
         assert (found.filled, found.checksum) == (panel, 7)
     assert held(cache, 0, "later") is None
     cache.close()
@@ -81,33 +84,35 @@ def test_what_does_not_fit_is_staged(tmp_path: Path) -> None:
 def test_what_fits_the_device_stays_there_and_leaves_it_when_told() -> None:
     cache = PanelCache(BLOCK.nbytes, device_bytes=BLOCK.nbytes)
     for panel in (0, 1, 2):
-        cache.keep((panel, 0), "now", Kept(BLOCK + panel, 7, 0), Scrap(), sent=BLOCK - panel)
+        cache.keep(
+            (panel, 0), "now", Kept(DenseBlock(BLOCK + panel), 7, 0), Scrap(), sent=DenseBlock(BLOCK - panel)
+        )
     first, second = (cache.get((panel, 0), "now", Scrap()) for panel in (0, 1))
     assert first is not None
     assert first.resident
-    np.testing.assert_array_equal(first.block, BLOCK)
+    np.testing.assert_array_equal(first.block.rows(slice(None)), BLOCK)
     assert second is not None
     assert not second.resident
-    np.testing.assert_array_equal(second.block, BLOCK + 1)
+    np.testing.assert_array_equal(second.block.rows(slice(None)), BLOCK + 1)
     assert held(cache, 2) is None
     cache.leave_device()
     assert held(cache, 0) is None
     np.testing.assert_array_equal(held(cache, 1), BLOCK + 1)
-    cache.keep((3, 0), "now", Kept(BLOCK, 7, 0), Scrap(), sent=BLOCK)
+    cache.keep((3, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap(), sent=DenseBlock(BLOCK))
     assert held(cache, 3) is None
 
 
 def test_a_full_disk_ends_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), "now", Kept(BLOCK, 7, 0), Scrap())
+    cache.keep((0, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    cache.keep((1, 0), "now", Kept(BLOCK, 7, 0), Scrap())
+    cache.keep((1, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
     monkeypatch.undo()
-    cache.keep((2, 0), "now", Kept(BLOCK, 7, 0), Scrap())
+    cache.keep((2, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
     assert [held(cache, panel) is not None for panel in range(3)] == [True, False, False]
     cache.close()
 
@@ -115,7 +120,7 @@ def test_a_full_disk_ends_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_LEAST_FREE_BYTES", 2**62)
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), "now", Kept(BLOCK, 7, 0), Scrap())
+    cache.keep((0, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
     assert held(cache, 0) is None
     cache.close()
 
@@ -129,7 +134,7 @@ def test_a_run_has_one_cache_in_a_process_until_it_ends() -> None:
     assert first.closed
     late = cache_of(token, partial(PanelCache, 10))
     assert late.closed
-    late.keep((0, 0), "now", Kept(BLOCK[:1, :1], 7, 0), Scrap())
+    late.keep((0, 0), "now", Kept(DenseBlock(BLOCK[:1, :1]), 7, 0), Scrap())
     assert held(late, 0) is None
     assert not cache_module._CACHES
 

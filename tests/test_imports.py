@@ -32,6 +32,9 @@ ROOMS = (
     "chunks",
     "scratch",
     "results",
+    "orientation",
+    "factor_array",
+    "slabs",
     "planning",
     "events",
     "sources",
@@ -65,11 +68,12 @@ ROOMS = (
 FOLDERS: dict[str, frozenset[str]] = {
     "catalog": frozenset(),
     "cli": frozenset({"catalog", "report", "results", "sources"}),
-    "methods": frozenset({"catalog", "planning", "results", "sources"}),
+    "methods": frozenset({"catalog", "planning", "results", "slabs", "sources"}),
     "planning": frozenset({"catalog", "results"}),
     "report": frozenset({"results"}),
     "results": frozenset(),
-    "sources": frozenset(),
+    "slabs": frozenset(),
+    "sources": frozenset({"slabs"}),
 }
 
 OWNERS: dict[str, frozenset[str]] = {

@@ -13,11 +13,12 @@ import pytest
 from bigsvd.census import inspect
 from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
+from bigsvd.factor_array import FactorArray
 from bigsvd.lanes import Kernel, Operator
 from bigsvd.methods.gram import GramKernel
 from bigsvd.methods.products import ProductKernel
-from bigsvd.results.certificate import TwoSidedKernel
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.kernels import TwoSidedKernel
 from bigsvd.transform import Lines, LineSums, Transform
 from tests.devices import StrictDevice
 
@@ -85,38 +86,38 @@ def test_kernels_agree_with_numpy_and_with_algebra(device: Device, dtype: str, t
         assert np.allclose(scratch.read("y"), A @ P, rtol=tolerance, atol=10 * tolerance)
         gram = run_kernel(GramKernel(N), scratch, where, A, dtype)
         assert np.allclose(gram["gram"], A.T @ A, atol=100 * tolerance)
-        both = run_kernel(TwoSidedKernel("p", "u", "s", transposed=False), scratch, where, A, dtype)
+        both = run_kernel(TwoSidedKernel("p", FactorArray("u"), "s"), scratch, where, A, dtype)
         assert np.allclose(both["back"], A.T @ U, atol=100 * tolerance)
         assert np.allclose(both["core"], U.T @ A @ P, atol=100 * tolerance)
         assert np.allclose(both["left"], np.sum((A @ P - U * s) ** 2, axis=0), rtol=1e3 * tolerance)
 
 
-@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("missing", ["none", "mean", "zero"])
 @pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
-def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, *, rows: bool) -> None:
+def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, axis: int) -> None:
     rng = np.random.default_rng(1)
     raw = rng.integers(0, 5, (M, N)).astype(dtype)
     missing_value = 4.0
-    transform = Transform(3, missing, (missing_value,), center=True, scale=True)
+    transform = Transform(3, missing, (missing_value,), center=True, scale=True, axis=axis)
     results = []
     for where in (CpuDevice(), device):
         values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
-        sums = LineSums(np.zeros(M if rows else N), N if rows else M)
+        sums = LineSums(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
         gaps = mask if transform.fills_with_mean else None
-        sums.add(where, values, gaps, rows=rows, at=slice(None))
+        sums.add(where, values, gaps, at=slice(None))
         lines = sums.lines(1.0)
-        results.append(where.to_host(transform.apply(where, values, gaps, lines, rows=rows)))
+        results.append(where.to_host(transform.apply(where, values, gaps, lines)))
     wanted = raw.astype(np.float64) * 8
     gone = raw == missing_value
-    axis = 1 if rows else 0
+    across = 1 - axis
     if missing == "zero":
         wanted[gone] = 0
     if missing == "mean":
         wanted = np.where(gone, np.nan, wanted)
-        wanted = np.where(gone, np.nanmean(wanted, axis=axis, keepdims=True), wanted)
-    wanted = wanted - wanted.mean(axis=axis, keepdims=True)
-    wanted = wanted / wanted.std(axis=axis, keepdims=True)
+        wanted = np.where(gone, np.nanmean(wanted, axis=across, keepdims=True), wanted)
+    wanted = wanted - wanted.mean(axis=across, keepdims=True)
+    wanted = wanted / wanted.std(axis=across, keepdims=True)
     assert np.allclose(results[0], wanted, atol=1e-12)
     assert np.allclose(results[1], results[0], atol=1e-12)
 
@@ -126,13 +127,13 @@ def test_inspect_finds_what_is_not_finite(device: Device) -> None:
     raw[5, 3], raw[5, 2], raw[20, 1] = np.nan, np.inf, -np.inf
     there = device.to_device(raw)
     values, _ = Transform().widen(device, there, raw.dtype)
-    for transposed, first in ((False, (105, 12)), (True, (11, 120))):
-        found = inspect(device, there, raw.dtype, values, None, (100, 10), transposed=transposed)
+    for axis, first in ((1, (105, 12)), (0, (11, 120))):
+        found = inspect(device, there, raw.dtype, values, None, (100, 10), axis)
         assert found.nonfinite == (1, 1, 1)
         assert found.first == first
     clean = device.to_device(np.full((M, N), -7.5, dtype=np.float32))
     values, _ = Transform().widen(device, clean, raw.dtype)
-    assert inspect(device, clean, raw.dtype, values, None, (0, 0), transposed=False).peak == 7.5
+    assert inspect(device, clean, raw.dtype, values, None, (0, 0), 1).peak == 7.5
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
@@ -142,14 +143,14 @@ def test_inspect_counts_integers_that_float64_cannot_hold(device: Device, dtype:
         raw[0, 1] = -(2**60)
     there = device.to_device(raw)
     values, _ = Transform().widen(device, there, raw.dtype)
-    found = inspect(device, there, raw.dtype, values, None, (0, 0), transposed=False)
+    found = inspect(device, there, raw.dtype, values, None, (0, 0), 1)
     assert found.inexact == (3 if dtype == "int64" else 2)
 
 
 def test_constant_lines_are_divided_by_one() -> None:
     sums = LineSums(np.array([0.1, 0.0]), 3)
     column = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]])
-    sums.add(CpuDevice(), column, None, rows=False, at=slice(None))
+    sums.add(CpuDevice(), column, None, at=slice(None))
     lines: Lines = sums.lines(1.0)
     assert lines.divisor[0] == 1
     assert lines.divisor[1] == pytest.approx(np.std([1, 2, 3]))

@@ -619,7 +619,7 @@ def test_a_slab_takes_no_more_to_widen_than_planned(dtype: str, packing: str, mi
     value = None if missing == "none" else 9
     request = Request("d", 5, method="krylov", missing=missing, missing_value=value)
     plan = make_plan(request, facts, replace(LIMITS, threads=1))
-    transform = replace(Transform.of(request, facts), exponent=3)
+    transform = replace(Transform.of(request, facts, axis=1), exponent=3)
     rows = slab_rows(plan.cols, plan.compute_dtype, exact=transform.exact, apart=False)
     raw = np.ones((min(plan.panel_rows, rows), plan.cols), dtype)
     tracemalloc.start()

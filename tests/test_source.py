@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import pickle
 import subprocess
 import sys
@@ -17,13 +16,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
+from bigsvd.chunks import Workspace
 from bigsvd.errors import (
     BadInputError,
     ChunkCorruptError,
@@ -34,9 +32,12 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
+from bigsvd.orientation import BY_ROWS
 from bigsvd.sources import remote
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
+from bigsvd.sources.transposed import TransposedSource
+from tests.laws import SourceLaws
 
 M, N = 23, 17
 A = np.random.default_rng(0).standard_normal((M, N)) * 100 + 500
@@ -179,49 +180,53 @@ def opened(data: dict[str, Any]) -> dict[str, Source]:
     return {name: open_source(value) for name, value in data.items()}
 
 
-rectangles = st.tuples(
-    st.tuples(st.integers(0, M - 1), st.integers(1, M)), st.tuples(st.integers(0, N - 1), st.integers(1, N))
-).map(lambda r: (slice(r[0][0], max(r[0][0] + 1, r[0][1])), slice(r[1][0], max(r[1][0] + 1, r[1][1]))))
+class TestEveryKind(SourceLaws):
+    """Whatever a user may hand over."""
+
+    @pytest.fixture(params=BY_NAME)
+    def source(self, opened: dict[str, Source], request: pytest.FixtureRequest) -> Source:
+        return opened[request.param]
+
+    @pytest.fixture
+    def entries(self) -> np.ndarray:
+        return A
+
+
+class TestTransposed(SourceLaws):
+    """The same, streamed by columns."""
+
+    @pytest.fixture(params=BY_NAME)
+    def source(self, opened: dict[str, Source], request: pytest.FixtureRequest) -> Source:
+        return TransposedSource(opened[request.param])
+
+    @pytest.fixture
+    def entries(self) -> np.ndarray:
+        return A.T
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-@settings(max_examples=15, deadline=None)
-@given(rectangle=rectangles)
-def test_a_rectangle_is_that_of_numpy(
-    opened: dict[str, Source], name: str, rectangle: tuple[slice, slice]
-) -> None:
-    block = opened[name].read(*rectangle)
-    assert block.dtype == np.float64
-    assert block.dtype.isnative
-    np.testing.assert_array_equal(block, A[rectangle])
+def test_a_transpose_is_that_of_the_same_data(opened: dict[str, Source], name: str) -> None:
+    source, B = opened[name], TransposedSource(opened[name])
+    rows, cols = slice(2, 9), slice(4, 17)
+    assert (source.orientation, B.orientation) == (BY_ROWS, BY_ROWS.flipped)
+    assert TransposedSource(B).facts == source.facts
+    assert TransposedSource(B).orientation == source.orientation
+    assert (B.facts.name, B.places) == (source.facts.name, source.places)
+    assert B.stamp(cols, rows) == source.stamp(rows, cols)
+    there, here = B.block(cols, rows, Workspace()), source.block(rows, cols, Workspace())
+    assert there.checksum() == here.checksum()
+    B.fresh().counters.retries = 3
+    assert source.counters.retries == B.counters.retries
 
 
-@pytest.mark.parametrize("name", BY_NAME)
-def test_a_pickled_copy_reads_the_same(opened: dict[str, Source], name: str) -> None:
-    copy = pickle.loads(pickle.dumps(opened[name]))  # noqa: S301 - our own
-    assert copy.facts == opened[name].facts
-    np.testing.assert_array_equal(copy.read(*ALL), A)
+def test_errors_of_a_transpose_speak_of_the_data(tmp_path: Path) -> None:
+    class Broken(np.ndarray):
+        def __getitem__(self, key: Any) -> Any:
+            raise OSError("no such device")
 
-
-@pytest.mark.parametrize("name", BY_NAME)
-def test_a_fresh_one_reads_the_same_and_keeps_its_own_books(opened: dict[str, Source], name: str) -> None:
-    original = opened[name]
-    original.counters.retries = 7
-    fresh = original.fresh()
-    assert fresh.facts == original.facts
-    assert fresh.counters.retries == 0
-    assert original.counters.retries == 7
-    np.testing.assert_array_equal(fresh.read(*ALL), A)
-
-
-@pytest.mark.parametrize("name", BY_NAME)
-def test_facts_are_known_before_anything_is_read(opened: dict[str, Source], name: str) -> None:
-    facts = opened[name].facts
-    assert facts.shape == (M, N)
-    assert facts.dtype == "float64"
-    assert facts.nbytes == A.nbytes
-    assert all(1 <= chunk <= length for chunk, length in zip(facts.chunks, facts.shape, strict=True))
-    assert type(facts).from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
+    source = TransposedSource(open_source(A.copy().view(Broken)))
+    with pytest.raises(StorageError, match="reading rows 3:5, columns 0:2"):
+        source.read(slice(0, 2), slice(3, 5))
 
 
 def test_chunks_are_those_that_are_stored_together(opened: dict[str, Source]) -> None:

@@ -25,6 +25,7 @@ from bigsvd.methods.result import (
     zero_triplets,
 )
 from bigsvd.methods.statistics import prepared_array, statistics_pass
+from bigsvd.orientation import largest_entries, signs
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
@@ -102,24 +103,23 @@ def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
     # Computed once: a graph that is computed again for U reads the data again, and Dask warns of its keys.
     U, s, Vt = client.persist([_on_host(factor, context.device) for factor in (U, s, Vt)])
     asked = int(U.shape[1])
-    s, Vt, extremes = dask.compute(s, Vt, _extremes(U) if context.plan.transposed else None, scheduler=client)
+    largest = _largest_entries(context.source.orientation.right(long=U, short=Vt.T))
+    s, Vt, largest = dask.compute(s, Vt, largest, scheduler=client)
     s = np.asarray(s, dtype=np.float64)
     floor = noise_floor(matrix, float(s[0]), rounding_of(matrix))
     k = max(1, int(np.sum(s > floor)))
     s, U, short = s[:k], U[:, :k], np.asarray(Vt, dtype=np.float64).T[:, :k]
-    if not context.plan.transposed:
-        extremes = short[np.argmax(np.abs(short), axis=0), np.arange(k)]
-    signs = np.where(extremes[:k] < 0, -1.0, 1.0)
+    both = signs(largest[:k])
     target, chunk_rows = long_target(context, k, matrix.dtype)
-    U = (U * signs).astype(matrix.dtype).rechunk({0: chunk_rows, 1: k})
+    U = (U * both).astype(matrix.dtype).rechunk({0: chunk_rows, 1: k})
     da.store(
-        U.T if target.transposed else U,
-        context.scratch.open(target.name),
+        da.moveaxis(U, 0, target.axis),
+        target.open(context.scratch).array,
         lock=False,
         compute=True,
         scheduler=client,
     )
-    found = Triplets(s, short * signs, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
+    found = Triplets(s, short * both, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
     return certify_two_sided(matrix, found, target)
 
 
@@ -131,7 +131,15 @@ def _on_host(factor: Any, device: Device) -> Any:
     return factor.map_blocks(device.to_host, dtype=factor.dtype, meta=empty)
 
 
-def _extremes(U: Any) -> Any:
-    """The entry of largest magnitude in each column of a Dask array."""
-    largest, smallest = U.max(axis=0), U.min(axis=0)
-    return da.where(abs(largest) >= abs(smallest), largest, smallest)
+def _largest_entries(vectors: Any) -> Any:
+    """`largest_entries` of a Dask array."""
+
+    def largest(block: np.ndarray, axis: Any, keepdims: Any) -> np.ndarray:
+        del axis, keepdims
+        return largest_entries(block)[np.newaxis]
+
+    def of_all(stacked: np.ndarray, axis: Any, keepdims: Any) -> np.ndarray:
+        del axis, keepdims
+        return largest_entries(stacked)
+
+    return da.reduction(vectors, largest, of_all, combine=largest, axis=0, dtype=vectors.dtype)

@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bigsvd.forming import LongFactor, Target
+from bigsvd.factor_array import FactorArray
+from bigsvd.forming import LongFactor
 from bigsvd.matrix import Matrix
 from bigsvd.methods.iteration import BlockIteration
+from bigsvd.orientation import largest_entries, signs
 from bigsvd.passes import Context, run_pass
-from bigsvd.results.certificate import TwoSidedKernel
-from bigsvd.results.store import FOLDER, chunk_lines
+from bigsvd.results.store import chunk_lines
+from bigsvd.slabs.kernels import TwoSidedKernel
 
 # σ below 100·√eps·σ1 is not resolved by a Gram matrix: its squares differ by less than their rounding.
 _GRAM_LIMIT = 1e4
@@ -42,14 +44,11 @@ class Triplets:
     error_floor: float | None = None
 
 
-def long_target(context: Context, k: int, dtype: str) -> tuple[Target, int]:
+def long_target(context: Context, k: int, dtype: str) -> tuple[FactorArray, int]:
     """Create the long factor's array; where it is, and its chunk rows."""
-    plan = context.plan
-    name = f"{FOLDER}/{'Vt' if plan.transposed else 'U'}"
-    rows = chunk_lines(k, plan.rows, dtype)
-    shape, chunks = ((k, plan.rows), (k, rows)) if plan.transposed else ((plan.rows, k), (rows, k))
-    context.scratch.create(name, shape, chunks, dtype)
-    return Target(name, plan.transposed), rows
+    rows, target = chunk_lines(k, context.plan.rows, dtype), FactorArray.of(context.source.orientation.long)
+    target.create(context.scratch, (context.plan.rows, k), rows, dtype)
+    return target, rows
 
 
 def rounding_of(matrix: Matrix) -> float:
@@ -198,9 +197,8 @@ def _graded(
     """
     matrix, context = run.matrix, run.matrix.context
     long = _OrthonormalLong(run, W / sigma)
-    start = Target("graded/long", transposed=False)
-    shape = (context.plan.rows, sigma.size)
-    context.scratch.create(start.name, shape, (long.chunk_rows, sigma.size), matrix.dtype)
+    start = FactorArray("graded/long")
+    start.create(context.scratch, (context.plan.rows, sigma.size), long.chunk_rows, matrix.dtype)
     long.factor(np.eye(sigma.size), long.chunk_rows).write(start)
     sums = _two_sided_pass(matrix, sigma, run.subspace.K @ W, start)
     Q, core = np.linalg.qr(sums["back"])
@@ -235,20 +233,20 @@ class _OrthonormalLong:
         """U·rotation."""
         return self._long(np.linalg.solve(self.R, rotation), chunk_rows)
 
-    def publish(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, Target]:
+    def publish(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, FactorArray]:
         """Write U·rotation as the result's long factor, and return the short one, with the contract's signs.
 
-        The largest |entry| of each row of Vt is positive.
+        Where the long one is V of A, it is formed a first time for its largest entries.
         """
         context = self._matrix.context
-        if context.plan.transposed:
-            signs = self.factor(rotation, self.chunk_rows).signs()
-        else:
-            largest = np.argmax(np.abs(short), axis=0)
-            signs = np.where(short[largest, np.arange(short.shape[1])] < 0, -1.0, 1.0)
+        largest: Callable[[], np.ndarray] = context.source.orientation.right(
+            long=lambda: self.factor(rotation, self.chunk_rows).largest_entries(),
+            short=lambda: largest_entries(short),
+        )
+        both = signs(largest())
         target, chunk_rows = long_target(context, short.shape[1], self._matrix.dtype)
-        self.factor(rotation * signs, chunk_rows).write(target)
-        return short * signs, target
+        self.factor(rotation * both, chunk_rows).write(target)
+        return short * both, target
 
 
 @dataclass(frozen=True)
@@ -259,11 +257,10 @@ class TwoSidedResult:
     right: np.ndarray
     rayleigh: np.ndarray
     error: float
-    transposed: bool
 
 
 def _two_sided_pass(
-    matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target
+    matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: FactorArray
 ) -> dict[str, np.ndarray]:
     """The sums of `TwoSidedKernel`, by a pass that also makes the matrix known if it is the first."""
     context, scratch = matrix.context, matrix.context.scratch
@@ -274,7 +271,7 @@ def _two_sided_pass(
             matrix.prepare(name)
             scratch.write(f"{name}/short", short)
             scratch.write(f"{name}/values", sigma)
-        kernel = TwoSidedKernel(f"{name}/short", target.name, f"{name}/values", target.transposed)
+        kernel = TwoSidedKernel(f"{name}/short", target, f"{name}/values")
         known = matrix.known
         result = run_pass(context, matrix.spec(name, kernel))
         matrix.charge(result)
@@ -285,7 +282,9 @@ def _two_sided_pass(
             return result.sums
 
 
-def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: Target) -> TwoSidedResult:
+def measure_two_sided(
+    matrix: Matrix, sigma: np.ndarray, short: np.ndarray, target: FactorArray
+) -> TwoSidedResult:
     """A pass over the data for given factors, U and V taken as independent."""
     sums = _two_sided_pass(matrix, sigma, short, target)
     back = sums["back"] - short * sigma
@@ -298,11 +297,10 @@ def measure_two_sided(matrix: Matrix, sigma: np.ndarray, short: np.ndarray, targ
         np.sqrt(np.einsum("ij,ij->j", back, back)) / safe,
         rayleigh / safe,
         float(np.sqrt(missing / matrix.norm_squared)) if matrix.norm_squared else 0.0,
-        matrix.context.plan.transposed,
     )
 
 
-def certify_two_sided(matrix: Matrix, triplets: Triplets, target: Target) -> Triplets:
+def certify_two_sided(matrix: Matrix, triplets: Triplets, target: FactorArray) -> Triplets:
     """The same triplets with residuals and error measured by a pass over the data."""
     found = measure_two_sided(matrix, triplets.sigma, triplets.short, target)
     return replace(
@@ -315,17 +313,14 @@ def zero_triplets(matrix: Matrix, k: int) -> Triplets:
     context = matrix.context
     plan = context.plan
     target, _ = long_target(context, k, matrix.dtype)
-    array = context.scratch.open(target.name)
+    array = target.open(context.scratch)
     for start, stop in (plan.panel(index) for index in range(plan.panels)):
         rows = (
             np.eye(plan.rows, k, dtype=matrix.dtype)[start:stop]
             if plan.rows <= k
             else _unit_rows(start, stop, k)
         )
-        if target.transposed:
-            array[:, start:stop] = rows.T
-        else:
-            array[start:stop] = rows
+        array[start:stop] = rows
     return Triplets(np.zeros(k), np.eye(plan.cols, k), np.zeros(0), np.zeros(k), "ritz", 0.0, 0, 0.0)
 
 

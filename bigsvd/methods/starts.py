@@ -113,11 +113,12 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
 
     """
     plan = matrix.context.plan
-    short = np.asarray(factors.U[:] if plan.transposed else np.asarray(factors.Vt[:]).T, dtype=np.float64)
+    orientation = matrix.context.source.orientation
+    short = np.asarray(orientation.short.of(factors)[:], dtype=np.float64)
     if short.shape[0] > plan.cols:
-        what = "rows" if plan.transposed else "columns"
         raise RequestError(
-            f"{factors.path} is of a matrix with {short.shape[0]} {what}, this one has {plan.cols}",
+            f"{factors.path} is of a matrix with {short.shape[0]} {orientation.column}s, "
+            f"this one has {plan.cols}",
             "start without it",
         )
     grown = plan.cols - short.shape[0]
@@ -125,7 +126,7 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
     matrix.prescale(rms)
     if matrix.unresolved(float(factors.s[0]) ** 2, float(factors.s[-1]) ** 2, tol):
         matrix.dtype = "float64"
-    if matrix.transform.by_line and not (plan.transposed or grown):
+    if matrix.transform.by_columns and not grown:
         matrix.lines = stored_lines(factors, matrix.transform.exponent)
     short = np.pad(short, ((0, grown), (0, 0)))[:, : plan.width]
     rest = min(plan.cols, max(plan.narrow, short.shape[1] + PROBES)) - short.shape[1]
@@ -149,11 +150,11 @@ def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
     plan = matrix.context.plan
     rows = round(plan.sample_share * plan.rows)
     for attempt in range(_LOOKS):
-        by_line = matrix.transform.by_line and matrix.lines is None and not plan.transposed
+        unknown = matrix.transform.by_columns and matrix.lines is None
         result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
         if result.moments.first is not None or not 0 < result.moments.peak < np.inf:
             return None
-        if matrix.guess(result, rows) and not by_line:
+        if matrix.guess(result, rows) and not unknown:
             Z = result.sums["z"] / plan.sample_share
             return Z if np.isfinite(Z).all() else None
     return None

@@ -97,11 +97,7 @@ def read_panel(
     """One panel of B on the device, in a worker: made a slab at a time, as lanes do, for the same memory."""
     rows = slice(start, stop)
     source = source.fresh()  # Dask's threads read at the same time
-    raw = (
-        source.read(slice(0, plan.cols), rows).T
-        if plan.transposed
-        else source.read(rows, slice(0, plan.cols))
-    )
+    raw = source.read(rows, slice(0, plan.cols))
     xp, lines = device.xp, lines or Lines.neutral(plan.cols)
     wide = getattr(xp, dtype)
     found = xp.empty((stop - start, plan.cols), dtype=wide)
@@ -119,8 +115,8 @@ def _prepared_slab(plan: Plan, device: Device, transform: Transform, lines: Line
     if not transform.by_line:
         return values
     gaps = mask if transform.fills_with_mean else None
-    if plan.transposed:
-        sums = LineSums(guess_of_rows(device, values, gaps), plan.cols)
-        sums.add(device, values, gaps, rows=True, at=slice(None))
+    if transform.by_rows:
+        sums = LineSums(guess_of_rows(device, values, gaps), plan.cols, axis=0)
+        sums.add(device, values, gaps, at=slice(None))
         lines = sums.lines(transform.unit)
-    return transform.apply(device, values, gaps, lines, rows=plan.transposed)
+    return transform.apply(device, values, gaps, lines)

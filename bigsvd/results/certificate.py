@@ -1,8 +1,8 @@
 """What is known about the error of U·diag(s)·Vᵀ, and how.
 
 Notation as in the planner: B is the streamed M×N matrix (A or Aᵀ), θ = σ². The certificate of a Krylov run is
-read off quantities that its passes computed anyway; `TwoSided` is a pass of its own, used for factors that
-came another way and by ``bigsvd verify``.
+read off quantities that its passes computed anyway; factors that came another way are measured by a pass of
+`TwoSidedKernel`, as by ``bigsvd verify``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device, stacked
 from bigsvd.floats import silent
-from bigsvd.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -230,66 +228,3 @@ def relative_error(sigma: np.ndarray, norm: float, eps: float) -> tuple[float, f
     share = float(np.sum((sigma / norm) ** 2))
     floor = float(np.sqrt(64 * eps))
     return float(np.sqrt(max(0.0, 1.0 - share))), floor
-
-
-@dataclass(frozen=True)
-class TwoSidedKernel:
-    """One pass for given factors of B: R = ‖B·V−U·S‖ by column, T = Bᵀ·U, C = Uᵀ·B·V.
-
-    `short` names V (N, k), `values` s (k,) and `long` U (M, k), or (k, M) if `transposed`, in scratch.
-    ‖B‖²_F comes with the pass's moments.
-    """
-
-    short: str
-    long: str
-    values: str
-    transposed: bool
-
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> TwoSided:
-        """The operator of one lane."""
-        return TwoSided(scratch, device, dtype, self)
-
-
-class TwoSided:
-    """`TwoSidedKernel` at work in one lane."""
-
-    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: TwoSidedKernel) -> None:
-        self._device = device
-        self._xp = device.xp
-        self._dtype = getattr(device.xp, dtype)
-        short = scratch.read(kernel.short)
-        self._short = device.to_device(short.astype(dtype))
-        self._values = scratch.read(kernel.values)
-        self._long = scratch.open(kernel.long)
-        self._transposed = kernel.transposed
-        k = short.shape[1]
-        self._left = np.zeros(k)
-        self._core = np.zeros((k, k))
-        self._norms = np.zeros((k, k))
-        self._back = np.zeros(short.shape)
-
-    def _rows(self, rows: slice) -> np.ndarray:
-        return np.asarray(self._long[:, rows]).T if self._transposed else np.asarray(self._long[rows])
-
-    def forward(self, slab: Array, cols: slice) -> Array:
-        """B·V of a slab."""
-        return slab @ self._short[cols, :]
-
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Bᵀ·U of a slab."""
-        del y
-        u = self._xp.astype(self._device.to_device(self._rows(rows)), self._dtype, copy=False)
-        self._back[cols] += self._device.to_host(slab.T @ u)
-
-    def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """The residual B·V − U·S and UᵀBV of a panel, in float64."""
-        u = self._rows(rows).astype(np.float64)
-        wide = stacked(self._device, y).astype(np.float64)
-        residue = wide - u * self._values
-        self._left += np.einsum("ij,ij->j", residue, residue)
-        self._core += u.T @ wide
-        self._norms += u.T @ u
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """Squared column norms (k,), UᵀBV (k, k), UᵀU (k, k), BᵀU (N, k)."""
-        return {"left": self._left, "core": self._core, "gram": self._norms, "back": self._back}

@@ -21,6 +21,8 @@ from bigsvd.chunks import Workspace
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError, DtypeError, ShapeError, SourceError, StorageError, first_line
 from bigsvd.facts import SourceFacts
+from bigsvd.orientation import BY_ROWS, Orientation
+from bigsvd.slabs.block import Block, DenseBlock
 
 Rectangle = tuple[slice, slice]
 
@@ -58,6 +60,15 @@ class Source(ABC):
         With `space` they may lie in its memory, and then until it is used again. One thread
         at a time: each takes a `fresh` source.
         """
+
+    def block(self, rows: slice, cols: slice, space: Workspace) -> Block:
+        """The same as a block, in the form in which this source has it."""
+        return DenseBlock(self.read(rows, cols, space))
+
+    @property
+    def orientation(self) -> Orientation:
+        """What its rows and columns are in the matrix that a run was given."""
+        return BY_ROWS
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """What changes when somebody writes into the rectangle, as far as is known without reading it."""

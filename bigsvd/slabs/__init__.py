@@ -1,0 +1,1 @@
+"""What was read of a matrix, and what becomes of it before it is multiplied."""
