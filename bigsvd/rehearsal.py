@@ -14,6 +14,7 @@ from bigsvd.errors import travels
 from bigsvd.executor import Call, Executor, results_of, with_source
 from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
+from bigsvd.sources.transposed import streamed
 
 
 def rehearse(plan: Plan, source: Source, executor: Executor) -> None:
@@ -23,12 +24,10 @@ def rehearse(plan: Plan, source: Source, executor: Executor) -> None:
         MemoryBudgetError: not even one chunk's rows can be read within the budget.
 
     """
-    unit = source.facts.chunks[1] if plan.transposed else source.facts.chunks[0]
-    rectangles = []
-    for rows in dict.fromkeys((min(unit, plan.rows), plan.panel_rows)):
-        panel, tile = slice(0, rows), slice(0, min(plan.cols, plan.tile_cols))
-        rectangles.append((tile, panel) if plan.transposed else (panel, tile))
-    part = executor.part(source, rectangles)
+    seen, tile = streamed(source, transposed=plan.transposed), slice(0, min(plan.cols, plan.tile_cols))
+    heights = dict.fromkeys((min(seen.facts.chunks[0], plan.rows), plan.panel_rows))
+    rectangles = [(slice(0, rows), tile) for rows in heights]
+    part = executor.part(seen, rectangles)
     reading = Call(with_source, (read_once, part.source, part.values, rectangles, plan.budget_bytes))
     source.adopt(*results_of(executor, [reading]))
 

@@ -179,7 +179,7 @@ class ExecutorLaws:
             assert results_of(running, calls) == [0, 1]
 
 
-RECTANGLES = 15
+RECTANGLES = 5
 
 
 def rectangles(shape: tuple[int, int]) -> list[Rectangle]:
