@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from bigsvd.blas import one_blas_thread
 from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
-from bigsvd.census import Moments, inspect
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.counters import Counters
 from bigsvd.device import Array, Device
@@ -31,40 +30,17 @@ from bigsvd.monitor import return_large_buffers
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.second_opinion import Witness
 from bigsvd.slabs.block import Block
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.operator import Findings, Kernel
+from bigsvd.slabs.slab import Slab
+from bigsvd.slabs.standardize import lines_in, written_out
+from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Source
 from bigsvd.text import human_bytes
-from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
 
 _EVENT_SECONDS = 0.2
 PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
-
-
-class Operator(Protocol):
-    """A kernel at work in one lane: products of slabs, sums over panels.
-
-    Law: the outcome does not depend on how a panel is cut into slabs, up to rounding.
-    """
-
-    def forward(self, slab: Array, cols: slice) -> Array | None:
-        """The part of Y that these columns of a slab (r, c) add; None if the kernel has none."""
-
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Add this slab's part of the sums; `rows` and `cols` are its place in B."""
-
-    def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """Take in the rows of Y of a whole panel, by slab, on the device; not called where there are none."""
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """The lane's partial sums, on the host, float64."""
-
-
-class Kernel(Protocol):
-    """What a pass computes; a small value that travels to workers and opens its operands there."""
-
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
-        """The operator of one lane."""
 
 
 @dataclass(frozen=True)
@@ -73,26 +49,22 @@ class PassSpec:
 
     Attributes:
         name: where its results lie in scratch.
-        kernel: what it computes.
+        kernels: what it computes.
         transform: the matrix as multiplied.
         lines_name: scratch array (3, N) of means and divisors, or None.
-        first: whether moments and line sums are collected and non-finite entries refused.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
         sample: whether only the panels of the plan's sample are streamed.
-        witnesses: columns of A of which a first pass also forms a second opinion.
 
     """
 
     name: str
-    kernel: Kernel
+    kernels: tuple[Kernel, ...]
     transform: Transform
     lines_name: str | None
-    first: bool
     dtype: str
     checksums: str | None
     sample: bool = False
-    witnesses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +83,8 @@ class Lane:
 
 
 _Want = tuple[int, tuple[int, int], bool]
+_Y = dict[tuple[int, int], Array]  # rows of Y of one panel, by the number of the operator and the first row
+_Sweep = Callable[[Entries, _Y], None]
 
 
 @dataclass(frozen=True)
@@ -227,20 +201,14 @@ class LaneRun:
         self.plan = lane.plan
         self.spec = lane.spec
         self.device = lane.device
-        self.lines = self._load_lines()
-        self.operator = lane.spec.kernel.start(lane.scratch, lane.device, lane.spec.dtype)
-        self.moments = Moments()
-        collects = self.spec.first and self.spec.transform.by_columns
-        self.line_sums = LineSums(self.lines.high, self.plan.rows) if collects else None
-        self.witness = Witness(self.spec.witnesses, self.spec.transform)
+        spec, shape = lane.spec, (lane.plan.rows, lane.plan.cols)
+        lines = lines_in(lane.scratch, spec.lines_name, lane.plan.cols)
+        tiled = len(lane.plan.tiles()) > 1
+        self.standardization = written_out(spec.transform, spec.dtype, lines, shape, tiled=tiled)
+        self.operators = [kernel.start(lane.scratch, lane.device, spec.dtype) for kernel in spec.kernels]
         self.counters = Counters()
         self._events = 0.0
         self._unsent = 0
-
-    def _load_lines(self) -> Lines:
-        if self.spec.lines_name is None:
-            return Lines.neutral(self.plan.cols)
-        return Lines(*self.lane.scratch.read(self.spec.lines_name))
 
     def run(self) -> dict[str, Any]:
         """Stream the panels; the record."""
@@ -267,15 +235,15 @@ class LaneRun:
                     )
         self._check_current()
         folder = lane_folder(self.spec.name, lane.index)
-        sums = self.operator.sums()
-        if self.line_sums is not None:
-            sums["line-sums"] = self.line_sums.stacked()
+        sums, findings = {}, Findings()
+        for operator in self.operators:
+            sums.update(operator.sums())
+            findings.add(operator.findings())
         for name, values in sums.items():
             lane.scratch.write(f"{folder}/{name}", values)
         report = {
             "sums": sorted(sums),
-            "moments": self.moments.to_dict(),
-            "opinion": self.witness.opinion.to_dict(),
+            **findings.to_dict(),
             "checksums": checksums,
             "counters": self._counted().to_dict(),
             "worker": worker_name(),
@@ -301,12 +269,12 @@ class LaneRun:
         if self.cache.closed or not self.lane.scratch.current:
             raise _ended()
 
-    def _sweeps(self) -> tuple[str, ...]:
-        """How often a panel's tiles are read: once if the panel fits."""
+    def _sweeps(self) -> tuple[_Sweep, ...]:
+        """What is done each time that a panel's tiles are read: all at once if the panel fits."""
         if len(self.plan.tiles()) == 1:
-            return ("all",)
-        two = ("forward", "backward")
-        return ("lines", *two) if self.spec.transform.by_rows else two
+            return (self._both,)
+        two = (self._forward, self._backward)
+        return (self._look, *two) if self.standardization.looks_first else two
 
     def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Rectangle]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""
@@ -357,10 +325,10 @@ class LaneRun:
         )
         steps = max(1, steps // 2) if self.careful else steps
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
-        y: dict[int, Array] = {}
-        line_sums: dict[int, LineSums] = {}
+        y: _Y = {}
         crc = -1
-        for number, sweep in enumerate(self._sweeps()):
+        self.standardization.begin_panel()
+        for sweep in self._sweeps():
             checksums = []
             for tile in self.plan.tiles():
                 rectangle = next(rectangles)
@@ -369,8 +337,7 @@ class LaneRun:
                     raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
                     if self.careful:
                         raw = self.device.to_device(np.ascontiguousarray(raw))
-                    inspecting = self.spec.first and number == 0
-                    self._slab(raw, piece, slice(*tile), sweep, y, line_sums, inspecting=inspecting)
+                    sweep(self._entries(raw, piece, slice(*tile)), y)
                 self.queue.wait()
                 self._count(rectangle)
                 del rectangle, raw
@@ -381,11 +348,41 @@ class LaneRun:
                     "run again on data that nobody writes",
                 )
             crc = found
-        parts = [y.pop(piece.start) for piece in pieces if piece.start in y]
-        if parts:
-            self._check_current()
-            self.operator.finish_panel(parts, slice(start, stop))
+        for number, operator in enumerate(self.operators):
+            parts = [y.pop((number, piece.start)) for piece in pieces if (number, piece.start) in y]
+            if parts:
+                self._check_current()
+                operator.finish_panel(parts, slice(start, stop))
         return crc
+
+    def _entries(self, raw: Array, rows: slice, cols: slice) -> Entries:
+        return Entries.of(self.device, self.spec.transform, raw, self.stored, rows, cols)
+
+    def _look(self, entries: Entries, y: _Y) -> None:
+        """Of a sweep that only shows rows to the standardisation."""
+        del y
+        self.standardization.look(entries)
+
+    def _forward(self, entries: Entries, y: _Y) -> None:
+        self._add_to_y(self.standardization.slab(entries), y)
+
+    def _backward(self, entries: Entries, y: _Y) -> None:
+        self._add_to_sums(self.standardization.slab(entries), y)
+
+    def _both(self, entries: Entries, y: _Y) -> None:
+        slab = self.standardization.slab(entries)
+        self._add_to_y(slab, y)
+        self._add_to_sums(slab, y)
+
+    def _add_to_y(self, slab: Slab, y: _Y) -> None:
+        for number, operator in enumerate(self.operators):
+            part, key = operator.forward(slab), (number, slab.rows.start)
+            if part is not None:
+                y[key] = part if key not in y else y[key] + part
+
+    def _add_to_sums(self, slab: Slab, y: _Y) -> None:
+        for number, operator in enumerate(self.operators):
+            operator.backward(slab, y.get((number, slab.rows.start)))
 
     def _count(self, rectangle: _Rectangle) -> None:
         rows, cols = rectangle.block.shape
@@ -398,90 +395,6 @@ class LaneRun:
         self.counters.filled_chunks += rectangle.filled
         self._tell(size)
 
-    def _slab(
-        self,
-        raw: Array,
-        rows: slice,
-        cols: slice,
-        sweep: str,
-        y: dict[int, Array],
-        line_sums: dict[int, LineSums],
-        *,
-        inspecting: bool,
-    ) -> None:
-        device, transform, xp = self.device, self.spec.transform, self.device.xp
-        values, mask = transform.widen(device, raw, self.stored)
-        if inspecting:
-            origin = (rows.start, cols.start)
-            found = inspect(device, raw, self.stored, values, mask, origin, transform.axis)
-            if not transform.fills_with_mean:
-                found.observed = _observed(device, raw, mask)
-            self.moments.add(found)
-            self.witness.look(device, raw, mask, rows, cols)
-        if transform.by_line:
-            values = self._by_line(raw, values, mask, rows, cols, sweep, line_sums)
-            if values is None:
-                return
-        if self.spec.first and sweep in ("all", "forward"):
-            self.moments.squares += device.sum_of_squares(values)
-        slab = xp.astype(values, getattr(xp, self.spec.dtype), copy=False)
-        if sweep in ("all", "forward"):
-            part = self.operator.forward(slab, cols)
-            if part is not None:
-                y[rows.start] = part if rows.start not in y else y[rows.start] + part
-        if sweep in ("all", "backward"):
-            self.operator.backward(slab, y.get(rows.start), rows, cols)
-
-    def _by_line(
-        self,
-        raw: Array,
-        values: Array,
-        mask: Array | None,
-        rows: slice,
-        cols: slice,
-        sweep: str,
-        line_sums: dict[int, LineSums],
-    ) -> Array | None:
-        """Centre and scale a slab; None in the sweep that only collects the statistics of its rows."""
-        device, transform = self.device, self.spec.transform
-        gaps = mask if transform.fills_with_mean else None
-        if transform.by_columns:
-            if self.line_sums is not None and sweep in ("all", "forward"):
-                self.line_sums.add(device, values, gaps, at=cols)
-            part = Lines(self.lines.high[cols], self.lines.low[cols], self.lines.divisor[cols])
-            return transform.apply(device, values, gaps, part)
-        if sweep in ("all", "lines"):
-            self._add_rows(values, gaps, rows, line_sums)
-        if sweep == "lines":
-            return None
-        sums = line_sums[rows.start]
-        lines = sums.lines(transform.unit)
-        if self.spec.first and sweep in ("all", "forward") and not self.spec.sample and cols.start == 0:
-            self._keep_rows(rows, sums, lines)
-            if sweep == "all":
-                found = self.witness.recheck(device, raw, mask, rows, lines, sums.constant)
-                self.moments.doubts = (*self.moments.doubts, *found)
-        return transform.apply(device, values, gaps, lines)
-
-    def _add_rows(
-        self, values: Array, gaps: Array | None, rows: slice, line_sums: dict[int, LineSums]
-    ) -> None:
-        """Take a slab, or a tile of one, into the statistics of its rows."""
-        guess = guess_of_rows(self.device, values, gaps)
-        sums = line_sums.setdefault(rows.start, LineSums(guess, self.plan.cols, axis=0))
-        sums.shift_unobserved(guess)
-        sums.add(self.device, values, gaps, at=slice(None))
-
-    def _keep_rows(self, rows: slice, sums: LineSums, lines: Lines) -> None:
-        """Leave the statistics of whole rows, which are columns of A, in scratch."""
-        if self.spec.transform.scale:
-            self.moments.add_faint(sums.unresolved, rows.start)
-        self.moments.add_lines(sums.constant, sums.observed == 0, rows.start)
-        if self.spec.transform.fills_with_mean:
-            self.moments.observed += int(sums.observed.sum())
-        store = self.lane.scratch.open(f"{self.spec.name}/row-lines")
-        store[:, rows] = lines.stacked()
-
     def _tell(self, count: int, *, final: bool = False) -> None:
         """Report bytes read, a few times a second."""
         self._unsent += count
@@ -489,9 +402,3 @@ class LaneRun:
         if self._unsent and (final or now - self._events > _EVENT_SECONDS):
             announce(BytesRead(self._unsent))
             self._events, self._unsent = now, 0
-
-
-def _observed(device: Device, raw: Array, mask: Array | None) -> int:
-    """How many entries of a slab are not missing, counted on the host."""
-    entries = int(raw.shape[0] * raw.shape[1])
-    return entries if mask is None else entries - int(np.count_nonzero(device.to_host(mask)))

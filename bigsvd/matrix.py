@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bigsvd.census import Moments
 from bigsvd.errors import DynamicRangeError, NonFiniteError
-from bigsvd.lanes import Kernel, PassSpec
+from bigsvd.lanes import PassSpec
 from bigsvd.passes import Context, PassResult
-from bigsvd.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
-from bigsvd.transform import Lines, LineSums, Transform
+from bigsvd.slabs.census import Moments
+from bigsvd.slabs.operator import Kernel
+from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
+from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
+from bigsvd.slabs.transform import Lines, LineSums, Transform
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 _ROUGH_EPS = 1e-7
@@ -101,22 +103,39 @@ class Matrix:
         scratch, plan = self.context.scratch, self.context.plan
         if self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        rows_named = not sample and self.transform.by_rows and not self.known
-        if rows_named and not scratch.has(f"{name}/row-lines"):
+        if self._learns_rows(sample=sample) and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
 
-    def spec(self, name: str, kernel: Kernel, *, sample: bool = False, look: bool = False) -> PassSpec:
-        """Pass `name` of `kernel` over the matrix as known now; over the sample alone, to `look` at it."""
+    def spec(self, name: str, *kernels: Kernel, sample: bool = False, look: bool = False) -> PassSpec:
+        """Pass `name` of the kernels over the matrix as known now, with statistics while it is not known.
+
+        Over the `sample` alone, of which statistics are only made to `look` at it.
+        """
+        lines_name = f"{name}/lines" if self.lines is not None else None
+        if look or not (self.known or sample):
+            kernels = (self._statistics(name, lines_name, sample=sample), *kernels)
         return PassSpec(
             name=name,
-            kernel=kernel,
+            kernels=kernels,
             transform=self.transform,
-            lines_name=f"{name}/lines" if self.lines is not None else None,
-            first=look or not (self.known or sample),
+            lines_name=lines_name,
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
             sample=sample,
-            witnesses=() if self.known or sample else self._witnesses(),
+        )
+
+    def _learns_rows(self, *, sample: bool) -> bool:
+        """Whether a pass is to leave the means and divisors of the rows of B in scratch."""
+        return self.transform.by_rows and not (self.known or sample)
+
+    def _statistics(self, name: str, lines_name: str | None, *, sample: bool) -> StatisticsKernel:
+        plan = self.context.plan
+        return StatisticsKernel(
+            self.transform,
+            (plan.rows, plan.cols),
+            lines_name,
+            f"{name}/row-lines" if self._learns_rows(sample=sample) else None,
+            () if self.known or sample else self._witnesses(),
         )
 
     def _witnesses(self) -> tuple[int, ...]:
@@ -133,9 +152,9 @@ class Matrix:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
         if self.prescale(result.moments.peak):
             return False
-        if "line-sums" not in result.sums:
+        if LINE_SUMS not in result.sums:
             return True
-        sums = self._line_sums(result.sums["line-sums"], rows)
+        sums = self._line_sums(result.sums[LINE_SUMS], rows)
         self.lines = self._estimate(sums)
         return not sums.far_shift
 
@@ -164,8 +183,8 @@ class Matrix:
         if self.prescale(moments.peak):
             return None
         sums = (
-            self._line_sums(result.sums["line-sums"], self.context.plan.rows)
-            if "line-sums" in result.sums
+            self._line_sums(result.sums[LINE_SUMS], self.context.plan.rows)
+            if LINE_SUMS in result.sums
             else None
         )
         if sums is not None and sums.far_shift:

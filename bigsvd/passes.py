@@ -1,4 +1,4 @@
-"""Runs one pass: every panel of the streamed matrix B through one kernel, as lanes.
+"""Runs one pass: every panel of the streamed matrix B through its kernels, as lanes.
 
 Lanes with a record in scratch are skipped, and partial sums are combined in a tree over the lanes' order, so
 the same plan gives the same bits on any number of workers, resumed or not.
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from bigsvd.cache import close_cache, turns_of
-from bigsvd.census import Moments
 from bigsvd.counters import Counters
 from bigsvd.device import Device
 from bigsvd.errors import NoWorkersError, travels
@@ -27,7 +26,9 @@ from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
 from bigsvd.monitor import ProcessMemory
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.second_opinion import Opinion
+from bigsvd.slabs.census import Moments
+from bigsvd.slabs.operator import Findings
+from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.sources.base import ELSEWHERE, Source
 
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
@@ -82,7 +83,7 @@ class PassResult:
 
 
 def run_pass(context: Context, spec: PassSpec) -> PassResult:
-    """Stream B once through `spec.kernel`; a pass that scratch records as done is only read back.
+    """Stream B once through the kernels of `spec`; a pass that scratch records as done is only read back.
 
     Raises: what a lane raises, such as `ChunkCorruptError`; `SourceChangedError`; `NoWorkersError`.
     """
@@ -90,31 +91,35 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     done = scratch.recorded(f"{spec.name}/done")
     if done is not None:
         known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
-        moments, opinion = Moments.from_dict(done["moments"]), Opinion.from_dict(done["opinion"])
-        counters = Counters(**done["counters"])
+        found, counters = Findings.from_dict(done), Counters(**done["counters"])
         return PassResult(
-            known, moments, opinion, done["checksums"], counters, done["seconds"], resumed=True, checked=False
+            known,
+            found.moments,
+            found.opinion,
+            done["checksums"],
+            counters,
+            done["seconds"],
+            resumed=True,
+            checked=False,
         )
     start = time.perf_counter()
     reports, resumed = _run_lanes(context, spec)
     sums = _combine(context, spec, reports)
-    moments, opinion = Moments(), Opinion.nothing(spec.witnesses)
+    found = Findings()
     for report in reports:
-        moments.add(Moments.from_dict(report["moments"]))
-        opinion = opinion.merged(Opinion.from_dict(report["opinion"]))
+        found.add(Findings.from_dict(report))
     checksums = [crc for report in reports for crc in report["checksums"]]
     counters = Counters.total(Counters(**report["counters"]) for report in reports)
     seconds = time.perf_counter() - start
     for name, values in sums.items():
         scratch.write(f"{spec.name}/{name}", values)
-    learned = {"moments": moments.to_dict(), "opinion": opinion.to_dict()}
     costs = {"checksums": checksums, "counters": counters.to_dict(), "seconds": seconds}
-    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **learned, **costs})
+    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **found.to_dict(), **costs})
     scratch.remove(f"{spec.name}/{PARTS}")
     return PassResult(
         sums,
-        moments,
-        opinion,
+        found.moments,
+        found.opinion,
         checksums,
         counters,
         seconds,

@@ -29,7 +29,7 @@ from bigsvd.results.certificate import (
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.store import FOLDER, chunk_lines, seal
-from bigsvd.second_opinion import disagreements, miscounts
+from bigsvd.slabs.second_opinion import disagreements, miscounts
 from bigsvd.text import human_bytes
 
 # Bytes that a process may grow beyond a plan unsaid. Modules that a run is the first to use take up to 20 MB;

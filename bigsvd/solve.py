@@ -53,12 +53,12 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.transform import Transform
 from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import streamed
 from bigsvd.text import human_bytes
-from bigsvd.transform import Transform
 
 if TYPE_CHECKING:
     from bigsvd.dask_executor import DaskClient

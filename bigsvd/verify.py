@@ -23,10 +23,10 @@ from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.transform import Transform
 from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
 from bigsvd.sources.transposed import streamed
-from bigsvd.transform import Transform
 
 if TYPE_CHECKING:
     from bigsvd.dask_executor import DaskClient

@@ -16,7 +16,7 @@ from bigsvd.cli import main
 from bigsvd.device import CpuDevice
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.sentinels import held, matches
-from bigsvd.transform import LineSums, guess_of_rows
+from bigsvd.slabs.transform import LineSums, guess_of_rows
 
 METHODS: dict[str, dict[str, Any]] = {
     "krylov": {"method": "krylov"},

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigsvd.census import inspect
 from bigsvd.device import CpuDevice, Device, choose_device
 from bigsvd.errors import DeviceError
 from bigsvd.factor_array import FactorArray
-from bigsvd.lanes import Kernel, Operator
-from bigsvd.methods.gram import GramKernel
-from bigsvd.methods.products import ProductKernel
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.kernels import TwoSidedKernel
-from bigsvd.transform import Lines, LineSums, Transform
+from bigsvd.slabs.census import census_of
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.kernels import GramKernel, ProductKernel, TwoSidedKernel
+from bigsvd.slabs.operator import Kernel
+from bigsvd.slabs.standardize import AsStored
+from bigsvd.slabs.transform import Lines, LineSums, Transform
 from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4
@@ -45,19 +45,22 @@ def device(request: pytest.FixtureRequest) -> Device:
     return StrictDevice() if request.param == "strict" else choose_device("gpu")[0]
 
 
+def entries_of(device: Device, raw: np.ndarray, transform: Transform, top: int = 0, left: int = 0) -> Entries:
+    """Entries of B on a device, from what is stored at this place."""
+    rows, cols = slice(top, top + raw.shape[0]), slice(left, left + raw.shape[1])
+    there = device.to_device(np.ascontiguousarray(raw))
+    return Entries.of(device, transform, there, raw.dtype, rows, cols)
+
+
 def run_kernel(
     kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, dtype: str
 ) -> dict[str, np.ndarray]:
-    operator: Operator = kernel.start(scratch, device, dtype)
-    parts = []
-    everything = slice(0, A.shape[1])
+    operator = kernel.start(scratch, device, dtype)
+    standardization, parts = AsStored(dtype), []
     for start in range(0, A.shape[0], 10):
-        rows = slice(start, min(A.shape[0], start + 10))
-        slab = device.xp.astype(
-            device.to_device(np.ascontiguousarray(A[rows])), getattr(device.xp, dtype), copy=False
-        )
-        y = operator.forward(slab, everything)
-        operator.backward(slab, y, rows, everything)
+        slab = standardization.slab(entries_of(device, A[start : start + 10], Transform(), start))
+        y = operator.forward(slab)
+        operator.backward(slab, y)
         if y is not None:
             parts.append(y)
     if parts:
@@ -122,28 +125,23 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, a
     assert np.allclose(results[1], results[0], atol=1e-12)
 
 
-def test_inspect_finds_what_is_not_finite(device: Device) -> None:
+def test_a_census_finds_what_is_not_finite(device: Device) -> None:
     raw = np.ones((M, N), dtype=np.float32)
     raw[5, 3], raw[5, 2], raw[20, 1] = np.nan, np.inf, -np.inf
-    there = device.to_device(raw)
-    values, _ = Transform().widen(device, there, raw.dtype)
     for axis, first in ((1, (105, 12)), (0, (11, 120))):
-        found = inspect(device, there, raw.dtype, values, None, (100, 10), axis)
+        found = census_of(entries_of(device, raw, Transform(axis=axis), 100, 10))
         assert found.nonfinite == (1, 1, 1)
         assert found.first == first
-    clean = device.to_device(np.full((M, N), -7.5, dtype=np.float32))
-    values, _ = Transform().widen(device, clean, raw.dtype)
-    assert inspect(device, clean, raw.dtype, values, None, (0, 0), 1).peak == 7.5
+    clean = np.full((M, N), -7.5, dtype=np.float32)
+    assert census_of(entries_of(device, clean, Transform())).peak == 7.5
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
-def test_inspect_counts_integers_that_float64_cannot_hold(device: Device, dtype: str) -> None:
+def test_a_census_counts_integers_that_float64_cannot_hold(device: Device, dtype: str) -> None:
     raw = np.array([[2**53 + 2, 3], [2**53, 2**60]]).astype(dtype)
     if dtype == "int64":
         raw[0, 1] = -(2**60)
-    there = device.to_device(raw)
-    values, _ = Transform().widen(device, there, raw.dtype)
-    found = inspect(device, there, raw.dtype, values, None, (0, 0), 1)
+    found = census_of(entries_of(device, raw, Transform()))
     assert found.inexact == (3 if dtype == "int64" else 2)
 
 

@@ -28,21 +28,23 @@ from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.events import Event
 from bigsvd.facts import Machine
 from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
-from bigsvd.methods.products import ProductKernel
 from bigsvd.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.results.output import Output
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.kernels import ProductKernel
+from bigsvd.slabs.statistics import StatisticsKernel
+from bigsvd.slabs.transform import Transform
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
-from bigsvd.transform import Transform
 
 M, N, WIDTH = 240, 70, 5
 A = np.random.default_rng(0).standard_normal((M, N))
 BLOCK = np.random.default_rng(1).standard_normal((N, WIDTH))
-SPEC = PassSpec("pass", ProductKernel("block", "y", WIDTH), Transform(), None, True, "float64", None)
+KERNELS = StatisticsKernel(Transform(), (M, N)), ProductKernel("block", "y", WIDTH)
+SPEC = PassSpec("pass", KERNELS, Transform(), None, "float64", None)
 
 
 @dataclass
@@ -312,7 +314,7 @@ def test_each_absent_chunk_is_counted_once(
         context(data, client, "scratch", **cut, sample=(0,), cache_bytes=kept_bytes),
         source=open_source(data, missing_chunks="fill"),
     )
-    look = replace(SPEC, name="look", kernel=ProductKernel("block", "", 0), sample=True)
+    look = replace(SPEC, name="look", kernels=(ProductKernel("block", "", 0),), sample=True)
     with panels_kept(place):
         in_sample = run_pass(place, look).counters.filled_chunks
         counted = [

@@ -28,9 +28,9 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request, parse_bytes
+from bigsvd.slabs.transform import Transform
 from bigsvd.sources.open import open_source
 from bigsvd.text import human_bytes, round_up
-from bigsvd.transform import Transform
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
 FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")

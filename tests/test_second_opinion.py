@@ -14,13 +14,13 @@ from distributed import Client
 
 import bigsvd
 from bigsvd import solution
-from bigsvd.census import Moments
 from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.facts import Packing
 from bigsvd.matrix import Matrix
-from bigsvd.second_opinion import Opinion, chosen_columns, disagreements
+from bigsvd.slabs.census import Moments
+from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements
+from bigsvd.slabs.transform import Lines, LineSums, Transform
 from bigsvd.sources.open import open_source
-from bigsvd.transform import Lines, LineSums, Transform
 from bigsvd.verify import verify
 from tests.test_verify import reseal
 

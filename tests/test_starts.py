@@ -23,8 +23,8 @@ from bigsvd.passes import Context, panels_kept
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.transform import Transform
 from bigsvd.sources.open import open_source
-from bigsvd.transform import Transform
 
 M, N, K = 6000, 200, 8
 

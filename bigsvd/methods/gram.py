@@ -6,12 +6,10 @@ rounding of the squared spectrum left the tolerance unmet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from bigsvd.catalog.widths import BEYOND
-from bigsvd.device import Array, Device
+from bigsvd.device import Device
 from bigsvd.errors import RequestError, travels
 from bigsvd.executor import Call, results_of
 from bigsvd.matrix import Matrix
@@ -24,42 +22,7 @@ from bigsvd.planning.cost import Cost, Prospect
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
-from bigsvd.scratch import Scratch
-
-
-@dataclass(frozen=True)
-class GramKernel:
-    """G = BᵀB (N, N)."""
-
-    cols: int
-
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> GramSums:
-        """The operator of one lane."""
-        del scratch, dtype
-        return GramSums(device, self.cols)
-
-
-class GramSums:
-    """`GramKernel` at work in one lane."""
-
-    def __init__(self, device: Device, cols: int) -> None:
-        self._device = device
-        self._total = device.to_device(np.zeros((cols, cols)))
-
-    def forward(self, slab: Array, cols: slice) -> None:
-        """Nothing: there is no Y."""
-
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Add slabᵀ·slab to float64 sums; slabs are whole rows."""
-        del y, rows, cols
-        self._total += slab.T @ slab
-
-    def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """Never called: `forward` gives nothing."""
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """G."""
-        return {"gram": self._device.to_host(self._total)}
+from bigsvd.slabs.kernels import GramKernel
 
 
 def gram_block(matrix: Matrix) -> np.ndarray:

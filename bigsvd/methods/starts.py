@@ -17,7 +17,7 @@ from bigsvd.matrix import Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
 from bigsvd.results.factors import Factors
-from bigsvd.transform import Lines
+from bigsvd.slabs.transform import Lines
 
 _GAUSSIAN_SHARE = 0.1
 _LOOKS = 3

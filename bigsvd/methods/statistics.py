@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,36 +15,10 @@ from bigsvd.matrix import Matrix
 from bigsvd.passes import run_pass
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
-from bigsvd.scratch import Scratch
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.standardize import written_out
+from bigsvd.slabs.transform import Lines, Transform
 from bigsvd.sources.base import Source
-from bigsvd.transform import Lines, LineSums, Transform, guess_of_rows
-
-
-@dataclass(frozen=True)
-class NullKernel:
-    """A pass that only looks: moments, line sums, checksums."""
-
-    def start(self, scratch: Scratch, device: Device, dtype: str) -> Null:
-        """The operator of one lane."""
-        del scratch, device, dtype
-        return Null()
-
-
-class Null:
-    """`NullKernel` at work in one lane."""
-
-    def forward(self, slab: Array, cols: slice) -> None:
-        """Nothing."""
-
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
-        """Nothing."""
-
-    def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """Never called."""
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """None."""
-        return {}
 
 
 def statistics_pass(matrix: Matrix) -> None:
@@ -53,7 +26,7 @@ def statistics_pass(matrix: Matrix) -> None:
     while not matrix.known:
         name = matrix.next_name("statistics")
         matrix.prepare(name)
-        result = run_pass(matrix.context, matrix.spec(name, NullKernel()))
+        result = run_pass(matrix.context, matrix.spec(name))
         matrix.charge(result)
         matrix.learn(name, result)
 
@@ -66,7 +39,7 @@ def check_unchanged(matrix: Matrix) -> None:
 
     """
     matrix.context.scratch.remove("recheck")
-    matrix.charge(run_pass(matrix.context, matrix.spec("recheck", NullKernel())))
+    matrix.charge(run_pass(matrix.context, matrix.spec("recheck")))
 
 
 def prepared_array(matrix: Matrix) -> Any:
@@ -99,24 +72,13 @@ def read_panel(
     source = source.fresh()  # Dask's threads read at the same time
     raw = source.read(rows, slice(0, plan.cols))
     xp, lines = device.xp, lines or Lines.neutral(plan.cols)
-    wide = getattr(xp, dtype)
-    found = xp.empty((stop - start, plan.cols), dtype=wide)
+    standardization = written_out(transform, dtype, lines, (plan.rows, plan.cols), tiled=False)
+    found = xp.empty((stop - start, plan.cols), dtype=getattr(xp, dtype))
     steps = slab_rows(plan.cols, dtype, exact=transform.exact, apart=device.apart)
     for first in range(0, stop - start, steps):
-        piece = slice(first, first + steps)
-        values = _prepared_slab(plan, device, transform, lines, raw[piece])
-        found[piece, :] = xp.astype(values, wide, copy=False)
+        piece = slice(first, min(stop - start, first + steps))
+        there, cols = slice(start + piece.start, start + piece.stop), slice(0, plan.cols)
+        sent = device.to_device(np.ascontiguousarray(raw[piece]))
+        entries = Entries.of(device, transform, sent, raw.dtype, there, cols)
+        found[piece, :] = standardization.slab(entries).to_array()
     return found
-
-
-def _prepared_slab(plan: Plan, device: Device, transform: Transform, lines: Lines, raw: np.ndarray) -> Array:
-    """Whole rows of B as decomposed; `lines` are those of its columns."""
-    values, mask = transform.widen(device, device.to_device(np.ascontiguousarray(raw)), raw.dtype)
-    if not transform.by_line:
-        return values
-    gaps = mask if transform.fills_with_mean else None
-    if transform.by_rows:
-        sums = LineSums(guess_of_rows(device, values, gaps), plan.cols, axis=0)
-        sums.add(device, values, gaps, at=slice(None))
-        lines = sums.lines(transform.unit)
-    return transform.apply(device, values, gaps, lines)

@@ -9,6 +9,80 @@ import numpy as np
 from bigsvd.device import Array, Device, stacked
 from bigsvd.factor_array import FactorArray
 from bigsvd.scratch import Scratch
+from bigsvd.slabs.operator import Operator
+from bigsvd.slabs.slab import Slab
+
+
+@dataclass(frozen=True)
+class ProductKernel:
+    """Y = B·P and Z = BᵀY for `block` (N×c) of scratch; the first `keep` columns of Y are stored, if any."""
+
+    block: str
+    y: str
+    keep: int
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Product:
+        """The operator of one lane."""
+        return Product(scratch, device, dtype, self)
+
+
+class Product(Operator):
+    """`ProductKernel` at work in one lane."""
+
+    def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: ProductKernel) -> None:
+        self._device = device
+        block = scratch.read(kernel.block)
+        self._block = device.to_device(block.astype(dtype))
+        self._total = device.to_device(np.zeros(block.shape[::-1]))
+        self._y = scratch.open(kernel.y) if kernel.keep else None
+        self._keep = kernel.keep
+
+    def forward(self, slab: Slab) -> Array:
+        """B·P of a slab."""
+        return slab.times(self._block[slab.cols, :])
+
+    def backward(self, slab: Slab, y: Array | None) -> None:
+        """Add Yᵀ·B of a slab to float64 sums."""
+        if y is not None:
+            self._total[:, slab.cols] += slab.transposed_adjoint_times(y)
+
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Store the kept columns of Y."""
+        if self._y is not None:
+            self._y[rows] = stacked(self._device, [part[:, : self._keep] for part in y])
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Z (N, c)."""
+        return {"z": np.ascontiguousarray(self._device.to_host(self._total).T)}
+
+
+@dataclass(frozen=True)
+class GramKernel:
+    """G = BᵀB (N, N)."""
+
+    cols: int
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Gram:
+        """The operator of one lane."""
+        del scratch, dtype
+        return Gram(device, self.cols)
+
+
+class Gram(Operator):
+    """`GramKernel` at work in one lane."""
+
+    def __init__(self, device: Device, cols: int) -> None:
+        self._device = device
+        self._total = device.to_device(np.zeros((cols, cols)))
+
+    def backward(self, slab: Slab, y: Array | None) -> None:
+        """Add BᵀB of a slab to float64 sums; slabs are whole rows."""
+        del y
+        self._total += slab.gram()
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """G."""
+        return {"gram": self._device.to_host(self._total)}
 
 
 @dataclass(frozen=True)
@@ -28,7 +102,7 @@ class TwoSidedKernel:
         return TwoSided(scratch, device, dtype, self)
 
 
-class TwoSided:
+class TwoSided(Operator):
     """`TwoSidedKernel` at work in one lane."""
 
     def __init__(self, scratch: Scratch, device: Device, dtype: str, kernel: TwoSidedKernel) -> None:
@@ -45,15 +119,15 @@ class TwoSided:
         self._norms = np.zeros((k, k))
         self._back = np.zeros(short.shape)
 
-    def forward(self, slab: Array, cols: slice) -> Array:
+    def forward(self, slab: Slab) -> Array:
         """B·V of a slab."""
-        return slab @ self._short[cols, :]
+        return slab.times(self._short[slab.cols, :])
 
-    def backward(self, slab: Array, y: Array | None, rows: slice, cols: slice) -> None:
+    def backward(self, slab: Slab, y: Array | None) -> None:
         """Bᵀ·U of a slab."""
         del y
-        u = self._xp.astype(self._device.to_device(self._long[rows]), self._dtype, copy=False)
-        self._back[cols] += self._device.to_host(slab.T @ u)
+        u = self._xp.astype(self._device.to_device(self._long[slab.rows]), self._dtype, copy=False)
+        self._back[slab.cols] += self._device.to_host(slab.adjoint_times(u))
 
     def finish_panel(self, y: list[Array], rows: slice) -> None:
         """The residual B·V − U·S and UᵀBV of a panel, in float64."""

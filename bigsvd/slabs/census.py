@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.device import Array
+from bigsvd.slabs.entries import Entries
 
 EXACT_INTEGERS = 2**53
 _FEW = 10  # indices that are kept
@@ -97,29 +98,18 @@ def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({*some, *others})[:_FEW])
 
 
-def inspect(
-    device: Device,
-    raw: Array,
-    stored: np.dtype[Any],
-    values: Array,
-    mask: Array | None,
-    origin: tuple[int, int],
-    axis: int,
-) -> Moments:
-    """Extremes and counts of one widened slab at `origin` of B; where it is not finite, what is not.
-
-    `raw` is the same slab as it is `stored`, `mask` says which of its entries are missing, `axis` is that of
-    B which numbers A's columns.
-    """
+def census_of(entries: Entries) -> Moments:
+    """Extremes and counts of some entries of B; where they are not finite, what is not."""
+    device, stored, mask = entries.device, entries.stored, entries.mask
     xp = device.xp
-    peak = float(xp.maximum(xp.max(values), -xp.min(values)))
+    peak = float(xp.maximum(xp.max(entries.values), -xp.min(entries.values)))
     found = Moments(peak=peak if np.isfinite(peak) else 0.0)
     if mask is not None:
         found.missing = int(xp.sum(xp.astype(mask, xp.int64)))
     if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
-        found.inexact = _inexact(xp, raw, stored, mask)
+        found.inexact = _inexact(xp, entries.raw, stored, mask)
     if not np.isfinite(peak):
-        _count_nonfinite(found, device.to_host(values), origin, axis)
+        _count_nonfinite(found, entries)
     return found
 
 
@@ -133,7 +123,9 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
     return int(xp.sum(xp.astype(beyond, xp.int64)))
 
 
-def _count_nonfinite(found: Moments, host: np.ndarray, origin: tuple[int, int], axis: int) -> None:
+def _count_nonfinite(found: Moments, entries: Entries) -> None:
+    host, axis = entries.device.to_host(entries.values), entries.transform.axis
+    origin = entries.rows.start, entries.cols.start
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
     found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
     places = [there + start for there, start in zip(np.nonzero(~np.isfinite(host)), origin, strict=True)]

@@ -44,6 +44,10 @@ class Lines:
         """High + low."""
         return np.asarray(self.high + self.low)
 
+    def part(self, some: slice) -> Lines:
+        """Those of some lines."""
+        return Lines(self.high[some], self.low[some], self.divisor[some])
+
     def stacked(self) -> np.ndarray:
         """(3, c): the form kept in scratch."""
         return np.stack([self.high, self.low, self.divisor])

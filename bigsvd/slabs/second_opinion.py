@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.device import Array
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
-from bigsvd.transform import Lines, Transform
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.transform import Lines, Transform
 
 _DRAWN = 8
 _EXTREME = 2  # columns of each kind of extreme that join those drawn at random
@@ -84,7 +85,9 @@ class Opinion:
 
     @_quiet
     def merged(self, other: Opinion) -> Opinion:
-        """Of the entries of both; they are of the same columns."""
+        """Of the entries of both; they are of the same columns, or one of none."""
+        if not self.columns or not other.columns:
+            return self if self.columns else other
         counted = self.counted + other.counted
         share = other.counted / np.maximum(counted, 1).astype(np.longdouble)
         step = other.mean - self.mean
@@ -165,15 +168,14 @@ class Witness:
         self.opinion = Opinion.nothing(columns)
         self._transform = transform
 
-    def look(self, device: Device, raw: Array, mask: Array | None, rows: slice, cols: slice) -> None:
-        """Take in the entries of a slab that stands at these rows and columns of B."""
-        whole = self.opinion
-        along = (rows, cols)[self._transform.axis]
+    def look(self, entries: Entries) -> None:
+        """Take in what of these entries is of its columns."""
+        whole, along = self.opinion, entries.columns_of_A
         here = [i for i, column in enumerate(whole.columns) if along.start <= column < along.stop]
         if not here:
             return
         places = np.array([whole.columns[i] - along.start for i in here])
-        found = self._of(device, raw, mask, places, [whole.columns[i] for i in here])
+        found = self._of(entries, places, [whole.columns[i] for i in here])
         spread_out = Opinion.nothing(whole.columns)
         for name in (*_COUNTS, *_SUMS):
             values = getattr(spread_out, name).copy()
@@ -181,33 +183,29 @@ class Witness:
             spread_out = replace(spread_out, **{name: values})
         self.opinion = whole.merged(spread_out)
 
-    def recheck(
-        self, device: Device, raw: Array, mask: Array | None, rows: slice, lines: Lines, constant: np.ndarray
-    ) -> list[str]:
-        """What is wrong with those rows of a slab, columns of A, that a fault would show in first.
+    def recheck(self, entries: Entries, lines: Lines, constant: np.ndarray) -> list[str]:
+        """What is wrong with those rows of B, columns of A, that a fault would show in first.
 
-        `lines` are the run's, of the whole rows. Where entries are not finite, or not yet prescaled, the
-        outcome means nothing.
+        `entries` are whole rows, `lines` the run's for them. Where entries are not finite, or not yet
+        prescaled, the outcome means nothing.
         """
         relative = _relative(lines.mean, lines.divisor)
         places = {int(np.argmin(relative)), int(np.argmin(np.where(constant, np.inf, relative)))}
         chosen = np.array(sorted(places | {int(np.argmax(constant))}))
-        found = self._of(device, raw, mask, chosen, (chosen + rows.start).tolist())
+        found = self._of(entries, chosen, (chosen + entries.rows.start).tolist())
         return disagreements(found, lines.mean[chosen], lines.divisor[chosen], self._transform)
 
-    def _of(
-        self, device: Device, raw: Array, mask: Array | None, places: np.ndarray, columns: Sequence[int]
-    ) -> Opinion:
-        axis = self._transform.axis
+    def _of(self, entries: Entries, places: np.ndarray, columns: Sequence[int]) -> Opinion:
+        device, axis = entries.device, self._transform.axis
 
         def pick(array: Array) -> np.ndarray:
             picked = device.to_host(device.xp.take(array, device.to_device(places), axis=axis))
             return np.moveaxis(picked, axis, 1)
 
         claimed = np.zeros(len(columns), np.int64)
-        if mask is not None:
-            claimed = np.count_nonzero(pick(mask), axis=0)
-        return Opinion.of(columns, pick(raw), claimed, self._transform)
+        if entries.mask is not None:
+            claimed = np.count_nonzero(pick(entries.mask), axis=0)
+        return Opinion.of(columns, pick(entries.raw), claimed, self._transform)
 
 
 def chosen_columns(count: int, seed: int, mean: np.ndarray | None, divisor: np.ndarray | None) -> list[int]:

@@ -1,0 +1,69 @@
+"""`Kernel` and `Operator`: what a pass computes from slabs, as a value and at work in one lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from bigsvd.device import Array, Device
+from bigsvd.scratch import Scratch
+from bigsvd.slabs.census import Moments
+from bigsvd.slabs.second_opinion import Opinion
+from bigsvd.slabs.slab import Slab
+
+
+@dataclass
+class Findings:
+    """What a pass has found about the entries: counts and extremes, and a second opinion on some columns."""
+
+    moments: Moments = field(default_factory=Moments)
+    opinion: Opinion = field(default_factory=lambda: Opinion.nothing(()))
+
+    def add(self, other: Findings) -> None:
+        """Take in what was found in other entries."""
+        self.moments.add(other.moments)
+        self.opinion = self.opinion.merged(other.opinion)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"moments": self.moments.to_dict(), "opinion": self.opinion.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Findings:
+        """The inverse of `to_dict`; other values are passed over."""
+        return cls(Moments.from_dict(values["moments"]), Opinion.from_dict(values["opinion"]))
+
+
+class Operator:
+    """A kernel at work in one lane: products of slabs, sums over panels. What it does not need stays undone.
+
+    Laws: the outcome does not depend on how a panel is cut into slabs, up to rounding.
+    """
+
+    def forward(self, slab: Slab) -> Array | None:
+        """The part of Y that this slab adds; None if the kernel has none. Called once for each slab."""
+        del slab
+        return None
+
+    def backward(self, slab: Slab, y: Array | None) -> None:
+        """Add this slab's part of the sums; `y` holds its rows of Y, to which all tiles have added."""
+
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Take in the rows of Y of a whole panel, by slab, on the device; not called where there are none."""
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """The lane's partial sums, on the host, float64."""
+        return {}
+
+    def findings(self) -> Findings:
+        """What the lane has found about the entries."""
+        return Findings()
+
+
+class Kernel(Protocol):
+    """What a pass computes; a small value that travels to workers and opens its operands there."""
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
+        """The operator of one lane."""

@@ -1,0 +1,117 @@
+"""What a first pass learns of the entries beside its products, as an operator like the others.
+
+Counts and extremes, ‖B‖²_F, what makes means and divisors exact, and a second opinion on some columns of A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bigsvd.device import Device
+from bigsvd.orientation import Rows
+from bigsvd.scratch import Scratch
+from bigsvd.slabs.census import Moments
+from bigsvd.slabs.operator import Findings, Operator
+from bigsvd.slabs.second_opinion import Witness
+from bigsvd.slabs.slab import Slab
+from bigsvd.slabs.standardize import lines_in
+from bigsvd.slabs.transform import Lines, LineSums, Transform
+
+LINE_SUMS = "line-sums"
+
+
+@dataclass(frozen=True)
+class StatisticsKernel:
+    """Statistics of the entries of B, and of its lines where these have means or divisors.
+
+    Attributes:
+        transform: the matrix as multiplied.
+        shape: M and N.
+        lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
+        row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
+        witnesses: columns of A of which a second opinion is formed.
+
+    """
+
+    transform: Transform
+    shape: tuple[int, int]
+    lines: str | None = None
+    row_lines: str | None = None
+    witnesses: tuple[int, ...] = ()
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
+        """The operator of one lane."""
+        del device, dtype
+        if self.transform.by_columns:
+            return ColumnStatistics(self, lines_in(scratch, self.lines, self.shape[1]))
+        if self.row_lines is not None:
+            return RowStatistics(self, Rows(scratch.open(self.row_lines), 1))
+        return Statistics(self)
+
+
+class Statistics(Operator):
+    """`StatisticsKernel` at work in one lane."""
+
+    def __init__(self, kernel: StatisticsKernel) -> None:
+        self._transform = kernel.transform
+        self._witness = Witness(kernel.witnesses, kernel.transform)
+        self._moments = Moments()
+
+    def forward(self, slab: Slab) -> None:
+        """Take in the entries of a slab."""
+        found = slab.census()
+        found.squares = slab.squares()
+        if not self._transform.fills_with_mean:
+            found.observed = slab.entries.observed()
+        self._moments.add(found)
+        self._witness.look(slab.entries)
+
+    def findings(self) -> Findings:
+        """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
+        return Findings(self._moments, self._witness.opinion)
+
+
+class ColumnStatistics(Statistics):
+    """Also sums over the columns of B, which make their means and divisors exact once all rows are seen."""
+
+    def __init__(self, kernel: StatisticsKernel, lines: Lines) -> None:
+        super().__init__(kernel)
+        self._sums = LineSums(lines.high, kernel.shape[0])
+
+    def forward(self, slab: Slab) -> None:
+        """Take in the entries of a slab."""
+        super().forward(slab)
+        entries = slab.entries
+        self._sums.add(entries.device, entries.values, entries.gaps, at=entries.cols)
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """See `LineSums.stacked`."""
+        return {LINE_SUMS: self._sums.stacked()}
+
+
+class RowStatistics(Statistics):
+    """Also leaves the means and divisors of the rows of B in scratch."""
+
+    def __init__(self, kernel: StatisticsKernel, lines: Rows) -> None:
+        super().__init__(kernel)
+        self._lines = lines
+
+    def forward(self, slab: Slab) -> None:
+        """Take in the entries of a slab, and the statistics of its rows where it has them."""
+        super().forward(slab)
+        if slab.sums is not None:
+            self._keep(slab, slab.sums)
+
+    def _keep(self, slab: Slab, sums: LineSums) -> None:
+        lines = sums.lines(self._transform.unit)
+        if self._transform.scale:
+            self._moments.add_faint(sums.unresolved, slab.rows.start)
+        self._moments.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
+        if self._transform.fills_with_mean:
+            self._moments.observed += int(sums.observed.sum())
+        self._lines[slab.rows] = lines.stacked().T
+        if slab.entries.raw.shape[1] == sums.length:  # whole rows, which a second look can be taken at
+            found = self._witness.recheck(slab.entries, lines, sums.constant)
+            self._moments.doubts = (*self._moments.doubts, *found)
