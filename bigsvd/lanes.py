@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,69 +22,19 @@ from bigsvd.blas import one_blas_thread
 from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
 from bigsvd.chunks import Ring, Scrap
 from bigsvd.counters import Counters
-from bigsvd.device import Array, Device
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
 from bigsvd.events import BytesRead, LaneRepeated
 from bigsvd.executor import announce, worker_name
 from bigsvd.monitor import return_large_buffers
+from bigsvd.pass_spec import Lane, lane_folder
 from bigsvd.planning.pieces import slab_rows
-from bigsvd.planning.plan import Plan
-from bigsvd.scratch import Scratch
 from bigsvd.slabs.block import Block
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.operator import Findings, Kernel
-from bigsvd.slabs.slab import Slab
-from bigsvd.slabs.standardize import lines_in, written_out
-from bigsvd.slabs.transform import Transform
-from bigsvd.sources.base import Source
+from bigsvd.sweeps import Sweeps
 from bigsvd.text import human_bytes
 
 _EVENT_SECONDS = 0.2
-PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
-
-
-@dataclass(frozen=True)
-class PassSpec:
-    """One pass as a value.
-
-    Attributes:
-        name: where its results lie in scratch.
-        kernels: what it computes.
-        transform: the matrix as multiplied.
-        lines_name: scratch array (3, N) of means and divisors, or None.
-        dtype: precision of the products.
-        checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
-        sample: whether only the panels of the plan's sample are streamed.
-
-    """
-
-    name: str
-    kernels: tuple[Kernel, ...]
-    transform: Transform
-    lines_name: str | None
-    dtype: str
-    checksums: str | None
-    sample: bool = False
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One task: the `panels` of a pass that it streams, and their `checksums` from before, if known."""
-
-    index: int
-    panels: tuple[int, ...]
-    token: str
-    spec: PassSpec
-    plan: Plan
-    source: Source
-    scratch: Scratch
-    device: Device
-    checksums: tuple[int, ...] | None
-
-
 _Want = tuple[int, tuple[int, int], bool]
-_Y = dict[tuple[int, int], Array]  # rows of Y of one panel, by the number of the operator and the first row
-_Sweep = Callable[[Entries, _Y], None]
 
 
 @dataclass(frozen=True)
@@ -107,11 +57,6 @@ def _pinned_copy(scrap: Scrap, array: np.ndarray) -> np.ndarray:
 def _joined(checksums: list[int]) -> int:
     """One checksum for the tiles of a panel: of the only one, its own."""
     return checksums[0] if len(checksums) == 1 else google_crc32c.value(np.array(checksums, "<u4").tobytes())
-
-
-def lane_folder(name: str, index: int) -> str:
-    """Where in scratch a lane of pass `name` leaves its partial sums and its record."""
-    return f"{name}/{PARTS}/lane-{index:05d}"
 
 
 def _ended() -> NoWorkersError:
@@ -201,11 +146,8 @@ class LaneRun:
         self.plan = lane.plan
         self.spec = lane.spec
         self.device = lane.device
-        spec, shape = lane.spec, (lane.plan.rows, lane.plan.cols)
-        lines = lines_in(lane.scratch, spec.lines_name, lane.plan.cols)
-        tiled = len(lane.plan.tiles()) > 1
-        self.standardization = written_out(spec.transform, spec.dtype, lines, shape, tiled=tiled)
-        self.operators = [kernel.start(lane.scratch, lane.device, spec.dtype) for kernel in spec.kernels]
+        shape, tiled = (lane.plan.rows, lane.plan.cols), len(lane.plan.tiles()) > 1
+        self.sweeps = Sweeps(lane.scratch, lane.device, lane.spec, shape, tiled=tiled)
         self.counters = Counters()
         self._events = 0.0
         self._unsent = 0
@@ -218,7 +160,7 @@ class LaneRun:
         reads = [
             (panel, tile, number == 0)
             for panel in panels
-            for number, _ in enumerate(self._sweeps())
+            for number, _ in enumerate(self.sweeps.each)
             for tile in plan.tiles()
         ]
         with ThreadPoolExecutor(plan.readers, thread_name_prefix="bigsvd-read") as readers:
@@ -235,15 +177,12 @@ class LaneRun:
                     )
         self._check_current()
         folder = lane_folder(self.spec.name, lane.index)
-        sums, findings = {}, Findings()
-        for operator in self.operators:
-            sums.update(operator.sums())
-            findings.add(operator.findings())
+        sums = self.sweeps.sums()
         for name, values in sums.items():
             lane.scratch.write(f"{folder}/{name}", values)
         report = {
             "sums": sorted(sums),
-            **findings.to_dict(),
+            **self.sweeps.findings().to_dict(),
             "checksums": checksums,
             "counters": self._counted().to_dict(),
             "worker": worker_name(),
@@ -268,13 +207,6 @@ class LaneRun:
         """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
         if self.cache.closed or not self.lane.scratch.current:
             raise _ended()
-
-    def _sweeps(self) -> tuple[_Sweep, ...]:
-        """What is done each time that a panel's tiles are read: all at once if the panel fits."""
-        if len(self.plan.tiles()) == 1:
-            return (self._both,)
-        two = (self._forward, self._backward)
-        return (self._look, *two) if self.standardization.looks_first else two
 
     def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Rectangle]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""
@@ -316,19 +248,19 @@ class LaneRun:
 
     def _panel(self, panel: int, rectangles: Iterator[_Rectangle]) -> int:
         """All sweeps over one panel; its checksum."""
+        device = self.device
         start, stop = self.plan.panel(panel)
         steps = slab_rows(
             self.plan.tile_cols,
             self.spec.dtype,
             exact=self.spec.transform.exact,
-            apart=self.device.apart,
+            apart=device.apart,
         )
         steps = max(1, steps // 2) if self.careful else steps
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
-        y: _Y = {}
         crc = -1
-        self.standardization.begin_panel()
-        for sweep in self._sweeps():
+        self.sweeps.begin_panel()
+        for sweep in self.sweeps.each:
             checksums = []
             for tile in self.plan.tiles():
                 rectangle = next(rectangles)
@@ -336,8 +268,8 @@ class LaneRun:
                 for piece in pieces:
                     raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
                     if self.careful:
-                        raw = self.device.to_device(np.ascontiguousarray(raw))
-                    sweep(self._entries(raw, piece, slice(*tile)), y)
+                        raw = device.to_device(np.ascontiguousarray(raw))
+                    sweep(Entries.of(device, self.spec.transform, raw, self.stored, piece, slice(*tile)))
                 self.queue.wait()
                 self._count(rectangle)
                 del rectangle, raw
@@ -348,41 +280,9 @@ class LaneRun:
                     "run again on data that nobody writes",
                 )
             crc = found
-        for number, operator in enumerate(self.operators):
-            parts = [y.pop((number, piece.start)) for piece in pieces if (number, piece.start) in y]
-            if parts:
-                self._check_current()
-                operator.finish_panel(parts, slice(start, stop))
+        self._check_current()
+        self.sweeps.finish_panel(slice(start, stop))
         return crc
-
-    def _entries(self, raw: Array, rows: slice, cols: slice) -> Entries:
-        return Entries.of(self.device, self.spec.transform, raw, self.stored, rows, cols)
-
-    def _look(self, entries: Entries, y: _Y) -> None:
-        """Of a sweep that only shows rows to the standardisation."""
-        del y
-        self.standardization.look(entries)
-
-    def _forward(self, entries: Entries, y: _Y) -> None:
-        self._add_to_y(self.standardization.slab(entries), y)
-
-    def _backward(self, entries: Entries, y: _Y) -> None:
-        self._add_to_sums(self.standardization.slab(entries), y)
-
-    def _both(self, entries: Entries, y: _Y) -> None:
-        slab = self.standardization.slab(entries)
-        self._add_to_y(slab, y)
-        self._add_to_sums(slab, y)
-
-    def _add_to_y(self, slab: Slab, y: _Y) -> None:
-        for number, operator in enumerate(self.operators):
-            part, key = operator.forward(slab), (number, slab.rows.start)
-            if part is not None:
-                y[key] = part if key not in y else y[key] + part
-
-    def _add_to_sums(self, slab: Slab, y: _Y) -> None:
-        for number, operator in enumerate(self.operators):
-            operator.backward(slab, y.get((number, slab.rows.start)))
 
     def _count(self, rectangle: _Rectangle) -> None:
         rows, cols = rectangle.block.shape

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import DynamicRangeError, NonFiniteError
-from bigsvd.lanes import PassSpec
+from bigsvd.pass_spec import PassSpec
 from bigsvd.passes import Context, PassResult
 from bigsvd.slabs.census import Moments
 from bigsvd.slabs.operator import Kernel

@@ -22,8 +22,9 @@ from bigsvd.device import Device
 from bigsvd.errors import NoWorkersError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.executor import Call, Executor, SourcePart, results_of, with_source
-from bigsvd.lanes import PARTS, Lane, PassSpec, lane_folder, run_lane
+from bigsvd.lanes import run_lane
 from bigsvd.monitor import ProcessMemory
+from bigsvd.pass_spec import PARTS, Lane, PassSpec, lane_folder
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Moments

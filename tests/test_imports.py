@@ -46,6 +46,8 @@ ROOMS = (
     "dask_executor",
     "threads",
     "rates",
+    "pass_spec",
+    "sweeps",
     "lanes",
     "passes",
     "matrix",

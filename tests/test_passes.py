@@ -27,7 +27,8 @@ from bigsvd.device import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.events import Event
 from bigsvd.facts import Machine
-from bigsvd.lanes import Lane, LaneRun, PassSpec, run_lane
+from bigsvd.lanes import LaneRun, run_lane
+from bigsvd.pass_spec import Lane, PassSpec
 from bigsvd.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan

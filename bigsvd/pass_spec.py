@@ -1,0 +1,58 @@
+"""A pass as a value, and each of its tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bigsvd.device import Device
+from bigsvd.planning.plan import Plan
+from bigsvd.scratch import Scratch
+from bigsvd.slabs.operator import Kernel
+from bigsvd.slabs.transform import Transform
+from bigsvd.sources.base import Source
+
+PARTS = "parts"  # below a pass in scratch: what goes once its lanes are combined
+
+
+@dataclass(frozen=True)
+class PassSpec:
+    """One pass as a value.
+
+    Attributes:
+        name: where its results lie in scratch.
+        kernels: what it computes.
+        transform: the matrix as multiplied.
+        lines_name: scratch array (3, N) of means and divisors, or None.
+        dtype: precision of the products.
+        checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
+        sample: whether only the panels of the plan's sample are streamed.
+
+    """
+
+    name: str
+    kernels: tuple[Kernel, ...]
+    transform: Transform
+    lines_name: str | None
+    dtype: str
+    checksums: str | None
+    sample: bool = False
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One task: the `panels` of a pass that it streams, and their `checksums` from before, if known."""
+
+    index: int
+    panels: tuple[int, ...]
+    token: str
+    spec: PassSpec
+    plan: Plan
+    source: Source
+    scratch: Scratch
+    device: Device
+    checksums: tuple[int, ...] | None
+
+
+def lane_folder(name: str, index: int) -> str:
+    """Where in scratch a lane of pass `name` leaves its partial sums and its record."""
+    return f"{name}/{PARTS}/lane-{index:05d}"

@@ -1,0 +1,86 @@
+"""`Sweeps`: what one lane does with the entries of a panel, each time that it reads them.
+
+A panel that fits is read once. One that is read in tiles is read twice, since Bᵀ·Y needs whole rows of Y, and
+once more before that where its rows have means or divisors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bigsvd.device import Array, Device
+from bigsvd.pass_spec import PassSpec
+from bigsvd.scratch import Scratch
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.operator import Findings
+from bigsvd.slabs.slab import Slab
+from bigsvd.slabs.standardize import lines_in, written_out
+
+Sweep = Callable[[Entries], None]
+
+
+class Sweeps:
+    """The operators of one lane at work, on slabs that a standardisation makes of entries."""
+
+    def __init__(
+        self, scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int], *, tiled: bool
+    ) -> None:
+        lines = lines_in(scratch, spec.lines_name, shape[1])
+        self._standardization = written_out(spec.transform, spec.dtype, lines, shape, tiled=tiled)
+        self._operators = [kernel.start(scratch, device, spec.dtype) for kernel in spec.kernels]
+        # Rows of Y of one panel, by the number of the operator and the first row of the slab.
+        self._y: dict[tuple[int, int], Array] = {}
+        self.each = self._each(tiled=tiled)
+
+    def _each(self, *, tiled: bool) -> tuple[Sweep, ...]:
+        """What is done each time that a panel is read."""
+        if not tiled:
+            return (self._both,)
+        two = (self._forward, self._backward)
+        return (self._standardization.look, *two) if self._standardization.looks_first else two
+
+    def begin_panel(self) -> None:
+        """Forget the panel before."""
+        self._standardization.begin_panel()
+
+    def finish_panel(self, rows: slice) -> None:
+        """Give each operator that has them the rows of Y of a whole panel."""
+        for number, operator in enumerate(self._operators):
+            parts = [part for (whose, _), part in sorted(self._y.items()) if whose == number]
+            if parts:
+                operator.finish_panel(parts, rows)
+        self._y.clear()
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """The partial sums of all operators."""
+        return {name: values for operator in self._operators for name, values in operator.sums().items()}
+
+    def findings(self) -> Findings:
+        """What all operators have found about the entries."""
+        found = Findings()
+        for operator in self._operators:
+            found.add(operator.findings())
+        return found
+
+    def _forward(self, entries: Entries) -> None:
+        self._add_to_y(self._standardization.slab(entries))
+
+    def _backward(self, entries: Entries) -> None:
+        self._add_to_sums(self._standardization.slab(entries))
+
+    def _both(self, entries: Entries) -> None:
+        slab = self._standardization.slab(entries)
+        self._add_to_y(slab)
+        self._add_to_sums(slab)
+
+    def _add_to_y(self, slab: Slab) -> None:
+        for number, operator in enumerate(self._operators):
+            part, key = operator.forward(slab), (number, slab.rows.start)
+            if part is not None:
+                self._y[key] = self._y[key] + part if key in self._y else part
+
+    def _add_to_sums(self, slab: Slab) -> None:
+        for number, operator in enumerate(self._operators):
+            operator.backward(slab, self._y.get((number, slab.rows.start)))
