@@ -6,7 +6,7 @@ import json
 import pickle
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bigsvd.events import BytesRead, Event, SampleTaken
 from bigsvd.executor import Call, Executor, announce, results_of, with_source
 from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
+from bigsvd.slabs.slab import Slab
 from bigsvd.sources.base import Rectangle, Source
 from bigsvd.sources.open import open_source
 
@@ -262,3 +263,43 @@ class SourceLaws:
     def test_stamps_do_not_change_while_nobody_writes(self, source: Source, entries: np.ndarray) -> None:
         for rectangle in rectangles(entries.shape):
             assert source.stamp(*rectangle) == source.fresh().stamp(*rectangle)
+
+
+@dataclass(frozen=True, eq=False)
+class MadeSlab:
+    """A slab, and the numbers (r, c) that it must stand for."""
+
+    slab: Slab
+    expected: np.ndarray
+
+
+class SlabLaws:
+    """What `bigsvd.slabs.slab.Slab` promises; a subclass has the fixture `made`, in float64."""
+
+    def test_it_has_the_entries_of_its_place(self, made: MadeSlab) -> None:
+        slab, expected = made.slab, made.expected
+        np.testing.assert_allclose(host(slab, slab.to_array()), expected, atol=1e-12)
+        assert (slab.rows.stop - slab.rows.start, slab.cols.stop - slab.cols.start) == expected.shape
+        assert slab.squares() == pytest.approx(np.sum(expected**2))
+
+    def test_products_are_those_of_its_array(self, made: MadeSlab) -> None:
+        slab, B = made.slab, made.expected
+        random, device = np.random.default_rng(2), made.slab.entries.device
+        Q, Y = random.standard_normal((B.shape[1], 3)), random.standard_normal((B.shape[0], 3))
+        q, y = device.to_device(Q), device.to_device(Y)
+        np.testing.assert_allclose(host(slab, slab.times(q)), B @ Q, atol=1e-10)
+        np.testing.assert_allclose(host(slab, slab.adjoint_times(y)), B.T @ Y, atol=1e-10)
+        np.testing.assert_allclose(host(slab, slab.transposed_adjoint_times(y)), Y.T @ B, atol=1e-10)
+        np.testing.assert_allclose(host(slab, slab.gram()), B.T @ B, atol=1e-10)
+
+    def test_a_census_is_of_what_is_stored(self, made: MadeSlab) -> None:
+        found, entries = made.slab.census(), made.slab.entries
+        stored, missing = host(made.slab, entries.raw), entries.raw.size - entries.observed()
+        assert found.missing == missing
+        assert found.first is None
+        assert found.peak <= np.abs(np.nan_to_num(stored)).max()
+
+
+def host(slab: Slab, array: Any) -> np.ndarray:
+    """An array of a slab's device as NumPy's."""
+    return slab.entries.device.to_host(array)

@@ -1,0 +1,91 @@
+"""Slabs stand for the matrix as decomposed, whatever was stored and however it is standardised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bigsvd.device import CpuDevice, Device
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.standardize import Standardization, written_out
+from bigsvd.slabs.transform import Lines, Transform
+from tests.devices import StrictDevice
+from tests.laws import MadeSlab, SlabLaws
+
+M, N = 30, 14
+ROWS = slice(10, 18)
+GAP = 4.0
+STORED = np.random.default_rng(0).integers(0, 5, (M, N)).astype(np.float32)
+
+
+def standardised(transform: Transform) -> np.ndarray:
+    """The whole matrix as decomposed, by NumPy."""
+    A = STORED.astype(np.float64)
+    across = 1 - transform.axis
+    if transform.missing == "mean":
+        A[STORED == GAP] = np.nan
+        A = np.where(np.isnan(A), np.nanmean(A, axis=across, keepdims=True), A)
+    if transform.missing == "zero":
+        A[STORED == GAP] = 0
+    mean, deviation = A.mean(axis=across, keepdims=True), A.std(axis=across, keepdims=True)
+    return np.asarray((A - mean * transform.center) / np.where(transform.scale, deviation, 1.0))
+
+
+def lines_of_columns(transform: Transform) -> Lines:
+    """Means of observed entries, and deviations, of the columns of B."""
+    A = STORED.astype(np.float64)
+    if transform.missing == "zero":
+        A[STORED == GAP] = 0
+    if transform.missing == "mean":
+        A[STORED == GAP] = np.nan
+    mean = np.nanmean(A, axis=0)
+    return Lines(mean, np.zeros(N), np.where(np.isnan(A), mean, A).std(axis=0))
+
+
+def entries(device: Device, transform: Transform, cols: slice) -> Entries:
+    raw = device.to_device(np.ascontiguousarray(STORED[ROWS, cols]))
+    return Entries.of(device, transform, raw, STORED.dtype, ROWS, cols)
+
+
+def standardization(transform: Transform, *, tiled: bool) -> Standardization:
+    lines = lines_of_columns(transform) if transform.by_columns else Lines.neutral(N)
+    return written_out(transform, "float64", lines, (M, N), tiled=tiled)
+
+
+KINDS = [{}, {"center": True}, {"center": True, "scale": True}, {"scale": True}]
+
+
+class TestDense(SlabLaws):
+    """Written out, of whole rows and of a tile of them."""
+
+    @pytest.fixture(params=KINDS, ids=lambda kind: "+".join(kind) or "plain")
+    def kind(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        kind: dict[str, Any] = request.param
+        return kind
+
+    @pytest.fixture(params=["none", "zero", "mean"])
+    def missing(self, request: pytest.FixtureRequest) -> str:
+        missing: str = request.param
+        return missing
+
+    @pytest.fixture(params=[CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
+    def device(self, request: pytest.FixtureRequest) -> Device:
+        device: Device = request.param
+        return device
+
+    @pytest.fixture(params=[(axis, tiled) for axis in (0, 1) for tiled in (False, True)], ids=str)
+    def made(
+        self, request: pytest.FixtureRequest, kind: dict[str, Any], missing: str, device: Device
+    ) -> MadeSlab:
+        axis, tiled = request.param
+        transform = Transform(missing=missing, sentinels=(GAP,), axis=axis, **kind)
+        tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
+        standard = standardization(transform, tiled=tiled)
+        standard.begin_panel()
+        if standard.looks_first:
+            for tile in tiles:
+                standard.look(entries(device, transform, tile))
+        slab = standard.slab(entries(device, transform, tiles[-1]))
+        return MadeSlab(slab, standardised(transform)[ROWS, tiles[-1]])
