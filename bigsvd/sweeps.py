@@ -32,11 +32,16 @@ class Sweeps:
         self._operators = [kernel.start(scratch, device, spec.dtype) for kernel in spec.kernels]
         # Rows of Y of one panel, by the number of the operator and the first row of the slab.
         self._y: dict[tuple[int, int], Array] = {}
-        self.each = self._each(tiled=tiled)
+        self._tiled = tiled
 
-    def _each(self, *, tiled: bool) -> tuple[Sweep, ...]:
-        """What is done each time that a panel is read."""
-        if not tiled:
+    @property
+    def each(self) -> tuple[Sweep, ...]:
+        """What is done each time that a panel is read.
+
+        Made anew each time: kept, these methods and their object would hold each other, and the device's
+        memory with them, until Python looks for such circles.
+        """
+        if not self._tiled:
             return (self._both,)
         two = (self._forward, self._backward)
         return (self._standardization.look, *two) if self._standardization.looks_first else two
