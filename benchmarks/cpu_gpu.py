@@ -25,7 +25,7 @@ from benchmarks.machine import provenance, usable_cpus
 from benchmarks.measure import accuracy
 from benchmarks.peers import OVERSAMPLING, SEED
 from benchmarks.reference import Triplets
-from bigsvd.device import choose_device
+from bigsvd.devices.choose import choose_device
 
 _NO_TIME = "not run: the time was used up"
 _COMMIT = "BIGSVD_COMMIT"  # names the commit of a copy that has no repository

@@ -88,7 +88,7 @@ def _to_gpu_of(array: Any) -> None:
 
 def _to_gpu_by_bigsvd(path: Path) -> None:
     """Each thread decodes into its own pinned memory and copies by a stream of its own, as lanes do."""
-    device = import_module("bigsvd.device").choose_device("gpu")[0]
+    device = import_module("bigsvd.devices.choose").choose_device("gpu")[0]
     _read_by_bigsvd(path, device)
 
 

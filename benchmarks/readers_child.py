@@ -26,7 +26,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from benchmarks.measure import peak_rss_bytes
-from bigsvd.chunks import Ring, Workspace
+from bigsvd.chunks.buffers import Ring, Workspace
 from bigsvd.sources.zarr_dense import ZarrSource
 
 Read = Callable[[slice, slice, Workspace], np.ndarray]

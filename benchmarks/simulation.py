@@ -24,7 +24,7 @@ import zarr
 from distributed.protocol.pickle import dumps
 from zarr.storage import MemoryStore
 
-from bigsvd.passes import PARTS_A_SUM
+from bigsvd.execution.passes import PARTS_A_SUM
 
 _SUM_ITEMSIZE = 8
 

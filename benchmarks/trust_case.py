@@ -16,7 +16,7 @@ import zarr
 
 from bigsvd.errors import BigsvdError
 from bigsvd.events import unheard
-from bigsvd.placement import nominal_plan
+from bigsvd.execution.placement import nominal_plan
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors

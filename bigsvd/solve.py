@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bigsvd.blas import one_blas_thread
 from bigsvd.catalog.table import load
 from bigsvd.errors import (
     BadInputError,
@@ -37,16 +36,18 @@ from bigsvd.events import (
     WarmStartInVain,
     unheard,
 )
+from bigsvd.execution.passes import Context, panels_kept
+from bigsvd.execution.placement import executor_of, nominal_plan, offer_for, plan_for_run
 from bigsvd.facts import Machine, SourceFacts
 from bigsvd.floats import silent
-from bigsvd.matrix import Matrix
+from bigsvd.machine.blas import one_blas_thread
+from bigsvd.machine.monitor import MemoryMonitor
 from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.statistics import check_unchanged
-from bigsvd.monitor import MemoryMonitor
-from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import executor_of, nominal_plan, offer_for, plan_for_run
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
+from bigsvd.publish import write_factors
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
@@ -54,14 +55,13 @@ from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.transform import Transform
-from bigsvd.solution import write_factors
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import streamed
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 if TYPE_CHECKING:
-    from bigsvd.dask_executor import DaskClient
+    from bigsvd.execution.dask_executor import DaskClient
 
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"

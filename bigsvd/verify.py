@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bigsvd.blas import one_blas_thread
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
+from bigsvd.execution.passes import Context, panels_kept
+from bigsvd.execution.placement import executor_of, plan_for_source
 from bigsvd.floats import silent
-from bigsvd.matrix import Matrix
+from bigsvd.machine.blas import one_blas_thread
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
 from bigsvd.orientation import Orientation, Rows
-from bigsvd.passes import Context, panels_kept
-from bigsvd.placement import executor_of, plan_for_source
+from bigsvd.publish import check_statistics, counts_of
 from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.transform import Transform
-from bigsvd.solution import check_statistics, counts_of
 from bigsvd.sources.base import Source
 from bigsvd.sources.transposed import streamed
 
 if TYPE_CHECKING:
-    from bigsvd.dask_executor import DaskClient
+    from bigsvd.execution.dask_executor import DaskClient
 
 
 @dataclass(frozen=True)

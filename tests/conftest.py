@@ -8,7 +8,7 @@ import pytest
 from distributed import Client
 from hypothesis import settings
 
-from bigsvd.dask_executor import local_client
+from bigsvd.execution.dask_executor import local_client
 
 settings.register_profile("any speed", deadline=None)  # a busy machine makes no property false
 settings.load_profile("any speed")

@@ -9,7 +9,8 @@ from typing import Any
 import array_api_strict
 import numpy as np
 
-from bigsvd.device import DirectQueue, Queue
+from bigsvd.devices.base import Queue
+from bigsvd.devices.cpu import DirectQueue
 
 
 class FullError(Exception):

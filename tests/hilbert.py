@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.counters import Counters
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import Source

@@ -16,10 +16,10 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.errors import DeviceError, RequestError, travels
 from bigsvd.events import BytesRead, Event, SampleTaken
-from bigsvd.executor import Call, Executor, announce, results_of, with_source
+from bigsvd.execution.executor import Call, Executor, announce, results_of, with_source
 from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
 from bigsvd.slabs.slab import Slab
@@ -73,7 +73,7 @@ def numbers(folder: Path, kind: str) -> set[int]:
 
 
 class ExecutorLaws:
-    """What `bigsvd.executor.Executor` promises; a subclass has a fixture `executor`, of two threads."""
+    """What `execution.executor.Executor` promises; a subclass has a fixture `executor`, of two threads."""
 
     def test_each_call_gives_its_result(self, executor: Executor) -> None:
         assert results_of(executor, [Call(squared, (i,)) for i in range(CALLS)]) == [

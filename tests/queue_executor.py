@@ -11,10 +11,10 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from bigsvd.dask_executor import local_client
 from bigsvd.events import Progress, unheard
-from bigsvd.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
-from bigsvd.machine import Offer, best_first, device_here, offer_of
+from bigsvd.execution.dask_executor import local_client
+from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.machine.offers import Offer, best_first, device_here, offer_of
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source

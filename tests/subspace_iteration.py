@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.catalog.table import Row
-from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BlockIteration
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import gaussian_block
 from bigsvd.methods.subspace import Ritz
 from bigsvd.planning.demands import Layout

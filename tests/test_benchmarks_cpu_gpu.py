@@ -19,7 +19,8 @@ from benchmarks.cpu_gpu_child import in_fresh_process
 from benchmarks.cpu_gpu_data import Matrix, ensure_matrix
 from benchmarks.cpu_gpu_runs import BY_NAME, CONTENDERS, KINDS
 from benchmarks.data import open_store
-from bigsvd.device import CpuDevice, choose_device
+from bigsvd.devices.choose import choose_device
+from bigsvd.devices.cpu import CpuDevice
 from tests.devices import LEDGERS, ApartDevice, Ledger
 
 REASON = "CuPy is not installed"

@@ -15,7 +15,8 @@ from benchmarks.__main__ import main
 from benchmarks.data import open_store
 from benchmarks.readers import NAMES, OWN, SIZES, THREADS, ReaderFailedError, ensure_store, started, stores
 from benchmarks.readers_child import BY_NAME, CONTENDERS, Contender, Rounds, checksum
-from bigsvd.chunks import ChunkReader, GuardStore
+from bigsvd.chunks.guard import GuardStore
+from bigsvd.chunks.reader import ChunkReader
 
 CHOSEN = "sharded-zstd-int8"
 TINY = {store.name: store for store in stores(SIZES["tiny"])}

@@ -13,7 +13,7 @@ import bigsvd
 from benchmarks.__main__ import main
 from benchmarks.scaling import SIZES, cut
 from benchmarks.simulation import Case, Cluster, Constants, limits, plan_workload, run_simulation, simulate
-from bigsvd.passes import PARTS_A_SUM
+from bigsvd.execution.passes import PARTS_A_SUM
 
 CONSTANTS = Constants(
     panel_seconds=1e-3,

@@ -15,11 +15,11 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import cache as cache_module
-from bigsvd.cache import Kept, PanelCache, cache_of, close_cache
-from bigsvd.chunks import Scrap
+from bigsvd.chunks.buffers import Scrap
 from bigsvd.errors import SourceChangedError
 from bigsvd.events import Certified, Event
+from bigsvd.execution import panel_cache as cache_module
+from bigsvd.execution.panel_cache import Kept, PanelCache, cache_of, close_cache
 from bigsvd.slabs.block import DenseBlock
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source

@@ -21,8 +21,10 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
-from bigsvd.chunks import _UNWRITTEN, ChunkReader, GuardStore, Ring, Workspace
-from bigsvd.device import CpuDevice
+from bigsvd.chunks.buffers import Ring, Workspace
+from bigsvd.chunks.guard import GuardStore
+from bigsvd.chunks.reader import _UNWRITTEN, ChunkReader
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import ChunkCorruptError
 from bigsvd.sources.open import open_source
 

@@ -15,8 +15,8 @@ import zarr
 from distributed import Client, LocalCluster, wait
 
 import bigsvd
-from bigsvd import dask_executor
 from bigsvd.errors import MemoryBudgetError, SourceError
+from bigsvd.execution import dask_executor
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.open import open_source
 from tests.clusters import worker_processes

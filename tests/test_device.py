@@ -18,13 +18,18 @@ import zarr
 from distributed import Client, LocalCluster
 
 import bigsvd
-from bigsvd import machine, placement, rates
-from bigsvd.dask_executor import workers_of
-from bigsvd.device import CpuDevice, CupyDevice, Device, choose_device
+from bigsvd.devices.base import Device
+from bigsvd.devices.choose import choose_device
+from bigsvd.devices.cpu import CpuDevice
+from bigsvd.devices.cuda import CupyDevice
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
 from bigsvd.events import Certified, Event, LaneRepeated, PassEnded, PassStarted
+from bigsvd.execution import placement
+from bigsvd.execution.dask_executor import workers_of
+from bigsvd.execution.lane import LaneRun
 from bigsvd.facts import Machine
-from bigsvd.lanes import LaneRun
+from bigsvd.machine import offers as machine
+from bigsvd.machine import rates
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -362,8 +367,8 @@ def test_large_regions_and_projections_are_computed_on_the_device(
     expected = stored[rows, :]
     np.testing.assert_array_equal(there[rows, :], expected)
     assert ledger.most == 0
-    monkeypatch.setattr("bigsvd.device._WORTH_SENDING_FLOPS", 0.0)
-    monkeypatch.setattr("bigsvd.device._SENT_BYTES", 2**16)
+    monkeypatch.setattr("bigsvd.devices.arithmetic._WORTH_SENDING_FLOPS", 0.0)
+    monkeypatch.setattr("bigsvd.devices.arithmetic._SENT_BYTES", 2**16)
     ledger.capacity = capacity
     np.testing.assert_allclose(there[rows, :], expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(
@@ -486,7 +491,7 @@ def test_lanes_stay_with_the_worker_that_has_their_panels(
 def test_a_lane_whose_worker_is_gone_goes_to_another(
     data: Path, fake: ApartDevice, offering: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigsvd.dask_executor._STRANDED_SECONDS", 0.2)
+    monkeypatch.setattr("bigsvd.execution.dask_executor._STRANDED_SECONDS", 0.2)
     retired: list[str] = []
 
     def retire(event: Event) -> None:
@@ -607,7 +612,7 @@ class TestOnARealGpu:
         assert plan_of(shared).device_budget_bytes < 0.6 * plan_of(alone).device_budget_bytes
 
     def test_regions_and_projections(self, stored: bigsvd.Factors, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bigsvd.device._WORTH_SENDING_FLOPS", 0.0)
+        monkeypatch.setattr("bigsvd.devices.arithmetic._WORTH_SENDING_FLOPS", 0.0)
         there = stored.on("gpu")
         np.testing.assert_allclose(there[:, :], stored[:, :], rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(there.project(A), stored.project(A), rtol=1e-9, atol=1e-9)

@@ -11,9 +11,9 @@ import pytest
 from distributed import Client
 
 import bigsvd
-from bigsvd.dask_executor import DaskExecutor
-from bigsvd.executor import Executor
-from bigsvd.threads import ThreadExecutor
+from bigsvd.execution.dask_executor import DaskExecutor
+from bigsvd.execution.executor import Executor
+from bigsvd.execution.threads import ThreadExecutor
 from tests.clusters import worker_processes
 from tests.laws import ExecutorLaws
 from tests.queue_executor import QueueExecutor

@@ -21,8 +21,8 @@ from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
 from bigsvd.cli import main
-from bigsvd.dask_executor import local_client
 from bigsvd.errors import DtypeError, NonFiniteError, RankError, RankZeroError, ShapeError
+from bigsvd.execution.dask_executor import local_client
 from bigsvd.planning.plan import Plan
 from bigsvd.request import plain
 from bigsvd.results.factors import Factors

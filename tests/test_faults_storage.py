@@ -344,7 +344,7 @@ FAILING = """
 import errno, hashlib, json, os, shutil, sys
 import bigsvd, numpy as np
 from bigsvd.errors import BigsvdError
-from bigsvd.dask_executor import local_client
+from bigsvd.execution.dask_executor import local_client
 
 data, out, options, step = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 count, limit = 0, None
@@ -424,7 +424,7 @@ FULL = """
 import json, resource, sys
 import bigsvd
 from bigsvd.errors import BigsvdError
-from bigsvd.dask_executor import local_client
+from bigsvd.execution.dask_executor import local_client
 
 data, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

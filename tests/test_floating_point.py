@@ -14,7 +14,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd import cli
-from bigsvd.dask_executor import local_client
+from bigsvd.execution.dask_executor import local_client
 from bigsvd.report.table import format_table
 from bigsvd.results import rank
 from bigsvd.results.certificate import angle_bounds, relative_error, sigma_bounds

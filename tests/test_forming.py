@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigsvd.forming import Part, RowBlock
+from bigsvd.execution.long_factor import Part, RowBlock
 from bigsvd.scratch import Scratch
 
 

@@ -13,7 +13,7 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.cli import main
-from bigsvd.device import CpuDevice
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.sentinels import held, matches
 from bigsvd.slabs.transform import LineSums, guess_of_rows

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigsvd.device import CpuDevice, Device, choose_device
+from bigsvd.devices.base import Device
+from bigsvd.devices.choose import choose_device
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import DeviceError
-from bigsvd.factor_array import FactorArray
+from bigsvd.results.factor_array import FactorArray
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import census_of
 from bigsvd.slabs.entries import Entries

@@ -16,12 +16,12 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd import rates
-from bigsvd.device import CpuDevice
-from bigsvd.monitor import ProcessMemory, return_large_buffers
-from bigsvd.solution import excess_of_memory
+from bigsvd.devices.cpu import CpuDevice
+from bigsvd.machine import rates
+from bigsvd.machine.monitor import ProcessMemory, return_large_buffers
+from bigsvd.publish import excess_of_memory
 from bigsvd.sources.open import open_source
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 from tests.clusters import worker_processes
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from bigsvd.machine import available_memory
-from bigsvd.monitor import MemoryMonitor, return_large_buffers
+from bigsvd.machine.monitor import MemoryMonitor, return_large_buffers
+from bigsvd.machine.offers import available_memory
 
 MEGABYTES = 2**20
 

@@ -19,17 +19,17 @@ from distributed.batched import BatchedSend
 from tornado import gen
 
 import bigsvd
-from bigsvd import dask_executor
-from bigsvd.blas import one_blas_thread
-from bigsvd.cache import _CACHES, close_cache
-from bigsvd.dask_executor import DaskExecutor, local_client, workers_of
-from bigsvd.device import CpuDevice
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.events import Event
+from bigsvd.execution import dask_executor
+from bigsvd.execution.dask_executor import DaskExecutor, local_client, workers_of
+from bigsvd.execution.lane import LaneRun, run_lane
+from bigsvd.execution.panel_cache import _CACHES, close_cache
+from bigsvd.execution.pass_spec import Lane, PassSpec
+from bigsvd.execution.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.facts import Machine
-from bigsvd.lanes import LaneRun, run_lane
-from bigsvd.pass_spec import Lane, PassSpec
-from bigsvd.passes import Context, add_parts, panels_kept, run_pass
+from bigsvd.machine.blas import one_blas_thread
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -145,7 +145,7 @@ FINE: dict[str, Any] = {"panel_rows": 20, "lanes": tuple((i, i + 1) for i in ran
 @pytest.fixture
 def few_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees of twelve lanes: 12, 4, then 2 parts."""
-    monkeypatch.setattr("bigsvd.passes.PARTS_A_SUM", 3)
+    monkeypatch.setattr("bigsvd.execution.passes.PARTS_A_SUM", 3)
 
 
 @pytest.mark.usefixtures("few_a_sum")
@@ -188,7 +188,7 @@ def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setitem(globals(), "FAILING_AT", where)
-        patch.setattr("bigsvd.passes.add_parts", failing_in_the_tree)
+        patch.setattr("bigsvd.execution.passes.add_parts", failing_in_the_tree)
         with pytest.raises(StorageError, match="no room"):
             run_pass(place, SPEC)
     parts = place.scratch.path / "pass/parts"

@@ -11,16 +11,16 @@ import zarr
 from dask import array as da
 
 import bigsvd
-from bigsvd import placement, threads
-from bigsvd.device import CpuDevice
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError
+from bigsvd.execution import placement, threads
+from bigsvd.execution.placement import executor_of, offer_for, plan_for, plan_for_source
+from bigsvd.execution.threads import ThreadExecutor
 from bigsvd.facts import Machine, SourceFacts
-from bigsvd.machine import Offer
-from bigsvd.placement import executor_of, offer_for, plan_for, plan_for_source
+from bigsvd.machine.offers import Offer
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
-from bigsvd.threads import ThreadExecutor
 from tests.devices import LEDGERS, ApartDevice, Ledger
 
 FACTS = SourceFacts("d", (100_000, 2_000), "float32", (1_000, 2_000), "print")

@@ -20,8 +20,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
-from bigsvd.chunks import Workspace
-from bigsvd.device import CpuDevice
+from bigsvd.chunks.buffers import Workspace
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.facts import NOMINAL, Machine, Packing, Rates, SourceFacts
 from bigsvd.planning.pieces import slab_rows
@@ -30,7 +30,7 @@ from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request, parse_bytes
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.open import open_source
-from bigsvd.text import human_bytes, round_up
+from bigsvd.units import human_bytes, round_up
 
 DTYPES = ("bool", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
 FACTS = SourceFacts("data.zarr", (100_000, 2_000), "float32", (1_000, 500), "f")

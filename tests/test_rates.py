@@ -14,12 +14,12 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import placement
-from bigsvd.device import CpuDevice
+from bigsvd.devices.cpu import CpuDevice
+from bigsvd.execution import placement
 from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
+from bigsvd.machine.rates import measure_products, measure_reading
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.rates import measure_products, measure_reading
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
@@ -66,7 +66,7 @@ def test_the_first_read_is_judged_alone_only_where_storage_is_slow(
         return read(self, *where)
 
     monkeypatch.setattr(ZarrSource, "read", jump)
-    monkeypatch.setattr("bigsvd.rates.time.perf_counter", clock)
+    monkeypatch.setattr("bigsvd.machine.rates.time.perf_counter", clock)
     rates = measure_reading(open_source(tmp_path / "a.zarr"), CpuDevice(), 10**9)
     assert len(seen) == reads
     assert rates.read_seconds == pytest.approx((0.1 if reads > 1 else 1.0) * seconds / 800, rel=0.1)
@@ -143,7 +143,7 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     source = open_source(tmp_path / "a.zarr")
     request = Request(source.facts.name, 3, method="krylov", max_passes=2)
     monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
-    monkeypatch.setattr("bigsvd.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
+    monkeypatch.setattr("bigsvd.machine.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
     roomy = bigsvd.solve.run(replace(request, memory=10**9 - A.nbytes), source)
     assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
     tight = bigsvd.solve.run(replace(request, memory=10**9), source)

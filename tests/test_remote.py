@@ -23,7 +23,7 @@ from bigsvd.cli import main
 from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError, travels
 from bigsvd.sources import remote, urls
 from bigsvd.sources.open import open_source
-from bigsvd.text import without_credentials
+from bigsvd.units import without_credentials
 
 A = np.random.default_rng(0).standard_normal((60, 20))
 ALL = (slice(0, 60), slice(0, 20))

@@ -12,10 +12,10 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import dask_executor
-from bigsvd.cache import _CACHES
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
 from bigsvd.events import Event
+from bigsvd.execution import dask_executor
+from bigsvd.execution.panel_cache import _CACHES
 from bigsvd.planning.plan import PLAN_VERSION
 from bigsvd.results.folders import scratch_path
 from bigsvd.scratch import Scratch

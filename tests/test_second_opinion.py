@@ -13,10 +13,10 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import solution
+from bigsvd import publish as solution
 from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.facts import Packing
-from bigsvd.matrix import Matrix
+from bigsvd.methods.matrix import Matrix
 from bigsvd.slabs.census import Moments
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements
 from bigsvd.slabs.transform import Lines, LineSums, Transform

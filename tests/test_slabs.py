@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigsvd.device import CpuDevice, Device
+from bigsvd.devices.base import Device
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import Standardization, written_out
 from bigsvd.slabs.transform import Lines, Transform

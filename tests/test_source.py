@@ -21,7 +21,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.errors import (
     BadInputError,
     ChunkCorruptError,

@@ -12,14 +12,14 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd.dask_executor import DaskExecutor
-from bigsvd.device import CpuDevice
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import FactorStoreError, RequestError
 from bigsvd.events import Event, PassStarted
+from bigsvd.execution.dask_executor import DaskExecutor
+from bigsvd.execution.passes import Context, panels_kept
 from bigsvd.facts import Machine
-from bigsvd.matrix import Matrix
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import Sample
-from bigsvd.passes import Context, panels_kept
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.scratch import Scratch

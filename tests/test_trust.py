@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.__main__ import TRUST_CASES, main
 from benchmarks.trust import cases, holds, run_trust
 from benchmarks.trust_case import Case, exact, findings, stored
-from bigsvd.blas import one_blas_thread
+from bigsvd.machine.blas import one_blas_thread
 
 FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
 

@@ -13,7 +13,7 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd.cache import _CACHES
+from bigsvd.execution.panel_cache import _CACHES
 from bigsvd.results import store
 from bigsvd.results.store import digest
 from bigsvd.sources.open import open_source

@@ -43,7 +43,7 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.text import without_credentials
+from bigsvd.units import without_credentials
 
 _FAILED = 3
 _MOST_PRINTED = 100_000  # numbers of a reconstruction
@@ -379,7 +379,7 @@ def plan_command(
     data: str, scheduler: str | None, storage_options: tuple[str, ...], *, as_json: bool, **options: Any
 ) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
-    from bigsvd.placement import nominal_plan  # noqa: PLC0415 - imports Dask
+    from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
     request = _request(data, None, options)
     source = _open(data, request, storage_options)

@@ -24,7 +24,7 @@ from bigsvd.events import (
     SampleTaken,
     WarmStartInVain,
 )
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 _BAR = 24  # columns of the bar itself, at most
 _BESIDE_BAR = 45  # of what stands beside it

@@ -18,8 +18,8 @@ import zarr
 
 from bigsvd.cli.console import Console
 from bigsvd.errors import OutputExistsError, RequestError
-from bigsvd.monitor import return_large_buffers
-from bigsvd.placement import nominal_plan
+from bigsvd.execution.placement import nominal_plan
+from bigsvd.machine.monitor import return_large_buffers
 from bigsvd.report.plots import write_plot
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors
@@ -28,7 +28,7 @@ from bigsvd.results.rank import choices
 from bigsvd.scratch import storage_errors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 _TALL = 4
 _SHOWN = 10

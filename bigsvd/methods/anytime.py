@@ -9,10 +9,10 @@ import numpy as np
 
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Formed, PhaseStarted
-from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, Values
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BlockIteration
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import (
     Finish,
     Refit,

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from bigsvd.errors import RequestError
-from bigsvd.matrix import Matrix
 from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.plan import Plan

@@ -9,13 +9,13 @@ import dask
 import dask.array as da
 import numpy as np
 
-from bigsvd.device import Device
+from bigsvd.devices.base import Device
 from bigsvd.errors import RequestError
-from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import within_tolerance
 from bigsvd.methods.base import Method
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Goal, Solution
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import (
     Triplets,
     certify_two_sided,

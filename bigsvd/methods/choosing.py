@@ -17,7 +17,7 @@ from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.results.rank import Choice, Rule, Spectrum, extended, raised, resolution
-from bigsvd.text import human_bytes, round_up
+from bigsvd.units import human_bytes, round_up
 
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
 _STEADY = 0.75  # of the values of a subspace that still grows: those behind are too small yet

@@ -7,10 +7,10 @@ from typing import Any
 import dask.array as da
 
 from bigsvd.catalog.widths import PROBES
-from bigsvd.device import Device
-from bigsvd.matrix import Matrix
+from bigsvd.devices.base import Device
 from bigsvd.methods.by_dask import DaskMethod
 from bigsvd.methods.choosing import Shortfall
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.request import Request
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, chooser_of
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import Triplets
 from bigsvd.methods.stopping import TESTS, PassBudget, StoppingTest
 from bigsvd.request import Request

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from bigsvd.catalog.widths import BEYOND
-from bigsvd.device import Device
+from bigsvd.devices.base import Device
 from bigsvd.errors import RequestError, travels
-from bigsvd.executor import Call, results_of
-from bigsvd.matrix import Matrix
+from bigsvd.execution.executor import Call, results_of
+from bigsvd.execution.passes import Context, run_pass
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.krylov import KrylovRun
-from bigsvd.passes import Context, run_pass
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.cost import Cost, Prospect
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.planning.plan import Plan

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from bigsvd.catalog.widths import PROBES
-from bigsvd.forming import FORMING, Parts
-from bigsvd.matrix import Correction, Matrix
+from bigsvd.execution.long_factor import FORMING, Parts
+from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_complement
 from bigsvd.results.certificate import Audit

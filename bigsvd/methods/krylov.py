@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
-from bigsvd.matrix import Matrix
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import PARTS, BlockIteration
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, orthonormal_complement
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect

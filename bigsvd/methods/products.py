@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bigsvd.matrix import Matrix
-from bigsvd.passes import PassResult, run_pass
+from bigsvd.execution.passes import PassResult, run_pass
+from bigsvd.methods.matrix import Matrix
 from bigsvd.slabs.kernels import ProductKernel
 
 

@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bigsvd.factor_array import FactorArray
-from bigsvd.forming import LongFactor
-from bigsvd.matrix import Matrix
+from bigsvd.execution.long_factor import LongFactor
+from bigsvd.execution.passes import Context, run_pass
 from bigsvd.methods.iteration import BlockIteration
+from bigsvd.methods.matrix import Matrix
 from bigsvd.orientation import largest_entries, signs
-from bigsvd.passes import Context, run_pass
+from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.store import chunk_lines
 from bigsvd.slabs.kernels import TwoSidedKernel
 

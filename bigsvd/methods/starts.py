@@ -13,7 +13,7 @@ import numpy as np
 from bigsvd.catalog.widths import CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
 from bigsvd.errors import RequestError
 from bigsvd.events import SampleTaken
-from bigsvd.matrix import Matrix
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
 from bigsvd.results.factors import Factors

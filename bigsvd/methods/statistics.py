@@ -9,10 +9,10 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
-from bigsvd.device import Array, Device
+from bigsvd.devices.base import Array, Device
 from bigsvd.errors import travels
-from bigsvd.matrix import Matrix
-from bigsvd.passes import run_pass
+from bigsvd.execution.passes import run_pass
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.slabs.entries import Entries

@@ -15,8 +15,8 @@ import numpy as np
 
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
-from bigsvd.matrix import Matrix
 from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
+from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.request import Request
 from bigsvd.results.certificate import relative_error

@@ -9,9 +9,9 @@ from typing import Any
 
 import dask.array as da
 
-from bigsvd.matrix import Matrix
 from bigsvd.methods.by_dask import DaskMethod
 from bigsvd.methods.choosing import Shortfall
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.demands import Layout, Question
 from bigsvd.request import Request
 

@@ -20,7 +20,7 @@ from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.errors import BigsvdError, PlanError
 from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import Request
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 PLAN_VERSION = 7
 # Tasks, at most, that share the panels of the sample.

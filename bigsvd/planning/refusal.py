@@ -10,7 +10,7 @@ from bigsvd.facts import Machine, SourceFacts
 from bigsvd.planning.demands import SMALLEST, Layout, Question
 from bigsvd.planning.layout import choose_layout
 from bigsvd.planning.memory import device_terms, memory_terms
-from bigsvd.text import human_bytes, round_up
+from bigsvd.units import human_bytes, round_up
 
 # Entries of a chunk, below which chunks are not worth a file each.
 _LEAST_CHUNK_ENTRIES = 2**12

@@ -17,7 +17,7 @@ from bigsvd.results.rank import (
     rank_table,
     unmarked,
 )
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 
 @silent

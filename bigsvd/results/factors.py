@@ -10,7 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from bigsvd.device import CpuDevice, Device, choose_device, multiply
+from bigsvd.devices.arithmetic import multiply
+from bigsvd.devices.base import Device
+from bigsvd.devices.choose import choose_device
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
 from bigsvd.request import DEVICES

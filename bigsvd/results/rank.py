@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bigsvd.floats import silent
 from bigsvd.request import Request
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 Vector = npt.NDArray[np.float64]
 

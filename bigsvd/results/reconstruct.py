@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bigsvd.device import CpuDevice, Device, multiply
+from bigsvd.devices.arithmetic import multiply
+from bigsvd.devices.base import Device
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.floats import silent
 
 if TYPE_CHECKING:

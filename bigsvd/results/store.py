@@ -23,7 +23,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from bigsvd.chunks import GuardStore
+from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, FactorStoreError, StorageError, first_line
 from bigsvd.paths import resolved
 from bigsvd.results.folders import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array
+from bigsvd.devices.base import Array
 from bigsvd.slabs.entries import Entries
 
 EXACT_INTEGERS = 2**53

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.devices.base import Array, Device
 from bigsvd.slabs.transform import Transform
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigsvd.device import Array, Device, stacked
-from bigsvd.factor_array import FactorArray
+from bigsvd.devices.arithmetic import stacked
+from bigsvd.devices.base import Array, Device
+from bigsvd.results.factor_array import FactorArray
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.operator import Operator
 from bigsvd.slabs.slab import Slab

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.devices.base import Array, Device
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Moments
 from bigsvd.slabs.second_opinion import Opinion

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array
+from bigsvd.devices.base import Array
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries

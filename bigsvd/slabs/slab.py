@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from bigsvd.device import Array
+from bigsvd.devices.base import Array
 from bigsvd.slabs.census import Moments, census_of
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.transform import LineSums

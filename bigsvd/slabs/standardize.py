@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bigsvd.device import Array
+from bigsvd.devices.base import Array
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.slab import DenseSlab, Slab

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigsvd.device import Device
+from bigsvd.devices.base import Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Moments

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import Array, Device
+from bigsvd.devices.base import Array, Device
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.request import Request
 from bigsvd.sentinels import Number, matches

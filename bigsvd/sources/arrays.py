@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError
 from bigsvd.facts import SourceFacts

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.device import as_numpy
+from bigsvd.devices.arithmetic import as_numpy
 from bigsvd.errors import SourceError
 
 SPARSE_CURE = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError, first_line
 from bigsvd.facts import SourceFacts

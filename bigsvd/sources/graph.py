@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import MemoryBudgetError, SourceError
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 Key = Hashable
 Tasks = dict[Key, Any]

@@ -19,7 +19,7 @@ from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
-from bigsvd.text import without_credentials
+from bigsvd.units import without_credentials
 
 
 def open_source(

@@ -17,9 +17,9 @@ from typing import Literal
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from bigsvd.chunks import METADATA_NAMES, WatchedStore
+from bigsvd.chunks.guard import METADATA_NAMES, WatchedStore
 from bigsvd.errors import BigsvdError, SourceError, StorageError, first_line
-from bigsvd.text import without_credentials
+from bigsvd.units import without_credentials
 
 _PAUSES = (0.2, 0.8, 3.2)  # seconds before the second, third and fourth try; chosen, not measured
 _BUSY = (408, 425, 429)  # like the 5xx, these HTTP statuses mean that the same request may succeed later

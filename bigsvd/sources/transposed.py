@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
 from bigsvd.slabs.block import Block

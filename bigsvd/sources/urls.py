@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bigsvd.errors import RequestError, SourceError, first_line
 from bigsvd.sources.remote import Failure, RemoteStore
-from bigsvd.text import without_credentials
+from bigsvd.units import without_credentials
 
 # For each protocol, fsspec's name of an option and obstore's.
 _S3 = {"anon": "skip_signature", "key": "access_key_id", "secret": "secret_access_key",

@@ -20,7 +20,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.errors import NodeNotFoundError
 from zarr.storage import LocalStore
 
-from bigsvd.chunks import ChunkReader, GuardStore, Workspace
+from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.guard import GuardStore
+from bigsvd.chunks.reader import ChunkReader
 from bigsvd.counters import Counters
 from bigsvd.errors import (
     BigsvdError,

@@ -10,12 +10,11 @@ import numpy as np
 
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError
-from bigsvd.factor_array import FactorArray
-from bigsvd.matrix import Matrix
+from bigsvd.execution.passes import Context
+from bigsvd.machine.monitor import MemoryMonitor
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Solution
-from bigsvd.monitor import MemoryMonitor
-from bigsvd.passes import Context
+from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.results.certificate import (
@@ -27,10 +26,11 @@ from bigsvd.results.certificate import (
     sigma_bounds,
 )
 from bigsvd.results.check import check_store
+from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.store import FOLDER, chunk_lines, seal
 from bigsvd.slabs.second_opinion import disagreements, miscounts
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 # Bytes that a process may grow beyond a plan unsaid. Modules that a run is the first to use take up to 20 MB;
 # CUDA's libraries and kernels that CuPy compiles on first use took 55 to 183 MB (pytest -m gpu on an H200).

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bigsvd.device import Array, Device
-from bigsvd.pass_spec import PassSpec
+from bigsvd.devices.base import Array, Device
+from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings

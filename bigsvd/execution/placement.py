@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bigsvd.dask_executor import DaskClient, DaskExecutor
 from bigsvd.errors import MemoryBudgetError
-from bigsvd.executor import Call, Executor, results_of, with_source
+from bigsvd.execution.dask_executor import DaskClient, DaskExecutor
+from bigsvd.execution.executor import Call, Executor, results_of, with_source
+from bigsvd.execution.rehearsal import rehearse
+from bigsvd.execution.threads import ThreadExecutor
 from bigsvd.facts import Rates, SourceFacts
-from bigsvd.machine import Offer
+from bigsvd.machine.offers import Offer
+from bigsvd.machine.rates import rates_here, some_chunks
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.rates import rates_here, some_chunks
-from bigsvd.rehearsal import rehearse
 from bigsvd.request import Request
 from bigsvd.sources.base import Source
-from bigsvd.threads import ThreadExecutor
 
 _WORTH_MEASURING_SECONDS = 3.0  # of a run, predicted at nominal rates; measuring takes a third of a second
 

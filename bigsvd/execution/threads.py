@@ -9,10 +9,10 @@ from typing import Any
 
 from dask.system import cpu_count
 
-from bigsvd.dask_executor import DaskExecutor, local_client
 from bigsvd.events import Progress, unheard
-from bigsvd.executor import HERE, NOTHING, Call, Executor, SourcePart, Take, in_task
-from bigsvd.machine import Offer, available_memory, best_first, device_here, offer_of
+from bigsvd.execution.dask_executor import DaskExecutor, local_client
+from bigsvd.execution.executor import HERE, NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.machine.offers import Offer, available_memory, best_first, device_here, offer_of
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source

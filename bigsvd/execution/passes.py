@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.cache import close_cache, turns_of
 from bigsvd.counters import Counters
-from bigsvd.device import Device
+from bigsvd.devices.base import Device
 from bigsvd.errors import NoWorkersError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
-from bigsvd.executor import Call, Executor, SourcePart, results_of, with_source
-from bigsvd.lanes import run_lane
-from bigsvd.monitor import ProcessMemory
-from bigsvd.pass_spec import PARTS, Lane, PassSpec, lane_folder
+from bigsvd.execution.executor import Call, Executor, SourcePart, results_of, with_source
+from bigsvd.execution.lane import run_lane
+from bigsvd.execution.panel_cache import close_cache, turns_of
+from bigsvd.execution.pass_spec import PARTS, Lane, PassSpec, lane_folder
+from bigsvd.machine.monitor import ProcessMemory
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Moments

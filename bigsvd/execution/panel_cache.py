@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks import Ring, Scrap
-from bigsvd.device import DirectQueue, Queue
-from bigsvd.monitor import MemoryMonitor, ProcessMemory, return_free_memory
+from bigsvd.chunks.buffers import Ring, Scrap
+from bigsvd.devices.base import Queue
+from bigsvd.devices.cpu import DirectQueue
+from bigsvd.machine.monitor import MemoryMonitor, ProcessMemory, return_free_memory
 from bigsvd.slabs.block import Block
 
 _LEAST_FREE_BYTES = 2**30

@@ -9,7 +9,9 @@ from typing import Literal
 
 import psutil
 
-from bigsvd.device import CpuDevice, Device, choose_device
+from bigsvd.devices.base import Device
+from bigsvd.devices.choose import choose_device
+from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import travels
 from bigsvd.facts import Machine
 from bigsvd.request import Request

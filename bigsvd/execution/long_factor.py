@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.blas import one_blas_thread
-from bigsvd.cache import leave_seats, turns_of
-from bigsvd.chunks import Workspace
+from bigsvd.chunks.buffers import Workspace
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
-from bigsvd.executor import Call, results_of
-from bigsvd.factor_array import FactorArray
+from bigsvd.execution.executor import Call, results_of
+from bigsvd.execution.panel_cache import leave_seats, turns_of
+from bigsvd.execution.passes import Context
+from bigsvd.machine.blas import one_blas_thread
 from bigsvd.orientation import largest_entries
-from bigsvd.passes import Context
 from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.planning.plan import Plan
+from bigsvd.results.factor_array import FactorArray
 from bigsvd.scratch import Scratch
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bigsvd.device import Device
+from bigsvd.devices.base import Device
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.operator import Kernel

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from bigsvd.events import Event, Progress, unheard
 
 if TYPE_CHECKING:
-    from bigsvd.machine import Offer
+    from bigsvd.machine.offers import Offer
     from bigsvd.planning.plan import Plan
     from bigsvd.request import Request
     from bigsvd.sources.base import Rectangle, Source

@@ -19,11 +19,11 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.utils import LoopRunner, sync
 
-from bigsvd.device import RESOURCE
+from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
-from bigsvd.machine import DeviceOffer, Offer, best_first, device_here, offer_of, on_cpu
+from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.machine.offers import DeviceOffer, Offer, best_first, device_here, offer_of, on_cpu
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source

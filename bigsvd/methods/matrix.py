@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.errors import DynamicRangeError, NonFiniteError
-from bigsvd.pass_spec import PassSpec
-from bigsvd.passes import Context, PassResult
+from bigsvd.execution.pass_spec import PassSpec
+from bigsvd.execution.passes import Context, PassResult
 from bigsvd.slabs.census import Moments
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse

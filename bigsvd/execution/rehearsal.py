@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bigsvd.errors import travels
-from bigsvd.executor import Call, Executor, results_of, with_source
+from bigsvd.execution.executor import Call, Executor, results_of, with_source
 from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
 from bigsvd.sources.transposed import streamed

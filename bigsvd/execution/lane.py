@@ -18,20 +18,20 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from bigsvd.blas import one_blas_thread
-from bigsvd.cache import Kept, PanelCache, Seat, cache_of, turns_of
-from bigsvd.chunks import Ring, Scrap
+from bigsvd.chunks.buffers import Ring, Scrap
 from bigsvd.counters import Counters
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
 from bigsvd.events import BytesRead, LaneRepeated
-from bigsvd.executor import announce, worker_name
-from bigsvd.monitor import return_large_buffers
-from bigsvd.pass_spec import Lane, lane_folder
+from bigsvd.execution.executor import announce, worker_name
+from bigsvd.execution.panel_cache import Kept, PanelCache, Seat, cache_of, turns_of
+from bigsvd.execution.pass_spec import Lane, lane_folder
+from bigsvd.execution.sweeps import Sweeps
+from bigsvd.machine.blas import one_blas_thread
+from bigsvd.machine.monitor import return_large_buffers
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.slabs.block import Block
 from bigsvd.slabs.entries import Entries
-from bigsvd.sweeps import Sweeps
-from bigsvd.text import human_bytes
+from bigsvd.units import human_bytes
 
 _EVENT_SECONDS = 0.2
 _Want = tuple[int, tuple[int, int], bool]

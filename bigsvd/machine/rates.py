@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bigsvd.blas import one_blas_thread
-from bigsvd.chunks import Workspace
-from bigsvd.device import Array, Device
+from bigsvd.chunks.buffers import Workspace
+from bigsvd.devices.base import Array, Device
 from bigsvd.errors import travels
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
-from bigsvd.machine import available_memory
+from bigsvd.machine.blas import one_blas_thread
+from bigsvd.machine.offers import available_memory
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Source

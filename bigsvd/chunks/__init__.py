@@ -1,0 +1,1 @@
+"""Zarr chunks as they lie on a medium: counted, decoded straight into memory that is used again."""

@@ -1,0 +1,78 @@
+"""`Device` and its `Queue`: what kernels are written against.
+
+Kernels are written once against `Device.xp`, an array namespace; data enters through `to_device` or a `Queue`
+and leaves through `to_host`, and nothing converts silently between the two.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any
+# What a Dask worker must offer (`dask worker --resources GPU=1`) to be given a GPU's lanes.
+RESOURCE = "GPU"
+
+
+class Queue(Protocol):
+    """What one lane has under way on a device: its products, and beside them copies of what is next."""
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """While this lasts, what the calling thread computes is put in this queue."""
+
+    def send(self, host: np.ndarray) -> Array:
+        """The block on the device, complete; from any thread, while products go on."""
+
+    def wait(self) -> None:
+        """Until all products so far are done; only then may what they read be let go."""
+
+
+class Device(Protocol):
+    """An array namespace and its memory."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it, for the plan and the report."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether it has memory of its own, to which blocks are copied."""
+
+    @property
+    def xp(self) -> Any:
+        """The array namespace: numpy, cupy or a strict stand-in."""
+
+    def to_device(self, host: np.ndarray) -> Array:
+        """The array on the device; may share memory with `host`."""
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """The array as NumPy; waits for the device."""
+
+    def sum_of_squares(self, array: Array) -> float:
+        """‖array‖²_F of a (r, c) array, summed in float64."""
+
+    def free_bytes(self) -> int:
+        """Bytes that are free of its own memory; 0 if it has none."""
+
+    def identity(self) -> str:
+        """The same in all processes that use the same device apart, and in no other."""
+
+    def host_memory(self, size: int) -> np.ndarray:
+        """So many bytes (uint8) of the host's memory, from which copies to the device are fast."""
+
+    def queue(self) -> Queue:
+        """A new queue."""
+
+    def limit(self, run: str, size: int) -> None:
+        """Let a run take at most so many bytes of the device's memory in this process."""
+
+    def unlimit(self, run: str) -> None:
+        """The run is over."""
+
+    def clean(self) -> None:
+        """Give back what this process holds of the device's memory and does not use."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether that is how the device says that its memory does not suffice."""
