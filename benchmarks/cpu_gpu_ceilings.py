@@ -116,8 +116,8 @@ def _read_by_bigsvd(path: Path, device: Any = None) -> None:
     (m, n), height, threads = opened.facts.shape, opened.facts.chunks[0], usable_cpus()
 
     def read(first: int) -> None:
-        panel = chunks.Scrap(device.host_memory) if device is not None else None
-        source, space = opened.fresh(), chunks.Workspace(panel)
+        panel = chunks.ReusableBuffer(device.host_memory) if device is not None else None
+        source, space = opened.fresh(), chunks.ReadBuffers(panel)
         queue = device.queue() if device is not None else None
         for start in range(first * height, m, threads * height):
             block = source.read(slice(start, min(m, start + height)), slice(0, n), space)

@@ -26,10 +26,10 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from benchmarks.measure import peak_rss_bytes
-from bigsvd.chunks.buffers import Ring, Workspace
+from bigsvd.chunks.buffers import BufferRing, ReadBuffers
 from bigsvd.sources.zarr_dense import ZarrSource
 
-Read = Callable[[slice, slice, Workspace], np.ndarray]
+Read = Callable[[slice, slice, ReadBuffers], np.ndarray]
 _BATCHED = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 _FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 _ZARRS = "zarrs.ZarrsCodecPipeline"
@@ -105,7 +105,7 @@ def _by_zarr(array: zarr.Array[Any], pipeline: str) -> Read:
         message = f"zarr took {found} for {pipeline}"
         raise ValueError(message)
 
-    def read(rows: slice, cols: slice, space: Workspace) -> np.ndarray:
+    def read(rows: slice, cols: slice, space: ReadBuffers) -> np.ndarray:
         target = space.panel.take((rows.stop - rows.start, cols.stop - cols.start), array.dtype)
         buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(cast("Any", target))
         array.get_basic_selection((rows, cols), out=buffer)
@@ -124,7 +124,7 @@ class Rounds:
         self._panel_rows = panel_rows
         callers = 1 if contender.alone else threads
         self._reads = contender.reads(path, callers)
-        self._rings = [Ring(1) for _ in range(callers)]
+        self._rings = [BufferRing(1) for _ in range(callers)]
         self._pool = ThreadPoolExecutor(callers)
         self._idle_bytes = int(psutil.Process().memory_info().rss)
 
@@ -162,7 +162,7 @@ class Rounds:
         for turn, number in enumerate(range(caller, -(-rows // self._panel_rows), len(self._reads))):
             top = number * self._panel_rows
             whole_rows = slice(top, min(top + self._panel_rows, rows))
-            yield number, read(whole_rows, slice(0, cols), ring.turn(turn))
+            yield number, read(whole_rows, slice(0, cols), ring.slot(turn))
 
 
 def _nothing(panel: np.ndarray) -> int:

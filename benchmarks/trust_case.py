@@ -220,7 +220,7 @@ def _tiled(request: Request, source: Any) -> Plan | None:
     width = source.facts.chunks[0] if plan.transposed else source.facts.chunks[1]
     if plan.method != "krylov" or width >= plan.cols:
         return None
-    reads = 3 if plan.transposed and request.by_line else 2
+    reads = 3 if plan.transposed and request.standardized else 2
     return replace(plan, tile_cols=width, reads_per_pass=reads, sample=())
 
 
@@ -263,8 +263,8 @@ def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
     wanted = {"missing": truth.missing, "entries": truth.B.size, "filled_chunks": 0}
     if case.missing == "mean":
         wanted["empty"] = truth.empty
-    by_line = case.center or case.scale or case.missing == "mean"
-    if by_line and not truth.unsure.any():
+    standardized = case.center or case.scale or case.missing == "mean"
+    if standardized and not truth.unsure.any():
         wanted["constant"] = int(truth.constant.sum())
     said = {name: getattr(counts, name) for name in wanted}
     return [] if said == wanted else [f"counted {said}, there are {wanted}"]

@@ -137,7 +137,7 @@ class Machine:
         budget_bytes: host memory that this run's working set may take.
         threads: number of lanes that work at the same time; each multiplies one panel at a time.
         device, device_reason: "cpu" or "gpu", where products are computed, and the reason for that choice.
-        apart: whether the device has memory of its own.
+        has_own_memory: whether the device has memory of its own.
         device_budget_bytes: the device's own memory that this run may take.
         device_free_bytes: the device's own memory that is free.
         readers: number of threads that read for each lane.
@@ -148,7 +148,7 @@ class Machine:
     threads: int
     device: str = "cpu"
     device_reason: str = "no other was looked for"
-    apart: bool = False
+    has_own_memory: bool = False
     device_budget_bytes: int = 0
     device_free_bytes: int = 0
     readers: int = 1

@@ -147,7 +147,7 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
     if lines is not None and request.scale:
         scratch.write(f"{FOLDER}/scale", lines[1])
     costs, certificate = _costs(solution, plan) | _memory(context, monitor), certify(solution, request)
-    excess = excess_of_memory(costs, _LITTLE_BYTES_WITH_CUDA if plan.apart else _LITTLE_BYTES)
+    excess = excess_of_memory(costs, _LITTLE_BYTES_WITH_CUDA if plan.has_own_memory else _LITTLE_BYTES)
     if excess:
         certificate = replace(certificate, warnings=(*certificate.warnings, excess))
     attributes = {

@@ -249,7 +249,7 @@ class Request:
         return runs_on_dask(self.method)
 
     @property
-    def by_line(self) -> bool:
+    def standardized(self) -> bool:
         """Whether entries are shifted or scaled by the mean or deviation of their column."""
         return self.center or self.scale or self.missing == "mean"
 

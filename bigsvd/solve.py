@@ -255,8 +255,8 @@ def _check_device(plan: Plan, machine: Machine, begun: str = "") -> None:
     """`PlanError` where a plan, or a run `begun` with it, is for another kind of device or more of it."""
     if plan.fits_device(machine):
         return
-    taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.apart else ""
-    there = f", {human_bytes(machine.device_budget_bytes)} of it" if machine.apart else ""
+    taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.has_own_memory else ""
+    there = f", {human_bytes(machine.device_budget_bytes)} of it" if machine.has_own_memory else ""
     raise PlanError(
         f"{begun + ' was begun' if begun else 'the plan is'} for {plan.device}{taken}; here is "
         f"{machine.device}{there} ({machine.device_reason})",

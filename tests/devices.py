@@ -53,7 +53,7 @@ class StrictDevice:
     name: str = "strict"
 
     @property
-    def apart(self) -> bool:
+    def has_own_memory(self) -> bool:
         return False
 
     @property
@@ -133,7 +133,7 @@ class ApartDevice(StrictDevice):
     uuid: str = "one"
 
     @property
-    def apart(self) -> bool:
+    def has_own_memory(self) -> bool:
         return True
 
     @property

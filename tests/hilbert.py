@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import Source
@@ -21,7 +21,7 @@ class HilbertSource(Source):
         self.counters = Counters()
         self.facts = SourceFacts(name, (rows, cols), "float64", chunks, fingerprint=name)
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`."""
         del space
         i, j = np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)

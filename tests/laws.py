@@ -16,7 +16,7 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.errors import DeviceError, RequestError, travels
 from bigsvd.events import BytesRead, Event, SampleTaken
 from bigsvd.execution.executor import Call, Executor, announce, results_of, with_source
@@ -151,13 +151,13 @@ class ExecutorLaws:
         except DeviceError:
             assert device == "gpu"
             return
-        kinds = [offer.machine.apart for offer in offers]
+        kinds = [offer.machine.has_own_memory for offer in offers]
         assert kinds in {"auto": [[True, False], [False]], "cpu": [[False]], "gpu": [[True]]}[device]
         for machine, found in ((offer.machine, offer.device) for offer in offers):
-            assert (machine.device, machine.apart) == (found.name, found.apart)
+            assert (machine.device, machine.has_own_memory) == (found.name, found.has_own_memory)
             assert machine.budget_bytes == 10**8
             assert machine.threads >= 1
-            assert (machine.device_budget_bytes > 0) == machine.apart
+            assert (machine.device_budget_bytes > 0) == machine.has_own_memory
 
     def test_unless_told_a_run_takes_a_part_of_memory(self, executor: Executor) -> None:
         budget_bytes = executor.machines(Request("d", 1, device="cpu"))[0].machine.budget_bytes
@@ -206,7 +206,7 @@ class SourceLaws:
             np.testing.assert_array_equal(found, entries[rectangle])
 
     def test_memory_may_be_used_again(self, source: Source, entries: np.ndarray) -> None:
-        space = Workspace()
+        space = ReadBuffers()
         for rectangle in rectangles(entries.shape):
             np.testing.assert_array_equal(source.read(*rectangle, space), entries[rectangle])
 
@@ -214,7 +214,7 @@ class SourceLaws:
         self, source: Source, entries: np.ndarray
     ) -> None:
         for rows, cols in rectangles(entries.shape):
-            block, expected = source.block(rows, cols, Workspace()), entries[rows, cols]
+            block, expected = source.block(rows, cols, ReadBuffers()), entries[rows, cols]
             assert block.shape == expected.shape
             assert block.T.shape == expected.T.shape
             assert block.nbytes <= expected.nbytes
@@ -224,7 +224,7 @@ class SourceLaws:
 
     def test_a_block_that_was_moved_is_the_same(self, source: Source, entries: np.ndarray) -> None:
         for rows, cols in rectangles(entries.shape):
-            block = source.block(rows, cols, Workspace())
+            block = source.block(rows, cols, ReadBuffers())
             moved = block.moved(np.ascontiguousarray).moved(np.copy)
             assert moved.checksum() == block.checksum() == block.T.checksum()
             np.testing.assert_array_equal(moved.rows(slice(None)), entries[rows, cols])

@@ -195,7 +195,7 @@ def test_rates_are_positive_and_of_both_readers(tmp_path: Path) -> None:
 
 def test_what_does_not_reach_a_gpu_says_why(tmp_path: Path) -> None:
     path, _ = ensure_matrix(Matrix(300, 24, 3, "float32"), tmp_path)
-    if choose_device("auto")[0].apart:
+    if choose_device("auto")[0].has_own_memory:
         pytest.skip("there is a GPU")
     found = read_rates(str(path), gpu=True)["to_gpu"]
     assert set(found) == {"zarr-python, enable_gpu", "zarr-python, enable_gpu, kvikio GDSStore", "bigsvd"}

@@ -15,11 +15,11 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd.chunks.buffers import Scrap
+from bigsvd.chunks.buffers import ReusableBuffer
 from bigsvd.errors import SourceChangedError
 from bigsvd.events import Certified, Event
 from bigsvd.execution import panel_cache as cache_module
-from bigsvd.execution.panel_cache import Kept, PanelCache, cache_of, close_cache
+from bigsvd.execution.panel_cache import CachedBlock, PanelCache, cache_of, close_cache
 from bigsvd.slabs.block import DenseBlock
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
@@ -28,16 +28,16 @@ BLOCK = np.arange(12.0).reshape(3, 4)
 
 
 def held(cache: PanelCache, panel: int, stamp: str = "now") -> np.ndarray | None:
-    found = cache.get((panel, 0), stamp, Scrap())
+    found = cache.get((panel, 0), stamp, ReusableBuffer())
     return None if found is None else found.block.rows(slice(None))
 
 
 def test_what_fits_is_kept_and_its_memory_taken_over() -> None:
-    cache, scrap = PanelCache(2 * BLOCK.nbytes), Scrap()
+    cache, scrap = PanelCache(2 * BLOCK.nbytes), ReusableBuffer()
     first = scrap.take((3, 4), BLOCK.dtype)
     first[...] = BLOCK
-    cache.keep((0, 0), "now", Kept(DenseBlock(first), 7, 2), scrap)
-    found = cache.get((0, 0), "now", Scrap())
+    cache.keep((0, 0), "now", CachedBlock(DenseBlock(first), 7, 2), scrap)
+    found = cache.get((0, 0), "now", ReusableBuffer())
     assert found is not None
     assert isinstance(found.block, DenseBlock)
     assert found.block.array is first
@@ -47,17 +47,17 @@ def test_what_fits_is_kept_and_its_memory_taken_over() -> None:
     assert held(cache, 0, "later") is None
     assert held(cache, 1) is None
     for panel in (1, 2):
-        cache.keep((panel, 0), "now", Kept(DenseBlock(BLOCK + panel), 7, 0), scrap)
+        cache.keep((panel, 0), "now", CachedBlock(DenseBlock(BLOCK + panel), 7, 0), scrap)
     np.testing.assert_array_equal(held(cache, 1), BLOCK + 1)
     assert held(cache, 2) is None
 
 
 def test_a_small_rectangle_does_not_hold_the_memory_of_a_large_one() -> None:
-    cache, scrap = PanelCache(BLOCK.nbytes), Scrap()
+    cache, scrap = PanelCache(BLOCK.nbytes), ReusableBuffer()
     scrap.take((1000, 1000), BLOCK.dtype)
     small = scrap.take((3, 4), BLOCK.dtype)
     small[...] = BLOCK
-    cache.keep((0, 0), "now", Kept(DenseBlock(small), 7, 0), scrap)
+    cache.keep((0, 0), "now", CachedBlock(DenseBlock(small), 7, 0), scrap)
     small[...] = -1  # the scrap is used again
     found = held(cache, 0)
     np.testing.assert_array_equal(found, BLOCK)
@@ -70,10 +70,10 @@ def test_what_does_not_fit_is_staged(tmp_path: Path) -> None:
     cache = PanelCache(0, tmp_path)
     view = np.asfortranarray(BLOCK)
     for panel in range(3):
-        cache.keep((panel, 0), "now", Kept(DenseBlock(view + panel), 7, panel), Scrap())
+        cache.keep((panel, 0), "now", CachedBlock(DenseBlock(view + panel), 7, panel), ReusableBuffer())
     assert not list(tmp_path.iterdir())  # the file has no name, so nothing is ever left behind
     for panel in range(3):
-        found = cache.get((panel, 0), "now", Scrap())
+        found = cache.get((panel, 0), "now", ReusableBuffer())
         assert found is not None
         np.testing.assert_array_equal(found.block.rows(slice(None)), BLOCK + panel)
         assert (found.filled, found.checksum) == (panel, 7)
@@ -85,9 +85,13 @@ def test_what_fits_the_device_stays_there_and_leaves_it_when_told() -> None:
     cache = PanelCache(BLOCK.nbytes, device_bytes=BLOCK.nbytes)
     for panel in (0, 1, 2):
         cache.keep(
-            (panel, 0), "now", Kept(DenseBlock(BLOCK + panel), 7, 0), Scrap(), sent=DenseBlock(BLOCK - panel)
+            (panel, 0),
+            "now",
+            CachedBlock(DenseBlock(BLOCK + panel), 7, 0),
+            ReusableBuffer(),
+            sent=DenseBlock(BLOCK - panel),
         )
-    first, second = (cache.get((panel, 0), "now", Scrap()) for panel in (0, 1))
+    first, second = (cache.get((panel, 0), "now", ReusableBuffer()) for panel in (0, 1))
     assert first is not None
     assert first.resident
     np.testing.assert_array_equal(first.block.rows(slice(None)), BLOCK)
@@ -98,21 +102,21 @@ def test_what_fits_the_device_stays_there_and_leaves_it_when_told() -> None:
     cache.leave_device()
     assert held(cache, 0) is None
     np.testing.assert_array_equal(held(cache, 1), BLOCK + 1)
-    cache.keep((3, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap(), sent=DenseBlock(BLOCK))
+    cache.keep((3, 0), "now", CachedBlock(DenseBlock(BLOCK), 7, 0), ReusableBuffer(), sent=DenseBlock(BLOCK))
     assert held(cache, 3) is None
 
 
 def test_a_full_disk_ends_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
+    cache.keep((0, 0), "now", CachedBlock(DenseBlock(BLOCK), 7, 0), ReusableBuffer())
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    cache.keep((1, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
+    cache.keep((1, 0), "now", CachedBlock(DenseBlock(BLOCK), 7, 0), ReusableBuffer())
     monkeypatch.undo()
-    cache.keep((2, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
+    cache.keep((2, 0), "now", CachedBlock(DenseBlock(BLOCK), 7, 0), ReusableBuffer())
     assert [held(cache, panel) is not None for panel in range(3)] == [True, False, False]
     cache.close()
 
@@ -120,7 +124,7 @@ def test_a_full_disk_ends_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_LEAST_FREE_BYTES", 2**62)
     cache = PanelCache(0, tmp_path)
-    cache.keep((0, 0), "now", Kept(DenseBlock(BLOCK), 7, 0), Scrap())
+    cache.keep((0, 0), "now", CachedBlock(DenseBlock(BLOCK), 7, 0), ReusableBuffer())
     assert held(cache, 0) is None
     cache.close()
 
@@ -134,7 +138,7 @@ def test_a_run_has_one_cache_in_a_process_until_it_ends() -> None:
     assert first.closed
     late = cache_of(token, partial(PanelCache, 10))
     assert late.closed
-    late.keep((0, 0), "now", Kept(DenseBlock(BLOCK[:1, :1]), 7, 0), Scrap())
+    late.keep((0, 0), "now", CachedBlock(DenseBlock(BLOCK[:1, :1]), 7, 0), ReusableBuffer())
     assert held(late, 0) is None
     assert not cache_module._CACHES
 
@@ -192,7 +196,7 @@ def test_what_is_in_memory_is_not_staged(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[np.ndarray] = []
-    monkeypatch.setattr(cache_module._Stage, "write", lambda _, kept: written.append(kept.block))
+    monkeypatch.setattr(cache_module._SpillFile, "write", lambda _, kept: written.append(kept.block))
     A = np.random.default_rng(0).standard_normal((800, 60))
     options: dict[str, Any] = {"client": client, "method": "krylov", "stage": tmp_path / "stage"}
     assert not bigsvd.plan(A, 3, **options).keeps_panels

@@ -21,7 +21,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
-from bigsvd.chunks.buffers import Ring, Workspace
+from bigsvd.chunks.buffers import BufferRing, ReadBuffers
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.chunks.reader import _UNWRITTEN, ChunkReader
 from bigsvd.devices.cpu import CpuDevice
@@ -66,7 +66,7 @@ def test_every_rectangle_is_zarr_s(
 ) -> None:
     store = LocalStore(tmp_path_factory.mktemp("a")) if local else MemoryStore()
     stored(store, **options)
-    found, space = reader(store), Workspace()
+    found, space = reader(store), ReadBuffers()
     for _ in range(3):
         spans = []
         for length in A.shape:
@@ -101,7 +101,7 @@ def test_filters_of_format_2_are_left_to_zarr(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read(slice(0, 57), slice(0, 43)), A)
 
 
-class Kept(MemoryStore):
+class CachedBlock(MemoryStore):
     """As stores of Zarr >= 3.3 that read synchronously; without chunks that begin with `broken`."""
 
     broken = "none"
@@ -112,9 +112,9 @@ class Kept(MemoryStore):
         return await super().get(key, *arguments, **options)
 
 
-def in_shards() -> tuple[Kept, GuardStore, zarr.Array[Any]]:
+def in_shards() -> tuple[CachedBlock, GuardStore, zarr.Array[Any]]:
     """Shards that only Zarr's own pipeline can decode, of which it reads parts."""
-    store = Kept()
+    store = CachedBlock()
     stored(store, shards=(32, 40), filters=[TransposeCodec(order=(1, 0))])
     guard = GuardStore(store)
     array = zarr.open_array(guard, mode="r")
@@ -192,7 +192,7 @@ def test_a_bad_chunk_is_named(tmp_path: Path, name: str, damage: str) -> None:
                "another": (tmp_path / "b" / "c" / "0" / "0").read_bytes()}  # fmt: skip
     key.write_bytes(changes[damage])
     with pytest.raises(ChunkCorruptError, match="c/0/0"):
-        reader(LocalStore(tmp_path / "a")).read(slice(0, 57), slice(0, 43), np.empty_like(A), Workspace())
+        reader(LocalStore(tmp_path / "a")).read(slice(0, 57), slice(0, 43), np.empty_like(A), ReadBuffers())
 
 
 @pytest.mark.parametrize("size", [2, 8, 15, 16, 100])
@@ -230,7 +230,7 @@ def test_a_decoder_without_memory_does_not_speak_of_a_bad_chunk(tmp_path: Path) 
     found = reader(LocalStore(tmp_path))
     found._codecs = (Starved(),)
     with pytest.raises(MemoryError):
-        found.read(slice(0, 57), slice(0, 43), np.empty_like(A), Workspace())
+        found.read(slice(0, 57), slice(0, 43), np.empty_like(A), ReadBuffers())
 
 
 @pytest.mark.parametrize("name", ["zstd", "sharded"])
@@ -241,7 +241,7 @@ def test_absent_chunks_are_the_fill_value(tmp_path: Path, name: str) -> None:
     )
     array[:16, :20] = A[:16, :20]
     target = np.empty_like(A)
-    reader(store).read(slice(0, 57), slice(0, 43), target, Workspace())
+    reader(store).read(slice(0, 57), slice(0, 43), target, ReadBuffers())
     np.testing.assert_array_equal(target, array[:])
 
 
@@ -249,9 +249,9 @@ def test_absent_chunks_are_the_fill_value(tmp_path: Path, name: str) -> None:
 def test_memory_is_used_again(tmp_path: Path, readers: int) -> None:
     """By the read after those that may be under way, and the block that is being multiplied."""
     stored(LocalStore(tmp_path))
-    source, ring = open_source(tmp_path), Ring(readers)
+    source, ring = open_source(tmp_path), BufferRing(readers)
     rows = [slice(8 * i, 8 * i + 8) for i in range(readers + 2)]
-    blocks = [source.read(rows[i], slice(0, 43), ring.turn(i)) for i in range(readers + 2)]
+    blocks = [source.read(rows[i], slice(0, 43), ring.slot(i)) for i in range(readers + 2)]
     shared = [i for i, block in enumerate(blocks[1:], 1) if np.shares_memory(blocks[0], block)]
     assert shared == [readers + 1]
 
@@ -264,13 +264,13 @@ def test_a_ring_reads_in_the_memory_it_is_given(tmp_path: Path) -> None:
         given.append(np.empty(size, np.uint8))
         return given[-1]
 
-    block = open_source(tmp_path).read(slice(0, 16), slice(0, 43), Ring(1, allocate).turn(0))
+    block = open_source(tmp_path).read(slice(0, 16), slice(0, 43), BufferRing(1, allocate).slot(0))
     assert np.shares_memory(block, given[0])
 
 
 def test_what_is_read_into_begins_at_a_page() -> None:
     """Whatever malloc gives: elsewhere the kernel's copies can be four times as slow."""
-    scrap = Ring(1, CpuDevice().host_memory).turn(0).panel
+    scrap = BufferRing(1, CpuDevice().host_memory).slot(0).panel
     for columns in (1, 5, 5_000, 5_000_000):
         values = scrap.take((1, columns), np.dtype(np.uint8))
         assert values.ctypes.data % mmap.PAGESIZE == 0
@@ -303,7 +303,7 @@ def test_files_are_read_past_the_page_cache_where_that_can_be(
     monkeypatch.setattr(os, "open", watched_open)
     monkeypatch.setattr(os, "readv", watched_readv)
     target = np.empty(A.shape, A.dtype)
-    chunks.read(slice(0, 57), slice(0, 43), target, Workspace(past_page_cache=True))
+    chunks.read(slice(0, 57), slice(0, 43), target, ReadBuffers(past_page_cache=True))
     np.testing.assert_array_equal(target, A)
     assert flags[0] == os.O_DIRECT
     assert refuses is None or flags[:4] == [os.O_DIRECT, 0] * 2
@@ -325,5 +325,5 @@ def test_a_file_that_grows_is_read_to_the_length_it_had(
     chunks = reader(LocalStore(tmp_path))
     target = np.empty(A.shape, A.dtype)
     monkeypatch.setattr(os, "fstat", grown)
-    chunks.read(slice(0, 57), slice(0, 43), target, Workspace())
+    chunks.read(slice(0, 57), slice(0, 43), target, ReadBuffers())
     np.testing.assert_array_equal(target, A)

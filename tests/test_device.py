@@ -318,7 +318,7 @@ def test_the_cluster_of_dasks_methods_offers_what_lanes_ask_for(
 
 def test_without_a_gpu_the_plan_says_what_is_missing(data: Path) -> None:
     device, why = choose_device("auto")
-    if device.apart:
+    if device.has_own_memory:
         pytest.skip("there is a GPU")
     assert f"device        cpu ({why})" in str(bigsvd.plan(data / "tall", K, memory="300MB"))
 
@@ -384,7 +384,7 @@ def test_large_regions_and_projections_are_computed_on_the_device(
 
 def test_factors_on_a_device_that_is_not_there_are_refused(stored: bigsvd.Factors) -> None:
     assert stored.on("cpu")[0, 0] == stored[0, 0]
-    if not choose_device("auto")[0].apart:
+    if not choose_device("auto")[0].has_own_memory:
         with pytest.raises(DeviceError, match="device='gpu' but"):
             stored.on("gpu")
 
@@ -530,7 +530,7 @@ def test_as_many_readers_are_used_as_memory_allows(data: Path, fake: ApartDevice
 
 
 def has_gpu() -> bool:
-    return choose_device("auto")[0].apart
+    return choose_device("auto")[0].has_own_memory
 
 
 @pytest.mark.gpu
@@ -545,7 +545,7 @@ class TestOnARealGpu:
         defaults: dict[str, Any] = {"method": "krylov", "tol": 1e-6 if name != "single" else 1e-4}
         there = bigsvd.svd(data / name, K, device="gpu", memory="2GB", **(defaults | options))
         here = bigsvd.svd(data / name, K, device="cpu", memory="2GB", **(defaults | options))
-        assert plan_of(there).apart
+        assert plan_of(there).has_own_memory
         tolerance = 1e-12 if plan_of(there).compute_dtype == "float64" else 1e-5
         np.testing.assert_allclose(there.s, here.s, rtol=tolerance)
         assert there.certificate.converged

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigsvd.execution.long_factor import Part, RowBlock
+from bigsvd.execution.long_factor import BasisBlock, RowBlock
 from bigsvd.scratch import Scratch
 
 
@@ -27,7 +27,7 @@ def test_pieces_are_the_rows_of_the_formula(
         scratch.create(f"y-{index}", Y.shape, (8, columns), "float32")[...] = Y
         scratch.write(f"offset-{index}", offset)
         scratch.write(f"c-{index}", C)
-        parts.append(Part(f"y-{index}", f"offset-{index}", f"c-{index}", columns, 0))
+        parts.append(BasisBlock(f"y-{index}", f"offset-{index}", f"c-{index}", columns, 0))
         total += (Y - offset) @ C
     block = RowBlock(scratch, tuple(parts), 3, "post", *span, read_rows, piece_rows, "token", 1)
     found = list(block.pieces())

@@ -21,7 +21,7 @@ from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.kernels import GramKernel, ProductKernel, TwoSidedKernel
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.standardize import AsStored
-from bigsvd.slabs.transform import Lines, LineSums, Transform
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4
@@ -108,7 +108,7 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, a
     results = []
     for where in (CpuDevice(), device):
         values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
-        sums = LineSums(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
+        sums = ColumnMoments(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
         gaps = mask if transform.fills_with_mean else None
         sums.add(where, values, gaps, at=slice(None))
         lines = sums.lines(1.0)
@@ -148,10 +148,10 @@ def test_a_census_counts_integers_that_float64_cannot_hold(device: Device, dtype
 
 
 def test_constant_lines_are_divided_by_one() -> None:
-    sums = LineSums(np.array([0.1, 0.0]), 3)
+    sums = ColumnMoments(np.array([0.1, 0.0]), 3)
     column = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]])
     sums.add(CpuDevice(), column, None, at=slice(None))
-    lines: Lines = sums.lines(1.0)
+    lines: MeansAndDivisors = sums.lines(1.0)
     assert lines.divisor[0] == 1
     assert lines.divisor[1] == pytest.approx(np.std([1, 2, 3]))
 

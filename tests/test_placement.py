@@ -34,7 +34,7 @@ def gpu(free_bytes: int) -> Offer:
         threads=4,
         device="fake GPU",
         device_reason="it is usable",
-        apart=True,
+        has_own_memory=True,
         device_budget_bytes=free_bytes,
         device_free_bytes=free_bytes,
     )

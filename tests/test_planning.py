@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
 from bigsvd.facts import NOMINAL, Machine, Packing, Rates, SourceFacts
@@ -335,7 +335,7 @@ def test_chunks_beyond_the_matrix_are_in_the_plan(
 
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "chunks", "apart"),
+    ("shape", "chunks", "has_own_memory"),
     [
         ((4000, 30), (100, 30), False),
         ((4000, 30), (100, 10), True),
@@ -347,18 +347,18 @@ def test_chunks_beyond_the_matrix_are_in_the_plan(
     ids=["rows", "several a row", "ragged", "columns", "several a column", "ragged columns"],
 )
 def test_the_reader_takes_the_memory_for_decoding_that_is_planned(
-    tmp_path: Path, shape: tuple[int, int], chunks: tuple[int, int], *, sharded: bool, apart: bool
+    tmp_path: Path, shape: tuple[int, int], chunks: tuple[int, int], *, sharded: bool, has_own_memory: bool
 ) -> None:
     """Beside the file a chunk, but only where some chunk cannot be decoded into the panel."""
     shards = (4 * chunks[0], chunks[1]) if sharded else None
     array = zarr.create_array(tmp_path, shape=shape, chunks=chunks, shards=shards, dtype="float32")
     array[...] = 1
-    source, space = open_source(tmp_path), Workspace()
+    source, space = open_source(tmp_path), ReadBuffers()
     plan = make_plan(Request("d", 3, method="krylov"), source.facts, Machine(10**9, 1))
     for panel in map(plan.panel, range(plan.panels)):
         rows, cols = (panel, (0, shape[1])) if not plan.transposed else ((0, shape[0]), panel)
         source.read(slice(*rows), slice(*cols), space)
-    decoded = 4 * chunks[0] * chunks[1] if apart else 0
+    decoded = 4 * chunks[0] * chunks[1] if has_own_memory else 0
     assert space.chunk._memory.nbytes == decoded
     assert plan.memory["chunks being decoded"] == source.facts.stored_bytes + decoded
 
@@ -620,7 +620,7 @@ def test_a_slab_takes_no_more_to_widen_than_planned(dtype: str, packing: str, mi
     request = Request("d", 5, method="krylov", missing=missing, missing_value=value)
     plan = make_plan(request, facts, replace(LIMITS, threads=1))
     transform = replace(Transform.of(request, facts, axis=1), exponent=3)
-    rows = slab_rows(plan.cols, plan.compute_dtype, exact=transform.exact, apart=False)
+    rows = slab_rows(plan.cols, plan.compute_dtype, exact=transform.exact, has_own_memory=False)
     raw = np.ones((min(plan.panel_rows, rows), plan.cols), dtype)
     tracemalloc.start()
     values, _ = transform.widen(CpuDevice(), raw, raw.dtype)

@@ -17,9 +17,9 @@ from bigsvd import publish as solution
 from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.facts import Packing
 from bigsvd.methods.matrix import Matrix
-from bigsvd.slabs.census import Moments
+from bigsvd.slabs.census import Census
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements
-from bigsvd.slabs.transform import Lines, LineSums, Transform
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 from tests.test_verify import reseal
@@ -49,33 +49,33 @@ def decompose(data: Path, out: Path, client: Client) -> bigsvd.Factors:
 
 
 def wrong_mean(patch: pytest.MonkeyPatch) -> None:
-    right = LineSums.lines
+    right = ColumnMoments.lines
 
-    def lines(self: LineSums, unit: float) -> Lines:
+    def lines(self: ColumnMoments, unit: float) -> MeansAndDivisors:
         found = right(self, unit)
-        return Lines(found.high, found.low + 1e-3, found.divisor)
+        return MeansAndDivisors(found.high, found.low + 1e-3, found.divisor)
 
-    patch.setattr(LineSums, "lines", lines)
+    patch.setattr(ColumnMoments, "lines", lines)
 
 
 def wrong_divisor(patch: pytest.MonkeyPatch) -> None:
-    right = LineSums.lines
+    right = ColumnMoments.lines
 
-    def lines(self: LineSums, unit: float) -> Lines:
+    def lines(self: ColumnMoments, unit: float) -> MeansAndDivisors:
         found = right(self, unit)
-        return Lines(found.high, found.low, found.divisor * (1 + 1e-5))
+        return MeansAndDivisors(found.high, found.low, found.divisor * (1 + 1e-5))
 
-    patch.setattr(LineSums, "lines", lines)
+    patch.setattr(ColumnMoments, "lines", lines)
 
 
 def wrong_count(patch: pytest.MonkeyPatch) -> None:
-    right = Moments.add
+    right = Census.add
 
-    def add(self: Moments, other: Moments) -> None:
+    def add(self: Census, other: Census) -> None:
         right(self, other)
         self.missing += 1
 
-    patch.setattr(Moments, "add", add)
+    patch.setattr(Census, "add", add)
 
 
 def wrong_mask(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from bigsvd.devices.base import Device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import Standardization, written_out
-from bigsvd.slabs.transform import Lines, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 from tests.laws import MadeSlab, SlabLaws
 
@@ -34,7 +34,7 @@ def standardised(transform: Transform) -> np.ndarray:
     return np.asarray((A - mean * transform.center) / np.where(transform.scale, deviation, 1.0))
 
 
-def lines_of_columns(transform: Transform) -> Lines:
+def lines_of_columns(transform: Transform) -> MeansAndDivisors:
     """Means of observed entries, and deviations, of the columns of B."""
     A = STORED.astype(np.float64)
     if transform.missing == "zero":
@@ -42,7 +42,7 @@ def lines_of_columns(transform: Transform) -> Lines:
     if transform.missing == "mean":
         A[STORED == GAP] = np.nan
     mean = np.nanmean(A, axis=0)
-    return Lines(mean, np.zeros(N), np.where(np.isnan(A), mean, A).std(axis=0))
+    return MeansAndDivisors(mean, np.zeros(N), np.where(np.isnan(A), mean, A).std(axis=0))
 
 
 def entries(device: Device, transform: Transform, cols: slice) -> Entries:
@@ -51,7 +51,7 @@ def entries(device: Device, transform: Transform, cols: slice) -> Entries:
 
 
 def standardization(transform: Transform, *, tiled: bool) -> Standardization:
-    lines = lines_of_columns(transform) if transform.by_columns else Lines.neutral(N)
+    lines = lines_of_columns(transform) if transform.by_columns else MeansAndDivisors.neutral(N)
     return written_out(transform, "float64", lines, (M, N), tiled=tiled)
 
 

@@ -21,7 +21,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.errors import (
     BadInputError,
     ChunkCorruptError,
@@ -213,7 +213,7 @@ def test_a_transpose_is_that_of_the_same_data(opened: dict[str, Source], name: s
     assert TransposedSource(B).orientation == source.orientation
     assert (B.facts.name, B.places) == (source.facts.name, source.places)
     assert B.stamp(cols, rows) == source.stamp(rows, cols)
-    there, here = B.block(cols, rows, Workspace()), source.block(rows, cols, Workspace())
+    there, here = B.block(cols, rows, ReadBuffers()), source.block(rows, cols, ReadBuffers())
     assert there.checksum() == here.checksum()
     B.fresh().counters.retries = 3
     assert source.counters.retries == B.counters.retries

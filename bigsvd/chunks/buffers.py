@@ -13,7 +13,7 @@ def _ordinary(size: int) -> np.ndarray:
     return np.empty(size, np.uint8)
 
 
-class Scrap:
+class ReusableBuffer:
     """One piece of memory that is used again and again; grows to the largest use.
 
     `allocate` gives so many bytes (uint8), ordinary ones by default. What is used of them begins at a page:
@@ -44,19 +44,19 @@ class Scrap:
         return values
 
 
-class Workspace:
+class ReadBuffers:
     """The memory in which one thread reads: a panel, a chunk of which a part is wanted, a file.
 
     `past_page_cache`: files that are read will not be read again soon enough to be kept in memory till then.
     """
 
-    def __init__(self, panel: Scrap | None = None, *, past_page_cache: bool = False) -> None:
-        self.panel = panel or Scrap()
-        self.chunk, self.file = Scrap(), Scrap()
+    def __init__(self, panel: ReusableBuffer | None = None, *, past_page_cache: bool = False) -> None:
+        self.panel = panel or ReusableBuffer()
+        self.chunk, self.file = ReusableBuffer(), ReusableBuffer()
         self.past_page_cache = past_page_cache
 
 
-class Ring:
+class BufferRing:
     """The memory in which the threads of one lane read: a workspace for each, and a panel more than these."""
 
     def __init__(
@@ -67,10 +67,10 @@ class Ring:
         past_page_cache: bool = False,
     ) -> None:
         self.readers = readers
-        self._panels = [Scrap(allocate) for _ in range(readers + 1)]
-        self._spaces = [Workspace(past_page_cache=past_page_cache) for _ in range(readers)]
+        self._panels = [ReusableBuffer(allocate) for _ in range(readers + 1)]
+        self._spaces = [ReadBuffers(past_page_cache=past_page_cache) for _ in range(readers)]
 
-    def turn(self, number: int) -> Workspace:
+    def slot(self, number: int) -> ReadBuffers:
         """For the read of this number; the one as many before as there are readers must have ended.
 
         What was read before that one is gone.

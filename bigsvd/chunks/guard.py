@@ -17,7 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
-from bigsvd.chunks.buffers import Scrap
+from bigsvd.chunks.buffers import ReusableBuffer
 from bigsvd.errors import BigsvdError, ChunkCorruptError
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -99,15 +99,17 @@ class GuardStore(WatchedStore):
         self._note(key, None if value is None else len(value))
         return value
 
-    def get_bytes(self, key: str, scrap: Scrap, *, past_page_cache: bool = False) -> np.ndarray | None:
-        """The value of `key` (uint8), noted; it may lie in the memory of `scrap`."""
+    def get_bytes(
+        self, key: str, buffer: ReusableBuffer, *, past_page_cache: bool = False
+    ) -> np.ndarray | None:
+        """The value of `key` (uint8), noted; it may lie in the memory of `buffer`."""
         if not isinstance(self._store, LocalStore):
             value = sync(self.get(key, default_buffer_prototype()))
             if value is None:
                 return None
             return np.frombuffer(value.to_bytes(), np.uint8)
         try:
-            found = _file_bytes(Path(self._store.root) / key, scrap, past_page_cache=past_page_cache)
+            found = _file_bytes(Path(self._store.root) / key, buffer, past_page_cache=past_page_cache)
         except (FileNotFoundError, NotADirectoryError):
             self._note(key, None)
             return None
@@ -141,8 +143,8 @@ class GuardStore(WatchedStore):
         return missing
 
 
-def _file_bytes(path: Path, scrap: Scrap, *, past_page_cache: bool) -> np.ndarray:
-    """The bytes of a file in the memory of `scrap`; `past_page_cache` (O_DIRECT) where the system can.
+def _file_bytes(path: Path, buffer: ReusableBuffer, *, past_page_cache: bool) -> np.ndarray:
+    """The bytes of a file in the memory of `buffer`; `past_page_cache` (O_DIRECT) where the system can.
 
     That takes whole pages of memory and file. Some file systems refuse it when a file is opened, some when it
     is read.
@@ -153,7 +155,7 @@ def _file_bytes(path: Path, scrap: Scrap, *, past_page_cache: bool) -> np.ndarra
         try:
             size, got = os.fstat(handle).st_size, 0
             whole_pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-            view: np.ndarray = scrap.take((1, whole_pages), np.dtype(np.uint8))[0]
+            view: np.ndarray = buffer.take((1, whole_pages), np.dtype(np.uint8))[0]
             while got < size and (more := os.readv(handle, [view[got : got + _MOST_AT_ONCE].data])):
                 got += more
         finally:
@@ -161,5 +163,5 @@ def _file_bytes(path: Path, scrap: Scrap, *, past_page_cache: bool) -> np.ndarra
     except OSError as error:
         if not flag or error.errno != errno.EINVAL:
             raise
-        return _file_bytes(path, scrap, past_page_cache=False)
+        return _file_bytes(path, buffer, past_page_cache=False)
     return view[: min(got, size)]

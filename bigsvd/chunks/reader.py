@@ -28,7 +28,7 @@ from zarr.codecs import (
 )
 from zarr.core.metadata import ArrayV2Metadata
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import ChunkCorruptError, first_line
 
@@ -68,7 +68,7 @@ class ChunkReader:
     """Reads rectangles of an array on a regular grid of chunks or shards, each decoded where it belongs.
 
     A chunk that spans whole rows of the rectangle is decoded into the target itself, any other into one
-    scrap chunk of which the part wanted is copied. A shard is read whole, in one file or object.
+    buffer chunk of which the part wanted is copied. A shard is read whole, in one file or object.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ChunkReader:
             codecs = _decoders(metadata.codecs, array.dtype)
         return None if codecs is None else cls(name, array, guard, codecs, index)
 
-    def read(self, rows: slice, cols: slice, target: np.ndarray, space: Workspace) -> None:
+    def read(self, rows: slice, cols: slice, target: np.ndarray, space: ReadBuffers) -> None:
         """Fill `target` (rows, cols). `ChunkCorruptError` names the chunk; absent ones are the fill value."""
         wanted = _Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
         for box in wanted.grid(*self._stored):
@@ -125,7 +125,7 @@ class ChunkReader:
                 raise ChunkCorruptError(text, "restore that chunk") from error
 
     def _put_shard(
-        self, shard: np.ndarray, box: _Box, wanted: _Box, target: np.ndarray, space: Workspace
+        self, shard: np.ndarray, box: _Box, wanted: _Box, target: np.ndarray, space: ReadBuffers
     ) -> None:
         """Decode the chunks of a shard (Zarr's sharding_indexed codec, v1.0) that are wanted."""
         height, width = self._chunk
@@ -143,7 +143,7 @@ class ChunkReader:
             self._put(None if absent else shard[offset : offset + length], chunk, wanted, target, space)
 
     def _put(
-        self, encoded: np.ndarray | None, box: _Box, wanted: _Box, target: np.ndarray, space: Workspace
+        self, encoded: np.ndarray | None, box: _Box, wanted: _Box, target: np.ndarray, space: ReadBuffers
     ) -> None:
         """Decode one chunk to its place in `target`; the fill value where it is absent."""
         common = box.common(wanted)

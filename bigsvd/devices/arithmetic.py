@@ -15,12 +15,12 @@ _SENT_BYTES = 2**28
 
 
 def multiply(device: Device, left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
-    """left·right of arrays on the host into `out`: by a device apart where there is much to do, else here.
+    """left·right of arrays on the host into `out`: by a GPU where there is much to do, else here.
 
     Some rows at a time, so that the device holds `right` and little else; here where even that is too much.
     """
     rows, inner = left.shape
-    if not device.apart or 2.0 * rows * inner * right.shape[1] < _WORTH_SENDING_FLOPS:
+    if not device.has_own_memory or 2.0 * rows * inner * right.shape[1] < _WORTH_SENDING_FLOPS:
         np.matmul(left, right, out=out)
         return
     step = max(1, _SENT_BYTES // max(1, (inner + right.shape[1]) * right.itemsize))

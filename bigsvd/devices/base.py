@@ -37,7 +37,7 @@ class Device(Protocol):
         """What a person calls it, for the plan and the report."""
 
     @property
-    def apart(self) -> bool:
+    def has_own_memory(self) -> bool:
         """Whether it has memory of its own, to which blocks are copied."""
 
     @property
@@ -57,7 +57,7 @@ class Device(Protocol):
         """Bytes that are free of its own memory; 0 if it has none."""
 
     def identity(self) -> str:
-        """The same in all processes that use the same device apart, and in no other."""
+        """The same in all processes that use the same GPU, and in no other."""
 
     def host_memory(self, size: int) -> np.ndarray:
         """So many bytes (uint8) of the host's memory, from which copies to the device are fast."""

@@ -34,7 +34,7 @@ class CpuDevice:
     """NumPy on this machine's cores."""
 
     name: ClassVar[str] = "cpu"
-    apart: ClassVar[bool] = False
+    has_own_memory: ClassVar[bool] = False
 
     @property
     def xp(self) -> Any:

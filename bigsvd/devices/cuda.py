@@ -60,7 +60,7 @@ class CupyDevice:
     """CuPy on the current CUDA device."""
 
     name: str
-    apart: ClassVar[bool] = True
+    has_own_memory: ClassVar[bool] = True
 
     @property
     def xp(self) -> Any:

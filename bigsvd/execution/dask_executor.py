@@ -266,7 +266,7 @@ def await_workers(client: Client) -> None:
 
 def _smallest(request: Request, workers: dict[str, Any], found: DeviceOffer) -> Offer:
     """What each worker that has the device can give."""
-    having = [worker for worker in workers.values() if _offers_gpu(worker) or not found.device.apart]
+    having = [worker for worker in workers.values() if _offers_gpu(worker) or not found.device.has_own_memory]
     threads = min(worker["nthreads"] for worker in having)
     share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in having)
     return offer_of(request, request.memory or int(share * _BUDGET_SHARE), threads, found)
@@ -287,12 +287,12 @@ def _device_of_workers(request: Request, workers: dict[str, Any], client: Client
         reason = f"{which} the resource {RESOURCE}=1"
         cure = f"start those that have a GPU with `dask worker --resources {RESOURCE}=1`, or use 'cpu'"
         return _without_gpu(request, reason, DeviceError(f"device='gpu' but {reason}", cure))
-    if by_dask and not device_here("auto").device.apart:
+    if by_dask and not device_here("auto").device.has_own_memory:
         reason = f"{request.method} needs CuPy and a GPU in this process too, which builds Dask's graph"
         cure = "run it on a machine with a GPU, or use 'cpu'"
         return _without_gpu(request, reason, DeviceError(reason, cure))
     offers: list[DeviceOffer] = list(client.run(device_here, request.device, workers=offering).values())
-    without = next((offer for offer in offers if not offer.device.apart), None)
+    without = next((offer for offer in offers if not offer.device.has_own_memory), None)
     if without is not None:
         return without
     sharers = Counter(offer.identity for offer in offers)

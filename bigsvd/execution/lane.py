@@ -18,12 +18,12 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from bigsvd.chunks.buffers import Ring, Scrap
+from bigsvd.chunks.buffers import BufferRing, ReusableBuffer
 from bigsvd.counters import Counters
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
 from bigsvd.events import BytesRead, LaneRepeated
 from bigsvd.execution.executor import announce, worker_name
-from bigsvd.execution.panel_cache import Kept, PanelCache, Seat, cache_of, turns_of
+from bigsvd.execution.panel_cache import CachedBlock, LaneResources, PanelCache, cache_of, concurrency_limit
 from bigsvd.execution.pass_spec import Lane, lane_folder
 from bigsvd.execution.sweeps import Sweeps
 from bigsvd.machine.blas import one_blas_thread
@@ -42,14 +42,14 @@ class _Rectangle:
     """A rectangle on the device, and how it was come by; `filled` chunks were absent."""
 
     block: Block
-    kept: Kept
+    kept: CachedBlock
     cached: bool
     filled: int
 
 
-def _pinned_copy(scrap: Scrap, array: np.ndarray) -> np.ndarray:
+def _pinned_copy(buffer: ReusableBuffer, array: np.ndarray) -> np.ndarray:
     """An array in memory, copied to where copies to the device are fast."""
-    copy = scrap.take((array.shape[0], array.shape[1]), array.dtype)
+    copy = buffer.take((array.shape[0], array.shape[1]), array.dtype)
     np.copyto(copy, array)
     return copy
 
@@ -74,7 +74,7 @@ def run_lane(lane: Lane) -> dict[str, Any]:
     return_large_buffers(lane.plan.budget_bytes)
     cache = cache_of(lane.token, lambda: _new_cache(lane))
     with (
-        turns_of(lane.token, lane.plan.threads),
+        concurrency_limit(lane.token, lane.plan.threads),
         cache.seat() as seat,
         one_blas_thread,
         np.errstate(over="ignore", under="ignore", invalid="ignore"),
@@ -86,9 +86,9 @@ def _new_cache(lane: Lane) -> PanelCache:
     plan, device = lane.plan, lane.device
     stage = plan.request.stage if plan.keeps_on_host else None
 
-    def new_seat() -> Seat:
-        ring = Ring(plan.readers, device.host_memory, past_page_cache=plan.past_page_cache)
-        return Seat(ring, device.queue())
+    def new_seat() -> LaneResources:
+        ring = BufferRing(plan.readers, device.host_memory, past_page_cache=plan.past_page_cache)
+        return LaneResources(ring, device.queue())
 
     cache = PanelCache(
         plan.cache_bytes,
@@ -101,7 +101,7 @@ def _new_cache(lane: Lane) -> PanelCache:
     return cache
 
 
-def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: Seat) -> dict[str, Any]:
+def _run_where_it_fits(lane: Lane, cache: PanelCache, seat: LaneResources) -> dict[str, Any]:
     """A lane, on a device whose memory may not suffice.
 
     Then it runs again without panels that stay there, at last by half slabs, whose products may differ in
@@ -136,7 +136,7 @@ class LaneRun:
     `careful`: blocks go to the device slab by slab, and slabs have half the rows.
     """
 
-    def __init__(self, lane: Lane, cache: PanelCache, seat: Seat, *, careful: bool = False) -> None:
+    def __init__(self, lane: Lane, cache: PanelCache, seat: LaneResources, *, careful: bool = False) -> None:
         self.lane = lane
         self.cache = cache
         self.ring, self.queue = seat.ring, seat.queue
@@ -221,7 +221,7 @@ class LaneRun:
 
     def _read(self, number: int, panel: int, tile: tuple[int, int], first: bool) -> _Rectangle:
         """One rectangle, from the cache or else from the source, for the `first` time in this pass or not."""
-        space, source = self.ring.turn(number), self.sources[number % self.ring.readers]
+        space, source = self.ring.slot(number), self.sources[number % self.ring.readers]
         rows, cols = slice(*self.plan.panel(panel)), slice(*tile)
         key, stamp, kept = (panel, tile[0]), None, None
         if self.plan.keeps_panels:
@@ -233,12 +233,12 @@ class LaneRun:
         before = source.counters.filled_chunks
         read = source.block(rows, cols, space)
         checksum = read.checksum()
-        if self.device.apart and source.facts.reader == "memory":
+        if self.device.has_own_memory and source.facts.reader == "memory":
             read = read.moved(partial(_pinned_copy, space.panel))
-        kept = Kept(read, checksum, source.counters.filled_chunks - before)
+        kept = CachedBlock(read, checksum, source.counters.filled_chunks - before)
         block = self._send(read)
         if self.plan.keeps_panels:
-            sent = block if self.device.apart and not self.careful else None
+            sent = block if self.device.has_own_memory and not self.careful else None
             self.cache.keep(key, stamp, kept, space.panel, sent)
         return _Rectangle(block, kept, cached=False, filled=kept.filled if first else 0)
 
@@ -254,7 +254,7 @@ class LaneRun:
             self.plan.tile_cols,
             self.spec.dtype,
             exact=self.spec.transform.exact,
-            apart=device.apart,
+            has_own_memory=device.has_own_memory,
         )
         steps = max(1, steps // 2) if self.careful else steps
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
 from bigsvd.execution.executor import Call, results_of
-from bigsvd.execution.panel_cache import leave_seats, turns_of
+from bigsvd.execution.panel_cache import concurrency_limit, leave_seats
 from bigsvd.execution.passes import Context
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.orientation import largest_entries
@@ -39,7 +39,7 @@ _TASK_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
-class Part:
+class BasisBlock:
     """Rows `y` of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, C) in scratch.
 
     Coefficients are those of the columns from `first` on that are not zero: of a block that was appended to
@@ -53,7 +53,7 @@ class Part:
     first: int
 
 
-class Parts:
+class BasisBlocks:
     """What B·K is the sum of, in scratch: coefficients of all passes may be more than the driver can hold.
 
     C is the number of columns of K.
@@ -62,7 +62,7 @@ class Parts:
     def __init__(self, scratch: Scratch, folder: str) -> None:
         self._scratch = scratch
         self._folder = folder
-        self.parts: list[Part] = []
+        self.parts: list[BasisBlock] = []
         self.columns = 0
 
     def append(self, y: str, offset: np.ndarray, mixing: np.ndarray) -> None:
@@ -70,9 +70,9 @@ class Parts:
         self.parts.append(self._written(y, offset, mixing, self.columns))
         self.columns += mixing.shape[1]
 
-    def times(self, E: np.ndarray, folder: str) -> Parts:
+    def times(self, E: np.ndarray, folder: str) -> BasisBlocks:
         """What B·K·E is the sum of."""
-        found = Parts(self._scratch, folder)
+        found = BasisBlocks(self._scratch, folder)
         found.columns = E.shape[1]
         for part in self.parts:
             mixing = self._scratch.read(part.coefficients)
@@ -80,12 +80,12 @@ class Parts:
             found.parts.append(found._written(part.y, self._scratch.read(part.offset), product, 0))
         return found
 
-    def _written(self, y: str, offset: np.ndarray, coefficients: np.ndarray, first: int) -> Part:
+    def _written(self, y: str, offset: np.ndarray, coefficients: np.ndarray, first: int) -> BasisBlock:
         index = len(self.parts)
         names = f"{self._folder}/offset-{index}", f"{self._folder}/coefficients-{index}"
         self._scratch.write(names[0], offset)
         self._scratch.write(names[1], coefficients)
-        return Part(y, *names, offset.size, first)
+        return BasisBlock(y, *names, offset.size, first)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class RowBlock:
     """
 
     scratch: Scratch
-    parts: tuple[Part, ...]
+    parts: tuple[BasisBlock, ...]
     columns: int
     post: str | None
     start: int
@@ -113,16 +113,16 @@ class RowBlock:
     turns: int
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Wait for memory, which what lanes have left is given back for."""
-        with turns_of(self.token, self.turns), one_blas_thread:
+        with concurrency_limit(self.token, self.turns), one_blas_thread:
             leave_seats(self.token)
             yield
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
         post = None if self.post is None else self.scratch.read(self.post)
-        space = Workspace()
+        space = ReadBuffers()
         opened = self._opened()
         for top in range(self.start // self.read_rows * self.read_rows, self.stop, self.read_rows):
             first, last = max(top, self.start), min(top + self.read_rows, self.stop)
@@ -153,7 +153,7 @@ class RowBlock:
             opened.append(_Opened(y, offset, coefficients, columns))
         return opened
 
-    def _read(self, y: Source, rows: slice, space: Workspace) -> np.ndarray:
+    def _read(self, y: Source, rows: slice, space: ReadBuffers) -> np.ndarray:
         """Rows of one Y, read as panels are: Zarr's own pipeline would take most of the time."""
         try:
             return y.read(rows, slice(0, y.facts.shape[1]), space)
@@ -165,7 +165,7 @@ class RowBlock:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A `Part` in a task; `columns` of the sum are those its coefficients are of."""
+    """A `BasisBlock` in a task; `columns` of the sum are those its coefficients are of."""
 
     y: Source
     offset: np.ndarray
@@ -180,7 +180,9 @@ class LongFactor:
     product orthonormal to rounding where C cancels many digits. None stands for the identity.
     """
 
-    def __init__(self, context: Context, parts: Parts, post: np.ndarray | None, chunk_rows: int) -> None:
+    def __init__(
+        self, context: Context, parts: BasisBlocks, post: np.ndarray | None, chunk_rows: int
+    ) -> None:
         scratch, plan = context.scratch, context.plan
         if post is not None:
             scratch.write(_POST, post)
@@ -228,7 +230,7 @@ class LongFactor:
         self._map(write_rows, target)
 
 
-def _task(plan: Plan, parts: Parts) -> FormingTask:
+def _task(plan: Plan, parts: BasisBlocks) -> FormingTask:
     """What each task handles at a time."""
     blocks = [part.columns for part in parts.parts]
     piece_rows = forming_rows(sum(blocks), parts.columns, plan.budget_bytes, plan.threads)
@@ -270,7 +272,7 @@ def _aligned_lanes(context: Context, chunk_rows: int, columns: int) -> list[tupl
 @travels
 def gram_rows(block: RowBlock) -> str:
     """UᵀU of one task's rows; its name in scratch."""
-    with block.turn():
+    with block.slot():
         total = None
         for _, values in block.pieces():
             part = values.T @ values
@@ -284,7 +286,7 @@ def gram_rows(block: RowBlock) -> str:
 @travels
 def triangle_rows(block: RowBlock) -> str:
     """R of one task's rows; its name in scratch."""
-    with block.turn():
+    with block.slot():
         R = None
         for _, values in block.pieces():
             R = np.linalg.qr(values if R is None else np.concatenate([R, values]), mode="r")
@@ -294,7 +296,7 @@ def triangle_rows(block: RowBlock) -> str:
 @travels
 def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
     """R of the R of several tasks, which are left for one that runs again."""
-    with block.turn():
+    with block.slot():
         R = np.linalg.qr(np.concatenate([block.scratch.read(name) for name in names]), mode="r")
         return _leave(block.scratch, np.asarray(R))
 
@@ -302,14 +304,14 @@ def join_triangles(block: RowBlock, names: tuple[str, ...]) -> str:
 @travels
 def largest_of_rows(block: RowBlock) -> np.ndarray:
     """The entry of largest magnitude in each column of one task's rows, with its sign."""
-    with block.turn():
+    with block.slot():
         return largest_entries(np.stack([largest_entries(values) for _, values in block.pieces()]))
 
 
 @travels
 def write_rows(block: RowBlock, target: FactorArray) -> None:
     """Store one task's rows, as many whole chunks at a time as are complete."""
-    with block.turn():
+    with block.slot():
         found = target.open(block.scratch)
         chunk, dtype = found.chunk, found.array.dtype
         begin, waiting = block.start, np.zeros((0, 0), dtype)

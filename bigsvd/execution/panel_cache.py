@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Ring, Scrap
+from bigsvd.chunks.buffers import BufferRing, ReusableBuffer
 from bigsvd.devices.base import Queue
 from bigsvd.devices.cpu import DirectQueue
 from bigsvd.machine.monitor import MemoryMonitor, ProcessMemory, return_free_memory
@@ -33,7 +33,7 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedBlock:
     """A rectangle, its checksum, and how many of its chunks were absent and read as the fill value.
 
     `resident`: the block lies on the device.
@@ -54,7 +54,7 @@ class _Place:
     dtype: np.dtype[Any]
 
 
-class _Stage:
+class _SpillFile:
     """One file on a local disk; it has no name, so that nothing is left behind however the process ends."""
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +64,7 @@ class _Stage:
         self._lock = threading.Lock()
         self.full = False
 
-    def write(self, kept: Kept) -> Kept | None:
+    def write(self, kept: CachedBlock) -> CachedBlock | None:
         """Append a rectangle on the host: the same with a `_Place` for each array of its block.
 
         None, now and from then on, where the disk has no room or fails.
@@ -77,10 +77,10 @@ class _Stage:
             self.full = True
             return None
 
-    def read(self, staged: Kept, scrap: Scrap) -> Kept | None:
-        """What `write` appended, in the memory of `scrap`; None if the disk fails."""
+    def read(self, staged: CachedBlock, buffer: ReusableBuffer) -> CachedBlock | None:
+        """What `write` appended, in the memory of `buffer`; None if the disk fails."""
         try:
-            return replace(staged, block=staged.block.moved(partial(self._fetch, scrap)))
+            return replace(staged, block=staged.block.moved(partial(self._fetch, buffer)))
         except OSError:
             return None
 
@@ -93,8 +93,8 @@ class _Stage:
             done += os.pwrite(self._file.fileno(), data[done:].data, offset + done)
         return _Place(offset, (array.shape[0], array.shape[1]), array.dtype)
 
-    def _fetch(self, scrap: Scrap, place: _Place) -> np.ndarray:
-        array = scrap.take(place.shape, place.dtype)
+    def _fetch(self, buffer: ReusableBuffer, place: _Place) -> np.ndarray:
+        array = buffer.take(place.shape, place.dtype)
         data, done = array.reshape(-1).view(np.uint8), 0
         while done < data.size:
             got = os.preadv(self._file.fileno(), [data[done:].data], place.offset + done)
@@ -109,19 +109,19 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class Seat:
+class LaneResources:
     """What a lane works with and leaves to a later one: memory to read in, a queue of the device.
 
     Pages that are new to the process cost more than what is read into them; and CuPy's pool keeps what one
     stream has freed for that stream.
     """
 
-    ring: Ring
+    ring: BufferRing
     queue: Queue
 
 
-def _plain_seat() -> Seat:
-    return Seat(Ring(1), DirectQueue())
+def _plain_seat() -> LaneResources:
+    return LaneResources(BufferRing(1), DirectQueue())
 
 
 class PanelCache:
@@ -138,7 +138,7 @@ class PanelCache:
         budget_bytes: int,
         stage: Path | None = None,
         device_bytes: int = 0,
-        new_seat: Callable[[], Seat] = _plain_seat,
+        new_seat: Callable[[], LaneResources] = _plain_seat,
         at_close: Callable[[], Any] | None = None,
     ) -> None:
         self.careful = False
@@ -147,11 +147,11 @@ class PanelCache:
         self._device_bytes = device_bytes
         self._new_seat = new_seat
         self._at_close = at_close
-        self._stage = _Stage(stage) if stage is not None else None
-        self._held: dict[Key, tuple[Hashable, Kept]] = {}
-        self._staged: dict[Key, tuple[Hashable, Kept]] = {}
+        self._stage = _SpillFile(stage) if stage is not None else None
+        self._held: dict[Key, tuple[Hashable, CachedBlock]] = {}
+        self._staged: dict[Key, tuple[Hashable, CachedBlock]] = {}
         self._lock = threading.Lock()
-        self._seats: list[Seat] = []
+        self._seats: list[LaneResources] = []
         self._monitor = MemoryMonitor()
         self._watching = ExitStack()
 
@@ -165,7 +165,7 @@ class PanelCache:
         return self._monitor.seen()
 
     @contextmanager
-    def seat(self) -> Iterator[Seat]:
+    def seat(self) -> Iterator[LaneResources]:
         """One that a lane before has left, or else a new one; as many as lanes run at a time."""
         with self._lock:
             seat = self._seats.pop() if self._seats else self._new_seat()
@@ -175,18 +175,20 @@ class PanelCache:
             with self._lock:
                 self._seats.append(seat)
 
-    def get(self, key: Key, stamp: Hashable, scrap: Scrap) -> Kept | None:
+    def get(self, key: Key, stamp: Hashable, buffer: ReusableBuffer) -> CachedBlock | None:
         """The rectangle, if it was kept and its stamp has not changed; not to be written into."""
         with self._lock:
             held, staged = self._held.get(key), self._staged.get(key)
         if held is not None and held[0] == stamp:
             return held[1]
         if staged is not None and staged[0] == stamp and self._stage is not None:
-            return self._stage.read(staged[1], scrap)
+            return self._stage.read(staged[1], buffer)
         return None
 
-    def keep(self, key: Key, stamp: Hashable, read: Kept, scrap: Scrap, sent: Block | None = None) -> None:
-        """Take in, if there is room, a rectangle that may lie in the memory of `scrap`.
+    def keep(
+        self, key: Key, stamp: Hashable, read: CachedBlock, buffer: ReusableBuffer, sent: Block | None = None
+    ) -> None:
+        """Take in, if there is room, a rectangle that may lie in the memory of `buffer`.
 
         `sent`: the same on a device that has memory of its own.
         """
@@ -200,7 +202,7 @@ class PanelCache:
                 return
             if size <= self._free_bytes:
                 self._free_bytes -= size
-                self._held[key] = stamp, replace(read, block=read.block.moved(scrap.hand_over))
+                self._held[key] = stamp, replace(read, block=read.block.moved(buffer.hand_over))
                 return
         if self._stage is not None and (staged := self._stage.write(read)) is not None:
             with self._lock:
@@ -250,7 +252,7 @@ def cache_of(token: str, new: Callable[[], PanelCache]) -> PanelCache:
         return _CACHES[token]
 
 
-def turns_of(token: str, tasks: int) -> threading.BoundedSemaphore:
+def concurrency_limit(token: str, tasks: int) -> threading.BoundedSemaphore:
     """Lets as many of a run's tasks work at a time as it has memory for; a worker may have more threads."""
     with _LOCK:
         turns = threading.BoundedSemaphore(tasks)

@@ -22,12 +22,12 @@ from bigsvd.errors import NoWorkersError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.execution.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.execution.lane import run_lane
-from bigsvd.execution.panel_cache import close_cache, turns_of
+from bigsvd.execution.panel_cache import close_cache, concurrency_limit
 from bigsvd.execution.pass_spec import PARTS, Lane, PassSpec, lane_folder
 from bigsvd.machine.monitor import ProcessMemory
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.census import Moments
+from bigsvd.slabs.census import Census
 from bigsvd.slabs.operator import Findings
 from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.sources.base import ELSEWHERE, Source
@@ -74,7 +74,7 @@ class PassResult:
     """
 
     sums: dict[str, np.ndarray]
-    moments: Moments
+    moments: Census
     opinion: Opinion
     checksums: list[int]
     counters: Counters
@@ -154,7 +154,7 @@ def add_parts(
     """
     if not scratch.current:
         raise NoWorkersError("the run of this sum has ended", "nothing is to be done")
-    with turns_of(*turns):
+    with concurrency_limit(*turns):
         if scratch.recorded(f"{to}/done") is None:
             sums = {name: _total(scratch, name, parts) for name in names}
             if not all(scratch.has(f"{part}/{name}") for part in parts for name in names):
@@ -214,7 +214,7 @@ def _call(context: Context, lane: Lane) -> Call:
     """The lane as a call, on the worker that had it in the pass before."""
     home = context.homes.get((lane.spec.sample, lane.index), "")
     # As many lanes at a time as the plan has, on a worker that offers 1.
-    share = _ROUNDED_DOWN / context.plan.threads if context.device.apart else 0.0
+    share = _ROUNDED_DOWN / context.plan.threads if context.device.has_own_memory else 0.0
     part = _part(context, lane)
     if part.source is context.source:
         return Call(run_lane, (lane,), home, share)

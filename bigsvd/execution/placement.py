@@ -94,7 +94,7 @@ def _measured_rates(plan: Plan, source: Source, executor: Executor, offer: Offer
     part = executor.part(source, some_chunks(source.facts))
     bare = replace(plan, lanes=(), sample=())  # of which there may be many
     arguments = part.source, part.values, offer.device, bare, _WORTH_MEASURING_SECONDS
-    measuring = Call(with_source, (rates_here, *arguments), device_share=float(offer.device.apart))
+    measuring = Call(with_source, (rates_here, *arguments), device_share=float(offer.device.has_own_memory))
     rates: Rates = results_of(executor, [measuring])[0]
     return rates
 

@@ -51,7 +51,7 @@ class ThreadExecutor:
         the plan's.
         """
         if plan.by_dask:
-            with local_client(plan.threads, gpus=int(plan.apart)) as client:
+            with local_client(plan.threads, gpus=int(plan.has_own_memory)) as client:
                 yield DaskExecutor(client)
         else:
             with ThreadExecutor(plan.threads) as threads:

@@ -56,7 +56,7 @@ def device_here(asked: Literal["auto", "cpu", "gpu"]) -> DeviceOffer:
 
 def best_first(request: Request, found: DeviceOffer) -> list[DeviceOffer]:
     """The device that was found; after a GPU that nobody insists on, the cores."""
-    if found.device.apart and request.device == "auto":
+    if found.device.has_own_memory and request.device == "auto":
         return [found, on_cpu("asked for")]
     return [found]
 
@@ -64,7 +64,7 @@ def best_first(request: Request, found: DeviceOffer) -> list[DeviceOffer]:
 def offer_of(request: Request, budget_bytes: int, cores: int, found: DeviceOffer) -> Offer:
     """A machine with so many cores. On a GPU few lanes run at a time, and the cores read for them."""
     device = found.device
-    if not device.apart:
+    if not device.has_own_memory:
         return Offer(Machine(budget_bytes, cores, device.name, found.reason), device)
     lanes = min(cores, _LANES_ON_DEVICE)
     granted = min(request.device_memory or int(_DEVICE_SHARE * found.free_bytes), found.free_bytes)
@@ -73,7 +73,7 @@ def offer_of(request: Request, budget_bytes: int, cores: int, found: DeviceOffer
         threads=lanes,
         device=device.name,
         device_reason=found.reason,
-        apart=True,
+        has_own_memory=True,
         device_budget_bytes=granted,
         device_free_bytes=found.free_bytes,
         readers=cores // lanes,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.devices.base import Array, Device
 from bigsvd.errors import travels
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
@@ -66,7 +66,7 @@ def measure_reading(source: Source, device: Device, room_bytes: int) -> Rates:
     `room_bytes`: of memory that may hold files from one pass to the next. The first chunk tells how many
     bytes the files have.
     """
-    own, space = source.fresh(), Workspace()
+    own, space = source.fresh(), ReadBuffers()
     chosen = some_chunks(source.facts)
     first = _timed_read(own, chosen[0], space)
     if source.on_disk and hasattr(os, "O_DIRECT"):
@@ -81,7 +81,7 @@ def measure_reading(source: Source, device: Device, room_bytes: int) -> Rates:
     wall = min(read.seconds / read.nbytes for read in reads)  # the least: others may be using this machine
     cpu = min(wall, *(read.cpu_seconds / read.nbytes for read in reads))
     return replace(
-        NOMINAL_ON_GPU if device.apart else NOMINAL,
+        NOMINAL_ON_GPU if device.has_own_memory else NOMINAL,
         read_seconds=wall, read_cpu_seconds=cpu, measured=True, past_page_cache=space.past_page_cache,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def measure_products(
     return replace(
         rates,
         flops={dtype: _product_rates(device, dtype, source.facts.shape[1], share)},
-        copy_seconds=_copy_seconds(device) if device.apart else 0.0,
+        copy_seconds=_copy_seconds(device) if device.has_own_memory else 0.0,
         fresh_seconds=_fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES))),
     )
 
@@ -125,7 +125,7 @@ def some_chunks(facts: SourceFacts) -> list[tuple[slice, slice]]:
     ]
 
 
-def _timed_read(own: Source, chunk: tuple[slice, slice], space: Workspace) -> _TimedRead:
+def _timed_read(own: Source, chunk: tuple[slice, slice], space: ReadBuffers) -> _TimedRead:
     start, cpu_start = time.perf_counter(), time.process_time()
     nbytes = own.read(*chunk, space).nbytes
     return _TimedRead(nbytes, time.perf_counter() - start, time.process_time() - cpu_start)
@@ -154,7 +154,10 @@ def _copy_seconds(device: Device) -> float:
 def _product_rates(device: Device, dtype: str, n: int, size: int) -> dict[int, float]:
     """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q; within about `size` bytes."""
     cols = min(n, 4096)
-    rows = min(slab_rows(cols, dtype, exact=False, apart=device.apart), _MOST_TIMED_BYTES // (8 * cols))
+    rows = min(
+        slab_rows(cols, dtype, exact=False, has_own_memory=device.has_own_memory),
+        _MOST_TIMED_BYTES // (8 * cols),
+    )
     rows = min(rows, max(_LEAST_TIMED_ROWS, size // (_TIMED_COPIES * 8 * cols)))
     random = np.random.default_rng(0)
     slab = device.to_device(random.random((rows, cols), np.float32).astype(dtype))

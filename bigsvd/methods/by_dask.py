@@ -125,7 +125,7 @@ def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
 
 def _on_host(factor: Any, device: Device) -> Any:
     """A factor with its blocks on the host."""
-    if not device.apart:
+    if not device.has_own_memory:
         return factor
     empty = np.empty((0,) * factor.ndim, factor.dtype)
     return factor.map_blocks(device.to_host, dtype=factor.dtype, meta=empty)

@@ -208,7 +208,7 @@ def memory_for(k: int, plan: Plan) -> int | None:
     """The least budget, to a few per cent, with which a plan for k triplets fits; None if there is none."""
     request = replace(plan.request, k=k, energy=None, error=None, max_bytes=None, memory=None)
     machine = Machine(
-        plan.budget_bytes, plan.threads, plan.device, plan.device_reason, plan.apart,
+        plan.budget_bytes, plan.threads, plan.device, plan.device_reason, plan.has_own_memory,
         plan.device_budget_bytes, plan.device_budget_bytes, plan.readers,
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ class Compressed(DaskMethod):
 
 def _random_state(seed: int, device: Device) -> Any:
     """Dask's source of random chunks, which must be of the device's own kind."""
-    if device.apart:
+    if device.has_own_memory:
         return da.random.RandomState(seed, RandomState=device.xp.random.RandomState)
     return da.random.RandomState(seed)
 

@@ -36,8 +36,8 @@ def gram_block(matrix: Matrix) -> np.ndarray:
         name = matrix.next_name("gram")
         matrix.prepare(name)
         result = run_pass(context, matrix.spec(name, GramKernel(context.plan.cols)))
-        matrix.charge(result)
-        correction = matrix.learn(name, result)
+        matrix.record_cost(result)
+        correction = matrix.absorb_first_pass(name, result)
     G = result.sums["gram"]
     G -= context.plan.rows * np.outer(correction.delta, correction.delta)
     G *= correction.ratio[:, None] * correction.ratio[None, :]
@@ -48,7 +48,7 @@ def gram_block(matrix: Matrix) -> np.ndarray:
 
 def leading_vectors(context: Context, G: np.ndarray, count: int) -> np.ndarray:
     """Eigenvectors (N, count) of the largest eigenvalues of G (N, N); by a worker's device if it has one."""
-    if not context.device.apart:
+    if not context.device.has_own_memory:
         return _leading(G, count)
     vectors: np.ndarray
     (vectors,) = results_of(

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from bigsvd.catalog.widths import PROBES
-from bigsvd.execution.long_factor import FORMING, Parts
+from bigsvd.execution.long_factor import FORMING, BasisBlocks
 from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_complement
@@ -60,7 +60,7 @@ class BlockIteration(ABC):
         """Begin with no basis; what scratch has of passes stays there."""
         plan, most = self.context.plan, max(self.context.plan.max_width, self.block.shape[1])
         self.subspace = Subspace(plan.cols, most)
-        self.parts = Parts(self.context.scratch, PARTS)
+        self.parts = BasisBlocks(self.context.scratch, PARTS)
 
     @property
     def next_name(self) -> str:
@@ -78,7 +78,7 @@ class BlockIteration(ABC):
         if not first:
             self._absorb(f"{name}/y", columns, result.sums["z"], keep)
             return
-        correction = matrix.learn(name, result)
+        correction = matrix.absorb_first_pass(name, result)
         if correction is not None:
             self._absorb_corrected(f"{name}/y", columns, result.sums["z"], keep, correction)
 
@@ -103,7 +103,7 @@ class BlockIteration(ABC):
         """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
         along = by.delta @ columns
         Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
-        if not by.benign:
+        if not by.correctable:
             step = orthonormal_complement(Z[:, :keep], self.subspace.K, keep, self.matrix.eps)
             more = gaussian(self.seed, _FILLING, (Z.shape[0], keep - step.shape[1]))  # for what rounding hid
             self.block = np.linalg.qr(np.concatenate([step, more], axis=1))[0]
@@ -133,7 +133,7 @@ class BlockIteration(ABC):
         self.exhausted = self.block.shape[1] == 0
         return not self.exhausted
 
-    def long_parts(self, combine: np.ndarray) -> Parts:
+    def long_parts(self, combine: np.ndarray) -> BasisBlocks:
         """What B·K·C is the sum of, for C = `combine` (L, c): rows of Y in scratch and their coefficients.
 
         The passes have stored them; where the whole matrix stays on a device none has, since to multiply it
@@ -141,7 +141,7 @@ class BlockIteration(ABC):
         """
         if not self.context.plan.stays_on_device:
             return self.parts.times(combine, FORMING)
-        found, block_width = Parts(self.context.scratch, FORMING), self.context.plan.width
+        found, block_width = BasisBlocks(self.context.scratch, FORMING), self.context.plan.width
         for start in range(0, combine.shape[1], block_width):
             columns = self.subspace.K @ combine[:, start : start + block_width]
             name, width = self.matrix.next_name("long"), columns.shape[1]

@@ -13,11 +13,11 @@ import numpy as np
 from bigsvd.errors import DynamicRangeError, NonFiniteError
 from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.execution.passes import Context, PassResult
-from bigsvd.slabs.census import Moments
+from bigsvd.slabs.census import Census
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
 from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
-from bigsvd.slabs.transform import Lines, LineSums, Transform
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 _ROUGH_EPS = 1e-7
@@ -33,14 +33,14 @@ class Correction:
 
     Attributes:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
-        benign: whether products of B can be had from those of B0 without loss of accuracy.
+        correctable: whether products of B can be had from those of B0 without loss of accuracy.
         alike: whether B0 was B up to rounding: its means, its divisors, and how missing entries were filled.
 
     """
 
     delta: np.ndarray
     ratio: np.ndarray
-    benign: bool
+    correctable: bool
     alike: bool
 
 
@@ -59,11 +59,11 @@ class Matrix:
         self.context = context
         self.transform = transform
         self.dtype = dtype
-        self.lines: Lines | None = None
+        self.lines: MeansAndDivisors | None = None
         self.row_lines: str | None = None
         self.norm_squared = 0.0
         self.known = False
-        self.moments = Moments()
+        self.moments = Census()
         self.opinion = Opinion.nothing(())
         self.costs: list[PassResult] = []
         self.sample_costs: list[PassResult] = []
@@ -94,7 +94,7 @@ class Matrix:
             for key, values in operands.items()
         )
 
-    def charge(self, result: PassResult, *, sample: bool = False) -> None:
+    def record_cost(self, result: PassResult, *, sample: bool = False) -> None:
         """Book the costs of a pass, without its sums."""
         (self.sample_costs if sample else self.costs).append(replace(result, sums={}))
 
@@ -141,14 +141,14 @@ class Matrix:
     def _witnesses(self) -> tuple[int, ...]:
         """Columns of A of which the first pass forms a second opinion; none where it does no statistics."""
         plan, axis, transform = self.context.plan, self.transform.axis, self.transform
-        if not transform.by_line and transform.missing == "none":
+        if not transform.standardized and transform.missing == "none":
             return ()
         mean = divisor = None
         if self.lines is not None and transform.by_columns:
             mean, divisor = self.lines.mean, self.lines.divisor
         return tuple(chosen_columns((plan.rows, plan.cols)[axis], plan.request.seed, mean, divisor))
 
-    def guess(self, result: PassResult, rows: int) -> bool:
+    def absorb_sample(self, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
         if self.prescale(result.moments.peak):
             return False
@@ -166,10 +166,10 @@ class Matrix:
         after = int(np.clip(before - int(np.round(np.log2(peak))), -1022, 1022))
         self.transform = replace(self.transform, exponent=after)
         if self.lines is not None:
-            self.lines = Lines(*(np.ldexp(part, after - before) for part in self.lines.stacked()))
+            self.lines = MeansAndDivisors(*(np.ldexp(part, after - before) for part in self.lines.stacked()))
         return after != before
 
-    def learn(self, name: str, result: PassResult) -> Correction | None:
+    def absorb_first_pass(self, name: str, result: PassResult) -> Correction | None:
         """Take in the first pass; None if it must be repeated, prescaled or with better means.
 
         Raises:
@@ -197,7 +197,7 @@ class Matrix:
             self.row_lines = f"{name}/row-lines"
         if sums is None:
             self.norm_squared = moments.squares
-            correction = Correction(np.zeros(N), np.ones(N), benign=True, alike=True)
+            correction = Correction(np.zeros(N), np.ones(N), correctable=True, alike=True)
         else:
             correction = self._exact_lines(sums)
         self.opinion = result.opinion
@@ -227,21 +227,21 @@ class Matrix:
         if lines is not None:
             refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
 
-    def _line_sums(self, raw_sums: np.ndarray, rows: int) -> LineSums:
-        used = self.lines or Lines.neutral(self.context.plan.cols)
-        return LineSums.from_stacked(used.high, rows, raw_sums)
+    def _line_sums(self, raw_sums: np.ndarray, rows: int) -> ColumnMoments:
+        used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
+        return ColumnMoments.from_stacked(used.high, rows, raw_sums)
 
-    def _estimate(self, sums: LineSums) -> Lines:
+    def _estimate(self, sums: ColumnMoments) -> MeansAndDivisors:
         """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
         rough = sums.lines(self.transform.unit)
         before = self.transform.unit if self.lines is None else self.lines.divisor
         resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
         divisor = np.where(resolved, rough.divisor, before)
-        return Lines(rough.mean, np.zeros_like(rough.mean), divisor)
+        return MeansAndDivisors(rough.mean, np.zeros_like(rough.mean), divisor)
 
-    def _exact_lines(self, sums: LineSums) -> Correction:
+    def _exact_lines(self, sums: ColumnMoments) -> Correction:
         t, M = self.transform, self.context.plan.rows
-        used = self.lines or Lines.neutral(self.context.plan.cols)
+        used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
         exact = sums.lines(t.unit)
         if t.scale:
             self.moments.add_faint(sums.unresolved)
@@ -261,10 +261,10 @@ class Matrix:
         self.lines = exact
         mean_energy = M * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
-        benign = (
+        correctable = (
             mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
         )
-        return Correction(delta, ratio, bool(benign), alike)
+        return Correction(delta, ratio, bool(correctable), alike)
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
@@ -281,7 +281,7 @@ class Matrix:
 
     def _lines_of(self, columns: np.ndarray | slice) -> np.ndarray | None:
         """(mean, divisor) of some columns of A, (2, c), prescaled; None where neither was used."""
-        if not self.transform.by_line:
+        if not self.transform.standardized:
             return None
         if self.row_lines is not None:
             high, low, divisor = np.asarray(self.context.scratch.open(self.row_lines).oindex[:, columns])
@@ -291,7 +291,7 @@ class Matrix:
             return None
         return np.stack([high + low, divisor])
 
-    def _refuse_nonfinite(self, moments: Moments) -> None:
+    def _refuse_nonfinite(self, moments: Census) -> None:
         nans, plus, minus = moments.nonfinite
         if moments.first is None:
             return

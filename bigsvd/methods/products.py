@@ -27,5 +27,5 @@ def product_pass(
         scratch.write(f"{name}/block", columns)
     kernel = ProductKernel(f"{name}/block", f"{name}/y", keep)
     result = run_pass(context, matrix.spec(name, kernel, sample=sample, look=look))
-    matrix.charge(result, sample=sample)
+    matrix.record_cost(result, sample=sample)
     return result

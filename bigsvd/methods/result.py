@@ -274,10 +274,10 @@ def _two_sided_pass(
         kernel = TwoSidedKernel(f"{name}/short", target, f"{name}/values")
         known = matrix.known
         result = run_pass(context, matrix.spec(name, kernel))
-        matrix.charge(result)
+        matrix.record_cost(result)
         if known:
             return result.sums
-        correction = matrix.learn(name, result)
+        correction = matrix.absorb_first_pass(name, result)
         if correction is not None and correction.alike:
             return result.sums
 

@@ -17,7 +17,7 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
 from bigsvd.results.factors import Factors
-from bigsvd.slabs.transform import Lines
+from bigsvd.slabs.transform import MeansAndDivisors
 
 _GAUSSIAN_SHARE = 0.1
 _LOOKS = 3
@@ -134,12 +134,12 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
     return np.linalg.qr(np.concatenate([short, more], axis=1))[0]
 
 
-def stored_lines(factors: Factors, exponent: int) -> Lines:
+def stored_lines(factors: Factors, exponent: int) -> MeansAndDivisors:
     """Mean and divisor of the columns, of factors in a matrix's prescaled units."""
     n = factors.shape[1]
     mean = np.zeros(n) if factors.mean is None else np.asarray(factors.mean[:])
     scale = np.ones(n) if factors.scale is None else np.asarray(factors.scale[:])
-    return Lines(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
+    return MeansAndDivisors(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
 
 
 def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
@@ -154,7 +154,7 @@ def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
         result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
         if result.moments.first is not None or not 0 < result.moments.peak < np.inf:
             return None
-        if matrix.guess(result, rows) and not unknown:
+        if matrix.absorb_sample(result, rows) and not unknown:
             Z = result.sums["z"] / plan.sample_share
             return Z if np.isfinite(Z).all() else None
     return None

@@ -17,7 +17,7 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import written_out
-from bigsvd.slabs.transform import Lines, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from bigsvd.sources.base import Source
 
 
@@ -27,8 +27,8 @@ def statistics_pass(matrix: Matrix) -> None:
         name = matrix.next_name("statistics")
         matrix.prepare(name)
         result = run_pass(matrix.context, matrix.spec(name))
-        matrix.charge(result)
-        matrix.learn(name, result)
+        matrix.record_cost(result)
+        matrix.absorb_first_pass(name, result)
 
 
 def check_unchanged(matrix: Matrix) -> None:
@@ -39,7 +39,7 @@ def check_unchanged(matrix: Matrix) -> None:
 
     """
     matrix.context.scratch.remove("recheck")
-    matrix.charge(run_pass(matrix.context, matrix.spec("recheck")))
+    matrix.record_cost(run_pass(matrix.context, matrix.spec("recheck")))
 
 
 def prepared_array(matrix: Matrix) -> Any:
@@ -62,7 +62,7 @@ def read_panel(
     source: Source,
     device: Device,
     transform: Transform,
-    lines: Lines | None,
+    lines: MeansAndDivisors | None,
     dtype: str,
     start: int,
     stop: int,
@@ -71,10 +71,10 @@ def read_panel(
     rows = slice(start, stop)
     source = source.fresh()  # Dask's threads read at the same time
     raw = source.read(rows, slice(0, plan.cols))
-    xp, lines = device.xp, lines or Lines.neutral(plan.cols)
+    xp, lines = device.xp, lines or MeansAndDivisors.neutral(plan.cols)
     standardization = written_out(transform, dtype, lines, (plan.rows, plan.cols), tiled=False)
     found = xp.empty((stop - start, plan.cols), dtype=getattr(xp, dtype))
-    steps = slab_rows(plan.cols, dtype, exact=transform.exact, apart=device.apart)
+    steps = slab_rows(plan.cols, dtype, exact=transform.exact, has_own_memory=device.has_own_memory)
     for first in range(0, stop - start, steps):
         piece = slice(first, min(stop - start, first + steps))
         there, cols = slice(start + piece.start, start + piece.stop), slice(0, plan.cols)

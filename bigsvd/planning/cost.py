@@ -60,14 +60,14 @@ class Prospect:
 class Cost:
     """What things take at given rates on a number of cores, products in one precision.
 
-    On a device `apart` reading, copying and multiplying go on side by side, and all lanes share it.
+    On a device with its own memory, reading, copying and multiplying go on side by side; all lanes share it.
     """
 
     rates: Rates
     cores: int
     dtype: str
     readers: int = 1
-    apart: bool = False
+    has_own_memory: bool = False
 
     @property
     def lanes_a_core(self) -> int:
@@ -96,7 +96,7 @@ class Cost:
         read_bytes = max(0.0, 1 - kept - resident) * streamed
         flops = 4.0 * share * layout.M * layout.N * columns
         products = flops / self.rates.flops_at(self.dtype, columns)
-        if self.apart:
+        if self.has_own_memory:
             waiting = read_bytes * self.rates.read_seconds / (lanes * self.readers)
             decoding = read_bytes * self.rates.read_cpu_seconds / self.cores
             copying = (1 - resident) * streamed * self.rates.copy_seconds
@@ -117,7 +117,7 @@ class Cost:
 
     def of_eigenvectors(self, order: int) -> float:
         """Seconds for all eigenvectors of a symmetric matrix of that order."""
-        rate = _DEVICE_DENSE_FLOPS_PER_SECOND if self.apart else _DENSE_FLOPS_PER_SECOND
+        rate = _DEVICE_DENSE_FLOPS_PER_SECOND if self.has_own_memory else _DENSE_FLOPS_PER_SECOND
         return 10 * order**3 / rate
 
     def of_run(self, layout: Layout, prospect: Prospect, start: float, passes: float) -> dict[str, float]:

@@ -24,7 +24,7 @@ class Layout:
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
         stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
             piece as rows and columns of B.
-        readers, apart: as in `Machine`.
+        readers, has_own_memory: as in `Machine`.
         fits: whether the memory it takes is within the budgets.
 
     """
@@ -50,7 +50,7 @@ class Layout:
     held_bytes: int
     packing: Packing
     readers: int
-    apart: bool
+    has_own_memory: bool
     fits: bool
 
     @property

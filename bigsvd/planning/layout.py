@@ -85,16 +85,16 @@ def _candidates(question: Question, *, transposed: bool) -> Iterator[Layout]:
     base = Layout(
         transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
-        facts.packing, machine.readers, machine.apart, fits=True,
+        facts.packing, machine.readers, machine.has_own_memory, fits=True,
     )  # fmt: skip
-    panel_bytes = _DEVICE_PANEL_BYTES if base.apart else _PANEL_BYTES
+    panel_bytes = _DEVICE_PANEL_BYTES if base.has_own_memory else _PANEL_BYTES
     wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(max(1, wanted // unit_rows)):
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
     if not question.method.takes_tiles:
         return
-    reads = 3 if transposed and request.by_line else 2
+    reads = 3 if transposed and request.standardized else 2
     tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=reads)
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(-(-N // unit_cols) // 2):

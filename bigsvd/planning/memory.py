@@ -57,12 +57,12 @@ def forming_bytes(terms: dict[str, int]) -> int:
 def _lane_memory(question: Question, layout: Layout) -> dict[str, int]:
     """What lanes hold, and leave when the last pass has ended."""
     threads, columns = question.machine.threads, layout.width + PROBES
-    panels = (layout.readers + 1) * threads if layout.apart or layout.reader != "memory" else 0
+    panels = (layout.readers + 1) * threads if layout.has_own_memory or layout.reader != "memory" else 0
     sizes = (
         threads * layout.N * columns * 40,
         panels * layout.panel_bytes,
         layout.readers * threads * _decoding_memory(layout),
-        0 if layout.apart else threads * _slab_memory(question, layout),
+        0 if layout.has_own_memory else threads * _slab_memory(question, layout),
         2 * threads * layout.panel_rows * columns * 8,
     )
     return dict(zip(_LANES, sizes, strict=True))
@@ -70,7 +70,7 @@ def _lane_memory(question: Question, layout: Layout) -> dict[str, int]:
 
 def device_terms(question: Question, layout: Layout) -> dict[str, int]:
     """Bytes of the device's own memory by what they hold, for all lanes at a time; none on a CPU."""
-    if not layout.apart:
+    if not layout.has_own_memory:
         return {}
     columns = layout.width + PROBES
     lane = {
@@ -123,7 +123,7 @@ def _basis_memory(request: Request, layout: Layout) -> dict[str, int]:
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),
         "small dense work (driver)": max(48 * N * columns, answer) + 48 * basis**2,
         "checksums of panels (driver)": _PANEL_RECORD_BYTES * panels,
-        "means and divisors (driver)": 48 * layout.M if layout.transposed and request.by_line else 0,
+        "means and divisors (driver)": 48 * layout.M if layout.transposed and request.standardized else 0,
     }
 
 
@@ -165,13 +165,16 @@ def _forming_memory(question: Question, layout: Layout) -> int:
 def _slab_memory(question: Question, layout: Layout) -> int:
     """The slab in the precision of the products, with what it takes to make it of the entries as stored.
 
-    A device apart also squares it in float64.
+    A device with its own memory also squares it in float64.
     """
     request, dtype = question.request, question.dtype
-    exact = request.by_line or layout.packing.packed
-    rows = min(layout.panel_rows, slab_rows(layout.tile_cols, dtype, exact=exact, apart=layout.apart))
+    exact = request.standardized or layout.packing.packed
+    rows = min(
+        layout.panel_rows,
+        slab_rows(layout.tile_cols, dtype, exact=exact, has_own_memory=layout.has_own_memory),
+    )
     entry_bytes = 2 * np.dtype(dtype).itemsize + _widening_bytes(request, layout, dtype)
-    entry_bytes += 8 if layout.apart else 0
+    entry_bytes += 8 if layout.has_own_memory else 0
     return rows * layout.tile_cols * entry_bytes
 
 
@@ -180,7 +183,7 @@ def _widening_bytes(request: Request, layout: Layout, dtype: str) -> int:
 
     Else, where gaps are looked for, masks and a copy with the gaps filled.
     """
-    if request.by_line or layout.packing.packed:
+    if request.standardized or layout.packing.packed:
         return 24
     if request.missing != "none" or layout.packing.fills:
         return np.dtype(dtype).itemsize + 4

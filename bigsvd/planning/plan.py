@@ -22,7 +22,7 @@ from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import Request
 from bigsvd.units import human_bytes
 
-PLAN_VERSION = 7
+PLAN_VERSION = 8
 # Tasks, at most, that share the panels of the sample.
 _SAMPLE_LANES = 4
 # Passes to the usual tolerance that were seen, by family of data (benchmarks/results/passes-small.md).
@@ -53,7 +53,7 @@ class Plan:
         forming_bytes: what tasks that form the long factor may hold together, when lanes hold nothing more.
         threads, readers: lanes at a time, and threads that read for each.
         device, device_reason: where is multiplied, and why there.
-        apart: whether the device has memory of its own; device_memory, device_budget_bytes,
+        has_own_memory: whether the device has memory of its own; device_memory, device_budget_bytes,
             device_cache_bytes: as `memory`, `budget_bytes` and `cache_bytes`, of that.
 
     """
@@ -87,7 +87,7 @@ class Plan:
     readers: int
     device: str
     device_reason: str
-    apart: bool
+    has_own_memory: bool
     device_memory: dict[str, int]
     device_budget_bytes: int
     device_cache_bytes: int
@@ -132,7 +132,9 @@ class Plan:
 
     def fits_device(self, machine: Machine) -> bool:
         """Whether the machine has the kind of device that the plan is for, and as much of its memory."""
-        return self.apart == machine.apart and self.device_bytes <= machine.device_budget_bytes
+        return (
+            self.has_own_memory == machine.has_own_memory and self.device_bytes <= machine.device_budget_bytes
+        )
 
     @property
     def stays_on_device(self) -> bool:
@@ -313,7 +315,7 @@ def _describe(plan: Plan) -> str:
         f"peak memory   {human_bytes(plan.memory_bytes)} of a budget of {human_bytes(plan.budget_bytes)}:",
     ]
     lines += [f"  {term:<38}{human_bytes(size):>10}" for term, size in plan.memory.items()]
-    if plan.apart:
+    if plan.has_own_memory:
         lines.append(
             f"device memory {human_bytes(plan.device_bytes)} of a budget of "
             f"{human_bytes(plan.device_budget_bytes)}:"

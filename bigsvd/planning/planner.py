@@ -74,9 +74,15 @@ def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rat
     """
     _check_rank(request.k, facts.shape)
     _check_sentinels(request, facts)
-    rates = rates or (NOMINAL_ON_GPU if machine.apart else NOMINAL)
+    rates = rates or (NOMINAL_ON_GPU if machine.has_own_memory else NOMINAL)
     dtype = _compute_dtype(request, facts)
-    cost = Cost(rates, machine.threads * machine.readers, dtype, machine.readers, apart=machine.apart)
+    cost = Cost(
+        rates,
+        machine.threads * machine.readers,
+        dtype,
+        machine.readers,
+        has_own_memory=machine.has_own_memory,
+    )
     machine = replace(machine, threads=machine.threads * cost.lanes_a_core)
     choice = _with_one_width(_choose(request, facts, machine, cost), cost)
     if not choice.layout.fits:
@@ -97,7 +103,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
-    device_memory |= {"data kept there between passes": resident} if layout.apart else {}
+    device_memory |= {"data kept there between passes": resident} if layout.has_own_memory else {}
     max_passes = request.max_passes or DEFAULT_MAX_PASSES
     expected = min(expected, max_passes + share)
     stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
@@ -139,7 +145,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         readers=layout.readers,
         device=machine.device,
         device_reason=machine.device_reason,
-        apart=machine.apart,
+        has_own_memory=machine.has_own_memory,
         device_memory=device_memory,
         device_budget_bytes=machine.device_budget_bytes,
         device_cache_bytes=resident,

@@ -16,7 +16,7 @@ _FEW = 10  # indices that are kept
 
 
 @dataclass
-class Moments:
+class Census:
     """What the first pass learns about the matrix besides its products; merges by `add`.
 
     Attributes:
@@ -45,7 +45,7 @@ class Moments:
     first_faint: int | None = None
     doubts: tuple[str, ...] = ()
 
-    def add(self, other: Moments) -> None:
+    def add(self, other: Census) -> None:
         """Merge; order matters only for rounding of `squares`."""
         self.squares += other.squares
         self.peak = max(self.peak, other.peak)
@@ -85,7 +85,7 @@ class Moments:
         return dict(self.__dict__)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Moments:
+    def from_dict(cls, values: dict[str, Any]) -> Census:
         """The inverse of `to_dict`."""
         first = values["first"]
         lists = ("nonfinite", "constant_columns", "empty_columns", "doubts")
@@ -98,12 +98,12 @@ def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({*some, *others})[:_FEW])
 
 
-def census_of(entries: Entries) -> Moments:
+def census_of(entries: Entries) -> Census:
     """Extremes and counts of some entries of B; where they are not finite, what is not."""
     device, stored, mask = entries.device, entries.stored, entries.mask
     xp = device.xp
     peak = float(xp.maximum(xp.max(entries.values), -xp.min(entries.values)))
-    found = Moments(peak=peak if np.isfinite(peak) else 0.0)
+    found = Census(peak=peak if np.isfinite(peak) else 0.0)
     if mask is not None:
         found.missing = int(xp.sum(xp.astype(mask, xp.int64)))
     if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
@@ -123,7 +123,7 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
     return int(xp.sum(xp.astype(beyond, xp.int64)))
 
 
-def _count_nonfinite(found: Moments, entries: Entries) -> None:
+def _count_nonfinite(found: Census, entries: Entries) -> None:
     host, axis = entries.device.to_host(entries.values), entries.transform.axis
     origin = entries.rows.start, entries.cols.start
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())

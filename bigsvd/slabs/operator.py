@@ -9,7 +9,7 @@ import numpy as np
 
 from bigsvd.devices.base import Array, Device
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.census import Moments
+from bigsvd.slabs.census import Census
 from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.slabs.slab import Slab
 
@@ -18,7 +18,7 @@ from bigsvd.slabs.slab import Slab
 class Findings:
     """What a pass has found about the entries: counts and extremes, and a second opinion on some columns."""
 
-    moments: Moments = field(default_factory=Moments)
+    moments: Census = field(default_factory=Census)
     opinion: Opinion = field(default_factory=lambda: Opinion.nothing(()))
 
     def add(self, other: Findings) -> None:
@@ -33,7 +33,7 @@ class Findings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Findings:
         """The inverse of `to_dict`; other values are passed over."""
-        return cls(Moments.from_dict(values["moments"]), Opinion.from_dict(values["opinion"]))
+        return cls(Census.from_dict(values["moments"]), Opinion.from_dict(values["opinion"]))
 
 
 class Operator:

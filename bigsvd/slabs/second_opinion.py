@@ -19,7 +19,7 @@ from bigsvd.devices.base import Array
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.transform import Lines, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
 _DRAWN = 8
 _EXTREME = 2  # columns of each kind of extreme that join those drawn at random
@@ -183,7 +183,7 @@ class Witness:
             spread_out = replace(spread_out, **{name: values})
         self.opinion = whole.merged(spread_out)
 
-    def recheck(self, entries: Entries, lines: Lines, constant: np.ndarray) -> list[str]:
+    def recheck(self, entries: Entries, lines: MeansAndDivisors, constant: np.ndarray) -> list[str]:
         """What is wrong with those rows of B, columns of A, that a fault would show in first.
 
         `entries` are whole rows, `lines` the run's for them. Where entries are not finite, or not yet

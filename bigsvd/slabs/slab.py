@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bigsvd.devices.base import Array
-from bigsvd.slabs.census import Moments, census_of
+from bigsvd.slabs.census import Census, census_of
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.transform import LineSums
+from bigsvd.slabs.transform import ColumnMoments
 
 
 class Slab(Protocol):
@@ -27,7 +27,7 @@ class Slab(Protocol):
         """What it was made of."""
 
     @property
-    def sums(self) -> LineSums | None:
+    def sums(self) -> ColumnMoments | None:
         """Statistics of its rows, where it was standardised by them and nobody was given them before."""
 
     @property
@@ -53,7 +53,7 @@ class Slab(Protocol):
     def squares(self) -> float:
         """‖B‖²_F of these entries."""
 
-    def census(self) -> Moments:
+    def census(self) -> Census:
         """Counts and extremes of the entries that it was made of."""
 
     def to_array(self) -> Array:
@@ -67,10 +67,10 @@ class DenseSlab:
     entries: Entries
     values: Array
     array: Array
-    sums: LineSums | None = None
+    sums: ColumnMoments | None = None
 
     @classmethod
-    def of(cls, entries: Entries, values: Array, dtype: str, sums: LineSums | None = None) -> DenseSlab:
+    def of(cls, entries: Entries, values: Array, dtype: str, sums: ColumnMoments | None = None) -> DenseSlab:
         """The slab of these values, for products in `dtype`."""
         xp = entries.device.xp
         return cls(entries, values, xp.astype(values, getattr(xp, dtype), copy=False), sums)
@@ -105,7 +105,7 @@ class DenseSlab:
         """See `Slab.squares`."""
         return self.entries.device.sum_of_squares(self.values)
 
-    def census(self) -> Moments:
+    def census(self) -> Census:
         """See `Slab.census`."""
         return census_of(self.entries)
 

@@ -14,7 +14,7 @@ from bigsvd.devices.base import Array
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.slab import DenseSlab, Slab
-from bigsvd.slabs.transform import Lines, LineSums, Transform, guess_of_rows
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform, guess_of_rows
 
 
 class Standardization(Protocol):
@@ -58,7 +58,7 @@ class AsStored:
 class ByColumns(AsStored):
     """Means and divisors of the columns of B, which are known, or estimated, when the pass begins."""
 
-    def __init__(self, dtype: str, lines: Lines) -> None:
+    def __init__(self, dtype: str, lines: MeansAndDivisors) -> None:
         super().__init__(dtype)
         self._lines = lines
 
@@ -73,7 +73,7 @@ class ByWholeRows(AsStored):
 
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
-        sums = LineSums(_guess(entries), entries.values.shape[1], axis=0)
+        sums = ColumnMoments(_guess(entries), entries.values.shape[1], axis=0)
         sums.add(entries.device, entries.values, entries.gaps, at=slice(None))
         values = _applied(entries, sums.lines(entries.transform.unit))
         return DenseSlab.of(entries, values, self._dtype, sums)
@@ -87,7 +87,7 @@ class ByTiledRows:
     def __init__(self, dtype: str, cols: int) -> None:
         self._dtype = dtype
         self._cols = cols
-        self._sums: dict[int, LineSums] = {}
+        self._sums: dict[int, ColumnMoments] = {}
 
     def begin_panel(self) -> None:
         """See `Standardization.begin_panel`."""
@@ -96,7 +96,7 @@ class ByTiledRows:
     def look(self, entries: Entries) -> None:
         """See `Standardization.look`."""
         guess = _guess(entries)
-        sums = self._sums.setdefault(entries.rows.start, LineSums(guess, self._cols, axis=0))
+        sums = self._sums.setdefault(entries.rows.start, ColumnMoments(guess, self._cols, axis=0))
         sums.shift_unobserved(guess)
         sums.add(entries.device, entries.values, entries.gaps, at=slice(None))
 
@@ -108,24 +108,24 @@ class ByTiledRows:
 
 
 def written_out(
-    transform: Transform, dtype: str, lines: Lines, shape: tuple[int, int], *, tiled: bool
+    transform: Transform, dtype: str, lines: MeansAndDivisors, shape: tuple[int, int], *, tiled: bool
 ) -> Standardization:
     """The standardisation that a transform asks for of B (M, N), read whole rows at a time or in tiles."""
-    if not transform.by_line:
+    if not transform.standardized:
         return AsStored(dtype)
     if transform.by_columns:
         return ByColumns(dtype, lines)
     return ByTiledRows(dtype, shape[1]) if tiled else ByWholeRows(dtype)
 
 
-def lines_in(scratch: Scratch, name: str | None, count: int) -> Lines:
+def lines_in(scratch: Scratch, name: str | None, count: int) -> MeansAndDivisors:
     """Means and divisors of B's columns that a pass was given in scratch; neutral where it was given none."""
-    return Lines.neutral(count) if name is None else Lines(*scratch.read(name))
+    return MeansAndDivisors.neutral(count) if name is None else MeansAndDivisors(*scratch.read(name))
 
 
 def _guess(entries: Entries) -> np.ndarray:
     return guess_of_rows(entries.device, entries.values, entries.gaps)
 
 
-def _applied(entries: Entries, lines: Lines) -> Array:
+def _applied(entries: Entries, lines: MeansAndDivisors) -> Array:
     return entries.transform.apply(entries.device, entries.values, entries.gaps, lines)

@@ -12,12 +12,12 @@ import numpy as np
 from bigsvd.devices.base import Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.census import Moments
+from bigsvd.slabs.census import Census
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
 from bigsvd.slabs.slab import Slab
 from bigsvd.slabs.standardize import lines_in
-from bigsvd.slabs.transform import Lines, LineSums, Transform
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 
 LINE_SUMS = "line-sums"
 
@@ -57,7 +57,7 @@ class Statistics(Operator):
     def __init__(self, kernel: StatisticsKernel) -> None:
         self._transform = kernel.transform
         self._witness = Witness(kernel.witnesses, kernel.transform)
-        self._moments = Moments()
+        self._moments = Census()
 
     def forward(self, slab: Slab) -> None:
         """Take in the entries of a slab."""
@@ -76,9 +76,9 @@ class Statistics(Operator):
 class ColumnStatistics(Statistics):
     """Also sums over the columns of B, which make their means and divisors exact once all rows are seen."""
 
-    def __init__(self, kernel: StatisticsKernel, lines: Lines) -> None:
+    def __init__(self, kernel: StatisticsKernel, lines: MeansAndDivisors) -> None:
         super().__init__(kernel)
-        self._sums = LineSums(lines.high, kernel.shape[0])
+        self._sums = ColumnMoments(lines.high, kernel.shape[0])
 
     def forward(self, slab: Slab) -> None:
         """Take in the entries of a slab."""
@@ -87,7 +87,7 @@ class ColumnStatistics(Statistics):
         self._sums.add(entries.device, entries.values, entries.gaps, at=entries.cols)
 
     def sums(self) -> dict[str, np.ndarray]:
-        """See `LineSums.stacked`."""
+        """See `ColumnMoments.stacked`."""
         return {LINE_SUMS: self._sums.stacked()}
 
 
@@ -104,7 +104,7 @@ class RowStatistics(Statistics):
         if slab.sums is not None:
             self._keep(slab, slab.sums)
 
-    def _keep(self, slab: Slab, sums: LineSums) -> None:
+    def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
         lines = sums.lines(self._transform.unit)
         if self._transform.scale:
             self._moments.add_faint(sums.unresolved, slab.rows.start)

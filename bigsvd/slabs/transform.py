@@ -2,7 +2,7 @@
 
 A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines are the columns of A: the
 columns of B, or the rows of B, where mean and scale of a line are known exactly from the row itself. In the
-other case the first pass works with estimates and collects `LineSums`, which make them
+other case the first pass works with estimates and collects `ColumnMoments`, which make them
 exact.
 """
 
@@ -27,7 +27,7 @@ _LEAST_SQUARES = 2.0**-960
 
 
 @dataclass(frozen=True)
-class Lines:
+class MeansAndDivisors:
     """Mean, in two parts so that a large one is removed to the last bit, and divisor; (c,) float64."""
 
     high: np.ndarray
@@ -35,7 +35,7 @@ class Lines:
     divisor: np.ndarray
 
     @classmethod
-    def neutral(cls, count: int) -> Lines:
+    def neutral(cls, count: int) -> MeansAndDivisors:
         """Mean 0 and divisor 1."""
         return cls(np.zeros(count), np.zeros(count), np.ones(count))
 
@@ -44,9 +44,9 @@ class Lines:
         """High + low."""
         return np.asarray(self.high + self.low)
 
-    def part(self, some: slice) -> Lines:
+    def part(self, some: slice) -> MeansAndDivisors:
         """Those of some lines."""
-        return Lines(self.high[some], self.low[some], self.divisor[some])
+        return MeansAndDivisors(self.high[some], self.low[some], self.divisor[some])
 
     def stacked(self) -> np.ndarray:
         """(3, c): the form kept in scratch."""
@@ -83,24 +83,24 @@ class Transform:
         return cls(0, request.missing, sentinels, request.center, request.scale, facts.packing, axis)
 
     @property
-    def by_line(self) -> bool:
+    def standardized(self) -> bool:
         """Whether means or divisors are needed at all."""
         return self.center or self.scale or self.missing == "mean"
 
     @property
     def by_columns(self) -> bool:
         """Whether these are along the columns of B, and so known only when all rows have been seen."""
-        return self.by_line and self.axis == 1
+        return self.standardized and self.axis == 1
 
     @property
     def by_rows(self) -> bool:
         """Whether these are along the rows of B, and so known as soon as a row is."""
-        return self.by_line and self.axis == 0
+        return self.standardized and self.axis == 0
 
     @property
     def exact(self) -> bool:
         """Whether entries become float64 first, however they are stored."""
-        return self.by_line or self.packing.packed
+        return self.standardized or self.packing.packed
 
     @property
     def result_exponent(self) -> int:
@@ -146,7 +146,7 @@ class Transform:
             sentinels = (*sentinels, *self.sentinels)
         return matches(xp, raw, stored, sentinels)
 
-    def apply(self, device: Device, values: Array, mask: Array | None, lines: Lines) -> Array:
+    def apply(self, device: Device, values: Array, mask: Array | None, lines: MeansAndDivisors) -> Array:
         """(values − mean)/divisor with missing entries at the mean."""
         xp = device.xp
 
@@ -183,7 +183,7 @@ def guess_of_rows(device: Device, values: Array, mask: Array | None) -> np.ndarr
 
 
 @dataclass
-class LineSums:
+class ColumnMoments:
     """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries.
 
     `faint` is Σ|x−h| over those slabs in which squares were too small for float64; `length` and `axis` are
@@ -205,7 +205,7 @@ class LineSums:
         self.faint = np.zeros_like(self.high)
 
     @classmethod
-    def from_stacked(cls, high: np.ndarray, length: int, sums: np.ndarray) -> LineSums:
+    def from_stacked(cls, high: np.ndarray, length: int, sums: np.ndarray) -> ColumnMoments:
         """The inverse of `stacked`."""
         found = cls(high, length)
         found.observed, found.sum, found.squares, found.faint = sums
@@ -270,6 +270,6 @@ class LineSums:
         far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
         return bool(np.any(far & (np.abs(self.low) > 1e-10 * np.abs(self.high + self.low))))
 
-    def lines(self, unit: float) -> Lines:
+    def lines(self, unit: float) -> MeansAndDivisors:
         """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
-        return Lines(self.high, self.low, np.where(self.constant, unit, self.deviation))
+        return MeansAndDivisors(self.high, self.low, np.where(self.constant, unit, self.deviation))

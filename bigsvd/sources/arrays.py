@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError
 from bigsvd.facts import SourceFacts
@@ -55,7 +55,7 @@ class ArraySource(Source):
         """See `Source.met_masks`."""
         return self._reader.masked
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`; the result is a view if the array allows one."""
         del space
         with reading_errors(self.facts.name, rows, cols):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import BigsvdError, DtypeError, ShapeError, SourceError, StorageError, first_line
 from bigsvd.facts import SourceFacts
@@ -54,14 +54,14 @@ class Source(ABC):
     counters: Counters
 
     @abstractmethod
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """The entries of a rectangle, native byte order; the caller must not write into it.
 
         With `space` they may lie in its memory, and then until it is used again. One thread
         at a time: each takes a `fresh` source.
         """
 
-    def block(self, rows: slice, cols: slice, space: Workspace) -> Block:
+    def block(self, rows: slice, cols: slice, space: ReadBuffers) -> Block:
         """The same as a block, in the form in which this source has it."""
         return DenseBlock(self.read(rows, cols, space))
 
@@ -166,7 +166,7 @@ class Source(ABC):
 class _Elsewhere(Source):
     """Stands for a source that is sent apart from what needs it."""
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """Never called."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError, first_line
 from bigsvd.facts import SourceFacts
@@ -91,7 +91,7 @@ class DaskSource(Source):
         own.__dict__["_limit_bytes"] = limit_bytes
         return own
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`; all blocks that the rectangle touches are computed together."""
         shape = (rows.stop - rows.start, cols.stop - cols.start)
         stored = self._graph.zarr_array(self._place)
@@ -106,7 +106,7 @@ class DaskSource(Source):
         with reading_errors(self.facts.name, rows, cols):
             return self._put_together(places, result)
 
-    def _memory(self, shape: tuple[int, int], space: Workspace | None) -> np.ndarray:
+    def _memory(self, shape: tuple[int, int], space: ReadBuffers | None) -> np.ndarray:
         dtype = np.dtype(self.facts.dtype)
         if space is None:
             return np.empty(shape, dtype)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
 from bigsvd.slabs.block import Block
@@ -39,11 +39,11 @@ class TransposedSource(Source):
         """See `Source.orientation`."""
         return self._inner.orientation.flipped
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`."""
         return self._inner.read(cols, rows, space).T
 
-    def block(self, rows: slice, cols: slice, space: Workspace) -> Block:
+    def block(self, rows: slice, cols: slice, space: ReadBuffers) -> Block:
         """See `Source.block`."""
         return self._inner.block(cols, rows, space).T
 

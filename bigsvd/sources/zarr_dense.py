@@ -20,7 +20,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.errors import NodeNotFoundError
 from zarr.storage import LocalStore
 
-from bigsvd.chunks.buffers import Workspace
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.chunks.reader import ChunkReader
 from bigsvd.counters import Counters
@@ -113,11 +113,11 @@ class ZarrSource(Source):
         """Whether the store is one that only this process has."""
         return not isinstance(_portable(self._arguments[1]), Store)
 
-    def read(self, rows: slice, cols: slice, space: Workspace | None = None) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`. `ChunkMissingError`, `ChunkCorruptError` or `StorageError` name the key."""
         for attempt in range(_RETRIES + 1):
             try:
-                block = self._read_once(rows, cols, space or Workspace())
+                block = self._read_once(rows, cols, space or ReadBuffers())
                 break
             except (OSError, TimeoutError) as error:
                 if attempt == _RETRIES or isinstance(error, (PermissionError, IsADirectoryError)):
@@ -162,7 +162,7 @@ class ZarrSource(Source):
             for j in range(cols.start // width, -(-cols.stop // width)):
                 yield (i, j), self._array.metadata.encode_chunk_key((i, j))
 
-    def _read_once(self, rows: slice, cols: slice, space: Workspace) -> np.ndarray:
+    def _read_once(self, rows: slice, cols: slice, space: ReadBuffers) -> np.ndarray:
         shape = (rows.stop - rows.start, cols.stop - cols.start)
         dtype = self._array.dtype
         target = space.panel.take(shape, dtype)
