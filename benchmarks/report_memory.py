@@ -89,5 +89,5 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.set_xticks(range(len(labels)), labels)
     axes.set_ylabel("peak memory ÷ the plan's bound")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, title="budget")
+    axes.legend(frameon=False, title="budget", loc="upper right")
     figure.savefig(path, dpi=130, metadata={"Software": None})

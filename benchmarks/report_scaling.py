@@ -264,7 +264,7 @@ def _draw_weak_scaling(axes: Axes, results: dict[str, Any]) -> None:
     axes.set(xlabel="workers, data growing with them", ylabel="efficiency", ylim=(0, 1.3), xticks=workers)
     axes.set_title(f"weak scaling on {cpus} cores", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
 
 
 def _draw_shares(axes: Axes, found: dict[str, Any]) -> None:
@@ -277,4 +277,4 @@ def _draw_shares(axes: Axes, found: dict[str, Any]) -> None:
     axes.set(xscale="log", yscale="log", xlabel="bytes of data", ylabel="share of what there is")
     axes.set_title(f"simulated, {found['cluster']['workers']} workers: what breaks", fontsize=10)
     axes.grid(which="major", alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
