@@ -175,7 +175,7 @@ def test_leading_lines_index_like_numpy(data: st.DataObject, axis: int, k: int, 
 
 @pytest.mark.parametrize("key", [(0, 0, 0), (..., ...), (0, ..., 0, 0)])
 def test_too_many_keys_are_refused(key: Any) -> None:
-    with pytest.raises(IndexError, match="more parts"):
+    with pytest.raises(IndexError, match=r"too many indices|single ellipsis"):
         Leading(np.zeros((3, 3)), 2, 0)[key]
 
 

@@ -19,7 +19,7 @@ from bigsvd.floats import silent
 from bigsvd.request import DEVICES
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
-from bigsvd.results.reconstruct import LowRank, to_dask
+from bigsvd.results.reconstruct import LowRank, row_and_column, to_dask
 from bigsvd.results.store import chunk_lines, damage_errors, open_store, opening_errors
 from bigsvd.results.virtual_store import to_zarr
 
@@ -39,7 +39,7 @@ class Leading:
 
     def __getitem__(self, key: Any) -> Any:
         lead = slice(0, self.shape[self._axis])
-        rows, cols = _row_and_column_keys(key)
+        rows, cols = row_and_column(key)
         if self._axis == 0:
             return self._base[lead, cols][rows]
         return self._base[rows, lead][..., cols]
@@ -60,17 +60,6 @@ def _refuse_view(copy: bool | None) -> None:
     """ValueError where NumPy asks for no copy: what is read from a disk or computed is always one."""
     if copy is False:
         raise ValueError("an array that is read or computed cannot be had without a copy")
-
-
-def _row_and_column_keys(key: Any) -> tuple[Any, Any]:
-    """The two keys of a matrix, where one or both may be left out or stand behind an ellipsis."""
-    keys = list(key) if isinstance(key, tuple) else [key]
-    dots = [place for place, part in enumerate(keys) if part is Ellipsis]
-    if len(dots) > 1 or len(keys) - len(dots) > 2:
-        raise IndexError(f"{key!r} has more parts than a matrix has axes")
-    at = dots[0] if dots else len(keys)
-    keys[at : at + 1] = [slice(None)] * (2 - len(keys) + len(dots))
-    return keys[0], keys[1]
 
 
 class Factors:

@@ -151,8 +151,22 @@ def getitem(low_rank: LowRank, key: Any) -> Any:
     Returns an array in `low_rank.dtype`, or a NumPy scalar where both axes are given an int. More than two
     indices, more than one ellipsis and new axes are refused with IndexError.
     """
-    rows, cols = _pair(key)
+    rows, cols = row_and_column(key)
     return region(low_rank, rows, cols)[()]
+
+
+def row_and_column(key: Any) -> tuple[Any, Any]:
+    """The two selections that the subscript of a matrix means, whole axes where it leaves one out."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    ellipses = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    given = len(parts) - len(ellipses)
+    if given > _NDIM:
+        raise IndexError(f"too many indices for array: array is 2-dimensional, but {given} were indexed")
+    at = ellipses[0] if ellipses else len(parts)
+    rows, cols = parts[:at] + [slice(None)] * (_NDIM - given) + parts[at + 1 :]
+    return rows, cols
 
 
 def to_dask(low_rank: LowRank) -> dask.array.Array:
@@ -215,20 +229,6 @@ class _Axis:
         if (wrapped[1:] > wrapped[:-1]).all():
             return cls(wrapped, slice(None))
         return cls(*np.unique(wrapped, return_inverse=True))
-
-
-def _pair(key: Any) -> tuple[Any, Any]:
-    """The two selections that a subscript means, with what is left out filled by whole axes."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    ellipses = [i for i, part in enumerate(parts) if part is Ellipsis]
-    if len(ellipses) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    given = len(parts) - len(ellipses)
-    if given > _NDIM:
-        raise IndexError(f"too many indices for array: array is 2-dimensional, but {given} were indexed")
-    at = ellipses[0] if ellipses else len(parts)
-    rows, cols = parts[:at] + [slice(None)] * (_NDIM - given) + parts[at + 1 :]
-    return rows, cols
 
 
 def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
