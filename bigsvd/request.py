@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from bigsvd.catalog.table import METHODS, load, option_names, owner_of, runs_on_dask
@@ -120,6 +120,10 @@ class Request:
             message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
             raise TypeError(message)
         return cls(source, k, method=method, method_options=_options_of(method, own), **given)
+
+    def by_method(self, name: str) -> Request:
+        """The same by another method, with the defaults of its own options."""
+        return replace(self, method=name, method_options=None)
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -17,7 +17,7 @@ from bigsvd.methods.iteration import BlockIteration
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import gaussian_block
 from bigsvd.methods.subspace import Ritz
-from bigsvd.planning.demands import Layout
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 

@@ -247,7 +247,7 @@ def test_what_a_refusal_advises_is_accepted(
         if "smaller k" in cure:
             assert make_plan(replace(request, k=1), facts, limit).k == 1
         elif "method='krylov'" in cure:
-            streaming = replace(request, method="krylov")
+            streaming = request.by_method("krylov")
             assert make_plan(streaming, facts, limit).method == "krylov"
         else:
             wanted, now = re.findall(r"(\d+)x(\d+)", cure)

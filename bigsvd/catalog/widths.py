@@ -22,3 +22,20 @@ DEFAULT_MAX_PASSES = 20
 AUTO_SHARE = 0.75
 # Part of the k-th value below which the values behind it have to lie for few more columns to resolve it.
 SPECTRAL_GAP = 0.8
+# Columns that BLAS kernels handle at a time: a block with its probes is a multiple of it.
+_BLAS_COLUMNS = 16
+
+
+def block_width(k: int, cols: int) -> int:
+    """Columns of a block that finds k vectors in few passes; at most `cols`."""
+    return _rounded(max(3 * k, k + 40), cols)
+
+
+def first_block_width(k: int, cols: int) -> int:
+    """Columns of the first block where the values of the sample fall off fast behind the k-th."""
+    return _rounded(max(k + k // 2, k + 32), cols)
+
+
+def _rounded(least: int, cols: int) -> int:
+    """Columns that make up, with the probes, a multiple of what BLAS kernels handle at a time."""
+    return min(cols, -(-(least + PROBES) // _BLAS_COLUMNS) * _BLAS_COLUMNS - PROBES)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from bigsvd.catalog.widths import DEFAULT_MAX_PASSES, PROBES, block_width, first_block_width
 from bigsvd.errors import RequestError
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
-from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.demands import Question
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 
@@ -17,8 +20,8 @@ from bigsvd.request import Request
 class Method(ABC):
     """One row of `catalog.table.METHODS`; the planner asks it, a run of its plan is carried out by it.
 
-    What is not overridden holds of a method that goes over whole panels of B in passes of its own, starts
-    from nothing, and holds no more than every run does: its block, the basis, and panels.
+    The answers here suit a method that reads whole panels in passes of its own, starts from nothing, and
+    holds no more memory than every run does: its block, the basis, and panels.
 
     Attributes:
         name: its key in the table.
@@ -26,6 +29,7 @@ class Method(ABC):
         starts_from_sample: whether it looks at a sample of the panels first.
         starts_from_factors: whether it can start from published factors of similar data.
         streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
+        most_passes: how many passes it may make where the request does not say.
 
     """
 
@@ -34,6 +38,12 @@ class Method(ABC):
     starts_from_sample: ClassVar[bool] = False
     starts_from_factors: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    most_passes: ClassVar[int] = DEFAULT_MAX_PASSES
+
+    def block_widths(self, k: int, cols: int) -> tuple[int, int]:
+        """Columns of a block, and of the first where a sample shows that fewer serve; at most `cols`."""
+        width = block_width(k, cols)
+        return width, min(width, first_block_width(k, cols))
 
     def check(self, request: Request) -> None:
         """`RequestError` where a request asks this method for what it cannot do."""
@@ -55,7 +65,7 @@ class Method(ABC):
 
     @abstractmethod
     def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
-        """Passes at which the tolerance is usual, with a sample of `share` of the rows, or 0 without one."""
+        """How many passes usually reach the tolerance, with the `share` of one that the sample takes."""
 
     @abstractmethod
     def describe_start(self, plan: Plan) -> str:
@@ -63,10 +73,18 @@ class Method(ABC):
 
     @abstractmethod
     def run(self, matrix: Matrix, goal: Goal) -> Solution:
-        """The triplets of the matrix, the long factor in scratch; what a killed run recorded is replayed."""
+        """The triplets of the matrix, their long factor written to scratch.
+
+        Passes are named by `Matrix.next_name` and made in an order that the data alone decide: those that a
+        killed run has finished are then read back instead of made.
+        """
+
+    def scratch_columns(self, layout: Layout, passes: float) -> int:
+        """Columns of the long factor, or of what it is formed of, that so many passes leave in scratch."""
+        return math.ceil(passes) * layout.width + PROBES
 
     def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
-        """Of the warm start, which there is none of, and of the passes."""
+        """(of the warm start, of all passes): by default no start, and passes k columns wide."""
         one = cost.of_pass(layout, prospect.lanes, layout.k)
         return 0.0, prospect.full_passes * (one + PASS_SECONDS)
 

@@ -26,7 +26,8 @@ from bigsvd.methods.result import (
 )
 from bigsvd.methods.statistics import prepared_array, statistics_pass
 from bigsvd.orientation import largest_entries, signs
-from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.demands import Question
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 
@@ -70,6 +71,11 @@ class DaskMethod(Method):
         """With the pass before and the one after."""
         del layout, share
         return 2.0 + self.reads(request)
+
+    def scratch_columns(self, layout: Layout, passes: float) -> int:
+        """Those of the long factor: Dask's own reads leave nothing."""
+        del passes
+        return layout.k
 
     def describe_start(self, plan: Plan) -> str:
         """Nothing of ours."""

@@ -11,7 +11,8 @@ from bigsvd.devices.base import Device
 from bigsvd.methods.by_dask import DaskMethod
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.matrix import Matrix
-from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.demands import Question
+from bigsvd.planning.layout import Layout
 from bigsvd.request import Request
 
 

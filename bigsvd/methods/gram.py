@@ -19,7 +19,8 @@ from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.methods.matrix import Matrix
 from bigsvd.planning.cost import Cost, Prospect
-from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.demands import Question
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.slabs.kernels import GramKernel

@@ -20,7 +20,7 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, orthonormal_complement
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
-from bigsvd.planning.demands import Layout
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors

@@ -8,7 +8,7 @@ import numpy as np
 
 from bigsvd.catalog.widths import BEYOND, PROBES
 from bigsvd.facts import Rates
-from bigsvd.planning.demands import Layout
+from bigsvd.planning.layout import Layout
 
 # Lanes at a time for a core, at most, and from which ratio of wall to processor time of a read there are more
 # than one: a core whose reader mostly waits for its storage can serve others meanwhile. Chosen, not measured.

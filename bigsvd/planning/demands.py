@@ -1,4 +1,4 @@
-"""A layout, the question it answers, and what it has to know of a method: values and one protocol."""
+"""The question that a layout answers, and all that the planner asks of a method."""
 
 from __future__ import annotations
 
@@ -8,60 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from bigsvd.catalog.table import load
-from bigsvd.facts import Machine, Packing, SourceFacts
+from bigsvd.facts import Machine, SourceFacts
+from bigsvd.planning.cost import Cost, Prospect
+from bigsvd.planning.layout import Layout
 from bigsvd.request import Request
 
 SMALLEST = "krylov"  # the method that a request is advised to use where another takes too much memory
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One orientation with its panels and block widths.
-
-    Attributes:
-        M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
-        unit_rows, unit_cols: chunks of B, which are never cut.
-        panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
-        stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
-            piece as rows and columns of B.
-        readers, has_own_memory: as in `Machine`.
-        fits: whether the memory it takes is within the budgets.
-
-    """
-
-    transposed: bool
-    M: int
-    N: int
-    k: int
-    itemsize: int
-    unit_rows: int
-    unit_cols: int
-    panel_rows: int
-    tile_cols: int
-    reads_per_pass: int
-    width: int
-    narrow: int
-    max_width: int
-    stored_bytes: int
-    reader: str
-    piece: tuple[int, int]
-    spare_bytes: int
-    spare_ratio: float
-    held_bytes: int
-    packing: Packing
-    readers: int
-    has_own_memory: bool
-    fits: bool
-
-    @property
-    def panel_bytes(self) -> int:
-        """Bytes of a panel, or of a tile of it, as stored."""
-        return self.panel_rows * min(self.tile_cols, self.N) * self.itemsize
-
-    @property
-    def tiled(self) -> bool:
-        """Whether a panel is read in several tiles, and so more than once a pass."""
-        return self.tile_cols < self.N
 
 
 @dataclass(frozen=True)
@@ -91,21 +43,47 @@ class Question:
 
     def by(self, name: str) -> Question:
         """The same by another method, with its own options' defaults."""
-        return replace(
-            self,
-            method=load(name),
-            request=replace(self.request, method=name, method_options=None),
-        )
+        return replace(self, method=demands_of(name), request=self.request.by_method(name))
 
 
 class Demands(Protocol):
-    """What a layout has to know of a method."""
+    """What the planner asks of a method; `methods.base.Method` has the answers that most give.
+
+    Attributes:
+        name: its key in the table of methods.
+        takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
+        starts_from_sample: whether it looks at a sample of the panels first, and may then begin narrower.
+        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
+        most_passes: how many passes it may make where the request does not say.
+
+    """
 
     name: str
     takes_tiles: bool
+    starts_from_sample: bool
+    streams: bool
+    most_passes: int
+
+    def block_widths(self, k: int, cols: int) -> tuple[int, int]:
+        """Columns of a block, and of the first where a sample shows that fewer serve; at most `cols`."""
 
     def memory(self, question: Question, layout: Layout) -> dict[str, int]:
         """Bytes of host memory that this method alone holds, by what they hold, for all lanes at a time."""
 
     def device_memory(self, question: Question, layout: Layout) -> dict[str, int]:
         """The same of a device's own memory."""
+
+    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
+        """How many passes usually reach the tolerance, with the `share` of one that the sample takes."""
+
+    def scratch_columns(self, layout: Layout, passes: float) -> int:
+        """Columns of the long factor, or of what it is formed of, that so many passes leave in scratch."""
+
+    def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
+        """Of the warm start, and of all passes."""
+
+
+def demands_of(name: str) -> Demands:
+    """Those of the method of that name."""
+    found: Demands = load(name)
+    return found

@@ -1,131 +1,60 @@
-"""Orientation, panels and block widths of a plan: pure arithmetic.
+"""`Layout`: one orientation of the matrix with its panels and block widths.
 
 B is the matrix as it is streamed: A, or Aᵀ when `transposed`; it is M×N, panels are rows of B.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
-import numpy as np
-
-from bigsvd.catalog.widths import PROBES
-from bigsvd.errors import RankError
-from bigsvd.planning.demands import Layout, Question
-from bigsvd.planning.memory import device_terms, memory_terms
-from bigsvd.request import Request
-
-# Triplets that the first block is sized for where a rank rule is to choose their number.
-_AUTO_WIDTH_K = 64
-# Bytes of a panel that are aimed at, on the host and for a GPU, where a copy and a product have to be worth
-# the time they take to begin; and how many panels a pass has at least, where the data suffice for them.
-# Chosen, not measured.
-_PANEL_BYTES = 32 * 2**20
-_DEVICE_PANEL_BYTES = 128 * 2**20
-_PANELS = 64
-# Columns that BLAS kernels handle at a time: a block with its probes is a multiple of it.
-_BLAS_COLUMNS = 16
-# Columns of all blocks together that are held where the budget allows, before the basis is restarted.
-_MAX_DENSE_WIDTH = 768
+from bigsvd.facts import Packing
 
 
-def choose_layout(question: Question) -> tuple[Layout, int]:
-    """The layout that reads least, then has the smaller basis; and how many lanes of it fit at a time.
+@dataclass(frozen=True)
+class Layout:
+    """One orientation with its panels and block widths.
 
-    What one lane with one reader allows decides orientation and tiling, so that they do not depend on the
-    number of threads; more of either are then taken as memory allows.
+    Attributes:
+        M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
+        unit_rows, unit_cols: chunks of B, which are never cut.
+        panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
+        stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
+            piece as rows and columns of B.
+        readers, has_own_memory: as in `Machine`.
+        fits: whether the memory it takes is within the budgets.
+
     """
-    machine = question.machine
-    alone = question.on(replace(machine, threads=1, readers=1))
-    single = min(
-        (_lay_out(alone, transposed=transposed) for transposed in (False, True)),
-        key=lambda layout: (not layout.fits, layout.reads_per_pass, layout.N),
-    )
-    for threads in range(machine.threads, 0, -1):
-        for readers in _halvings(machine.readers):
-            more = question.on(replace(machine, threads=threads, readers=readers))
-            layout = _lay_out(more, transposed=single.transposed)
-            if layout.fits and layout.tiled == single.tiled:
-                return layout, threads
-    return single, 1
 
+    transposed: bool
+    M: int
+    N: int
+    k: int
+    itemsize: int
+    unit_rows: int
+    unit_cols: int
+    panel_rows: int
+    tile_cols: int
+    reads_per_pass: int
+    width: int
+    narrow: int
+    max_width: int
+    stored_bytes: int
+    reader: str
+    piece: tuple[int, int]
+    spare_bytes: int
+    spare_ratio: float
+    held_bytes: int
+    packing: Packing
+    readers: int
+    has_own_memory: bool
+    fits: bool
 
-def _lay_out(question: Question, *, transposed: bool) -> Layout:
-    """The first candidate of this orientation that fits, else the one that needs least."""
-    machine, tried = question.machine, []
-    for layout in _candidates(question, transposed=transposed):
-        needed = sum(memory_terms(question, layout).values())
-        on_device = sum(device_terms(question, layout).values())
-        lacking = max(0, needed - machine.budget_bytes) + max(0, on_device - machine.device_budget_bytes)
-        if lacking == 0:
-            return layout
-        tried.append((lacking, needed, layout))
-    _, _, least = min(tried, key=lambda found: found[:2])
-    return replace(least, fits=False)
+    @property
+    def panel_bytes(self) -> int:
+        """Bytes of a panel, or of a tile of it, as stored."""
+        return self.panel_rows * min(self.tile_cols, self.N) * self.itemsize
 
-
-def _candidates(question: Question, *, transposed: bool) -> Iterator[Layout]:
-    """Panels of whole rows, large ones first, then tiles; each with a large basis before a small one.
-
-    The last of each kind do not depend on the budget: a larger one refuses nothing that a smaller accepts.
-    """
-    request, facts, machine = question.request, question.facts, question.machine
-    M, N = _turned(facts.shape, transposed=transposed)
-    unit_rows, unit_cols = _turned(facts.chunks, transposed=transposed)
-    piece = _turned(facts.piece if any(facts.piece) else facts.chunks, transposed=transposed)
-    k = _wanted_rank(request, (M, N), question.dtype)
-    width = _block_width(max(3 * k, k + 40), N)
-    narrow = min(width, _block_width(max(k + k // 2, k + 32), N))
-    basis_share = int(0.3 * machine.budget_bytes / (16 * N))
-    least_width = min(N, 2 * width)
-    most_width = min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share))
-    between = (most_width - least_width) // 3
-    max_widths = (most_width, least_width + 2 * between, least_width + between, least_width)
-    base = Layout(
-        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
-        facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
-        facts.packing, machine.readers, machine.has_own_memory, fits=True,
-    )  # fmt: skip
-    panel_bytes = _DEVICE_PANEL_BYTES if base.has_own_memory else _PANEL_BYTES
-    wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
-    for max_width in dict.fromkeys(max_widths):
-        for units in _halvings(max(1, wanted // unit_rows)):
-            yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
-    if not question.method.takes_tiles:
-        return
-    reads = 3 if transposed and request.standardized else 2
-    tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=reads)
-    for max_width in dict.fromkeys(max_widths):
-        for units in _halvings(-(-N // unit_cols) // 2):
-            yield replace(tiled, tile_cols=units * unit_cols, max_width=max_width)
-
-
-def _turned(pair: tuple[int, int], *, transposed: bool) -> tuple[int, int]:
-    """Rows and columns of A as those of B."""
-    return (pair[1], pair[0]) if transposed else pair
-
-
-def _block_width(least: int, N: int) -> int:
-    """Columns that make up, with the probes, a multiple of what BLAS kernels handle at a time; at most N."""
-    return min(N, -(-(least + PROBES) // _BLAS_COLUMNS) * _BLAS_COLUMNS - PROBES)
-
-
-def _wanted_rank(request: Request, shape: tuple[int, int], dtype: str) -> int:
-    """k, or for ``k="auto"`` what the block is sized for."""
-    if isinstance(request.k, int):
-        return request.k
-    if request.max_bytes is None:
-        return min(_AUTO_WIDTH_K, *shape)
-    one = np.dtype(dtype).itemsize * sum(shape) + 8
-    k = min(*shape, request.max_bytes // one)
-    if k == 0:
-        raise RankError(
-            f"max_bytes={request.max_bytes} holds no triplet: one takes {one} bytes", "allow at least that"
-        )
-    return k
-
-
-def _halvings(count: int) -> list[int]:
-    """count, count/2, ..., 1; nothing for 0."""
-    return [count >> shift for shift in range(count.bit_length())]
+    @property
+    def tiled(self) -> bool:
+        """Whether a panel is read in several tiles, and so more than once a pass."""
+        return self.tile_cols < self.N

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bigsvd.catalog.widths import AUTO_SHARE, DEFAULT_MAX_PASSES, PROBES, SAMPLE_BLOCKS
-from bigsvd.planning.demands import Layout, Question
+from bigsvd.planning.demands import Question
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.pieces import FormingTask, forming_rows, slab_rows
 from bigsvd.request import Request
 

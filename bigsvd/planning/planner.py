@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
-from bigsvd.catalog.table import load
-from bigsvd.catalog.widths import DEFAULT_MAX_PASSES, PROBES
+from bigsvd.catalog.widths import PROBES
 from bigsvd.errors import RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.planning.cost import Cost, Prospect
-from bigsvd.planning.demands import Demands, Layout, Question
-from bigsvd.planning.layout import choose_layout
+from bigsvd.planning.demands import Demands, Question, demands_of
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.refusal import refusal
 from bigsvd.planning.sampling import SAMPLE_SHARE, sample_panels, share_of
+from bigsvd.planning.search import choose_layout
 from bigsvd.request import Request
 from bigsvd.results.rank import Rule
 from bigsvd.sentinels import held
@@ -33,34 +31,18 @@ _CACHE_SHARE = 0.95
 _FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
 
 
-class Planned(Demands, Protocol):
-    """What the planner asks of a method: `methods.base.Method` answers, see there.
-
-    Attributes:
-        takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
-        starts_from_sample: whether it looks at a sample of the panels first.
-        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
-
-    """
-
-    starts_from_sample: bool
-    streams: bool
-
-    def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
-        """Passes at which the tolerance is usual, with a sample of `share` of the rows, or 0 without one."""
-
-    def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
-        """Of the warm start and of the passes."""
-
-
 @dataclass(frozen=True)
 class _Choice:
-    """A method with the layout that suits it, where as many threads as lanes fit at a time."""
+    """A method, in its question, with the layout that suits it; of threads as many as lanes fit at a time."""
 
     question: Question
-    method: Planned
     layout: Layout
     reason: str
+
+    @property
+    def method(self) -> Demands:
+        """The method chosen."""
+        return self.question.method
 
 
 @silent
@@ -104,7 +86,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
     device_memory |= {"data kept there between passes": resident} if layout.has_own_memory else {}
-    max_passes = request.max_passes or DEFAULT_MAX_PASSES
+    max_passes = request.max_passes or method.most_passes
     expected = min(expected, max_passes + share)
     stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
     prospect = Prospect(
@@ -114,6 +96,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         resident=min(1.0, resident / facts.nbytes),
         kept=min(1.0 - min(1.0, resident / facts.nbytes), cache / facts.nbytes),
     )
+    scratch_columns = layout.k if stays else method.scratch_columns(layout, expected)
     output_bytes = layout.k * (sum(facts.shape) * question.itemsize + 8)
     return Plan(
         request=request,
@@ -149,17 +132,9 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         device_memory=device_memory,
         device_budget_bytes=machine.device_budget_bytes,
         device_cache_bytes=resident,
-        scratch_bytes=layout.M * question.itemsize * _scratch_columns(choice, expected, stays=stays)
-        + output_bytes,
+        scratch_bytes=layout.M * scratch_columns * question.itemsize + output_bytes,
         output_bytes=output_bytes,
     )
-
-
-def _scratch_columns(choice: _Choice, passes: float, *, stays: bool) -> int:
-    """Columns of the long factor, or of what it is formed of, that passes leave in scratch."""
-    if stays or not choice.method.streams:
-        return choice.layout.k
-    return math.ceil(passes) * choice.layout.width + PROBES
 
 
 def _check_rank(k: int | str, shape: tuple[int, int]) -> None:
@@ -198,22 +173,22 @@ def _compute_dtype(request: Request, facts: SourceFacts) -> str:
 
 def _choose(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) -> _Choice:
     """The method that was asked for; else of Krylov and Gram the one that takes less time, where both fit."""
-    krylov = Question(load("krylov"), request, facts, machine, cost.dtype)
+    krylov = Question(demands_of("krylov"), request, facts, machine, cost.dtype)
     if request.method != "auto":
-        return _laid_out(replace(krylov, method=load(request.method)), "asked for")
+        return _laid_out(replace(krylov, method=demands_of(request.method)), "asked for")
     if request.warm_start is not None:
         return _laid_out(krylov, "it goes on from factors")
     first = _laid_out(krylov, "")
     if first.layout.width >= first.layout.N:
         return replace(first, reason=f"the block spans all {first.layout.N} columns: one pass is exact")
-    other = _laid_out(replace(krylov, method=load("gram")), "")
+    other = _laid_out(replace(krylov, method=demands_of("gram")), "")
     return _faster(first, other, cost)
 
 
 def _laid_out(question: Question, reason: str) -> _Choice:
     layout, threads = choose_layout(question)
     machine = replace(question.machine, threads=threads)
-    return _Choice(question.on(machine), load(question.method.name), layout, reason)
+    return _Choice(question.on(machine), layout, reason)
 
 
 def _faster(krylov: _Choice, gram: _Choice, cost: Cost) -> _Choice:

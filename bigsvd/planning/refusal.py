@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import Machine, SourceFacts
-from bigsvd.planning.demands import SMALLEST, Layout, Question
-from bigsvd.planning.layout import choose_layout
+from bigsvd.planning.demands import SMALLEST, Question
+from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, memory_terms
+from bigsvd.planning.search import choose_layout
 from bigsvd.units import human_bytes, round_up
 
 # Entries of a chunk, below which chunks are not worth a file each.

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bigsvd.planning.demands import Layout
+from bigsvd.planning.layout import Layout
 from bigsvd.request import Request
 
 # Share of the panels in the sample, and the most that it may be where the data are small. Chosen, like the
