@@ -112,7 +112,7 @@ def _read_by_zarr(path: Path) -> None:
 def _read_by_bigsvd(path: Path, device: Any = None) -> None:
     """Each thread its own source and its own memory, decoding chunk after chunk in place, or to a device."""
     opened = import_module("bigsvd.sources.open").open_source(path)
-    chunks = import_module("bigsvd.chunks")
+    chunks = import_module("bigsvd.chunks.buffers")
     (m, n), height, threads = opened.facts.shape, opened.facts.chunks[0], usable_cpus()
 
     def read(first: int) -> None:

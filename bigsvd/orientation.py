@@ -80,7 +80,7 @@ class Orientation:
         return Orientation(self.column, self.row, self.short, self.long, 1 - self.column_axis)
 
     def right(self, *, long: T, short: T) -> T:
-        """Of what is said of the long and of the short factor, that which is said of V."""
+        """`long` where the long factor is V, else `short`."""
         return long if self.long == RIGHT else short
 
 

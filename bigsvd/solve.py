@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bigsvd.catalog.table import load
+from bigsvd.certify import write_factors
 from bigsvd.errors import (
     BadInputError,
     DynamicRangeError,
@@ -47,7 +48,6 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.publish import write_factors
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
@@ -183,16 +183,17 @@ def run(
     with executor_of(client) as executor:
         offers = executor.machines(request)
         source = executor.reach(source)
+        pinned = plan is not None
         if plan is None:
             measured = not _begun(request)  # else the plan that the run began with is found in scratch
-            decided, offer = plan_for_run(request, source, executor, offers, measured=measured)
+            plan, offer = plan_for_run(request, source, executor, offers, measured=measured)
         else:
-            decided, offer = plan, offer_for(plan, offers)
-        decided.check_source(source.facts)
-        _check_device(decided, offer.machine)
+            plan, offer = replace(plan, request=request), offer_for(plan, offers)
+        plan.check_source(source.facts)
+        _check_device(plan, offer.machine)
         with output:
             scratch, plan, resumed = _prepare_scratch(
-                output, request, decided, offer.machine, progress, pinned=plan is not None
+                output, request, plan, offer.machine, progress, pinned=pinned
             )
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bigsvd.certify import check_statistics, counts_of
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
 from bigsvd.execution.passes import Context, panels_kept
@@ -19,7 +20,6 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import TwoSidedResult, long_target, measure_two_sided
 from bigsvd.methods.starts import stored_lines
 from bigsvd.orientation import Orientation, Rows
-from bigsvd.publish import check_statistics, counts_of
 from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
@@ -91,9 +91,10 @@ def _measure(
     device: Literal["auto", "cpu", "gpu"],
 ) -> tuple[TwoSidedResult, Matrix]:
     asked = Request.from_dict(factors.provenance["request"])
-    request = replace(asked, k=factors.k, tol=1e-6, method="krylov", device=device, device_memory=None,
-                      stage=None, warm_start=None, energy=None, error=None, max_bytes=None,
-                      method_options=None)  # fmt: skip
+    request = replace(
+        asked.by_method("krylov"), k=factors.k, tol=1e-6, device=device, device_memory=None, stage=None,
+        warm_start=None, energy=None, error=None, max_bytes=None,
+    )  # fmt: skip
     with executor_of(client) as executor:
         offers = executor.machines(request)
         source = executor.reach(source)

@@ -41,7 +41,7 @@ ROOMS = (
     "machine",
     "execution",
     "methods",
-    "publish",
+    "certify",
     "solve",
     "verify",
     "cli",

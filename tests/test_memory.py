@@ -16,10 +16,10 @@ import pytest
 import zarr
 
 import bigsvd
+from bigsvd.certify import excess_of_memory
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.machine import rates
 from bigsvd.machine.monitor import ProcessMemory, return_large_buffers
-from bigsvd.publish import excess_of_memory
 from bigsvd.sources.open import open_source
 from bigsvd.units import human_bytes
 from tests.clusters import worker_processes

@@ -106,8 +106,8 @@ def test_products_do_not_depend_on_how_the_matrix_is_cut(
     assert not _CACHES
     np.testing.assert_allclose(place.scratch.read("y"), A @ BLOCK, rtol=0, atol=1e-12)
     np.testing.assert_allclose(result.sums["z"], A.T @ (A @ BLOCK), rtol=0, atol=1e-10)
-    assert result.moments.squares == pytest.approx(np.sum(A**2))
-    assert result.moments.peak == np.abs(A).max()
+    assert result.census.squares == pytest.approx(np.sum(A**2))
+    assert result.census.peak == np.abs(A).max()
     assert result.counters.streamed_bytes == place.plan.bytes_per_pass
     assert result.counters.bytes_read == A.nbytes
     assert len(result.checksums) == place.plan.panels
@@ -133,7 +133,7 @@ def test_a_resumed_pass_has_the_bits_of_one_never_stopped(data: Path, client: Cl
         client.submit(run_lane, lane(place, index), pure=False).result()
     resumed = run_pass(place, SPEC)
     np.testing.assert_array_equal(resumed.sums["z"], whole.sums["z"])
-    assert resumed.moments == whole.moments
+    assert resumed.census == whole.census
     assert resumed.checksums == whole.checksums
     assert isinstance(place.progress, Events)
     assert place.progress.seen[0]["resumed_lanes"] == 2

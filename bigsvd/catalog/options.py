@@ -1,6 +1,7 @@
 """What one method alone can be told: a frozen value for each method that has such options.
 
-The names of its fields are keywords of `bigsvd.svd`, flags of the command line and keys of a request's JSON.
+The names of its fields are keywords of `bigsvd.svd`, flags of the command line and keys of a request's JSON,
+so no two methods share one. A field is an int, a float, a bool or a `Literal` of words, and has a default.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How wide the blocks of the iterative methods are, and how often they go over the sample.
 
 The planner has to know these, since they decide what a run holds and how long it takes; the methods use them.
-All are counts of columns or of products, and were chosen on the families of `benchmarks passes`
-(benchmarks/results/passes-small.md).
+All were chosen on the families of `benchmarks passes` (benchmarks/results/passes-small.md).
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ SAMPLE_BLOCKS = 4
 CORRECTION_TERMS = 2
 # Passes over the data that a run may make where the request does not say.
 DEFAULT_MAX_PASSES = 20
-# The largest part of the singular values known so far that a rank rule may choose.
+# The largest part of the singular values known so far that a rank rule may choose from a subspace that still
+# grows: those behind are too small yet.
 AUTO_SHARE = 0.75
 # Part of the k-th value below which the values behind it have to lie for few more columns to resolve it.
 SPECTRAL_GAP = 0.8

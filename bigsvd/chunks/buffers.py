@@ -71,7 +71,7 @@ class BufferRing:
         self._spaces = [ReadBuffers(past_page_cache=past_page_cache) for _ in range(readers)]
 
     def slot(self, number: int) -> ReadBuffers:
-        """For the read of this number; the one as many before as there are readers must have ended.
+        """The buffers for read `number`. Read `number - readers` must have ended.
 
         What was read before that one is gone.
         """

@@ -114,7 +114,7 @@ class RowBlock:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait for memory, which what lanes have left is given back for."""
+        """Wait for a turn, then free the buffers that lanes no longer use."""
         with concurrency_limit(self.token, self.turns), one_blas_thread:
             leave_seats(self.token)
             yield
@@ -186,7 +186,8 @@ class LongFactor:
         scratch, plan = context.scratch, context.plan
         if post is not None:
             scratch.write(_POST, post)
-        task = _task(plan, parts)
+        stored = scratch.open(parts.parts[0].y).dtype  # float64 where a run had to change to it
+        task = _task(plan, parts, stored.itemsize)
         turns = max(1, min(plan.threads, plan.forming_bytes // task.bytes))
         self._context = context
         self._columns = parts.columns
@@ -230,11 +231,10 @@ class LongFactor:
         self._map(write_rows, target)
 
 
-def _task(plan: Plan, parts: BasisBlocks) -> FormingTask:
+def _task(plan: Plan, parts: BasisBlocks, itemsize: int) -> FormingTask:
     """What each task handles at a time."""
     blocks = [part.columns for part in parts.parts]
     piece_rows = forming_rows(sum(blocks), parts.columns, plan.budget_bytes, plan.threads)
-    itemsize = np.dtype(plan.compute_dtype).itemsize
     return FormingTask(plan.panel_rows, piece_rows, max(blocks), sum(blocks), parts.columns, itemsize)
 
 

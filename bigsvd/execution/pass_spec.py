@@ -21,7 +21,7 @@ class PassSpec:
     Attributes:
         name: where its results lie in scratch.
         kernels: what it computes.
-        transform: the matrix as multiplied.
+        transform: what is done to each entry before it is multiplied.
         lines_name: scratch array (3, N) of means and divisors, or None.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.

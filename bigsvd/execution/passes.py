@@ -74,7 +74,7 @@ class PassResult:
     """
 
     sums: dict[str, np.ndarray]
-    moments: Census
+    census: Census
     opinion: Opinion
     checksums: list[int]
     counters: Counters
@@ -95,7 +95,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
         found, counters = Findings.from_dict(done), Counters(**done["counters"])
         return PassResult(
             known,
-            found.moments,
+            found.census,
             found.opinion,
             done["checksums"],
             counters,
@@ -119,7 +119,7 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     scratch.remove(f"{spec.name}/{PARTS}")
     return PassResult(
         sums,
-        found.moments,
+        found.census,
         found.opinion,
         checksums,
         counters,

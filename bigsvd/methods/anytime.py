@@ -18,7 +18,7 @@ from bigsvd.methods.result import (
     Refit,
     Triplets,
     as_formed,
-    finish_krylov,
+    finish_iteration,
     noise_floor,
     resolve,
     rounding_of,
@@ -144,7 +144,7 @@ class _Loop:
         if k is None:
             k = max(1, run.subspace.width // 2)
         finish = Finish(k, self._goal.request.tol, refit, self._eps(), resolved, values.complete)
-        triplets = finish_krylov(run, finish)
+        triplets = finish_iteration(run, finish)
         if (
             lack is None
             and isinstance(chooser, RankByRule)

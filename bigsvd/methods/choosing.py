@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bigsvd.catalog.widths import AUTO_SHARE
 from bigsvd.errors import MemoryBudgetError, RankError
 from bigsvd.facts import Machine
 from bigsvd.planning.plan import Plan
@@ -20,7 +21,6 @@ from bigsvd.results.rank import Choice, Rule, Spectrum, extended, raised, resolu
 from bigsvd.units import human_bytes, round_up
 
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
-_STEADY = 0.75  # of the values of a subspace that still grows: those behind are too small yet
 _ROUNDINGS = 8  # by which the sums of squares of float32 products were seen to be off, and no more
 _FINE = 1e3  # roundings of a sum of squares, below which single values still tell what their sum does not
 _MOST_BYTES = 2**50
@@ -97,7 +97,7 @@ class RankByRule:
         lowest, highest = (self._choose(self.rule.allowing(sign * size), spectrum).k for sign in (1, -1))
         rounded = not lowest == k == highest or self._hidden(chosen, values)
         settled = k is None or self._by_largest(spectrum, _rise(values, spectrum, k), k) == k
-        growing = not values.complete and k is not None and k > _STEADY * spectrum.known
+        growing = not values.complete and k is not None and k > AUTO_SHARE * spectrum.known
         growing = growing and self.rule.max_bytes is None
         return Pick(None if growing else k, settled, rounded, chosen.note)
 

@@ -18,7 +18,10 @@ class Goal:
     """When a run has what was asked for, and when it ends without.
 
     Attributes:
-        request: what is asked. chooser: of k. test: of the answer after each pass. budget: passes and time.
+        request: what is asked.
+        chooser: decides k.
+        test: judges the answer after each pass.
+        budget: of passes and time.
 
     """
 

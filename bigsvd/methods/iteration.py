@@ -20,7 +20,7 @@ from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_comple
 from bigsvd.results.certificate import Audit
 
 # Where scratch says how Y of the passes combines to B·K.
-PARTS = "parts"
+BASIS_PARTS = "parts"
 # A tag of random numbers that no pass's probes have.
 _FILLING = 1000
 
@@ -32,7 +32,7 @@ class BlockIteration(ABC):
     matrix they serve as a power step and are dropped.
 
     Attributes:
-        kind: what its passes are called in scratch.
+        kind: prefix of the names of its passes in scratch, of which no other iteration has the same.
         block: of the next pass (N, c). exhausted: whether no further direction is to be found.
         full: whether the basis has been restarted, since it had become as large as the plan allows.
         probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
@@ -60,7 +60,7 @@ class BlockIteration(ABC):
         """Begin with no basis; what scratch has of passes stays there."""
         plan, most = self.context.plan, max(self.context.plan.max_width, self.block.shape[1])
         self.subspace = Subspace(plan.cols, most)
-        self.parts = BasisBlocks(self.context.scratch, PARTS)
+        self.parts = BasisBlocks(self.context.scratch, BASIS_PARTS)
 
     @property
     def next_name(self) -> str:

@@ -15,7 +15,7 @@ from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCK
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
-from bigsvd.methods.iteration import PARTS, BlockIteration
+from bigsvd.methods.iteration import BASIS_PARTS, BlockIteration
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, orthonormal_complement
@@ -78,7 +78,7 @@ class KrylovRun(BlockIteration):
             self.full = True
             kept = ritz.coordinates[:, : plan.max_width - plan.width]
             space.rotate(kept)
-            self.parts = self.parts.times(kept, f"{PARTS}-{self.matrix.passes}")
+            self.parts = self.parts.times(kept, f"{BASIS_PARTS}-{self.matrix.passes}")
         self.block = Q
 
     def restart_in_float64(self) -> None:

@@ -50,7 +50,7 @@ class Matrix:
     Attributes:
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
-        moments, opinion: counts of the first pass, and what another way gave for some columns of A.
+        census, opinion: counts of the first pass, and what another way gave for some columns of A.
         costs, sample_costs: what each pass over all panels, and over the sample's, took.
 
     """
@@ -63,7 +63,7 @@ class Matrix:
         self.row_lines: str | None = None
         self.norm_squared = 0.0
         self.known = False
-        self.moments = Census()
+        self.census = Census()
         self.opinion = Opinion.nothing(())
         self.costs: list[PassResult] = []
         self.sample_costs: list[PassResult] = []
@@ -150,7 +150,7 @@ class Matrix:
 
     def absorb_sample(self, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
-        if self.prescale(result.moments.peak):
+        if self.prescale(result.census.peak):
             return False
         if LINE_SUMS not in result.sums:
             return True
@@ -176,11 +176,11 @@ class Matrix:
             NonFiniteError: the data has NaN or infinite entries.
 
         """
-        moments, scratch = result.moments, self.context.scratch
-        self._refuse_nonfinite(moments)
+        census, scratch = result.census, self.context.scratch
+        self._refuse_nonfinite(census)
         if scratch.recorded("checksums") is None:
             scratch.record("checksums", {"checksums": result.checksums})
-        if self.prescale(moments.peak):
+        if self.prescale(census.peak):
             return None
         sums = (
             self._line_sums(result.sums[LINE_SUMS], self.context.plan.rows)
@@ -191,12 +191,12 @@ class Matrix:
             self.lines = self._estimate(sums)
             return None
         self.known = True
-        self.moments = moments
+        self.census = census
         N = self.context.plan.cols
         if scratch.has(f"{name}/row-lines"):
             self.row_lines = f"{name}/row-lines"
         if sums is None:
-            self.norm_squared = moments.squares
+            self.norm_squared = census.squares
             correction = Correction(np.zeros(N), np.ones(N), correctable=True, alike=True)
         else:
             correction = self._exact_lines(sums)
@@ -212,17 +212,17 @@ class Matrix:
             VerifyError: means, divisors or counts are wrong.
 
         """
-        plan, moments = self.context.plan, self.moments
-        if moments.faint:
+        plan, census = self.context.plan, self.census
+        if census.faint:
             raise DynamicRangeError(
-                f"{moments.faint} column(s), the first of them {moments.first_faint}, vary by so little "
+                f"{census.faint} column(s), the first of them {census.first_faint}, vary by so little "
                 "beside the largest entry that their squares are 0 in float64",
                 "multiply them by a power of ten first: what is scaled does not change",
             )
         if not self.opinion.columns:
             return
-        refuse(list(moments.doubts))
-        refuse(miscounts(self.opinion, moments.missing, moments.observed, plan.rows * plan.cols))
+        refuse(list(census.doubts))
+        refuse(miscounts(self.opinion, census.missing, census.observed, plan.rows * plan.cols))
         lines = self._lines_of(np.array(self.opinion.columns))
         if lines is not None:
             refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
@@ -244,10 +244,10 @@ class Matrix:
         used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
         exact = sums.lines(t.unit)
         if t.scale:
-            self.moments.add_faint(sums.unresolved)
-        self.moments.add_lines(sums.constant, sums.observed == 0)
+            self.census.add_faint(sums.unresolved)
+        self.census.add_lines(sums.constant, sums.observed == 0)
         if t.fills_with_mean:
-            self.moments.observed = int(sums.observed.sum())
+            self.census.observed = int(sums.observed.sum())
         squares = np.where(sums.constant, 0.0, sums.centered_squares)
         squares = squares if t.center else squares + M * exact.mean**2
         self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
@@ -291,11 +291,11 @@ class Matrix:
             return None
         return np.stack([high + low, divisor])
 
-    def _refuse_nonfinite(self, moments: Census) -> None:
-        nans, plus, minus = moments.nonfinite
-        if moments.first is None:
+    def _refuse_nonfinite(self, census: Census) -> None:
+        nans, plus, minus = census.nonfinite
+        if census.first is None:
             return
-        row, column = moments.first
+        row, column = census.first
         raise NonFiniteError(
             f"{self.context.source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
             f"the first at row {row}, column {column}",

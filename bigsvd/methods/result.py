@@ -1,4 +1,4 @@
-"""From a Krylov subspace, or from factors that came another way, to factors on disk and their residuals."""
+"""From the subspace of an iteration, or from factors found another way, to triplets and their residuals."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Finish:
     complete: bool = False
 
 
-def finish_krylov(run: BlockIteration, finish: Finish) -> Triplets:
+def finish_iteration(run: BlockIteration, finish: Finish) -> Triplets:
     """The k leading triplets of a Krylov run, orthonormal to rounding, with the long factor written.
 
     u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
@@ -172,7 +172,7 @@ def _ritz_triplets(run: BlockIteration, all_sigma: np.ndarray, W: np.ndarray, fi
     count = min(kept, asked or kept)
     behind = np.concatenate([sigma[count:], all_sigma[kept:]])
     V = W[:, :kept] @ Ot.T[:, :count]
-    short, _ = long.publish(run.subspace.K @ V, P[:, :count])
+    short, _ = long.write(run.subspace.K @ V, P[:, :count])
     residuals = _ritz_residuals(run, sigma[:count], V)
     dropped = max(0, finish.k - kept)
     found = Triplets(sigma[:count], short, behind, residuals, "ritz", None, dropped, floor)
@@ -209,7 +209,7 @@ def _graded(
     while finish.refit(found[:kept], np.append(found[kept:], noise)) is None and kept < solid:
         kept += 1
     kept = min(kept, finish.refit(found[:kept], np.append(found[kept:], noise)) or kept)
-    short, target = long.publish(Q @ P[:, :kept], Ot[:kept].T)
+    short, target = long.write(Q @ P[:, :kept], Ot[:kept].T)
     dropped = max(0, finish.k - solid)
     triplets = Triplets(found[:kept], short, found[kept:], np.zeros(kept), "two-sided", None, dropped, floor)
     certified = certify_two_sided(matrix, triplets, target)
@@ -233,7 +233,7 @@ class _OrthonormalLong:
         """U·rotation."""
         return self._long(np.linalg.solve(self.R, rotation), chunk_rows)
 
-    def publish(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, FactorArray]:
+    def write(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, FactorArray]:
         """Write U·rotation as the result's long factor, and return the short one, with the contract's signs.
 
         Where the long one is V of A, it is formed a first time for its largest entries.

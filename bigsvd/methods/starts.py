@@ -152,7 +152,7 @@ def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
     for attempt in range(_LOOKS):
         unknown = matrix.transform.by_columns and matrix.lines is None
         result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
-        if result.moments.first is not None or not 0 < result.moments.peak < np.inf:
+        if result.census.first is not None or not 0 < result.census.peak < np.inf:
             return None
         if matrix.absorb_sample(result, rows) and not unknown:
             Z = result.sums["z"] / plan.sample_share

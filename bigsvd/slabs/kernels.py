@@ -91,7 +91,7 @@ class TwoSidedKernel:
     """One pass for given factors of B: R = ‖B·V−U·S‖ by column, T = Bᵀ·U, C = Uᵀ·B·V.
 
     `short` names V (N, k) and `values` s (k,) in scratch; `long` is U (M, k).
-    ‖B‖²_F comes with the pass's moments.
+    ‖B‖²_F comes with the pass's census.
     """
 
     short: str

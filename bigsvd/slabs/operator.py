@@ -18,22 +18,22 @@ from bigsvd.slabs.slab import Slab
 class Findings:
     """What a pass has found about the entries: counts and extremes, and a second opinion on some columns."""
 
-    moments: Census = field(default_factory=Census)
+    census: Census = field(default_factory=Census)
     opinion: Opinion = field(default_factory=lambda: Opinion.nothing(()))
 
     def add(self, other: Findings) -> None:
         """Take in what was found in other entries."""
-        self.moments.add(other.moments)
+        self.census.add(other.census)
         self.opinion = self.opinion.merged(other.opinion)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"moments": self.moments.to_dict(), "opinion": self.opinion.to_dict()}
+        return {"census": self.census.to_dict(), "opinion": self.opinion.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Findings:
         """The inverse of `to_dict`; other values are passed over."""
-        return cls(Census.from_dict(values["moments"]), Opinion.from_dict(values["opinion"]))
+        return cls(Census.from_dict(values["census"]), Opinion.from_dict(values["opinion"]))
 
 
 class Operator:

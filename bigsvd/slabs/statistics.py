@@ -27,7 +27,7 @@ class StatisticsKernel:
     """Statistics of the entries of B, and of its lines where these have means or divisors.
 
     Attributes:
-        transform: the matrix as multiplied.
+        transform: what is done to each entry before it is multiplied.
         shape: M and N.
         lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
         row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
@@ -57,7 +57,7 @@ class Statistics(Operator):
     def __init__(self, kernel: StatisticsKernel) -> None:
         self._transform = kernel.transform
         self._witness = Witness(kernel.witnesses, kernel.transform)
-        self._moments = Census()
+        self._census = Census()
 
     def forward(self, slab: Slab) -> None:
         """Take in the entries of a slab."""
@@ -65,12 +65,12 @@ class Statistics(Operator):
         found.squares = slab.squares()
         if not self._transform.fills_with_mean:
             found.observed = slab.entries.observed()
-        self._moments.add(found)
+        self._census.add(found)
         self._witness.look(slab.entries)
 
     def findings(self) -> Findings:
         """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
-        return Findings(self._moments, self._witness.opinion)
+        return Findings(self._census, self._witness.opinion)
 
 
 class ColumnStatistics(Statistics):
@@ -107,11 +107,11 @@ class RowStatistics(Statistics):
     def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
         lines = sums.lines(self._transform.unit)
         if self._transform.scale:
-            self._moments.add_faint(sums.unresolved, slab.rows.start)
-        self._moments.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
+            self._census.add_faint(sums.unresolved, slab.rows.start)
+        self._census.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
         if self._transform.fills_with_mean:
-            self._moments.observed += int(sums.observed.sum())
+            self._census.observed += int(sums.observed.sum())
         self._lines[slab.rows] = lines.stacked().T
         if slab.entries.raw.shape[1] == sums.length:  # whole rows, which a second look can be taken at
             found = self._witness.recheck(slab.entries, lines, sums.constant)
-            self._moments.doubts = (*self._moments.doubts, *found)
+            self._census.doubts = (*self._census.doubts, *found)

@@ -75,17 +75,17 @@ def certify(solution: Solution, request: Request) -> Certificate:
 
 def counts_of(matrix: Matrix) -> Counts:
     """What the first pass counted."""
-    moments, plan = matrix.moments, matrix.context.plan
+    census, plan = matrix.census, matrix.context.plan
     return Counts(
         entries=plan.rows * plan.cols,
-        missing=moments.missing,
+        missing=census.missing,
         filled_with=matrix.transform.missing,
         filled_chunks=matrix.costs[0].counters.filled_chunks if matrix.costs else 0,
-        constant=moments.constant,
-        constant_columns=moments.constant_columns,
-        empty=moments.empty,
-        empty_columns=moments.empty_columns,
-        rounded=moments.inexact,
+        constant=census.constant,
+        constant_columns=census.constant_columns,
+        empty=census.empty,
+        empty_columns=census.empty_columns,
+        rounded=census.inexact,
     )
 
 
@@ -98,12 +98,12 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
     if t.dropped:
         asked = t.sigma.size + t.dropped
         notes.append(f"numerical rank {t.sigma.size} < k={asked}: {t.dropped} triplets below noise dropped")
-    if matrix.moments.inexact:
-        notes.append(f"{matrix.moments.inexact} integers beyond 2^53 were rounded to float64")
-    constant = matrix.moments.constant
+    if matrix.census.inexact:
+        notes.append(f"{matrix.census.inexact} integers beyond 2^53 were rounded to float64")
+    constant = matrix.census.constant
     if constant and matrix.transform.scale:
         notes.append(f"{constant} constant column(s) were scaled by 1")
-    if request.missing_value is not None and matrix.moments.missing == 0:
+    if request.missing_value is not None and matrix.census.missing == 0:
         notes.append(f"no entry equals missing_value={request.missing_value}: nothing was filled")
     if solution.audit is not None and solution.audit.flagged:
         notes.append("the audit saw energy that the basis missed")
@@ -177,7 +177,7 @@ def check_statistics(factors: Factors, matrix: Matrix) -> list[str]:
     )
     findings = disagreements(opinion, mean, scale, matrix.transform)
     if counts is not None:
-        findings += miscounts(opinion, counts.missing, matrix.moments.observed, counts.entries)
+        findings += miscounts(opinion, counts.missing, matrix.census.observed, counts.entries)
     return findings
 
 
@@ -247,6 +247,6 @@ def _costs(solution: Solution, plan: Plan) -> dict[str, Any]:
         "seconds_by_part": _seconds_by_part(solution),
         "pass_seconds": [c.seconds for c in costs],
         "filled_chunks": costs[0].counters.filled_chunks if costs else 0,
-        "missing_entries": matrix.moments.missing,
+        "missing_entries": matrix.census.missing,
         "retries": counters.retries,
     }
