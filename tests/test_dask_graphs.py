@@ -130,7 +130,13 @@ def test_the_run_reads_standardised_data_once_a_pass_and_the_mean_once() -> None
 @pytest.mark.parametrize("client_given", [False, True])
 def test_a_persisted_array_is_read_on_the_callers_client(client_given: bool) -> None:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        ) as cluster,
         Client(cluster) as client,
     ):
         d = da.from_array(A, chunks=(60, N)).persist()
@@ -150,7 +156,13 @@ def test_what_is_still_being_persisted_is_awaited_before_lanes_take_its_thread(
 
     monkeypatch.setattr(dask_executor, "wait", awaited)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        ) as cluster,
         Client(cluster) as client,
     ):
         pending = da.from_array(A, chunks=(60, N)).map_blocks(when_awaited, meta=A[:0]).persist()
