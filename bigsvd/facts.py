@@ -136,7 +136,7 @@ class Machine:
     Attributes:
         budget_bytes: host memory that this run's working set may take.
         threads: number of lanes that work at the same time; each multiplies one panel at a time.
-        device, device_reason: "cpu" or "gpu", where products are computed, and the reason for that choice.
+        device, device_reason: where products are computed, "cpu" or the name of a GPU, and why there.
         has_own_memory: whether the device has memory of its own.
         device_budget_bytes: the device's own memory that this run may take.
         device_free_bytes: the device's own memory that is free.

@@ -119,7 +119,10 @@ class Request:
         if unknown:
             message = f"svd() got an unexpected keyword argument {unknown[0]!r}"
             raise TypeError(message)
-        return cls(source, k, method=method, method_options=_options_of(method, own), **given)
+        options = given.pop("method_options", None)
+        if own and options is not None:
+            raise RequestError(f"{min(own)} beside method_options", "give one of them")
+        return cls(source, k, method=method, method_options=options or _options_of(method, own), **given)
 
     def by_method(self, name: str) -> Request:
         """The same by another method, with the defaults of its own options."""
@@ -146,7 +149,10 @@ class Request:
             object.__setattr__(self, "method_options", _options_of(self.method, {}))
         given, own = type(self.method_options), type(_options_of(self.method, {}))
         if given is not own:
-            raise RequestError(f"method={self.method!r} has no {given.__name__}", "give its own options")
+            raise RequestError(
+                f"method={self.method!r} has no {given.__name__}",
+                "give its own, or use Request.by_method",
+            )
 
     def _check_words(self) -> None:
         _check_name("source", self.source)

@@ -349,10 +349,11 @@ def _solve(request: Request, context: Context, should_stop: Callable[[], bool]) 
     source = context.source
     transform = Transform.of(request, source.facts, source.orientation.column_axis)
     matrix = Matrix(context, transform, context.plan.compute_dtype)
-    solution: Solution = load(context.plan.method).run(matrix, Goal.of(request, matrix, should_stop))
+    goal = Goal.of(request, matrix, should_stop)
+    solution: Solution = load(context.plan.method).run(matrix, goal)
     if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):
         check_unchanged(matrix)
-    return solution
+    return replace(solution, seconds=goal.budget.elapsed_seconds)
 
 
 def load_plan(path: Path) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -12,8 +13,9 @@ from distributed import Client
 
 import bigsvd
 from bigsvd.execution.dask_executor import DaskExecutor
-from bigsvd.execution.executor import Executor
-from bigsvd.execution.threads import ThreadExecutor
+from bigsvd.execution.executor import Call, Executor, results_of
+from bigsvd.execution.placement import executor_of
+from bigsvd.execution.threads import LocalExecutor, ThreadExecutor
 from tests.clusters import worker_processes
 from tests.laws import ExecutorLaws
 from tests.queue_executor import QueueExecutor
@@ -58,6 +60,14 @@ class TestAQueue(ExecutorLaws):
     @pytest.fixture
     def executor(self) -> Executor:
         return QueueExecutor(2)
+
+
+def test_what_comes_before_a_run_can_be_interrupted() -> None:
+    """The calling thread does it: another one would be waited for, however long a source takes to read."""
+    assert results_of(LocalExecutor(), [Call(threading.get_ident, ())]) == [threading.get_ident()]
+    with executor_of(None) as executor:
+        assert isinstance(executor, LocalExecutor)
+        assert not isinstance(executor, ThreadExecutor)
 
 
 def test_an_executor_that_is_one_file_runs_a_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.execution import placement, threads
 from bigsvd.execution.placement import executor_of, offer_for, plan_for, plan_for_source
-from bigsvd.execution.threads import ThreadExecutor
+from bigsvd.execution.threads import LocalExecutor
 from bigsvd.facts import Machine, SourceFacts
 from bigsvd.machine.offers import Offer
 from bigsvd.planning.planner import make_plan
@@ -82,7 +82,7 @@ def test_the_budget_is_half_of_what_the_process_may_still_take(monkeypatch: pyte
     monkeypatch.setattr(threads, "available_memory", lambda: 6 * 10**9)
     for asked, budget_bytes in ((None, 3 * 10**9), (10**9, 10**9)):
         request = Request("d", 5, device="cpu", memory=asked)
-        assert ThreadExecutor().machines(request)[0].machine.budget_bytes == budget_bytes
+        assert LocalExecutor().machines(request)[0].machine.budget_bytes == budget_bytes
 
 
 def test_only_what_another_library_reads_is_rehearsed_and_planned_again() -> None:
@@ -115,18 +115,18 @@ def test_a_run_plans_once_or_a_second_time_at_measured_rates(
 
 def test_rates_are_measured_by_a_worker_that_has_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
-    carry_out = ThreadExecutor.carry_out
+    carry_out = LocalExecutor.carry_out
 
-    def noted(self: ThreadExecutor, calls: Any, *rest: Any) -> None:
+    def noted(self: LocalExecutor, calls: Any, *rest: Any) -> None:
         shares.extend(call.device_share for call in calls)
         carry_out(self, calls, *rest)
 
-    monkeypatch.setattr(ThreadExecutor, "carry_out", noted)
+    monkeypatch.setattr(LocalExecutor, "carry_out", noted)
     monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
     monkeypatch.setitem(LEDGERS, "", Ledger())
     source = open_source(np.random.default_rng(0).standard_normal((400, 30)))
-    with ThreadExecutor() as executor:
-        for found in (CPU, gpu(2**30)):
-            plan, offer = plan_for(Request("d", 3), source.facts, [found])
-            assert placement.at_measured_rates(plan, source, executor, offer).rates.measured
+    executor = LocalExecutor()
+    for found in (CPU, gpu(2**30)):
+        plan, offer = plan_for(Request("d", 3), source.facts, [found])
+        assert placement.at_measured_rates(plan, source, executor, offer).rates.measured
     assert shares == [0.0, 1.0]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bigsvd.catalog.options import CompressedOptions
 from bigsvd.catalog.table import METHODS
 from bigsvd.errors import BadInputError, RankError, RequestError
 from bigsvd.request import Request, parse_bytes
@@ -224,3 +225,14 @@ def test_any_text_is_a_size_or_a_request_error(text: str) -> None:
 def test_an_output_is_a_path() -> None:
     with pytest.raises(RequestError, match="is a URL"):
         Request("data.zarr", 3, out="s3://bucket/factors")
+
+
+def test_options_of_a_method_are_given_by_name_or_as_a_value() -> None:
+    options = CompressedOptions(power_iterations=2)
+    by_name = Request.of("d", 3, method="compressed", power_iterations=2)
+    assert Request.of("d", 3, method="compressed", method_options=options) == by_name
+    assert by_name.by_method("gram").method_options is None
+    with pytest.raises(RequestError, match="power_iterations beside method_options"):
+        Request.of("d", 3, method="compressed", power_iterations=2, method_options=options)
+    with pytest.raises(RequestError, match="method='gram' has no CompressedOptions"):
+        Request.of("d", 3, method="gram", method_options=options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from bigsvd.devices.base import Device
 from bigsvd.devices.cpu import CpuDevice
+from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import Standardization, written_out
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 from tests.laws import MadeSlab, SlabLaws
 
@@ -90,3 +93,12 @@ class TestDense(SlabLaws):
                 standard.look(entries(device, transform, tile))
         slab = standard.slab(entries(device, transform, tiles[-1]))
         return MadeSlab(slab, standardised(transform)[ROWS, tiles[-1]])
+
+
+def test_columns_are_summed_before_a_slab_is_made(tmp_path: Path) -> None:
+    """Their sums take memory, which the plan does not count beside that of a slab."""
+    transform = Transform(center=True, scale=True)
+    operator = StatisticsKernel(transform, (M, N)).start(Scratch(tmp_path / "s"), CpuDevice(), "float64")
+    operator.look(entries(CpuDevice(), transform, slice(0, N)))
+    sums = ColumnMoments.from_stacked(np.zeros(N), ROWS.stop - ROWS.start, operator.sums()[LINE_SUMS])
+    np.testing.assert_allclose(sums.lines(1.0).mean, STORED[ROWS].mean(axis=0, dtype=np.float64))

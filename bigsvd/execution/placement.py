@@ -10,7 +10,7 @@ from bigsvd.errors import MemoryBudgetError
 from bigsvd.execution.dask_executor import DaskClient, DaskExecutor
 from bigsvd.execution.executor import Call, Executor, results_of, with_source
 from bigsvd.execution.rehearsal import rehearse
-from bigsvd.execution.threads import ThreadExecutor
+from bigsvd.execution.threads import LocalExecutor
 from bigsvd.facts import Rates, SourceFacts
 from bigsvd.machine.offers import Offer
 from bigsvd.machine.rates import rates_here, some_chunks
@@ -24,12 +24,8 @@ _WORTH_MEASURING_SECONDS = 3.0  # of a run, predicted at nominal rates; measurin
 
 @contextmanager
 def executor_of(client: DaskClient | None) -> Iterator[Executor]:
-    """The workers of a client; without one, threads of this process."""
-    if client is not None:
-        yield DaskExecutor(client)
-        return
-    with ThreadExecutor() as threads:
-        yield threads
+    """The workers of a client; without one, this process."""
+    yield LocalExecutor() if client is None else DaskExecutor(client)
 
 
 def nominal_plan(request: Request, facts: SourceFacts, client: DaskClient | None = None) -> Plan:

@@ -70,15 +70,21 @@ class Sweeps:
         return found
 
     def _forward(self, entries: Entries) -> None:
-        self._add_to_y(self._standardization.slab(entries))
+        self._add_to_y(self._new_slab(entries))
 
     def _backward(self, entries: Entries) -> None:
         self._add_to_sums(self._standardization.slab(entries))
 
     def _both(self, entries: Entries) -> None:
-        slab = self._standardization.slab(entries)
+        slab = self._new_slab(entries)
         self._add_to_y(slab)
         self._add_to_sums(slab)
+
+    def _new_slab(self, entries: Entries) -> Slab:
+        """The slab of entries that are seen for the first time."""
+        for operator in self._operators:
+            operator.look(entries)
+        return self._standardization.slab(entries)
 
     def _add_to_y(self, slab: Slab) -> None:
         for number, operator in enumerate(self._operators):

@@ -1,4 +1,4 @@
-"""Tasks on threads of this process, without a cluster: the specification of an executor."""
+"""Tasks in this process, without a cluster: the specification of an executor."""
 
 from __future__ import annotations
 
@@ -20,18 +20,11 @@ from bigsvd.sources.base import Rectangle, Source
 _BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 
 
-class ThreadExecutor:
-    """Some threads of this process. A context manager: they end with it."""
+class LocalExecutor:
+    """The calling thread, which makes one call after the other and can be interrupted in each.
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bigsvd-lane")
-
-    def __enter__(self) -> ThreadExecutor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+    That is for what comes before a run; the run itself has threads.
+    """
 
     def machines(self, request: Request) -> list[Offer]:
         """The machine that this process is on."""
@@ -60,6 +53,41 @@ class ThreadExecutor:
     def carry_out(
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
     ) -> None:
+        """See `Executor.carry_out`; after an error nothing is under way that would have to be stopped."""
+        del stop
+        for number, call in enumerate(calls):
+            take(number, _made(call, tell))
+
+    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """See `Executor.everywhere`."""
+        return [function(*arguments)]
+
+    def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
+        """The source itself: nothing has to be sent."""
+        del rectangles
+        return SourcePart(source, {})
+
+    def dask_client(self) -> AbstractContextManager[Any]:
+        """A client of a cluster embedded in this process, which two methods need."""
+        return local_client(1)
+
+
+class ThreadExecutor(LocalExecutor):
+    """Some threads of this process. A context manager: they end with it."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bigsvd-lane")
+
+    def __enter__(self) -> ThreadExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def carry_out(
+        self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
+    ) -> None:
         """See `Executor.carry_out`."""
         futures: dict[Future[Any], int] = {}
         try:
@@ -77,17 +105,8 @@ class ThreadExecutor:
             wait(futures)
             raise
 
-    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """See `Executor.everywhere`."""
-        return [function(*arguments)]
-
-    def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
-        """The source itself: nothing has to be sent."""
-        del rectangles
-        return SourcePart(source, {})
-
     def dask_client(self) -> AbstractContextManager[Any]:
-        """A client of a cluster embedded in this process, which two methods need."""
+        """A client of a cluster embedded in this process, with as many threads."""
         return local_client(self._threads)
 
 

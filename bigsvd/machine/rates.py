@@ -43,7 +43,7 @@ _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than wh
 def rates_here(source: Source, device: Device, plan: Plan, quick_seconds: float) -> Rates:
     """Rates in this process, of whose memory a run of the plan's budget leaves the rest to files."""
     rates = measure_reading(source, device, available_memory() - plan.budget_bytes)
-    longer = (rates.read_seconds - plan.rates.read_seconds) * plan.facts.nbytes / plan.threads
+    longer = (rates.read_seconds - plan.rates.read_seconds) * plan.bytes_to_read / plan.threads
     if plan.seconds <= quick_seconds and plan.seconds + longer <= quick_seconds:
         return rates
     return products_here(rates, source, device, plan)

@@ -125,6 +125,7 @@ def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
         compute=True,
         scheduler=client,
     )
+    del U, Vt  # which the cluster would hold while they are certified
     found = Triplets(s, short * both, np.zeros(0), np.zeros(k), "two-sided", None, asked - k, floor)
     return certify_two_sided(matrix, found, target)
 

@@ -10,6 +10,7 @@ import numpy as np
 from bigsvd.devices.base import Array, Device
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census
+from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.slabs.slab import Slab
 
@@ -41,6 +42,9 @@ class Operator:
 
     Laws: the outcome does not depend on how a panel is cut into slabs, up to rounding.
     """
+
+    def look(self, entries: Entries) -> None:
+        """Take in entries before a slab is made of them, which takes memory. Called once for each."""
 
     def forward(self, slab: Slab) -> Array | None:
         """The part of Y that this slab adds; None if the kernel has none. Called once for each slab."""

@@ -13,6 +13,7 @@ from bigsvd.devices.base import Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census
+from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
 from bigsvd.slabs.slab import Slab
@@ -80,10 +81,8 @@ class ColumnStatistics(Statistics):
         super().__init__(kernel)
         self._sums = ColumnMoments(lines.high, kernel.shape[0])
 
-    def forward(self, slab: Slab) -> None:
-        """Take in the entries of a slab."""
-        super().forward(slab)
-        entries = slab.entries
+    def look(self, entries: Entries) -> None:
+        """Sum the entries over the rows."""
         self._sums.add(entries.device, entries.values, entries.gaps, at=entries.cols)
 
     def sums(self) -> dict[str, np.ndarray]:
