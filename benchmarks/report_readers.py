@@ -154,4 +154,5 @@ def _draw(axes: Axes, results: Row, rows: list[Row]) -> None:
         axes.bar(x, rates, width, color=colours[contender["name"]], label=contender["label"])
     axes.set_xticks(range(len(stores)), [store.replace(", ", "\n") for store in stores])
     axes.set_ylabel("decoded GB/s")
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # above the bars there is room for the legend
     axes.legend(frameon=False, ncols=4, loc="upper left")
