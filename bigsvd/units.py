@@ -38,3 +38,8 @@ def without_credentials(text: str, secrets: Iterable[str] = ()) -> str:
     text = _USER_AND_PASSWORD.sub(r"\1", text)
     text = _USER_OF_HTTP.sub(r"\1", text)
     return _QUERY_OF_HTTP.sub(r"\1", text)
+
+
+def source_name(path_or_url: str) -> str:
+    """What a request calls a source: its path, or its URL without credentials."""
+    return without_credentials(path_or_url.removeprefix("file://"))

@@ -139,6 +139,14 @@ def test_svd_by_every_method(easy: Path, tmp_path: Path, method: str) -> None:
     np.testing.assert_allclose(facts["s"], np.linalg.svd(EASY)[1][:2], rtol=0.05)
 
 
+def test_a_file_url_is_called_as_in_python(easy: Path, tmp_path: Path) -> None:
+    """Else neither goes on from what the other has left in scratch."""
+    url = f"file://{easy}"
+    done("svd", url, tmp_path / "u", "-k", 2, "--tol", 0.5, "--quiet")
+    there = bigsvd.open(tmp_path / "u").provenance["request"]["source"]
+    assert there == bigsvd.plan(url, 2).request.source == str(easy)
+
+
 def test_parameters_of_dask_reach_its_method(easy: Path, tmp_path: Path) -> None:
     options = ("--method", "compressed", "--power-iterations", 3, "--iterator", "QR", "--oversampling", 9)
     done("svd", easy, tmp_path / "u", "-k", 2, *options, "--no-compute", "--quiet")

@@ -43,7 +43,7 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.units import without_credentials
+from bigsvd.units import source_name
 
 _FAILED = 3
 _MOST_PRINTED = 100_000  # numbers of a reconstruction
@@ -239,7 +239,7 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
     return Request.of(
-        without_credentials(data),
+        source_name(data),
         "auto" if k is None else k,
         out=out,
         overwrite=overwrite,
@@ -337,7 +337,7 @@ def svd(
     plan = load_plan(Path(plan_file)) if plan_file else None
     if plan is not None:
         _refuse_beside_a_plan(options)
-        request = replace(plan.request, source=without_credentials(data), out=out, overwrite=overwrite)
+        request = replace(plan.request, source=source_name(data), out=out, overwrite=overwrite)
     else:
         request = _request(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)

@@ -19,7 +19,7 @@ from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
-from bigsvd.units import without_credentials
+from bigsvd.units import source_name, without_credentials
 
 
 def open_source(
@@ -91,7 +91,7 @@ def _open_path(name: str, fill: bool, decode: bool, options: Mapping[str, Any]) 
     if _is_url(name):
         store = open_url(name, options)
         return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode)
-    name = name.removeprefix("file://")
+    name = source_name(name)
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist", "check the path")
