@@ -32,8 +32,10 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import ChunkCorruptError, first_line
 
+# Of a shard (Zarr 3): bytes of a checksum, and the offset and length that stand for an absent chunk.
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
+# Marks for the last byte of memory that a chunk is decoded into: what stays, both times, was not written.
 _UNWRITTEN = (0x9E, 0x61)
 
 

@@ -34,7 +34,9 @@ from bigsvd.sources.open import open_source
 
 FORMING = "form"  # the folder of scratch for what this takes and leaves
 _POST = f"{FORMING}/post"
+# Matrices of tasks that are combined at a time, at least.
 _LEAST_TOGETHER = 2
+# Bytes of the long factor that a task has at least, since it takes some tens of milliseconds to begin.
 _TASK_BYTES = 48 * 2**20
 
 

@@ -28,6 +28,7 @@ from bigsvd.devices.cpu import DirectQueue
 from bigsvd.machine.monitor import MemoryMonitor, ProcessMemory, return_free_memory
 from bigsvd.slabs.block import Block
 
+# Bytes that a disk with spilled panels keeps free.
 _LEAST_FREE_BYTES = 2**30
 Key = tuple[int, int]
 

@@ -22,10 +22,12 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.sources.base import Source
 
+# Seconds after which reading is timed no further, and pieces that are read for it at most.
 _READ_SECONDS = 0.15
-# The first goes into memory that is new; if it takes longer than this, storage is slow, and one is enough.
-_FIRST_READ_SECONDS = 1.0
 _MOST_READS = 4
+# The first piece is read into new memory, and is not counted unless it takes so many seconds: then storage is
+# slow, and one piece is enough.
+_FIRST_READ_SECONDS = 1.0
 _READ_TOGETHER_BYTES = 2**18
 _FRESH_BYTES = 2**25
 _MUCH_TO_LITTLE = 3.0  # a byte of 0.5 to 3 GB took 1.5 to 4.5 times as long on a virtual machine

@@ -23,7 +23,7 @@ from bigsvd.units import human_bytes, round_up
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
 _ROUNDINGS = 8  # by which the sums of squares of float32 products were seen to be off, and no more
 _FINE = 1e3  # roundings of a sum of squares, below which single values still tell what their sum does not
-_MOST_BYTES = 2**50
+_MOST_BYTES = 2**50  # of memory, beyond which no budget is looked for
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, 
 from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
 from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
 
+# Powers of two that the largest entry may differ by from 1: its square, summed over many, stays far from
+# overflow and underflow of the precision. Beyond it all entries are scaled by a power of two.
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
+# Of a mean: a deviation that the first estimates find smaller than this part of it is mostly rounding.
 _ROUGH_EPS = 1e-7
 # By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
 _FILL_SLACK = 1e-12

@@ -19,7 +19,9 @@ from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
 from bigsvd.results.factors import Factors
 from bigsvd.slabs.transform import MeansAndDivisors
 
+# Part of the first block that is random, so that a biased sample cannot hide a direction.
 _GAUSSIAN_SHARE = 0.1
+# Times that the sample is looked at, at most: each may teach a prescaling or better means for the next.
 _LOOKS = 3
 
 

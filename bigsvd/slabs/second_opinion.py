@@ -21,7 +21,7 @@ from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
-_DRAWN = 8
+_DRAWN = 8  # columns chosen at random, beside those that are hardest
 _EXTREME = 2  # columns of each kind of extreme that join those drawn at random
 # What the run's sums may be off by: of a deviation, and of a mean in units of deviation and of rounding.
 _DIVISOR_SLACK = 1e-8
