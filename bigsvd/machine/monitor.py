@@ -15,8 +15,8 @@ import psutil
 _SECONDS = 0.02
 _TOKEN = uuid.uuid4().hex
 _M_MMAP_THRESHOLD = -3
-# The least and the most that glibc is told to give back by itself, in bytes of a buffer, and by what the budget
-# is divided for it. Chosen, not measured.
+# The least and the most that glibc is told to give back by itself, in bytes of a buffer, and by what the
+# budget is divided for it. Chosen, not measured.
 _MMAP_THRESHOLD_BYTES = (2**18, 2**22)
 _BUDGET_SHARE = 128
 
