@@ -13,7 +13,7 @@ import zarr
 from distributed import Client
 
 import bigsvd
-from bigsvd import publish as solution
+from bigsvd import certify as solution
 from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.facts import Packing
 from bigsvd.methods.matrix import Matrix
