@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -108,24 +109,31 @@ def extend(crc: int, block: np.ndarray) -> int:
     return cast("int", google_crc32c.extend(crc, np.ascontiguousarray(block)))
 
 
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to, which is renamed to it once all is written."""
+    partial = path.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    yield partial
+    partial.rename(path)
+
+
 def ensure_data(dataset: Dataset, folder: Path) -> Path:
     """The stored dataset; if it is not there, written beside its place with its checksum, then renamed."""
     path = store_path(dataset, folder)
     if path.exists():
         return path
-    partial = path.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    shape = (dataset.m, dataset.n)
-    array = zarr.create_array(
-        partial, shape=shape, chunks=(dataset.chunk_rows, dataset.n), dtype="float32", zarr_format=3
-    )
-    crc = 0
-    for block in range(dataset.chunk_count):
-        values = slow_decay_block(dataset, block)
-        start = block * dataset.chunk_rows
-        array[start : start + len(values)] = values
-        crc = extend(crc, values)
-    array.attrs.put({"dataset": dataset.describe(), "crc32c": crc})
-    partial.rename(path)
+    with written_beside(path) as partial:
+        shape = (dataset.m, dataset.n)
+        array = zarr.create_array(
+            partial, shape=shape, chunks=(dataset.chunk_rows, dataset.n), dtype="float32", zarr_format=3
+        )
+        crc = 0
+        for block in range(dataset.chunk_count):
+            values = slow_decay_block(dataset, block)
+            start = block * dataset.chunk_rows
+            array[start : start + len(values)] = values
+            crc = extend(crc, values)
+        array.attrs.put({"dataset": dataset.describe(), "crc32c": crc})
     return path

@@ -7,7 +7,6 @@ imports, runs the command, and leaves what the system says was resident at the m
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from benchmarks.data import THREADS
+from benchmarks.data import THREADS, written_beside
 from benchmarks.machine import limited_to, provenance
 from benchmarks.measure import peak_rss_bytes
 from benchmarks.peers import SEED
@@ -137,19 +136,21 @@ def ensure_store(store: Store, folder: Path) -> Path:
     path = folder / f"memory-{store.name}-{store.shape[0]}x{store.shape[1]}.zarr"
     if path.exists():
         return path
-    partial = path.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    array = zarr.create_array(
-        partial, shape=store.shape, chunks=store.chunks, shards=store.shards, dtype=store.dtype, zarr_format=3
-    )
-    unit = (store.shards or store.chunks)[0]
-    rows = unit * max(1, _WRITE_BYTES // (unit * store.shape[1] * 8))
-    rng = np.random.default_rng(SEED)
-    for start in range(0, store.shape[0], rows):
-        size = (min(rows, store.shape[0] - start), store.shape[1])
-        array[start : start + rows] = _entries(rng, size, store)
-    partial.rename(path)
+    with written_beside(path) as partial:
+        array = zarr.create_array(
+            partial,
+            shape=store.shape,
+            chunks=store.chunks,
+            shards=store.shards,
+            dtype=store.dtype,
+            zarr_format=3,
+        )
+        unit = (store.shards or store.chunks)[0]
+        rows = unit * max(1, _WRITE_BYTES // (unit * store.shape[1] * 8))
+        rng = np.random.default_rng(SEED)
+        for start in range(0, store.shape[0], rows):
+            size = (min(rows, store.shape[0] - start), store.shape[1])
+            array[start : start + rows] = _entries(rng, size, store)
     return path
 
 

@@ -7,7 +7,6 @@ store wait for each other and read it in turns, so that whatever else the machin
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from benchmarks.data import open_store
+from benchmarks.data import open_store, written_beside
 from benchmarks.machine import limited_to, provenance
 from benchmarks.peers import SEED
 from benchmarks.readers_child import BY_NAME, CONTENDERS, Contender, checksum
@@ -102,21 +101,18 @@ def ensure_store(store: Store, folder: Path) -> Path:
     path = folder / f"readers-{store.name}-{store.shape[0]}x{store.shape[1]}.zarr"
     if path.exists():
         return path
-    partial = path.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    array = zarr.create_array(
-        partial, shape=store.shape, chunks=store.chunks, shards=store.shards, dtype=store.dtype,
-        compressors=_CODECS[store.codec], zarr_format=3,
-    )  # fmt: skip
-    rng = np.random.default_rng(SEED)
-    checksums = []
-    for top in range(0, store.shape[0], store.panel_rows):
-        values = _entries(rng, (store.panel_rows, store.shape[1]), store.dtype)
-        array[top : top + store.panel_rows] = values
-        checksums.append(checksum(values))
-    array.attrs.put({"checksums": checksums})
-    partial.rename(path)
+    with written_beside(path) as partial:
+        array = zarr.create_array(
+            partial, shape=store.shape, chunks=store.chunks, shards=store.shards, dtype=store.dtype,
+            compressors=_CODECS[store.codec], zarr_format=3,
+        )  # fmt: skip
+        rng = np.random.default_rng(SEED)
+        checksums = []
+        for top in range(0, store.shape[0], store.panel_rows):
+            values = _entries(rng, (store.panel_rows, store.shape[1]), store.dtype)
+            array[top : top + store.panel_rows] = values
+            checksums.append(checksum(values))
+        array.attrs.put({"checksums": checksums})
     return path
 
 

@@ -12,14 +12,14 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 
 import bigsvd
 from bigsvd.errors import MemoryBudgetError, SourceError
 from bigsvd.execution import dask_executor
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.open import open_source
-from tests.clusters import worker_processes
+from tests.clusters import own_cluster, worker_processes
 
 M, N = 240, 30
 A = np.random.default_rng(0).standard_normal((M, N)) @ np.diag(np.linspace(5, 0.1, N))
@@ -129,16 +129,7 @@ def test_the_run_reads_standardised_data_once_a_pass_and_the_mean_once() -> None
 
 @pytest.mark.parametrize("client_given", [False, True])
 def test_a_persisted_array_is_read_on_the_callers_client(client_given: bool) -> None:
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=2,
-            processes=False,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with own_cluster(n_workers=1, threads_per_worker=2, processes=False) as client:
         d = da.from_array(A, chunks=(60, N)).persist()
         options: dict[str, Any] = {"client": client} if client_given else {}
         for array, expected in ((d, SIGMA[:2]), (d * 2, 2 * SIGMA[:2])):
@@ -155,16 +146,7 @@ def test_what_is_still_being_persisted_is_awaited_before_lanes_take_its_thread(
         return wait(futures, *args, **options)
 
     monkeypatch.setattr(dask_executor, "wait", awaited)
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with own_cluster(n_workers=1, threads_per_worker=1, processes=False) as client:
         pending = da.from_array(A, chunks=(60, N)).map_blocks(when_awaited, meta=A[:0]).persist()
         factors = bigsvd.svd(pending, 2, client=client)
     np.testing.assert_allclose(factors.s, SIGMA[:2], rtol=1e-3)

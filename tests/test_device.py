@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import bigsvd
 from bigsvd.devices.base import Device
@@ -37,6 +37,7 @@ from bigsvd.results import factors as factors_module
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
+from tests.clusters import own_cluster, worker_processes
 from tests.devices import LEDGERS, ApartDevice, Ledger
 
 M, N, K = 3000, 120, 6
@@ -392,15 +393,8 @@ def test_factors_on_a_device_that_is_not_there_are_refused(stored: bigsvd.Factor
 @pytest.fixture
 def mixed() -> Iterator[Client]:
     """A cluster in this process: a worker that offers a GPU beside one that does not."""
-    with (
-        LocalCluster(
-            n_workers=0,
-            processes=False,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with own_cluster(n_workers=0, processes=False) as client:
+        cluster = client.cluster
         cluster.worker_spec = {
             name: {
                 "cls": cluster.new_spec["cls"],
@@ -455,17 +449,7 @@ def test_every_worker_must_offer_the_gpu_where_dask_places_the_work(
 @pytest.fixture
 def offering() -> Iterator[Client]:
     """Two workers in this process that offer a GPU each."""
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            processes=False,
-            resources={"GPU": 1},
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with own_cluster(n_workers=2, threads_per_worker=2, processes=False, resources={"GPU": 1}) as client:
         yield client
 
 
@@ -596,16 +580,7 @@ class TestOnARealGpu:
 
     def test_two_worker_processes_share_the_gpu(self, data: Path) -> None:
         options: dict[str, Any] = {"device": "gpu", "method": "krylov", "memory": "2GB", "tol": 1e-6}
-        with (
-            LocalCluster(
-                n_workers=2,
-                threads_per_worker=2,
-                resources={"GPU": 1},
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with worker_processes(2, threads=2, resources={"GPU": 1}) as client:
             shared = bigsvd.svd(data / "tall", K, client=client, **options)
         alone = bigsvd.svd(data / "tall", K, **options)
         np.testing.assert_allclose(shared.s, alone.s, rtol=1e-12)

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client
 from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
@@ -29,6 +29,7 @@ from bigsvd.results.factors import Factors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
+from tests.clusters import worker_processes
 from tests.spectra import with_values
 
 EPS32, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
@@ -506,13 +507,7 @@ def workers(threads: int, processes: int = 0) -> Iterator[Client]:
         with local_client(threads) as client:
             yield client
         return
-    quiet = {"dashboard_address": "127.0.0.1:0"}
-    with (
-        LocalCluster(
-            n_workers=processes, threads_per_worker=threads, dashboard_address=None, scheduler_kwargs=quiet
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with worker_processes(processes, threads) as client:
         yield client
 
 

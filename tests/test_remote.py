@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client
 from fsspec.spec import AbstractFileSystem
 
 import bigsvd
@@ -24,6 +24,7 @@ from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError, 
 from bigsvd.sources import remote, urls
 from bigsvd.sources.open import open_source
 from bigsvd.units import without_credentials
+from tests.clusters import worker_processes
 
 A = np.random.default_rng(0).standard_normal((60, 20))
 ALL = (slice(0, 60), slice(0, 20))
@@ -210,15 +211,7 @@ def failing(how: str) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as active,
-    ):
+    with worker_processes(1) as active:
         yield active
 
 

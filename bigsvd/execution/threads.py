@@ -26,6 +26,8 @@ class LocalExecutor:
     That is for what comes before a run; the run itself has threads.
     """
 
+    _threads = 1
+
     def machines(self, request: Request) -> list[Offer]:
         """The machine that this process is on."""
         budget_bytes = request.memory or int(_BUDGET_SHARE * available_memory())
@@ -69,7 +71,7 @@ class LocalExecutor:
 
     def dask_client(self) -> AbstractContextManager[Any]:
         """A client of a cluster embedded in this process, which two methods need."""
-        return local_client(1)
+        return local_client(self._threads)
 
 
 class ThreadExecutor(LocalExecutor):
@@ -104,10 +106,6 @@ class ThreadExecutor(LocalExecutor):
             stop.function(*stop.arguments)
             wait(futures)
             raise
-
-    def dask_client(self) -> AbstractContextManager[Any]:
-        """A client of a cluster embedded in this process, with as many threads."""
-        return local_client(self._threads)
 
 
 def _made(call: Call, tell: Progress) -> Any:

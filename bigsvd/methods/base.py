@@ -28,7 +28,6 @@ class Method(ABC):
         takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
         starts_from_sample: whether it looks at a sample of the panels first.
         starts_from_factors: whether it can start from published factors of similar data.
-        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
         most_passes: how many passes it may make where the request does not say.
 
     """
@@ -37,7 +36,6 @@ class Method(ABC):
     takes_tiles: ClassVar[bool] = False
     starts_from_sample: ClassVar[bool] = False
     starts_from_factors: ClassVar[bool] = False
-    streams: ClassVar[bool] = True
     most_passes: ClassVar[int] = DEFAULT_MAX_PASSES
 
     def block_widths(self, k: int, cols: int) -> tuple[int, int]:

@@ -35,8 +35,6 @@ from bigsvd.request import Request
 class DaskMethod(Method):
     """A pass before for exact statistics, Dask's own reads, and a pass after that certifies the answer."""
 
-    streams = False
-
     @abstractmethod
     def reads(self, request: Request) -> float:
         """How often Dask's algorithm reads the data."""

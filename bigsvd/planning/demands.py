@@ -53,7 +53,6 @@ class Demands(Protocol):
         name: its key in the table of methods.
         takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
         starts_from_sample: whether it looks at a sample of the panels first, and may then begin narrower.
-        streams: whether its passes go over panels, which can be kept between them; Dask's own do not.
         most_passes: how many passes it may make where the request does not say.
 
     """
@@ -61,7 +60,6 @@ class Demands(Protocol):
     name: str
     takes_tiles: bool
     starts_from_sample: bool
-    streams: bool
     most_passes: int
 
     def block_widths(self, k: int, cols: int) -> tuple[int, int]:

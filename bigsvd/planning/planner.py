@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from bigsvd.catalog.table import runs_on_dask
 from bigsvd.catalog.widths import PROBES
 from bigsvd.errors import RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
@@ -89,12 +90,13 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     max_passes = request.max_passes or method.most_passes
     expected = min(expected, max_passes + share)
     stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
+    resident_share = resident / facts.nbytes
     prospect = Prospect(
         lanes=machine.threads,
         passes=expected,
         share=0.0 if request.warm_start is not None else share,
-        resident=min(1.0, resident / facts.nbytes),
-        kept=min(1.0 - min(1.0, resident / facts.nbytes), cache / facts.nbytes),
+        resident=resident_share,
+        kept=min(1.0 - resident_share, cache / facts.nbytes),
     )
     scratch_columns = layout.k if stays else method.scratch_columns(layout, expected)
     output_bytes = layout.k * (sum(facts.shape) * question.itemsize + 8)
@@ -243,7 +245,7 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_
 
 def _resident_bytes(choice: _Choice, needed_bytes: int) -> int:
     """What the device's memory leaves for panels that stay there between passes, at most all of them."""
-    if not choice.method.streams:
+    if runs_on_dask(choice.method.name):  # which keeps what it needs by itself
         return 0
     left = int(_CACHE_SHARE * (choice.question.machine.device_budget_bytes - needed_bytes))
     return max(0, min(left, choice.question.facts.nbytes))
