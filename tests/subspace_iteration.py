@@ -16,7 +16,6 @@ from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BlockIteration
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.starts import gaussian_block
-from bigsvd.methods.subspace import Ritz
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
@@ -39,10 +38,10 @@ class SubspaceRun(BlockIteration):
         self.forget()
         super().advance()
 
-    def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
+    def extend(self, k: int | None, tol: float) -> None:
         """The orthonormalised products."""
         del k, tol
-        self.block = np.linalg.qr(self.subspace.Z @ ritz.coordinates)[0]
+        self.block = np.linalg.qr(self.subspace.Z @ self.ritz.coordinates)[0]
 
 
 class SubspaceIteration(Method):

@@ -1,4 +1,4 @@
-"""The loop that iterations share: passes until the answer is good enough, then the triplets of the last."""
+"""The loop that iterations share: steps until the answer is good enough, then the triplets of the last."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from bigsvd.errors import RankZeroError
 from bigsvd.events import Formed, PhaseStarted
 from bigsvd.methods.choosing import GivenRank, RankByRule, Shortfall, Values
 from bigsvd.methods.goal import Goal, Solution
-from bigsvd.methods.iteration import BlockIteration
+from bigsvd.methods.iteration import Iteration
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import (
     Finish,
     Refit,
     Triplets,
     as_formed,
-    finish_iteration,
     noise_floor,
-    resolve,
     rounding_of,
     zero_triplets,
 )
@@ -28,8 +26,8 @@ from bigsvd.methods.stopping import Answer, nothing_above_noise
 from bigsvd.results.certificate import Audit
 
 
-def iterate(run: BlockIteration, goal: Goal) -> Solution:
-    """Passes until the tolerance, the budget, the deadline or the user says stop."""
+def iterate(run: Iteration, goal: Goal) -> Solution:
+    """Steps until the tolerance, the budget, the deadline or the user says stop."""
     return _Loop(run, goal).solution()
 
 
@@ -52,7 +50,7 @@ def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float) -> bool:
 class _Loop:
     """One iteration on its way to a goal."""
 
-    def __init__(self, run: BlockIteration, goal: Goal) -> None:
+    def __init__(self, run: Iteration, goal: Goal) -> None:
         self._run = run
         self._goal = goal
         self._matrix = run.matrix
@@ -83,17 +81,18 @@ class _Loop:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
                 return None, None
-            over = goal.budget.lack(run.next_name)
-            if run.subspace.width == 0:
+            over = goal.budget.lack(run.next_name, run.passes_a_step)
+            estimate = run.estimate()
+            if estimate.sigma.size == 0:
                 continue
-            answer = goal.test.judge(run.subspace)
+            answer = goal.test.judge(estimate)
             self._progress(goal.test.event(answer))
-            self._audit = run.audit(answer.ritz, min(answer.k or 1, run.subspace.width))
+            self._audit = run.audit(min(answer.k or 1, estimate.sigma.size))
             if self._good(answer):
                 return answer, None
             if over is not None:
                 return answer, over
-            run.extend(answer.ritz, answer.k if goal.test.counts_residuals else None, goal.request.tol)
+            run.extend(answer.k if goal.test.counts_residuals else None, goal.request.tol)
             if goal.test.needs_float64(answer, exhausted=run.exhausted):
                 run.restart_in_float64()
                 goal.test.begin_again()
@@ -125,26 +124,24 @@ class _Loop:
 
         """
         run, chooser = self._run, self._goal.chooser
-        values, k, resolved, lack = answer.values, answer.k, None, stopped
+        values, k, fine, lack = answer.values, answer.k, False, stopped
         if isinstance(chooser, RankByRule) and chooser.wants_fine(values):
-            resolved = resolve(run)
-            values = replace(values, sigma=resolved.sigma)
-            k = chooser.refit(resolved.sigma, np.zeros(0), values, summed=values.complete)
-            k = k if k is not None and k <= self._solid(resolved.sigma) else None
+            fine, values = True, replace(values, sigma=run.fine_sigma())
+            k = chooser.refit(values.sigma, np.zeros(0), values, summed=values.complete)
+            k = k if k is not None and k <= self._solid(values.sigma) else None
         if answer.pick.k == 0:
             raise nothing_above_noise(answer.pick)
         if k is None and isinstance(chooser, RankByRule):
             lack = self._lack_of_values(chooser, values, stopped)
-        elif stopped is None and not answer.converged and resolved is None:
+        elif stopped is None and not answer.converged and not fine:
             lack = self._lack_of_directions(answer)
         refit: Refit = as_formed
         if k is not None and isinstance(chooser, RankByRule):
-            summed = resolved is not None and values.complete
-            refit = partial(chooser.refit, values=values, summed=summed)
+            refit = partial(chooser.refit, values=values, summed=fine and values.complete)
         if k is None:
-            k = max(1, run.subspace.width // 2)
-        finish = Finish(k, self._goal.request.tol, refit, self._eps(), resolved, values.complete)
-        triplets = finish_iteration(run, finish)
+            k = max(1, answer.estimate.sigma.size // 2)
+        finish = Finish(k, self._goal.request.tol, refit, self._eps(), fine, values.complete)
+        triplets = run.finish(finish)
         if (
             lack is None
             and isinstance(chooser, RankByRule)

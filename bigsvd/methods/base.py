@@ -74,7 +74,8 @@ class Method(ABC):
         """The triplets of the matrix, their long factor written to scratch.
 
         Passes are named by `Matrix.next_name` and made in an order that the data alone decide: those that a
-        killed run has finished are then read back instead of made.
+        killed run has finished are then read back instead of made. A method that goes step by step hands an
+        `iteration.Iteration` to `anytime.iterate`; what that must give is said there.
         """
 
     def scratch_columns(self, layout: Layout, passes: float) -> int:

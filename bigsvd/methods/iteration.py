@@ -1,8 +1,8 @@
-"""What iterations share that have a complete, certified answer after every pass.
+"""What a method is that goes step by step, with an answer after each: `Iteration`; and the kind there is.
 
-State after pass j: orthonormal K = [Q0 … Qj] (N×L), Z = BᵀB·K (N×L), and Y = B·K (M×L) in scratch. One pass
-reads each panel once and does both products. After it, without the data, G = KᵀZ = E·Λ·Eᵀ gives Ritz pairs
-θ = Λ, v = K·e, and their exact residuals ‖Z·e − θ·v‖ (Saad 2011, §6.1).
+State of a `BlockIteration` after pass j: orthonormal K = [Q0 … Qj] (N×L), Z = BᵀB·K (N×L), and Y = B·K (M×L)
+in scratch. One pass reads each panel once and does both products. After it, without the data, G = KᵀZ = EΛEᵀ
+gives Ritz pairs θ = Λ, v = K·e, and their exact residuals ‖Z·e − θ·v‖ (Saad 2011, §6.1).
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import numpy as np
 
 from bigsvd.catalog.widths import PROBES
 from bigsvd.execution.long_factor import FORMING, BasisBlocks
+from bigsvd.methods.estimate import Estimate
+from bigsvd.methods.extraction import Basis, Resolved, extract, resolve
 from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
+from bigsvd.methods.result import Finish, Triplets
 from bigsvd.methods.subspace import Ritz, Subspace, gaussian, orthonormal_complement
 from bigsvd.results.certificate import Audit
 
@@ -25,36 +28,91 @@ BASIS_PARTS = "parts"
 _FILLING = 1000
 
 
-class BlockIteration(ABC):
-    """`advance` makes one pass, `subspace.ritz` is the answer so far, `extend` chooses the next block.
+class Iteration(ABC):
+    """Any method of which `anytime.iterate` is the loop: step, estimate, stop or go on, finish.
 
-    The matrix is exact only after its first pass. Where that pass's products cannot be corrected to the exact
-    matrix they serve as a power step and are dropped.
+    The matrix is exact only after the first pass over it. Passes are made by `products.product_pass`, which
+    leaves its corrections to the iteration, or with any other kernel by `products.exact_pass`, which makes
+    the first one anew where the matrix turns out to be another.
 
     Attributes:
         kind: prefix of the names of its passes in scratch, of which no other iteration has the same.
-        block: of the next pass (N, c). exhausted: whether no further direction is to be found.
-        full: whether the basis has been restarted, since it had become as large as the plan allows.
-        probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
+        passes_a_step: over all data; two where B·v and Bᵀ·u take a pass each.
+        exhausted: whether no further direction is to be found. full: whether the basis has been restarted,
+            since it had become as large as the plan allows.
 
     """
 
     kind: ClassVar[str]
+    passes_a_step: ClassVar[int] = 1
 
-    def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         self.matrix = matrix
         self.context = matrix.context
+        self.exhausted = False
+        self.full = False
+
+    @property
+    def next_name(self) -> str:
+        """Where `advance` will leave its first pass in scratch."""
+        return self.matrix.next_name(self.kind)
+
+    @abstractmethod
+    def advance(self) -> None:
+        """One step over the data. `NonFiniteError` in the first."""
+
+    @abstractmethod
+    def estimate(self) -> Estimate:
+        """What is known after the last step; without any value where that has given no answer."""
+
+    @abstractmethod
+    def extend(self, k: int | None, tol: float) -> None:
+        """Choose the next step, after `estimate`, for k triplets to reach `tol`; for all if k is None."""
+
+    @abstractmethod
+    def finish(self, finish: Finish) -> Triplets:
+        """The triplets of the last estimate, the long factor written."""
+
+    @abstractmethod
+    def restart_in_float64(self) -> None:
+        """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
+
+    @abstractmethod
+    def fine_sigma(self) -> np.ndarray:
+        """The values of the last estimate, and any behind them, to rounding of σ₁ even if that was of σ₁²."""
+
+    def audit(self, k: int) -> Audit | None:
+        """What columns that the iteration never used say of its k triplets; None where there are none."""
+        del k
+        return None
+
+    def fill(self) -> bool:
+        """Whether it goes on with random directions where no other is to be found."""
+        return False
+
+
+class BlockIteration(Iteration):
+    """`advance` makes one pass of product and adjoint product, `extend` chooses the next block.
+
+    Where the products of the first pass cannot be corrected to the exact matrix they serve as a power step
+    and are dropped.
+
+    Attributes:
+        block: of the next pass (N, c). ritz: of the last estimate.
+        probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
+
+    """
+
+    ritz: Ritz
+
+    def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
+        super().__init__(matrix)
         self.block = block
         self.seed = seed
         self.forget()
-        self.exhausted = False
-        self.full = False
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
         self._latest = np.zeros((self.context.plan.cols, 0))
-
-    @abstractmethod
-    def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
-        """Choose the block of the next pass, for k Ritz vectors to reach `tol`; for all if k is None."""
+        self._resolved: Resolved | None = None
 
     def forget(self) -> None:
         """Begin with no basis; what scratch has of passes stays there."""
@@ -62,13 +120,8 @@ class BlockIteration(ABC):
         self.subspace = Subspace(plan.cols, most)
         self.parts = BasisBlocks(self.context.scratch, BASIS_PARTS)
 
-    @property
-    def next_name(self) -> str:
-        """Where `advance` will leave its pass in scratch."""
-        return self.matrix.next_name(self.kind)
-
     def advance(self) -> None:
-        """One pass over the data. `NonFiniteError` in the first."""
+        """See `Iteration`."""
         matrix, scratch = self.matrix, self.context.scratch
         name, keep = self.next_name, self.block.shape[1]
         first = not matrix.known
@@ -149,8 +202,30 @@ class BlockIteration(ABC):
             found.append(f"{name}/y", np.zeros(width), np.eye(width))
         return found
 
+    def estimate(self) -> Estimate:
+        """By Rayleigh-Ritz."""
+        plan, eps = self.context.plan, self.matrix.eps
+        most, complete = min(plan.rows, plan.cols), self.subspace.width == plan.cols
+        self.ritz = self.subspace.ritz(self.subspace.width)
+        theta, residuals = self.ritz.theta[:most], self.ritz.residuals[:most]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rounding = eps * theta[:1] / theta
+        return Estimate(np.sqrt(theta), residuals, rounding, complete)
+
+    def fine_sigma(self) -> np.ndarray:
+        """See `Iteration`."""
+        self._resolved = resolve(self._basis())
+        return self._resolved.sigma
+
+    def finish(self, finish: Finish) -> Triplets:
+        """See `Iteration`."""
+        return extract(self._basis(), finish, self._resolved)
+
+    def _basis(self) -> Basis:
+        return Basis(self.matrix, self.subspace, self.long_parts)
+
     def restart_in_float64(self) -> None:
-        """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
+        """See `Iteration`."""
         best = self.subspace.ritz(0).coordinates[:, : self.context.plan.width]
         self.block = np.linalg.qr(self.subspace.K @ best)[0]
         self.forget()
@@ -158,12 +233,12 @@ class BlockIteration(ABC):
         self.probes = None
         self.exhausted = False
 
-    def audit(self, ritz: Ritz, k: int) -> Audit | None:
+    def audit(self, k: int) -> Audit | None:
         """See `Audit`; None before the probes went through a pass."""
         if self.probes is None or self.matrix.norm_squared == 0:
             return None
         W, ZW = self.probes
-        space = self.subspace
+        space, ritz = self.subspace, self.ritz
         V = space.K @ ritz.coordinates[:, :k]
         ZV = space.Z @ ritz.coordinates[:, :k]
         inside = V.T @ W

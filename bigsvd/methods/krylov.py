@@ -67,9 +67,9 @@ class KrylovRun(BlockIteration):
         self._spare_vectors = spare_vectors
         self._before_correction: float | None = None
 
-    def extend(self, ritz: Ritz, k: int | None, tol: float) -> None:
+    def extend(self, k: int | None, tol: float) -> None:
         """Q of the next pass, for k Ritz vectors to reach `tol`; restart when K would outgrow the plan."""
-        plan, space = self.context.plan, self.subspace
+        plan, space, ritz = self.context.plan, self.subspace, self.ritz
         W = self._directions(ritz, k, tol)
         room = min(plan.width, plan.cols - space.width)
         Q = orthonormal_complement(W, space.K, room, self.matrix.eps)

@@ -1,12 +1,15 @@
-"""The pass that most methods are made of: Y = B·P and Z = BᵀY for a block P, in one read."""
+"""The passes that methods are made of: Y = B·P and Z = BᵀY for a block P in one read, or any other kernel."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from bigsvd.execution.passes import PassResult, run_pass
 from bigsvd.methods.matrix import Matrix
 from bigsvd.slabs.kernels import ProductKernel
+from bigsvd.slabs.operator import Kernel
 
 
 def product_pass(
@@ -29,3 +32,28 @@ def product_pass(
     result = run_pass(context, matrix.spec(name, kernel, sample=sample, look=look))
     matrix.record_cost(result, sample=sample)
     return result
+
+
+def exact_pass(
+    matrix: Matrix, kind: str, kernel: Callable[[str], Kernel], **operands: np.ndarray
+) -> PassResult:
+    """A pass of `kernel(name)` over the exact matrix, `operands` lying in scratch as `<name>/<operand>`.
+
+    The first pass of a run has to find means, divisors and norm as well. Where the matrix that it multiplied
+    turns out to differ from the exact one by more than rounding, it is made a second time.
+    """
+    scratch = matrix.context.scratch
+    while True:
+        name, known = matrix.next_name(kind), matrix.known
+        if not matrix.holds(name, **operands):
+            scratch.remove(name)
+            matrix.prepare(name)
+            for operand, values in operands.items():
+                scratch.write(f"{name}/{operand}", values)
+        result = run_pass(matrix.context, matrix.spec(name, kernel(name)))
+        matrix.record_cost(result)
+        if known:
+            return result
+        correction = matrix.absorb_first_pass(name, result)
+        if correction is not None and correction.alike:
+            return result

@@ -1,7 +1,7 @@
 """When a run may stop: the test of the answer after each pass, and what else ends the passes.
 
-A test belongs to the request, not to the method: any iteration that has Ritz values and residuals after a
-pass is stopped by it. A new one is a subclass of `StoppingTest` and a row in `TESTS`.
+A test belongs to the request, not to the method: any iteration that has an `Estimate` after a step is
+stopped by it. A new one is a subclass of `StoppingTest` and a row in `TESTS`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
+from bigsvd.methods.estimate import Estimate
 from bigsvd.methods.matrix import Matrix
-from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.request import Request
 from bigsvd.results.certificate import relative_error
 
@@ -28,11 +28,11 @@ _MOST_RESIDUAL = 1e6  # beyond which a bound from it says nothing, and its squar
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer after a pass.
+    """The answer after a step.
 
     Attributes:
         k: how many triplets it has; None where a rank rule has not chosen yet. pick: that choice.
-        values: of the singular values, what passes have found. ritz: the vectors behind them.
+        values: of the singular values, what passes have found. estimate: what they were taken from.
         worst: the greatest residual. error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess: what of it is above the best possible
             for k, if known.
         converged: whether the test is passed, and a rule's k settled.
@@ -42,7 +42,7 @@ class Answer:
     k: int | None
     pick: Pick
     values: Values
-    ritz: Ritz
+    estimate: Estimate
     worst: float
     error: float
     excess: float | None
@@ -50,7 +50,7 @@ class Answer:
 
 
 class StoppingTest(ABC):
-    """Whether the answer after a pass is good enough. It remembers the passes before."""
+    """Whether the answer after a step is good enough. It remembers the steps before."""
 
     def __init__(self, request: Request, matrix: Matrix, chooser: GivenRank | RankByRule) -> None:
         self.tol = request.tol
@@ -59,6 +59,7 @@ class StoppingTest(ABC):
         self._chooser = chooser
         self._errors: list[float] = []
         self._worsts: list[float] = []
+        self._passes: list[int] = []
         self._residuals = np.zeros(0)
         self._in_float64_again = False
 
@@ -76,33 +77,34 @@ class StoppingTest(ABC):
     def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
         """Whether these residuals, of which no pass lowers those below `floor`, or this excess, suffice."""
 
-    def judge(self, subspace: Subspace) -> Answer:
-        """The answer that a subspace gives.
+    def judge(self, estimate: Estimate) -> Answer:
+        """The answer that an estimate is.
 
         Raises:
             RankZeroError: a rank rule finds nothing above the noise.
 
         """
         plan, matrix = self._plan, self._matrix
-        ritz = subspace.ritz(min(subspace.width, plan.cols))
-        values = self._values(subspace, ritz)
+        norm = matrix.norm_squared**0.5
+        values = Values(estimate.sigma, estimate.residuals, norm, matrix.dtype, estimate.complete)
         pick = self._chooser.pick(values)
         if pick.k == 0 and pick.settled:
             raise nothing_above_noise(pick)
         k = pick.k or None
-        shown = min(k or plan.k, subspace.width)
-        theta = ritz.theta[:shown]
-        error, _ = relative_error(np.sqrt(theta), matrix.norm_squared**0.5, matrix.eps)
-        with np.errstate(divide="ignore"):
-            rounding = matrix.eps * ritz.theta[0] / theta
-        residuals, floor = ritz.residuals[:shown] + rounding, 100 * rounding
+        shown = min(k or plan.k, estimate.sigma.size)
+        sigma, rounding = estimate.sigma[:shown], estimate.rounding[:shown]
+        error, _ = relative_error(sigma, norm, matrix.eps)
+        residuals, floor = estimate.residuals[:shown] + rounding, 100 * rounding
         worst = float(np.max(residuals[floor < 1], initial=0.0))
-        excess = self._excess(theta, residuals, error)
+        excess = self._excess(sigma, residuals, error)
         self._errors.append(error)
         self._worsts.append(worst)
+        self._passes.append(matrix.passes)
         passed = self._passed(residuals, floor, excess)
         enough = shown == (k or plan.k)
-        return Answer(k, pick, values, ritz, worst, error, excess, passed and enough and self._decided(pick))
+        return Answer(
+            k, pick, values, estimate, worst, error, excess, passed and enough and self._decided(pick)
+        )
 
     def begin_again(self) -> None:
         """Judge what follows by itself: products are float64 from now on."""
@@ -120,15 +122,16 @@ class StoppingTest(ABC):
             return True
         if answer.k is None:
             return False
-        theta = answer.ritz.theta
+        theta = answer.estimate.sigma**2
         return self._matrix.unresolved(theta[0], theta[min(answer.k, theta.size) - 1], self.resolution)
 
     def passes_left(self) -> int | None:
-        """About how many passes are still needed, as the last one went; None where that tells nothing."""
+        """About how many passes are still needed, as the last step went; None where that tells nothing."""
         if len(self._worsts) < 2 or not 0 < self._worsts[-1] < self._worsts[-2]:
             return None
         rate = np.log(self._worsts[-1] / self._worsts[-2])
-        return max(0, int(np.ceil(np.log(self.tol / self._worsts[-1]) / rate)))
+        steps = max(0, int(np.ceil(np.log(self.tol / self._worsts[-1]) / rate)))
+        return steps * (self._passes[-1] - self._passes[-2])
 
     def event(self, answer: Answer) -> Certified:
         """What is said of an answer."""
@@ -142,13 +145,6 @@ class StoppingTest(ABC):
             k=answer.k,
         )
 
-    def _values(self, subspace: Subspace, ritz: Ritz) -> Values:
-        """What the passes have found of the singular values."""
-        most = min(self._plan.rows, self._plan.cols)
-        sigma, norm = np.sqrt(ritz.theta[:most]), self._matrix.norm_squared**0.5
-        complete = subspace.width == self._plan.cols
-        return Values(sigma, ritz.residuals[:most], norm, self._matrix.dtype, complete)
-
     def _decided(self, pick: Pick) -> bool:
         """Whether a rule's k is what it would be of exact values."""
         return pick.settled and not self._undecided(pick)
@@ -157,9 +153,9 @@ class StoppingTest(ABC):
         """Whether it is the rounding of float32 that decides which k a rule chooses."""
         return pick.rounded and self._matrix.dtype == "float32"
 
-    def _excess(self, theta: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
+    def _excess(self, sigma: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
         """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
-        share = theta / self._matrix.norm_squared
+        share = sigma**2 / self._matrix.norm_squared
         captured = float(np.sum(share * (1 + np.minimum(residuals, _MOST_RESIDUAL))))
         bound = error - float(np.sqrt(max(0.0, 1.0 - captured)))
         if self._errors:
@@ -242,17 +238,21 @@ class PassBudget:
         """Since the run began."""
         return time.monotonic() - self.start
 
-    def lack(self, following: str) -> Shortfall | None:
-        """Why the pass `following` may not start; None if it may, as it may if it is only replayed."""
+    def lack(self, following: str, count: int) -> Shortfall | None:
+        """Why a step of `count` passes may not start; None if it may, as it may if it is only replayed.
+
+        `following`: the first of these passes.
+        """
         passes, context = self.matrix.passes, self.matrix.context
         goes_on = "and overwrite=True, which goes on from here"
-        if passes >= context.plan.max_passes:
+        if passes + count > context.plan.max_passes:
             cause = f"stopped after {passes} passes, the most allowed"
             return Shortfall(cause, f"allow more with max_passes={2 * passes} {goes_on}")
         if context.scratch.recorded(f"{following}/done") is not None:
             return None
         elapsed = self.elapsed_seconds
-        if self.deadline is not None and elapsed + self.matrix.costs[-1].seconds > self.deadline:
+        step = sum(cost.seconds for cost in self.matrix.costs[-count:])
+        if self.deadline is not None and elapsed + step > self.deadline:
             limit = f"the deadline of {self.deadline:g} s"
             cause = f"stopped after {elapsed:.0f} s: another pass would miss {limit}"
             return Shortfall(cause, f"allow more with a later deadline {goes_on}")

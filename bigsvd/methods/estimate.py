@@ -1,0 +1,25 @@
+"""What an iteration knows of the singular triplets after a step: all that tests and rank rules look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The leading singular values as known now, and how good their triplets are; no vector is formed for it.
+
+    Attributes:
+        sigma: (c,) descending, of the prescaled matrix; none where the passes so far give no answer.
+        residuals: (c,) relative, the larger of ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ of each triplet.
+        rounding: (c,) relative, what rounding of the products alone may make of a residual.
+        complete: whether these are all the values that B has.
+
+    """
+
+    sigma: np.ndarray
+    residuals: np.ndarray
+    rounding: np.ndarray
+    complete: bool
