@@ -46,6 +46,13 @@ class Ledger:
 LEDGERS: dict[str, Ledger] = {}
 
 
+class StrictSpace:
+    """New memory for each slab."""
+
+    def take(self, like: Any, dtype: str) -> Any:
+        return array_api_strict.empty(like.shape, dtype=getattr(array_api_strict, dtype))
+
+
 @dataclass(frozen=True)
 class StrictDevice:
     """Arrays in the host's memory that convert only through `to_device` and `to_host`, as CuPy's do."""
@@ -69,6 +76,22 @@ class StrictDevice:
     def sum_of_squares(self, array: Any) -> float:
         wide = array_api_strict.astype(array, array_api_strict.float64)
         return float(array_api_strict.sum(array_api_strict.vecdot(wide, wide)))
+
+    def pieces(self, array: Any) -> list[tuple[slice, slice]]:
+        rows, cols = array.shape
+        middle = cols // 2
+        return [
+            (slice(top, min(rows, top + 3)), part)
+            for top in range(0, rows, 3)
+            for part in (slice(0, middle), slice(middle, cols))
+            if part.stop > part.start
+        ]
+
+    def filled(self, array: Any, mask: Any, fill: Any) -> Any:
+        return array_api_strict.where(mask, array_api_strict.asarray(fill, dtype=array.dtype), array)
+
+    def space(self) -> StrictSpace:
+        return StrictSpace()
 
     def free_bytes(self) -> int:
         return 0

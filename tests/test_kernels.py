@@ -16,12 +16,12 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import DeviceError
 from bigsvd.results.factor_array import FactorArray
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.census import census_of
+from bigsvd.slabs.census import Census, census_of
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.kernels import GramKernel, ProductKernel, TwoSidedKernel
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.standardize import AsStored
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Standardizer, Transform
 from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4
@@ -51,14 +51,22 @@ def entries_of(device: Device, raw: np.ndarray, transform: Transform, top: int =
     """Entries of B on a device, from what is stored at this place."""
     rows, cols = slice(top, top + raw.shape[0]), slice(left, left + raw.shape[1])
     there = device.to_device(np.ascontiguousarray(raw))
-    return Entries.of(device, transform, there, raw.dtype, rows, cols)
+    return Entries(device, transform, there, raw.dtype, rows, cols)
+
+
+def counted(entries: Entries) -> Census:
+    """The census of all pieces."""
+    found = Census()
+    for piece in entries.pieces():
+        found.add(census_of(entries, piece))
+    return found
 
 
 def run_kernel(
     kernel: Kernel, scratch: Scratch, device: Device, A: np.ndarray, dtype: str
 ) -> dict[str, np.ndarray]:
     operator = kernel.start(scratch, device, dtype)
-    standardization, parts = AsStored(dtype), []
+    standardization, parts = AsStored(dtype, device.space()), []
     for start in range(0, A.shape[0], 10):
         slab = standardization.slab(entries_of(device, A[start : start + 10], Transform(), start))
         y = operator.forward(slab)
@@ -111,8 +119,8 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, a
         sums = ColumnMoments(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
         gaps = mask if transform.fills_with_mean else None
         sums.add(where, values, gaps, at=slice(None))
-        lines = sums.lines(1.0)
-        results.append(where.to_host(transform.apply(where, values, gaps, lines)))
+        standardizer = Standardizer.of(where, transform, sums.lines(1.0), raw.dtype, "float64")
+        results.append(where.to_host(standardizer.apply(values, gaps)))
     wanted = raw.astype(np.float64) * 8
     gone = raw == missing_value
     across = 1 - axis
@@ -131,11 +139,11 @@ def test_a_census_finds_what_is_not_finite(device: Device) -> None:
     raw = np.ones((M, N), dtype=np.float32)
     raw[5, 3], raw[5, 2], raw[20, 1] = np.nan, np.inf, -np.inf
     for axis, first in ((1, (105, 12)), (0, (11, 120))):
-        found = census_of(entries_of(device, raw, Transform(axis=axis), 100, 10))
+        found = counted(entries_of(device, raw, Transform(axis=axis), 100, 10))
         assert found.nonfinite == (1, 1, 1)
         assert found.first == first
     clean = np.full((M, N), -7.5, dtype=np.float32)
-    assert census_of(entries_of(device, clean, Transform())).peak == 7.5
+    assert counted(entries_of(device, clean, Transform())).peak == 7.5
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
@@ -143,7 +151,7 @@ def test_a_census_counts_integers_that_float64_cannot_hold(device: Device, dtype
     raw = np.array([[2**53 + 2, 3], [2**53, 2**60]]).astype(dtype)
     if dtype == "int64":
         raw[0, 1] = -(2**60)
-    found = census_of(entries_of(device, raw, Transform()))
+    found = counted(entries_of(device, raw, Transform()))
     assert found.inexact == (3 if dtype == "int64" else 2)
 
 

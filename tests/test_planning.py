@@ -28,7 +28,9 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request, parse_bytes
-from bigsvd.slabs.transform import Transform
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.standardize import written_out
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from bigsvd.sources.open import open_source
 from bigsvd.units import human_bytes, round_up
 
@@ -610,21 +612,32 @@ PACKINGS = {
 }
 
 
-@pytest.mark.parametrize("missing", ["none", "zero"])
+@pytest.mark.parametrize("missing", ["none", "zero", "mean"])
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32", "float64"])
-def test_a_slab_takes_no_more_to_widen_than_planned(dtype: str, packing: str, missing: Any) -> None:
-    """Unpacked entries are float64 first, whether or not a mean is subtracted from them then."""
-    facts = replace(FACTS, dtype=dtype, packing=PACKINGS[packing], chunks=(10_000, 2_000))
-    value = None if missing == "none" else 9
-    request = Request("d", 5, method="krylov", missing=missing, missing_value=value)
+@pytest.mark.parametrize("shape", [(10_000, 2_000), (2_000, 10_000)], ids=["tall", "wide"])
+def test_a_slab_takes_no_more_to_make_than_planned(
+    shape: tuple[int, int], dtype: str, packing: str, missing: Any
+) -> None:
+    """It is made a piece at a time, unpacked entries by float64, whether or not a mean is subtracted."""
+    facts = replace(FACTS, shape=shape, dtype=dtype, packing=PACKINGS[packing], chunks=(2_000, 2_000))
+    value, standardized = None if missing == "none" else 9, missing == "mean"
+    request = Request(
+        "d", 5, method="krylov", missing=missing, missing_value=value, center=standardized, scale=standardized
+    )
     plan = make_plan(request, facts, replace(LIMITS, threads=1))
-    transform = replace(Transform.of(request, facts, axis=1), exponent=3)
-    rows = slab_rows(plan.cols, plan.compute_dtype, exact=transform.exact, has_own_memory=False)
+    transform = replace(Transform.of(request, facts, axis=1 - plan.transposed), exponent=3)
+    rows = slab_rows(plan.cols, plan.compute_dtype, has_own_memory=False)
     raw = np.ones((min(plan.panel_rows, rows), plan.cols), dtype)
+    raw[::3, ::2] = 9
+    whole = slice(0, raw.shape[0]), slice(0, plan.cols)
+    neutral, device = MeansAndDivisors.neutral(plan.cols), CpuDevice()
+    entries = Entries(device, transform, raw, raw.dtype, *whole)
     tracemalloc.start()
-    values, _ = transform.widen(CpuDevice(), raw, raw.dtype)
-    values.astype(plan.compute_dtype, copy=False)
+    standardization = written_out(
+        transform, plan.compute_dtype, device.space(), neutral, (plan.rows, plan.cols), tiled=False
+    )
+    standardization.slab(entries)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.3 * plan.memory["widened slabs"] <= peak <= 1.001 * plan.memory["widened slabs"]

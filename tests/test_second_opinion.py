@@ -79,12 +79,12 @@ def wrong_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_mask(patch: pytest.MonkeyPatch) -> None:
-    right = Transform._mask
+    right = Transform.mask
 
     def mask(self: Transform, xp: Any, raw: Any, stored: np.dtype[Any]) -> Any:
         return right(self, xp, raw, stored) | (raw == 7)
 
-    patch.setattr(Transform, "_mask", mask)
+    patch.setattr(Transform, "mask", mask)
 
 
 @pytest.mark.parametrize("wrong", [wrong_mean, wrong_divisor, wrong_count, wrong_mask])

@@ -50,12 +50,12 @@ def lines_of_columns(transform: Transform) -> MeansAndDivisors:
 
 def entries(device: Device, transform: Transform, cols: slice) -> Entries:
     raw = device.to_device(np.ascontiguousarray(STORED[ROWS, cols]))
-    return Entries.of(device, transform, raw, STORED.dtype, ROWS, cols)
+    return Entries(device, transform, raw, STORED.dtype, ROWS, cols)
 
 
-def standardization(transform: Transform, *, tiled: bool) -> Standardization:
+def standardization(device: Device, transform: Transform, *, tiled: bool) -> Standardization:
     lines = lines_of_columns(transform) if transform.by_columns else MeansAndDivisors.neutral(N)
-    return written_out(transform, "float64", lines, (M, N), tiled=tiled)
+    return written_out(transform, "float64", device.space(), lines, (M, N), tiled=tiled)
 
 
 KINDS = [{}, {"center": True}, {"center": True, "scale": True}, {"scale": True}]
@@ -86,8 +86,8 @@ class TestDense(SlabLaws):
         axis, tiled = request.param
         transform = Transform(missing=missing, sentinels=(GAP,), axis=axis, **kind)
         tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
-        standard = standardization(transform, tiled=tiled)
-        standard.begin_panel()
+        standard = standardization(device, transform, tiled=tiled)
+        standard.begin_panel(ROWS)
         if standard.looks_first:
             for tile in tiles:
                 standard.look(entries(device, transform, tile))

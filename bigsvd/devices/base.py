@@ -29,6 +29,13 @@ class Queue(Protocol):
         """Until all products so far are done; only then may what they read be let go."""
 
 
+class Space(Protocol):
+    """Memory of a device in which one lane makes its slabs, one after the other."""
+
+    def take(self, like: Array, dtype: str) -> Array:
+        """An array of the shape and memory order of `like`, holding anything; the one before is gone."""
+
+
 class Device(Protocol):
     """An array namespace and its memory."""
 
@@ -51,7 +58,19 @@ class Device(Protocol):
         """The array as NumPy; waits for the device."""
 
     def sum_of_squares(self, array: Array) -> float:
-        """‖array‖²_F of a (r, c) array, summed in float64."""
+        """‖array‖²_F of a (r, c) array: of float32 to about 1e-9, else to the rounding of float64."""
+
+    def pieces(self, array: Array) -> list[tuple[slice, slice]]:
+        """Rows and columns of the parts in which a (r, c) array is worked on, one after the other.
+
+        A processor is fastest with what its cache holds, in the order of memory; a GPU with the whole.
+        """
+
+    def filled(self, array: Array, mask: Array, fill: Array | float) -> Array:
+        """The array, which may be changed, with `fill` (what broadcasts to it) where the mask says so."""
+
+    def space(self) -> Space:
+        """Memory for the slabs of one lane."""
 
     def free_bytes(self) -> int:
         """Bytes that are free of its own memory; 0 if it has none."""

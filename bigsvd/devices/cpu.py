@@ -10,8 +10,40 @@ import numpy as np
 
 from bigsvd.devices.base import Array, Queue
 
-# Entries that are widened at a time while squares are summed: the float64 copy of them stays in the cache.
-_CACHED_ENTRIES = 2**16
+# Entries that are worked on at a time: float64 copies of them stay in the cache that a core has for itself.
+_CACHED_ENTRIES = 2**15
+# Entries whose float32 squares BLAS sums in float32: their sum is then exact to 1e-9 (SPEED.md 2.1).
+_DOT_ENTRIES = 2**14
+
+
+class ReusedSpace:
+    """One piece of memory for all slabs of a lane, since pages that are new to a process cost much."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def take(self, like: np.ndarray, dtype: str) -> np.ndarray:
+        """See `Space.take`."""
+        wanted, shape = np.dtype(dtype), along_memory(like).shape
+        size = like.size * wanted.itemsize
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        found = self._memory[:size].view(wanted).reshape(shape)
+        if by_columns(like):
+            return found.T
+        return found
+
+
+def by_columns(array: np.ndarray) -> bool:
+    """Whether the entries of a column of a (r, c) array lie next to each other in memory."""
+    return bool(array.strides[0] < array.strides[1])
+
+
+def along_memory(array: np.ndarray) -> np.ndarray:
+    """The array or its transpose, whichever has rows whose entries lie next to each other in memory."""
+    if by_columns(array):
+        return array.T
+    return array
 
 
 class DirectQueue:
@@ -50,14 +82,35 @@ class CpuDevice:
         return np.asarray(array)
 
     def sum_of_squares(self, array: Array) -> float:
-        """A few lines at a time in float64, so that the wide copy stays in cache: half the time."""
-        array = array.T if array.strides[0] < array.strides[1] else array
-        step = max(1, _CACHED_ENTRIES // array.shape[1])
+        """By BLAS, a few entries at a time."""
+        lines = along_memory(array)
         total = 0.0
-        for start in range(0, array.shape[0], step):
-            wide = array[start : start + step].astype(np.float64, copy=False)
-            total += float(np.vdot(wide, wide))
+        for piece in self.pieces(lines):
+            flat = lines[piece].reshape(-1)
+            step = flat.size
+            if flat.dtype == np.float32:
+                step = _DOT_ENTRIES
+            parts = (flat[i : i + step] for i in range(0, flat.size, step))
+            total += sum(float(np.dot(part, part)) for part in parts)
         return total
+
+    def pieces(self, array: np.ndarray) -> list[tuple[slice, slice]]:
+        """Some whole lines along memory at a time."""
+        lines, length = along_memory(array).shape
+        step, whole = max(1, _CACHED_ENTRIES // max(1, length)), slice(0, length)
+        some = [slice(start, min(lines, start + step)) for start in range(0, lines, step)]
+        if by_columns(array):
+            return [(whole, part) for part in some]
+        return [(part, whole) for part in some]
+
+    def filled(self, array: np.ndarray, mask: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
+        """In place."""
+        np.copyto(array, fill, where=mask, casting="same_kind")
+        return array
+
+    def space(self) -> ReusedSpace:
+        """See `ReusedSpace`."""
+        return ReusedSpace()
 
     def free_bytes(self) -> int:
         """None of its own."""

@@ -56,6 +56,17 @@ class CupyQueue:
 
 
 @dataclass(frozen=True)
+class PooledSpace:
+    """CuPy's pool, which gives the memory of the slab before."""
+
+    xp: Any
+
+    def take(self, like: Array, dtype: str) -> Array:
+        """See `Space.take`; rows lie in memory one after the other."""
+        return self.xp.empty(like.shape, dtype=dtype)
+
+
+@dataclass(frozen=True)
 class CupyDevice:
     """CuPy on the current CUDA device."""
 
@@ -78,6 +89,18 @@ class CupyDevice:
     def sum_of_squares(self, array: Array) -> float:
         """By one kernel that widens as it sums."""
         return float(self.xp.sum(self.xp.square(array, dtype=self.xp.float64)))
+
+    def pieces(self, array: Array) -> list[tuple[slice, slice]]:
+        """The whole."""
+        return [(slice(0, array.shape[0]), slice(0, array.shape[1]))]
+
+    def filled(self, array: Array, mask: Array, fill: Array | float) -> Array:
+        """A new array."""
+        return self.xp.where(mask, self.xp.asarray(fill, dtype=array.dtype), array)
+
+    def space(self) -> PooledSpace:
+        """See `PooledSpace`."""
+        return PooledSpace(self.xp)
 
     def free_bytes(self) -> int:
         """What is free, and what CuPy's pool in this process holds without using it."""

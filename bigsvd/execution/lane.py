@@ -250,16 +250,11 @@ class LaneRun:
         """All sweeps over one panel; its checksum."""
         device = self.device
         start, stop = self.plan.panel(panel)
-        steps = slab_rows(
-            self.plan.tile_cols,
-            self.spec.dtype,
-            exact=self.spec.transform.exact,
-            has_own_memory=device.has_own_memory,
-        )
+        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, has_own_memory=device.has_own_memory)
         steps = max(1, steps // 2) if self.careful else steps
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
         crc = -1
-        self.sweeps.begin_panel()
+        self.sweeps.begin_panel(slice(start, stop))
         for sweep in self.sweeps.each:
             checksums = []
             for tile in self.plan.tiles():
@@ -269,7 +264,7 @@ class LaneRun:
                     raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
                     if self.careful:
                         raw = device.to_device(np.ascontiguousarray(raw))
-                    sweep(Entries.of(device, self.spec.transform, raw, self.stored, piece, slice(*tile)))
+                    sweep(Entries(device, self.spec.transform, raw, self.stored, piece, slice(*tile)))
                 self.queue.wait()
                 self._count(rectangle)
                 del rectangle, raw

@@ -22,7 +22,8 @@ class PassSpec:
         name: where its results lie in scratch.
         kernels: what it computes.
         transform: what is done to each entry before it is multiplied.
-        lines_name: scratch array (3, N) of means and divisors, or None.
+        lines_name: scratch array (3, N) of means and divisors of B's columns, or None.
+        row_lines_name: scratch array (3, M) of those of B's rows, or None where each panel shows its own.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
         sample: whether only the panels of the plan's sample are streamed.
@@ -33,6 +34,7 @@ class PassSpec:
     kernels: tuple[Kernel, ...]
     transform: Transform
     lines_name: str | None
+    row_lines_name: str | None
     dtype: str
     checksums: str | None
     sample: bool = False

@@ -12,11 +12,12 @@ import numpy as np
 
 from bigsvd.devices.base import Array, Device
 from bigsvd.execution.pass_spec import PassSpec
+from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings
 from bigsvd.slabs.slab import Slab
-from bigsvd.slabs.standardize import lines_in, written_out
+from bigsvd.slabs.standardize import ByKnownRows, Standardization, lines_in, written_out
 
 Sweep = Callable[[Entries], None]
 
@@ -27,8 +28,7 @@ class Sweeps:
     def __init__(
         self, scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int], *, tiled: bool
     ) -> None:
-        lines = lines_in(scratch, spec.lines_name, shape[1])
-        self._standardization = written_out(spec.transform, spec.dtype, lines, shape, tiled=tiled)
+        self._standardization = _standardization(scratch, device, spec, shape, tiled=tiled)
         self._operators = [kernel.start(scratch, device, spec.dtype) for kernel in spec.kernels]
         # Rows of Y of one panel, by the number of the operator and the first row of the slab.
         self._y: dict[tuple[int, int], Array] = {}
@@ -46,9 +46,9 @@ class Sweeps:
         two = (self._forward, self._backward)
         return (self._standardization.look, *two) if self._standardization.looks_first else two
 
-    def begin_panel(self) -> None:
-        """Forget the panel before."""
-        self._standardization.begin_panel()
+    def begin_panel(self, rows: slice) -> None:
+        """Forget the panel before; these rows come next."""
+        self._standardization.begin_panel(rows)
 
     def finish_panel(self, rows: slice) -> None:
         """Give each operator that has them the rows of Y of a whole panel."""
@@ -95,3 +95,14 @@ class Sweeps:
     def _add_to_sums(self, slab: Slab) -> None:
         for number, operator in enumerate(self._operators):
             operator.backward(slab, self._y.get((number, slab.rows.start)))
+
+
+def _standardization(
+    scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int], *, tiled: bool
+) -> Standardization:
+    """What makes slabs of B (M, N) in a lane: with lines that are known, or learned of each panel."""
+    space = device.space()
+    if spec.row_lines_name is not None:
+        return ByKnownRows(spec.dtype, space, Rows(scratch.open(spec.row_lines_name), 1))
+    lines = lines_in(scratch, spec.lines_name, shape[1])
+    return written_out(spec.transform, spec.dtype, space, lines, shape, tiled=tiled)

@@ -157,7 +157,7 @@ def _product_rates(device: Device, dtype: str, n: int, size: int) -> dict[int, f
     """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q; within about `size` bytes."""
     cols = min(n, 4096)
     rows = min(
-        slab_rows(cols, dtype, exact=False, has_own_memory=device.has_own_memory),
+        slab_rows(cols, dtype, has_own_memory=device.has_own_memory),
         _MOST_TIMED_BYTES // (8 * cols),
     )
     rows = min(rows, max(_LEAST_TIMED_ROWS, size // (_TIMED_COPIES * 8 * cols)))

@@ -122,6 +122,7 @@ class Matrix:
             kernels=kernels,
             transform=self.transform,
             lines_name=lines_name,
+            row_lines_name=self.row_lines,
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
             sample=sample,

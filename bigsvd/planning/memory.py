@@ -19,6 +19,12 @@ _PANEL_RECORD_BYTES = 200
 # What an allocator holds beyond what is asked of it, as a share of that, on the host and in a GPU's pool.
 _SLACK = 0.18
 _DEVICE_SLACK = 0.25
+# Bytes for an entry of a slab that a GPU makes whole: masks, a float64 residue and its square.
+_DEVICE_MAKING_BYTES = 20
+# Entries, at least a line of a slab, that a processor has in hand at a time while it makes one; and how many
+# copies of them in float64 there are at the most.
+_PIECE_ENTRIES = 2**15
+_PIECE_COPIES = 6
 # Bytes that cuBLAS takes on a GPU for each thread that multiplies.
 _DEVICE_LIBRARY_BYTES = 64 * 2**20
 # Chunks that zarr-python decodes at a time (its setting async.concurrency).
@@ -164,28 +170,10 @@ def _forming_memory(question: Question, layout: Layout) -> int:
 
 
 def _slab_memory(question: Question, layout: Layout) -> int:
-    """The slab in the precision of the products, with what it takes to make it of the entries as stored.
-
-    A device with its own memory also squares it in float64.
-    """
-    request, dtype = question.request, question.dtype
-    exact = request.standardized or layout.packing.packed
-    rows = min(
-        layout.panel_rows,
-        slab_rows(layout.tile_cols, dtype, exact=exact, has_own_memory=layout.has_own_memory),
-    )
-    entry_bytes = 2 * np.dtype(dtype).itemsize + _widening_bytes(request, layout, dtype)
-    entry_bytes += 8 if layout.has_own_memory else 0
-    return rows * layout.tile_cols * entry_bytes
-
-
-def _widening_bytes(request: Request, layout: Layout, dtype: str) -> int:
-    """For an entry of a slab besides: float64 temporaries where it is centred or unpacked first.
-
-    Else, where gaps are looked for, masks and a copy with the gaps filled.
-    """
-    if request.standardized or layout.packing.packed:
-        return 24
-    if request.missing != "none" or layout.packing.fills:
-        return np.dtype(dtype).itemsize + 4
-    return 0
+    """The slab in the precision of the products, with what it takes to make it of the entries as stored."""
+    itemsize = np.dtype(question.dtype).itemsize
+    steps = slab_rows(layout.tile_cols, question.dtype, has_own_memory=layout.has_own_memory)
+    rows = min(layout.panel_rows, steps)
+    if layout.has_own_memory:
+        return rows * layout.tile_cols * (2 * itemsize + _DEVICE_MAKING_BYTES)
+    return itemsize * rows * layout.tile_cols + 8 * _PIECE_COPIES * max(_PIECE_ENTRIES, layout.tile_cols)

@@ -17,13 +17,13 @@ _LEAST_PIECE_BYTES = 2 * 2**20
 _PIECE_SHARE = 1 / 16
 
 
-def slab_rows(cols: int, dtype: str, *, exact: bool, has_own_memory: bool) -> int:
-    """Rows of B that are multiplied at a time; fewer where they are made `exact`, float64, first.
+def slab_rows(cols: int, dtype: str, *, has_own_memory: bool) -> int:
+    """Rows of B that are multiplied at a time.
 
     On a CPU so many that they stay in its cache, on a GPU so many that it is busy while more are prepared.
     """
-    itemsize = 16 if exact else np.dtype(dtype).itemsize
-    return max(16, (_DEVICE_SLAB_BYTES if has_own_memory else _SLAB_BYTES) // (cols * itemsize))
+    size = _DEVICE_SLAB_BYTES if has_own_memory else _SLAB_BYTES
+    return max(16, size // (cols * np.dtype(dtype).itemsize))
 
 
 def forming_rows(stored: int, columns: int, budget_bytes: int, threads: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.devices.base import Array
-from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.entries import Entries, Piece
 
 EXACT_INTEGERS = 2**53
 _FEW = 10  # indices that are kept
@@ -98,19 +98,26 @@ def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({*some, *others})[:_FEW])
 
 
-def census_of(entries: Entries) -> Census:
-    """Extremes and counts of some entries of B; where they are not finite, what is not."""
-    device, stored, mask = entries.device, entries.stored, entries.mask
-    xp = device.xp
-    peak = float(xp.maximum(xp.max(entries.values), -xp.min(entries.values)))
+def census_of(entries: Entries, piece: Piece) -> Census:
+    """Extremes and counts of a piece of entries of B; where they are not finite, what is not."""
+    xp, stored = entries.device.xp, entries.stored
+    peak = float(xp.maximum(xp.max(piece.values), -xp.min(piece.values)))
     found = Census(peak=peak if np.isfinite(peak) else 0.0)
-    if mask is not None:
-        found.missing = int(xp.sum(xp.astype(mask, xp.int64)))
+    if piece.mask is not None:
+        found.missing = int(xp.sum(xp.astype(piece.mask, xp.int64)))
     if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
-        found.inexact = _inexact(xp, entries.raw, stored, mask)
+        found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
     if not np.isfinite(peak):
-        _count_nonfinite(found, entries)
+        _count_nonfinite(found, entries, piece)
     return found
+
+
+def observed_in(entries: Entries, piece: Piece) -> int:
+    """How many entries of a piece are not missing, counted on the host."""
+    count = int(piece.values.shape[0] * piece.values.shape[1])
+    if piece.mask is None:
+        return count
+    return count - int(np.count_nonzero(entries.device.to_host(piece.mask)))
 
 
 def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> int:
@@ -123,9 +130,9 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
     return int(xp.sum(xp.astype(beyond, xp.int64)))
 
 
-def _count_nonfinite(found: Census, entries: Entries) -> None:
-    host, axis = entries.device.to_host(entries.values), entries.transform.axis
-    origin = entries.rows.start, entries.cols.start
+def _count_nonfinite(found: Census, entries: Entries, piece: Piece) -> None:
+    host, axis = entries.device.to_host(piece.values), entries.transform.axis
+    origin = [place.start for place in entries.place(piece)]
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
     found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
     places = [there + start for there, start in zip(np.nonzero(~np.isfinite(host)), origin, strict=True)]

@@ -1,7 +1,8 @@
-"""`Entries`: some rows and columns of B on a device as numbers, before they are standardised."""
+"""`Entries`: some rows and columns of B on a device as they are stored, and as numbers piece by piece."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,30 @@ from bigsvd.slabs.transform import Transform
 
 
 @dataclass(frozen=True, eq=False)
+class Piece:
+    """Some entries as numbers, before they are standardised.
+
+    Attributes:
+        rows, cols: where they are among the entries.
+        values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. Whoever
+            takes the piece may write into them.
+        mask: (r, c) which are missing; None where none is.
+
+    """
+
+    rows: slice
+    cols: slice
+    values: Array
+    mask: Array | None
+
+
+@dataclass(frozen=True, eq=False)
 class Entries:
-    """Entries of B where the device has them.
+    """Entries of B where the device has them; nobody writes into them.
 
     Attributes:
         device, transform: where they are, and what makes numbers of what is stored.
         raw: (r, c) as they are `stored`.
-        values: (r, c) the numbers, prescaled, 0 where one is missing.
-        mask: (r, c) which are missing; None where none can be.
         rows, cols: their place in B.
 
     """
@@ -28,38 +45,32 @@ class Entries:
     transform: Transform
     raw: Array
     stored: np.dtype[Any]
-    values: Array
-    mask: Array | None
     rows: slice
     cols: slice
 
-    @classmethod
-    def of(
-        cls,
-        device: Device,
-        transform: Transform,
-        raw: Array,
-        stored: np.dtype[Any],
-        rows: slice,
-        cols: slice,
-    ) -> Entries:
-        """Those that are `raw` on the device, at this place of B."""
-        values, mask = transform.widen(device, raw, stored)
-        return cls(device, transform, raw, stored, values, mask, rows, cols)
-
     @property
-    def gaps(self) -> Array | None:
-        """Which entries take the mean of their line."""
-        return self.mask if self.transform.fills_with_mean else None
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.raw.shape[0]), int(self.raw.shape[1])
 
     @property
     def columns_of_A(self) -> slice:  # noqa: N802
         """The columns of A that these are of."""
         return (self.rows, self.cols)[self.transform.axis]
 
-    def observed(self) -> int:
-        """How many of them are not missing, counted on the host."""
-        count = int(self.raw.shape[0] * self.raw.shape[1])
-        if self.mask is None:
-            return count
-        return count - int(np.count_nonzero(self.device.to_host(self.mask)))
+    def pieces(self) -> Iterator[Piece]:
+        """All of them as numbers, as many at a time as the device is fast with."""
+        for rows, cols in self.device.pieces(self.raw):
+            yield Piece(rows, cols, *self.transform.widen(self.device, self.raw[rows, cols], self.stored))
+
+    def gaps(self, piece: Piece) -> Array | None:
+        """Which of a piece's entries take the mean of their column of A."""
+        return piece.mask if self.transform.fills_with_mean else None
+
+    def place(self, piece: Piece) -> tuple[slice, slice]:
+        """Rows and columns of a piece in B."""
+        rows, cols = (
+            slice(start.start + part.start, start.start + part.stop)
+            for start, part in ((self.rows, piece.rows), (self.cols, piece.cols))
+        )
+        return rows, cols

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Array
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries
@@ -198,14 +197,13 @@ class Witness:
     def _of(self, entries: Entries, places: np.ndarray, columns: Sequence[int]) -> Opinion:
         device, axis = entries.device, self._transform.axis
 
-        def pick(array: Array) -> np.ndarray:
-            picked = device.to_host(device.xp.take(array, device.to_device(places), axis=axis))
-            return np.moveaxis(picked, axis, 1)
-
-        claimed = np.zeros(len(columns), np.int64)
-        if entries.mask is not None:
-            claimed = np.count_nonzero(pick(entries.mask), axis=0)
-        return Opinion.of(columns, pick(entries.raw), claimed, self._transform)
+        raw = device.xp.take(entries.raw, device.to_device(places), axis=axis)
+        mask, claimed = None, np.zeros(len(columns), np.int64)
+        if self._transform.missing != "none":
+            mask = self._transform.mask(device.xp, raw, entries.stored)
+        if mask is not None:
+            claimed = np.count_nonzero(np.moveaxis(device.to_host(mask), axis, 1), axis=0)
+        return Opinion.of(columns, np.moveaxis(device.to_host(raw), axis, 1), claimed, self._transform)
 
 
 def chosen_columns(count: int, seed: int, mean: np.ndarray | None, divisor: np.ndarray | None) -> list[int]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bigsvd.devices.base import Array
-from bigsvd.slabs.census import Census, census_of
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.transform import ColumnMoments
 
@@ -18,8 +17,8 @@ from bigsvd.slabs.transform import ColumnMoments
 class Slab(Protocol):
     """Entries (r, c) of B as decomposed, in the precision of the products, at `rows` and `cols` of B.
 
-    Laws: all products are those of `to_array`; `squares` is its squared norm before it was rounded to the
-    precision of the products.
+    Laws: all products are those of `to_array`, and `squares` is its squared norm. A slab is gone when its
+    standardisation makes the next one: they may share memory.
     """
 
     @property
@@ -53,27 +52,17 @@ class Slab(Protocol):
     def squares(self) -> float:
         """‖B‖²_F of these entries."""
 
-    def census(self) -> Census:
-        """Counts and extremes of the entries that it was made of."""
-
     def to_array(self) -> Array:
         """The entries (r, c)."""
 
 
 @dataclass(frozen=True, eq=False)
 class DenseSlab:
-    """A slab that holds every entry: `values` as computed, and `array` in the precision of the products."""
+    """A slab that holds every entry in an array."""
 
     entries: Entries
-    values: Array
     array: Array
     sums: ColumnMoments | None = None
-
-    @classmethod
-    def of(cls, entries: Entries, values: Array, dtype: str, sums: ColumnMoments | None = None) -> DenseSlab:
-        """The slab of these values, for products in `dtype`."""
-        xp = entries.device.xp
-        return cls(entries, values, xp.astype(values, getattr(xp, dtype), copy=False), sums)
 
     @property
     def rows(self) -> slice:
@@ -103,11 +92,7 @@ class DenseSlab:
 
     def squares(self) -> float:
         """See `Slab.squares`."""
-        return self.entries.device.sum_of_squares(self.values)
-
-    def census(self) -> Census:
-        """See `Slab.census`."""
-        return census_of(self.entries)
+        return self.entries.device.sum_of_squares(self.array)
 
     def to_array(self) -> Array:
         """See `Slab.to_array`."""

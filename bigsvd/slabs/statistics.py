@@ -12,8 +12,8 @@ import numpy as np
 from bigsvd.devices.base import Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.census import Census
-from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.census import Census, census_of, observed_in
+from bigsvd.slabs.entries import Entries, Piece
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
 from bigsvd.slabs.slab import Slab
@@ -60,14 +60,21 @@ class Statistics(Operator):
         self._witness = Witness(kernel.witnesses, kernel.transform)
         self._census = Census()
 
+    def look(self, entries: Entries) -> None:
+        """Take in entries."""
+        for piece in entries.pieces():
+            self._add(entries, piece)
+        self._witness.look(entries)
+
     def forward(self, slab: Slab) -> None:
-        """Take in the entries of a slab."""
-        found = slab.census()
-        found.squares = slab.squares()
+        """Take in the squares of a slab."""
+        self._census.squares += slab.squares()
+
+    def _add(self, entries: Entries, piece: Piece) -> None:
+        found = census_of(entries, piece)
         if not self._transform.fills_with_mean:
-            found.observed = slab.entries.observed()
+            found.observed = observed_in(entries, piece)
         self._census.add(found)
-        self._witness.look(slab.entries)
 
     def findings(self) -> Findings:
         """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
@@ -81,9 +88,13 @@ class ColumnStatistics(Statistics):
         super().__init__(kernel)
         self._sums = ColumnMoments(lines.high, kernel.shape[0])
 
-    def look(self, entries: Entries) -> None:
-        """Sum the entries over the rows."""
-        self._sums.add(entries.device, entries.values, entries.gaps, at=entries.cols)
+    def forward(self, slab: Slab) -> None:
+        """Nothing: the sums give ‖B‖²_F too."""
+
+    def _add(self, entries: Entries, piece: Piece) -> None:
+        super()._add(entries, piece)
+        _, cols = entries.place(piece)
+        self._sums.add(entries.device, piece.values, entries.gaps(piece), at=cols)
 
     def sums(self) -> dict[str, np.ndarray]:
         """See `ColumnMoments.stacked`."""
@@ -98,7 +109,7 @@ class RowStatistics(Statistics):
         self._lines = lines
 
     def forward(self, slab: Slab) -> None:
-        """Take in the entries of a slab, and the statistics of its rows where it has them."""
+        """Take in the squares of a slab, and the statistics of its rows where it has them."""
         super().forward(slab)
         if slab.sums is not None:
             self._keep(slab, slab.sums)

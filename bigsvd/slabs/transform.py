@@ -9,7 +9,8 @@ exact.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from bigsvd.sentinels import Number, matches
 
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
+_FLOAT32_FAR = 2.0**100  # means and divisors beyond this, or its inverse, are left to float64
 _FAR_SHIFT = 1e4
 # Squares of residues below 2^-480 are subnormal or 0 in float64: a sum of them says nothing about the spread.
 _LEAST_SQUARES = 2.0**-960
@@ -97,10 +99,22 @@ class Transform:
         """Whether these are along the rows of B, and so known as soon as a row is."""
         return self.standardized and self.axis == 0
 
+    def holds_exactly(self, stored: np.dtype[Any]) -> bool:
+        """Whether float32 holds the numbers that entries of this type stand for, prescaled, exactly."""
+        narrow = stored.itemsize <= 2 or stored == np.float32
+        return narrow and not self.packing.packed and abs(self.exponent) <= _FLOAT32_EXPONENT
+
     @property
-    def exact(self) -> bool:
-        """Whether entries become float64 first, however they are stored."""
-        return self.standardized or self.packing.packed
+    def _of_gaps(self) -> float:
+        """What stands for a gap until it is filled; NaN, which is refused, where nothing is to fill it."""
+        if self.missing == "none":
+            return math.nan
+        return 0.0
+
+    @property
+    def takes_as_stored(self) -> bool:
+        """Whether entries are numbers as they are stored: not packed, prescaled or searched for gaps."""
+        return not (self.packing.packed or self.packing.fills or self.exponent or self.missing != "none")
 
     @property
     def result_exponent(self) -> int:
@@ -118,68 +132,135 @@ class Transform:
         return self.missing == "mean"
 
     def widen(self, device: Device, raw: Array, stored: np.dtype[Any]) -> tuple[Array, Array | None]:
-        """A `raw` slab on the device as numbers × 2^exponent, missing entries 0; and which are missing.
+        """Entries as numbers × 2^exponent in memory of their own, missing ones 0; and which are missing.
 
-        The mask is None where none can be missing. Gaps that nothing was asked to fill become NaN, which the
-        first pass refuses. float64 where differences of large numbers follow, or the dtype in which it is
-        `stored`, its packing or the exponent needs it, else float32.
+        The mask is None where none is missing. Gaps that nothing was asked to fill become NaN, which the
+        first pass refuses. float32 where that holds the numbers exactly, else float64.
         """
         xp = device.xp
-        mask = self._mask(xp, raw, stored)
-        narrow = stored.itemsize <= 2 or stored == np.float32
-        fits = abs(self.exponent) <= _FLOAT32_EXPONENT
-        exact = self.exact or not (narrow and fits)
-        values = xp.astype(raw, xp.float64 if exact else xp.float32, copy=False)
+        mask = self.mask(xp, raw, stored)
+        if mask is not None and not bool(xp.any(mask)):
+            mask = None
+        values = xp.astype(raw, xp.float32 if self.holds_exactly(stored) else xp.float64, copy=True)
         if self.packing.packed:
-            values = values * self.packing.scale + self.packing.offset
+            values *= self.packing.scale
+            values += self.packing.offset
         if mask is not None:
-            fill = xp.zeros_like(values) if self.missing != "none" else xp.full_like(values, np.nan)
-            values = xp.where(mask, fill, values)
+            values = device.filled(values, mask, self._of_gaps)
         if self.exponent:
-            values = values * 2.0**self.exponent
+            values *= 2.0**self.exponent
         return values, mask if self.missing != "none" else None
 
-    def _mask(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
+    def mask(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
         """Which entries of a raw slab are missing or gaps; None where none can be."""
         sentinels: tuple[Number, ...] = self.packing.fills
         if self.missing != "none":
             sentinels = (*sentinels, *self.sentinels)
         return matches(xp, raw, stored, sentinels)
 
-    def apply(self, device: Device, values: Array, mask: Array | None, lines: MeansAndDivisors) -> Array:
-        """(values − mean)/divisor with missing entries at the mean."""
-        xp = device.xp
 
-        def spread(line: np.ndarray) -> Array:
-            return xp.expand_dims(device.to_device(line), axis=1 - self.axis)
+Step = Callable[[Device, Array, Array | None, Array], Array]
 
-        if self.center:
-            values = (values - spread(lines.high)) - spread(lines.low)
-        if mask is not None:  # exactly at the mean, which high + low rounded to one number is not
-            values = xp.where(mask, xp.zeros_like(values) if self.center else spread(lines.mean), values)
-        if self.scale:
-            values = values / spread(lines.divisor)
+
+def _subtract(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
+    del device, mask
+    values -= line
+    return values
+
+
+def _multiply(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
+    del device, mask
+    values *= line
+    return values
+
+
+def _fill(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
+    if mask is None:
+        return values
+    return device.filled(values, mask, line)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """(values − mean)/divisor for the lines of a slab, with missing entries at the mean, on a device.
+
+    Where entries are float32 exactly, so is the difference from a float32 number near them, up to the
+    rounding of what is left (Sterbenz 1974): a mean in two parts is then removed in float32 as accurately as
+    in float64, however large it is.
+
+    Attributes:
+        work: the precision in which this is done.
+        axis: as in `Transform`.
+        steps: what is done to the entries, one after the other, and with which line, each (1, c) or (r, 1).
+
+    """
+
+    device: Device
+    work: Any
+    axis: int
+    steps: tuple[tuple[Step, Array], ...]
+
+    @classmethod
+    def of(
+        cls, device: Device, transform: Transform, lines: MeansAndDivisors, stored: np.dtype[Any], dtype: str
+    ) -> Standardizer:
+        """For entries `stored` so and products in `dtype`."""
+        work: np.dtype[Any] = np.dtype(np.float64)
+        first = lines.high
+        if dtype == "float32" and transform.holds_exactly(stored) and _fit_float32(lines):
+            work = np.dtype(np.float32)
+            first = lines.mean.astype(work).astype(np.float64)
+        found: list[tuple[Step, np.ndarray]] = []
+        if transform.center:
+            second = (lines.high - first) + lines.low
+            # Missing entries are then at the mean, which high + low rounded to one number is not.
+            found += [(_subtract, first), (_subtract, second), (_fill, np.zeros_like(first))]
+        elif transform.fills_with_mean:
+            found.append((_fill, lines.mean))
+        if transform.scale:
+            found.append((_multiply, 1 / lines.divisor))
+        xp, across = device.xp, 1 - transform.axis
+        steps = [
+            (step, xp.expand_dims(device.to_device(line.astype(work)), axis=across)) for step, line in found
+        ]
+        return cls(device, getattr(xp, work.name), transform.axis, tuple(steps))
+
+    def part(self, rows: slice, cols: slice) -> Standardizer:
+        """That of a piece of the slab."""
+        here = ((rows, slice(None)), (slice(None), cols))[self.axis]
+        return replace(self, steps=tuple((step, line[here]) for step, line in self.steps))
+
+    def apply(self, values: Array, mask: Array | None) -> Array:
+        """The standardised entries; `values` may be changed."""
+        values = self.device.xp.astype(values, self.work, copy=False)
+        for step, line in self.steps:
+            values = step(self.device, values, mask, line)
         return values
 
 
-def guess_of_rows(device: Device, values: Array, mask: Array | None) -> np.ndarray:
-    """A shift for each row of a slab, (r,) float64: the mean of its observed entries; 0 where there is none.
+def _fit_float32(lines: MeansAndDivisors) -> bool:
+    """Whether means and divisors are far from where float32 overflows or loses digits."""
+    size = np.abs(lines.mean)
+    return bool(
+        np.all(size < _FLOAT32_FAR)
+        and np.all((lines.divisor > 1 / _FLOAT32_FAR) & (lines.divisor < _FLOAT32_FAR))
+    )
 
-    Where the row is constant it is exactly that constant, so that what is left is exactly 0.
+
+def first_observed(device: Device, values: Array, mask: Array | None) -> np.ndarray:
+    """The first entry of each row that is not missing, (r,) float64; 0 where all are.
+
+    As a shift it makes a constant row exactly 0. Its distance from the mean is at most √c deviations, so that
+    variances of c entries lose a part c·eps to cancellation at the most.
     """
     xp = device.xp
     if mask is None:
-        low, high = xp.min(values, axis=1), xp.max(values, axis=1)
-        mean = xp.mean(values, axis=1)
-    else:  # a missing entry is 0 in `values`, which must not be taken for a number
-        low = xp.min(xp.where(mask, xp.full_like(values, np.inf), values), axis=1)
-        high = xp.max(xp.where(mask, xp.full_like(values, -np.inf), values), axis=1)
-        missing = xp.sum(xp.astype(mask, values.dtype), axis=1)
-        observed = float(values.shape[1]) - missing
-        mean = xp.sum(values, axis=1) / xp.where(observed > 0, observed, xp.ones_like(observed))
-    guess = xp.minimum(xp.maximum(mean, low), high)
-    guess = xp.where(xp.isfinite(guess), guess, xp.zeros_like(guess))
-    return np.asarray(device.to_host(guess), dtype=np.float64)
+        return np.asarray(device.to_host(values[:, 0]), dtype=np.float64)
+    rows, cols = values.shape
+    first = xp.argmin(xp.astype(mask, xp.int8), axis=1)
+    places = first + cols * xp.arange(rows, dtype=first.dtype)
+    found = xp.take(xp.reshape(values, (-1,)), places)
+    return np.asarray(device.to_host(found), dtype=np.float64)
 
 
 @dataclass
@@ -215,26 +296,25 @@ class ColumnMoments:
         """(4, c), which may be added to those of other slabs with the same shift."""
         return np.stack([self.observed, self.sum, self.squares, self.faint])
 
-    def shift_unobserved(self, high: np.ndarray) -> None:
-        """Give those lines of which nothing was observed so far another shift."""
-        self.high = np.where(self.observed == 0, high, self.high)
+    def shift_unobserved(self, high: np.ndarray, *, at: slice) -> None:
+        """Give those of the lines `at` of which nothing was observed so far another shift."""
+        self.high[at] = np.where(self.observed[at] == 0, high, self.high[at])
 
     def add(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
-        """Add a widened slab whose lines are the entries `at` of this."""
+        """Add widened entries whose lines are the entries `at` of this."""
         xp = device.xp
         axis = 1 - self.axis
         high = xp.expand_dims(device.to_device(self.high[at]), axis=axis)
-        residue = xp.astype(values, xp.float64, copy=False) - high
-        count = float(values.shape[axis])
+        residue = xp.astype(values, xp.float64, copy=True)
+        residue -= high
+        self.observed[at] += float(values.shape[axis])
         if mask is not None:
-            residue = xp.where(mask, xp.zeros_like(residue), residue)
-            self.observed[at] += count - device.to_host(xp.sum(xp.astype(mask, xp.float64), axis=axis))
-        else:
-            self.observed[at] += count
+            residue = device.filled(residue, mask, 0.0)
+            self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.float64), axis=axis))
         self.sum[at] += device.to_host(xp.sum(residue, axis=axis))
         squares = device.to_host(xp.sum(residue * residue, axis=axis))
         self.squares[at] += squares
-        if np.any(squares < _LEAST_SQUARES):
+        if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
             size = device.to_host(xp.sum(xp.abs(residue), axis=axis))
             self.faint[at] += np.where(squares < _LEAST_SQUARES, size, 0.0)
 
