@@ -156,12 +156,10 @@ class BlockIteration(Iteration):
         """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
         along = by.delta @ columns
         Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
-        if not by.correctable:
-            step = orthonormal_complement(Z[:, :keep], self.subspace.K, keep, self.matrix.eps)
-            more = gaussian(self.seed, _FILLING, (Z.shape[0], keep - step.shape[1]))  # for what rounding hid
-            self.block = np.linalg.qr(np.concatenate([step, more], axis=1))[0]
-            return
         columns = columns / by.ratio[:, None]
+        if not by.correctable:
+            self.block = self._rough_step(columns[:, :keep], Z[:, :keep], by)
+            return
         if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass
             level = np.sqrt(np.mean(by.ratio**2))  # of P̂ = Γ⁻¹P, which makes them standard normal again
             self.probes = columns[:, keep:] * level, Z[:, keep:] * level
@@ -171,6 +169,13 @@ class BlockIteration(Iteration):
         self.subspace.append(Q, Z)
         self.parts.append(name, along[:keep], mixing)
         self._latest = Z
+
+    def _rough_step(self, P: np.ndarray, Z: np.ndarray, by: Correction) -> np.ndarray:
+        """The block after a first pass whose products Z ≈ BᵀB·P (N, c) are not exact enough to be kept."""
+        del by
+        step = orthonormal_complement(Z, self.subspace.K, P.shape[1], self.matrix.eps)
+        more = gaussian(self.seed, _FILLING, (len(Z), P.shape[1] - step.shape[1]))  # for what rounding hid
+        return np.asarray(np.linalg.qr(np.concatenate([step, more], axis=1))[0])
 
     def fill(self) -> bool:
         """A block of random directions outside the subspace, where products show none; False if none fits.

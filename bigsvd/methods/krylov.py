@@ -16,9 +16,9 @@ from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BASIS_PARTS, BlockIteration
-from bigsvd.methods.matrix import Matrix
+from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
-from bigsvd.methods.subspace import Ritz, orthonormal_complement
+from bigsvd.methods.subspace import Ritz, Subspace, orthonormal_complement
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
@@ -92,18 +92,36 @@ class KrylovRun(BlockIteration):
         After a correction, whose block was narrow, the residuals span what its products lack.
         """
         corrected = self._before_correction is not None
-        W = self._correction(ritz, k, tol)
+        W = self._correction(self.subspace, ritz, k, tol)
         if W is not None:
             return W
         W = self._latest
         if corrected:
-            W = self._residuals(ritz, list(range(min(self.context.plan.width, self.subspace.width))))
+            W = _residuals(
+                self.subspace, ritz, list(range(min(self.context.plan.width, self.subspace.width)))
+            )
         if self._spare_vectors is not None:
             scale = np.linalg.norm(W) / np.sqrt(W.shape[1])
             W, self._spare_vectors = np.concatenate([W, self._spare_vectors * scale], axis=1), None
         return W
 
-    def _correction(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
+    def _rough_step(self, P: np.ndarray, Z: np.ndarray, by: Correction) -> np.ndarray:
+        """The Ritz vectors that rough products give, and beside them the directions in which these err.
+
+        In one exact pass both together then give what two passes give otherwise.
+        """
+        plan, rough = self.context.plan, Subspace(*P.shape)
+        Q, R = np.linalg.qr(P)
+        rough.append(Q, Z @ np.linalg.inv(R))
+        count = min(plan.k + BEYOND, plan.width // 2, rough.width)
+        ritz, tol = rough.ritz(rough.width), plan.request.tol
+        W = self._correction(rough, ritz, min(plan.k, count), tol) if by.close else None
+        if W is None:
+            return super()._rough_step(P, Z, by)
+        V = rough.K @ ritz.coordinates[:, :count]
+        return np.concatenate([V, orthonormal_complement(W, V, plan.width - count, self.matrix.eps)], axis=1)
+
+    def _correction(self, space: Subspace, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
         """Preconditioned residuals (N, c), where they should do; None where the whole block must go on.
 
         A step takes the worst residual ρ to about ρ² while the sample resembles the data and the values fall
@@ -126,15 +144,16 @@ class KrylovRun(BlockIteration):
         if theta.min() <= 0:
             return None
         self._before_correction = worst
-        R = self._residuals(ritz, wanted)
+        R = _residuals(space, ritz, wanted)
         if worst**2 <= _PLAIN_SLACK * tol:
             return np.asarray(R / theta)
-        return self.sample.correct(f"correct-{self.next_name}", R, theta, self.subspace.K)
+        return self.sample.correct(f"correct-{self.next_name}", R, theta, space.K)
 
-    def _residuals(self, ritz: Ritz, wanted: list[int]) -> np.ndarray:
-        """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
-        E, space = ritz.coordinates[:, wanted], self.subspace
-        return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
+
+def _residuals(space: Subspace, ritz: Ritz, wanted: list[int]) -> np.ndarray:
+    """BᵀB·v − θ·v of some Ritz vectors, (N, c)."""
+    E = ritz.coordinates[:, wanted]
+    return np.asarray(space.Z @ E - (space.K @ E) * ritz.theta[wanted])
 
 
 class Krylov(Method):
@@ -146,8 +165,11 @@ class Krylov(Method):
     starts_from_factors = True
 
     def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
-        """Two and the sample at the usual tolerance, four from a random block; one more to find means."""
-        first = self.passes_for_means(request, layout)
+        """Two and the sample at the usual tolerance, four from a random block.
+
+        One more to find the means that fill gaps, except where the sample has shown them nearly.
+        """
+        first = 0.0 if share else self.passes_for_means(request, layout)
         if layout.width >= layout.N:
             return first + 1.0
         further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_GAIN_A_PASS)))

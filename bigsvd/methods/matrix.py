@@ -27,6 +27,10 @@ _ROUGH_EPS = 1e-7
 # By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
 _FILL_SLACK = 1e-12
 _FILL_ROUNDINGS = 4
+# Up to which part of ‖B‖²_F is in what the first means leave, and up to which ratio of the first divisors to
+# the exact ones, the leading vectors of the two matrices are nearly the same. Chosen, not measured.
+_CLOSE_MEANS = 0.01
+_CLOSE_DIVISORS = 1.5
 _SAME_DIVISOR = 2.0**-48  # relative; as far as two ways to sum the same column may differ
 
 
@@ -38,6 +42,7 @@ class Correction:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
         correctable: whether products of B can be had from those of B0 without loss of accuracy.
         alike: whether B0 was B up to rounding: its means, its divisors, and how missing entries were filled.
+        close: whether B0 was so near to B that its leading vectors are nearly those of B.
 
     """
 
@@ -45,6 +50,7 @@ class Correction:
     ratio: np.ndarray
     correctable: bool
     alike: bool
+    close: bool
 
 
 class Matrix:
@@ -201,7 +207,7 @@ class Matrix:
             self.row_lines = f"{name}/row-lines"
         if sums is None:
             self.norm_squared = census.squares
-            correction = Correction(np.zeros(N), np.ones(N), correctable=True, alike=True)
+            correction = Correction(np.zeros(N), np.ones(N), correctable=True, alike=True, close=True)
         else:
             correction = self._exact_lines(sums)
         self.opinion = result.opinion
@@ -265,10 +271,12 @@ class Matrix:
         self.lines = exact
         mean_energy = M * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
-        correctable = (
-            mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min() and t.missing != "mean"
+        correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
+        correctable = correctable and (alike or not t.fills_with_mean)
+        close = (
+            mean_energy <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
         )
-        return Correction(delta, ratio, bool(correctable), alike)
+        return Correction(delta, ratio, bool(correctable), alike, bool(close))
 
     def column_lines(self) -> np.ndarray | None:
         """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
