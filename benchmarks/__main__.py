@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from benchmarks import cpu_gpu as cpu_gpu_suite
+from benchmarks import floor as floor_suite
 from benchmarks import memory as memory_suite
 from benchmarks import memory_sweep as sweep_suite
+from benchmarks import pca as pca_suite
 from benchmarks import readers as readers_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks.contenders import CONTENDERS
@@ -20,6 +22,8 @@ from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
 from benchmarks.data import SIZES, ensure_data
 from benchmarks.families import FAMILIES, SHAPES, problems
 from benchmarks.passes import Targets, run_passes
+from benchmarks.pca_child import WHAT as PCA_CONTENDERS
+from benchmarks.pca_data import SIZES as PCA_SIZES
 from benchmarks.peers import PEERS, SEED
 from benchmarks.reference import ensure_reference
 from benchmarks.report import regenerate, write_report
@@ -174,6 +178,75 @@ def readers(
     _publish(
         results, out, "readers", size, f"--repeat {repeat} --timeout {timeout:g}{_chosen(only)} --data DATA"
     )
+
+
+@main.command()
+@size_option
+@data_option
+@out_option
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
+@timeout_option
+@click.option("--only", multiple=True, type=click.Choice(floor_suite.NAMES), help="This shape only.")
+def floor(*, size: str, folder: Path, out: Path, repeat: int, timeout: float, only: tuple[str, ...]) -> None:
+    """Passes and runs of bigsvd beside an idealised loop that reads and multiplies, by shape of the data."""
+    results = floor_suite.run_floor(floor_suite.SIZES[size], folder, only, repeat, timeout, _tell)
+    _publish(
+        results, out, "floor", size, f"--repeat {repeat} --timeout {timeout:g}{_chosen(only)} --data DATA"
+    )
+
+
+@main.command()
+@click.option("--size", type=click.Choice(list(PCA_SIZES)), default="tiny", show_default=True)
+@data_option
+@out_option
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
+@click.option("--slow", default=120.0, show_default=True, help="Seconds from which a run is not repeated.")
+@timeout_option
+@click.option("--memory-limit", default=8.0, show_default=True, help="GB; what needs more is refused.")
+@click.option("--memory", default="1GB", show_default=True, help="bigsvd's budget.")
+@click.option("-k", "rank", type=click.IntRange(1), help="Components; those of the size by default.")
+@click.option("--missing", default=0.0, show_default=True, help="Share of calls that failed, stored as -1.")
+@click.option(
+    "--stop", "stops", multiple=True, default=("residual",), show_default=True, help="bigsvd's test; several."
+)
+@click.option("--only", multiple=True, type=click.Choice(list(PCA_CONTENDERS)), help="This contender only.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    help="Another checkout of bigsvd, run in turns.",
+)
+@click.option("--pcaone", type=click.Path(path_type=Path, exists=True), help="The program PCAone.")
+def pca(
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    repeat: int,
+    slow: float,
+    timeout: float,
+    memory_limit: float,
+    memory: str,
+    rank: int | None,
+    missing: float,
+    stops: tuple[str, ...],
+    only: tuple[str, ...],
+    against: Path | None,
+    pcaone: Path | None,
+) -> None:
+    """PCA of simulated genotypes: bigsvd, scikit-learn, PCAone and another commit of bigsvd."""
+    genotypes = PCA_SIZES[size]
+    genotypes = replace(genotypes, k=rank or genotypes.k, missing=missing)
+    limits = pca_suite.Limits(repeat, slow, timeout, int(memory_limit * 1e9), memory)
+    others = pca_suite.Others(stops, against, pcaone)
+    results = pca_suite.run_pca(genotypes, folder, only, others, limits, _tell)
+    options = (
+        f"--repeat {repeat} --slow {slow:g} --timeout {timeout:g} --memory-limit {memory_limit:g} "
+        f"--memory {memory} -k {genotypes.k} --missing {missing:g}"
+    )
+    options += "".join(f" --stop {stop}" for stop in stops) + _chosen(only)
+    options += "".join(f" --{name} PATH" for name, path in (("against", against), ("pcaone", pcaone)) if path)
+    mark = (f"_k{rank}" if rank else "") + (f"_missing{missing:g}" if missing else "")
+    _publish(results, out, "pca", size, f"{options} --data DATA", mark)
 
 
 @main.command()

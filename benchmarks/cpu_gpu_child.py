@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,25 @@ def in_fresh_process(
     what: str, folder: Path, timeout_seconds: float, /, **job: Any
 ) -> tuple[str, dict[str, Any]]:
     """Its status, "done" or what stopped it, and what it measured, if anything; no paths in either."""
+    return in_process_of("benchmarks.cpu_gpu_child", what, folder, timeout_seconds, {}, job)
+
+
+def in_process_of(
+    module: str,
+    what: str,
+    folder: Path,
+    timeout_seconds: float,
+    variables: Mapping[str, str],
+    job: dict[str, Any],
+) -> tuple[str, dict[str, Any]]:
+    """The same of another module like this one, run with these variables of the environment."""
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "benchmarks.cpu_gpu_child", what, str(folder)]
+    command = [sys.executable, "-m", module, what, str(folder)]
     try:
-        ended = subprocess.run(command, timeout=timeout_seconds, capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            command, env=os.environ | variables, timeout=timeout_seconds, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"stopped after {timeout_seconds:.0f} s", {}
     if ended.returncode:

@@ -110,7 +110,7 @@ def measure(
         folder = Path(name)
         job = Job(store.absolute(), k, folder.absolute())
         (folder / "job.json").write_text(json.dumps({"store": str(job.store), "k": k}))
-        environment = os.environ | dict.fromkeys(_BLAS_VARIABLES, str(peer.blas_threads))
+        environment = os.environ | blas_limited_to(peer.blas_threads)
         command = [*within, sys.executable, "-m", "benchmarks.measure", peer.name, str(job.folder)]
         before = _others_cpu_seconds()
         start = time.perf_counter()
@@ -133,6 +133,11 @@ def measure(
         return Measurement("failed: the factors are not finite")
     errors = accuracy(sigma, Vt, reference) if reference is not None else None
     return Measurement("done", accuracy=errors, others_cpus=max(0.0, others), **facts)
+
+
+def blas_limited_to(threads: int) -> dict[str, str]:
+    """Variables of the environment that hold BLAS libraries to so many threads."""
+    return dict.fromkeys(_BLAS_VARIABLES, str(threads))
 
 
 def _others_cpu_seconds() -> float:

@@ -159,11 +159,13 @@ class Reader:
 
 
 @contextmanager
-def started(job: dict[str, Any], timeout_seconds: float) -> Iterator[Reader]:
+def started(
+    job: dict[str, Any], timeout_seconds: float, module: str = "benchmarks.readers_child"
+) -> Iterator[Reader]:
     """A fresh process for this job; it is ended after so many seconds, or when it is no longer needed."""
     with tempfile.TemporaryDirectory(prefix="reader-") as folder:
         errors = Path(folder) / "errors"
-        command = [sys.executable, "-m", "benchmarks.readers_child"]
+        command = [sys.executable, "-m", module]
         with (
             errors.open("w") as stderr,
             subprocess.Popen(

@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmarks import (
     report_cpu_gpu,
+    report_floor,
     report_memory,
     report_memory_sweep,
     report_passes,
+    report_pca,
     report_peers,
     report_readers,
     report_scaling,
@@ -36,6 +38,8 @@ REPORTS = {
     "memory": Report(report_memory.markdown, report_memory.plot),
     "memory-sweep": Report(report_memory_sweep.markdown, report_memory_sweep.plot),
     "readers": Report(report_readers.markdown, report_readers.plot),
+    "floor": Report(report_floor.markdown, report_floor.plot),
+    "pca": Report(report_pca.markdown, report_pca.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
