@@ -44,7 +44,7 @@ from bigsvd.sources.zarr_dense import ZarrSource
 M, N, WIDTH = 240, 70, 5
 A = np.random.default_rng(0).standard_normal((M, N))
 BLOCK = np.random.default_rng(1).standard_normal((N, WIDTH))
-KERNELS = StatisticsKernel(Transform(), (M, N)), ProductKernel("block", "y", WIDTH)
+KERNELS = StatisticsKernel(Transform(), (M, N), A.dtype), ProductKernel("block", "y", WIDTH)
 SPEC = PassSpec("pass", KERNELS, Transform(), None, None, "float64", None)
 
 

@@ -53,9 +53,9 @@ def entries(device: Device, transform: Transform, cols: slice) -> Entries:
     return Entries(device, transform, raw, STORED.dtype, ROWS, cols)
 
 
-def standardization(device: Device, transform: Transform, *, tiled: bool) -> Standardization:
+def standardization(device: Device, transform: Transform) -> Standardization:
     lines = lines_of_columns(transform) if transform.by_columns else MeansAndDivisors.neutral(N)
-    return written_out(transform, "float64", device.space(), lines, (M, N), tiled=tiled)
+    return written_out(transform, "float64", device.space(), lines, N)
 
 
 KINDS = [{}, {"center": True}, {"center": True, "scale": True}, {"scale": True}]
@@ -86,11 +86,11 @@ class TestDense(SlabLaws):
         axis, tiled = request.param
         transform = Transform(missing=missing, sentinels=(GAP,), axis=axis, **kind)
         tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
-        standard = standardization(device, transform, tiled=tiled)
+        standard = standardization(device, transform)
         standard.begin_panel(ROWS)
         if standard.looks_first:
             for tile in tiles:
-                standard.look(entries(device, transform, tile))
+                entries(device, transform, tile).show([standard])
         slab = standard.slab(entries(device, transform, tiles[-1]))
         return MadeSlab(slab, standardised(transform)[ROWS, tiles[-1]])
 
@@ -98,7 +98,9 @@ class TestDense(SlabLaws):
 def test_columns_are_summed_before_a_slab_is_made(tmp_path: Path) -> None:
     """Their sums take memory, which the plan does not count beside that of a slab."""
     transform = Transform(center=True, scale=True)
-    operator = StatisticsKernel(transform, (M, N)).start(Scratch(tmp_path / "s"), CpuDevice(), "float64")
-    operator.look(entries(CpuDevice(), transform, slice(0, N)))
+    operator = StatisticsKernel(transform, (M, N), STORED.dtype).start(
+        Scratch(tmp_path / "s"), CpuDevice(), "float64"
+    )
+    entries(CpuDevice(), transform, slice(0, N)).show([operator])
     sums = ColumnMoments.from_stacked(np.zeros(N), ROWS.stop - ROWS.start, operator.sums()[LINE_SUMS])
     np.testing.assert_allclose(sums.lines(1.0).mean, STORED[ROWS].mean(axis=0, dtype=np.float64))

@@ -28,8 +28,9 @@ class Sweeps:
     def __init__(
         self, scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int], *, tiled: bool
     ) -> None:
-        self._standardization = _standardization(scratch, device, spec, shape, tiled=tiled)
+        self._standardization = _standardization(scratch, device, spec, shape)
         self._operators = [kernel.start(scratch, device, spec.dtype) for kernel in spec.kernels]
+        self._lookers = [operator for operator in self._operators if operator.looks]
         # Rows of Y of one panel, by the number of the operator and the first row of the slab.
         self._y: dict[tuple[int, int], Array] = {}
         self._tiled = tiled
@@ -44,7 +45,7 @@ class Sweeps:
         if not self._tiled:
             return (self._both,)
         two = (self._forward, self._backward)
-        return (self._standardization.look, *two) if self._standardization.looks_first else two
+        return (self._look_first, *two) if self._standardization.looks_first else two
 
     def begin_panel(self, rows: slice) -> None:
         """Forget the panel before; these rows come next."""
@@ -69,22 +70,22 @@ class Sweeps:
             found.add(operator.findings())
         return found
 
+    def _look_first(self, entries: Entries) -> None:
+        entries.show([self._standardization])
+
     def _forward(self, entries: Entries) -> None:
-        self._add_to_y(self._new_slab(entries))
+        entries.show(self._lookers)
+        self._add_to_y(self._standardization.slab(entries))
 
     def _backward(self, entries: Entries) -> None:
         self._add_to_sums(self._standardization.slab(entries))
 
     def _both(self, entries: Entries) -> None:
-        slab = self._new_slab(entries)
+        first = [self._standardization] * self._standardization.looks_first
+        entries.show([*self._lookers, *first])
+        slab = self._standardization.slab(entries)
         self._add_to_y(slab)
         self._add_to_sums(slab)
-
-    def _new_slab(self, entries: Entries) -> Slab:
-        """The slab of entries that are seen for the first time."""
-        for operator in self._operators:
-            operator.look(entries)
-        return self._standardization.slab(entries)
 
     def _add_to_y(self, slab: Slab) -> None:
         for number, operator in enumerate(self._operators):
@@ -98,11 +99,11 @@ class Sweeps:
 
 
 def _standardization(
-    scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int], *, tiled: bool
+    scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int]
 ) -> Standardization:
     """What makes slabs of B (M, N) in a lane: with lines that are known, or learned of each panel."""
     space = device.space()
     if spec.row_lines_name is not None:
         return ByKnownRows(spec.dtype, space, Rows(scratch.open(spec.row_lines_name), 1))
     lines = lines_in(scratch, spec.lines_name, shape[1])
-    return written_out(spec.transform, spec.dtype, space, lines, shape, tiled=tiled)
+    return written_out(spec.transform, spec.dtype, space, lines, shape[1])

@@ -7,6 +7,7 @@ estimates, and `Correction` says how its products relate to those of the exact m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -143,6 +144,7 @@ class Matrix:
         return StatisticsKernel(
             self.transform,
             (plan.rows, plan.cols),
+            self._stored,
             lines_name,
             f"{name}/row-lines" if self._learns_rows(sample=sample) else None,
             () if self.known or sample else self._witnesses(),
@@ -239,7 +241,12 @@ class Matrix:
 
     def _line_sums(self, raw_sums: np.ndarray, rows: int) -> ColumnMoments:
         used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
-        return ColumnMoments.from_stacked(used.high, rows, raw_sums)
+        return ColumnMoments.from_stacked(self.transform.shifts(used, self._stored), rows, raw_sums)
+
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        """The type in which entries are stored."""
+        return np.dtype(self.context.plan.facts.dtype)
 
     def _estimate(self, sums: ColumnMoments) -> MeansAndDivisors:
         """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
@@ -262,7 +269,9 @@ class Matrix:
         squares = squares if t.center else squares + M * exact.mean**2
         self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
-        delta = exact.low - used.low if t.center else np.zeros_like(used.high)
+        delta = np.zeros_like(used.high)
+        if t.center:
+            delta = (exact.high - used.high) + (exact.low - used.low)
         delta = delta / used.divisor if t.scale else delta
         shift = np.abs(exact.mean - used.mean) - _FILL_ROUNDINGS * np.spacing(np.abs(exact.mean))
         means_matter = t.center or t.fills_with_mean

@@ -72,8 +72,7 @@ def read_panel(
     source = source.fresh()  # Dask's threads read at the same time
     raw = source.read(rows, slice(0, plan.cols))
     xp, lines = device.xp, lines or MeansAndDivisors.neutral(plan.cols)
-    shape = plan.rows, plan.cols
-    standardization = written_out(transform, dtype, device.space(), lines, shape, tiled=False)
+    standardization = written_out(transform, dtype, device.space(), lines, plan.cols)
     found = xp.empty((stop - start, plan.cols), dtype=getattr(xp, dtype))
     steps = slab_rows(plan.cols, dtype, has_own_memory=device.has_own_memory)
     for first in range(0, stop - start, steps):
@@ -81,5 +80,7 @@ def read_panel(
         there, cols = slice(start + piece.start, start + piece.stop), slice(0, plan.cols)
         sent = device.to_device(np.ascontiguousarray(raw[piece]))
         entries = Entries(device, transform, sent, raw.dtype, there, cols)
+        if standardization.looks_first:
+            entries.show([standardization])
         found[piece, :] = standardization.slab(entries).to_array()
     return found

@@ -21,10 +21,11 @@ _SLACK = 0.18
 _DEVICE_SLACK = 0.25
 # Bytes for an entry of a slab that a GPU makes whole: masks, a float64 residue and its square.
 _DEVICE_MAKING_BYTES = 20
-# Entries, at least a line of a slab, that a processor has in hand at a time while it makes one; and how many
-# copies of them in float64 there are at the most.
-_PIECE_ENTRIES = 2**15
-_PIECE_COPIES = 6
+# Entries, at least a line of a slab, that a processor has in hand at a time while it makes one. Bytes of each
+# as a number with its mask; and where sums over lines are made, for its residue and that squared.
+_PIECE_ENTRIES = 2**18
+_NUMBER_BYTES = 12
+_SUMMED_BYTES = 32
 # Bytes that cuBLAS takes on a GPU for each thread that multiplies.
 _DEVICE_LIBRARY_BYTES = 64 * 2**20
 # Chunks that zarr-python decodes at a time (its setting async.concurrency).
@@ -176,4 +177,6 @@ def _slab_memory(question: Question, layout: Layout) -> int:
     rows = min(layout.panel_rows, steps)
     if layout.has_own_memory:
         return rows * layout.tile_cols * (2 * itemsize + _DEVICE_MAKING_BYTES)
-    return itemsize * rows * layout.tile_cols + 8 * _PIECE_COPIES * max(_PIECE_ENTRIES, layout.tile_cols)
+    piece = min(rows * layout.tile_cols, max(_PIECE_ENTRIES, rows, layout.tile_cols))
+    summed = question.request.standardized or layout.packing.packed
+    return itemsize * rows * layout.tile_cols + (_NUMBER_BYTES, _SUMMED_BYTES)[summed] * piece

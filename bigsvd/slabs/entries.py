@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,8 @@ class Piece:
 
     Attributes:
         rows, cols: where they are among the entries.
-        values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. Whoever
-            takes the piece may write into them.
+        values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. In
+            memory of their own: who makes a slab of them may write into them.
         mask: (r, c) which are missing; None where none is.
 
     """
@@ -28,6 +28,13 @@ class Piece:
     cols: slice
     values: Array
     mask: Array | None
+
+
+class Looker(Protocol):
+    """What takes in entries before slabs are made of them."""
+
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Take in a piece of entries; called once for each. It may not write into them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +69,14 @@ class Entries:
         """All of them as numbers, as many at a time as the device is fast with."""
         for rows, cols in self.device.pieces(self.raw):
             yield Piece(rows, cols, *self.transform.widen(self.device, self.raw[rows, cols], self.stored))
+
+    def show(self, lookers: Sequence[Looker]) -> None:
+        """Let some look at all of them, each piece made once for all."""
+        if lookers:
+            for piece in self.pieces():
+                for looker in lookers:
+                    looker.look(self, piece)
+                del piece  # before the next is made
 
     def gaps(self, piece: Piece) -> Array | None:
         """Which of a piece's entries take the mean of their column of A."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from bigsvd.devices.base import Array, Device
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census
-from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.entries import Entries, Piece
 from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.slabs.slab import Slab
 
@@ -41,10 +41,16 @@ class Operator:
     """A kernel at work in one lane: products of slabs, sums over panels. What it does not need stays undone.
 
     Laws: the outcome does not depend on how a panel is cut into slabs, up to rounding.
+
+    Attributes:
+        looks: whether it is to be shown entries, piece by piece, before slabs are made of them.
+
     """
 
-    def look(self, entries: Entries) -> None:
-        """Take in entries before a slab is made of them, which takes memory. Called once for each."""
+    looks: ClassVar[bool] = False
+
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Take in a piece of entries; called once for each. It may not write into them."""
 
     def forward(self, slab: Slab) -> Array | None:
         """The part of Y that this slab adds; None if the kernel has none. Called once for each slab."""

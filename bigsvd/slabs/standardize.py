@@ -22,7 +22,6 @@ from bigsvd.slabs.transform import (
     MeansAndDivisors,
     Standardizer,
     Transform,
-    first_observed,
 )
 
 
@@ -33,13 +32,13 @@ class Standardization(Protocol):
     tiles, until the next one is made.
     """
 
-    looks_first: bool  # whether tiles of whole rows are to be shown to `look` before slabs are made of them
+    looks_first: bool  # whether all entries of some rows are shown to `look` before slabs are made of them
 
     def begin_panel(self, rows: slice) -> None:
         """Forget the panel before; these rows of B come next."""
 
-    def look(self, entries: Entries) -> None:
-        """Take in a tile of some rows."""
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Take in a piece of entries."""
 
     def slab(self, entries: Entries) -> Slab:
         """The slab of these entries."""
@@ -57,7 +56,7 @@ class AsStored:
     def begin_panel(self, rows: slice) -> None:
         """Nothing is remembered."""
 
-    def look(self, entries: Entries) -> None:
+    def look(self, entries: Entries, piece: Piece) -> None:
         """Never called."""
 
     def slab(self, entries: Entries) -> Slab:
@@ -87,6 +86,7 @@ class AsStored:
                 return values
             array = self._space.take(entries.raw, self._dtype) if array is None else array
             array[piece.rows, piece.cols] = values
+            del piece, values  # before the next are made
         return array
 
 
@@ -122,19 +122,8 @@ class ByKnownRows(AsStored):
         return DenseSlab(entries, self._written(entries, self._lines.part(here)))
 
 
-class ByWholeRows(AsStored):
-    """Means and divisors of the rows of B, learned from each slab of whole rows."""
-
-    def slab(self, entries: Entries) -> Slab:
-        """See `Standardization.slab`."""
-        rows, cols = entries.shape
-        sums = ColumnMoments(np.zeros(rows), cols, axis=0)
-        _learn(sums, entries)
-        return DenseSlab(entries, self._written(entries, sums.lines(entries.transform.unit)), sums)
-
-
-class ByTiledRows(AsStored):
-    """Means and divisors of the rows of B, learned from all tiles of them before slabs are made of these."""
+class ByRows(AsStored):
+    """Means and divisors of the rows of B, learned from all entries of them before slabs are made."""
 
     looks_first = True
 
@@ -148,37 +137,27 @@ class ByTiledRows(AsStored):
         del rows
         self._sums.clear()
 
-    def look(self, entries: Entries) -> None:
+    def look(self, entries: Entries, piece: Piece) -> None:
         """See `Standardization.look`."""
-        neutral = ColumnMoments(np.zeros(entries.shape[0]), self._cols, axis=0)
-        _learn(self._sums.setdefault(entries.rows.start, neutral), entries)
+        start = entries.rows.start
+        if start not in self._sums:
+            whole = entries.transform.keeps_whole(entries.stored)
+            self._sums[start] = ColumnMoments(np.zeros(entries.shape[0]), self._cols, axis=0, whole=whole)
+        self._sums[start].learn(entries.device, piece.values, entries.gaps(piece), at=piece.rows)
 
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
         sums = self._sums[entries.rows.start]
         array = self._written(entries, sums.lines(entries.transform.unit))
-        return DenseSlab(entries, array, sums if entries.cols.start == 0 else None)
-
-
-def _learn(sums: ColumnMoments, entries: Entries) -> None:
-    """Add entries to the sums over the rows that they are of."""
-    device = entries.device
-    for piece in entries.pieces():
-        gaps = entries.gaps(piece)
-        sums.shift_unobserved(first_observed(device, piece.values, gaps), at=piece.rows)
-        sums.add(device, piece.values, gaps, at=piece.rows)
+        if entries.cols.start > 0:  # they are of the first tile already
+            return DenseSlab(entries, array)
+        return DenseSlab(entries, array, sums)
 
 
 def written_out(
-    transform: Transform,
-    dtype: str,
-    space: Space,
-    lines: MeansAndDivisors,
-    shape: tuple[int, int],
-    *,
-    tiled: bool,
+    transform: Transform, dtype: str, space: Space, lines: MeansAndDivisors, cols: int
 ) -> Standardization:
-    """The standardisation that a transform asks for of B (M, N), read whole rows at a time or in tiles.
+    """The standardisation that a transform asks for of B with so many columns.
 
     `lines` are those of B's columns; those of its rows are learned from the rows.
     """
@@ -186,7 +165,7 @@ def written_out(
         return AsStored(dtype, space)
     if transform.by_columns:
         return ByColumns(dtype, space, lines)
-    return ByTiledRows(dtype, space, shape[1]) if tiled else ByWholeRows(dtype, space)
+    return ByRows(dtype, space, cols)
 
 
 def lines_in(scratch: Scratch, name: str | None, count: int) -> MeansAndDivisors:

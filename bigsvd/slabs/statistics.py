@@ -6,6 +6,7 @@ Counts and extremes, ‖B‖²_F, what makes means and divisors exact, and a sec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class StatisticsKernel:
 
     Attributes:
         transform: what is done to each entry before it is multiplied.
-        shape: M and N.
+        shape: M and N. stored: the type of B's entries.
         lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
         row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
         witnesses: columns of A of which a second opinion is formed.
@@ -38,6 +39,7 @@ class StatisticsKernel:
 
     transform: Transform
     shape: tuple[int, int]
+    stored: np.dtype[Any]
     lines: str | None = None
     row_lines: str | None = None
     witnesses: tuple[int, ...] = ()
@@ -55,26 +57,24 @@ class StatisticsKernel:
 class Statistics(Operator):
     """`StatisticsKernel` at work in one lane."""
 
+    looks = True
+
     def __init__(self, kernel: StatisticsKernel) -> None:
         self._transform = kernel.transform
         self._witness = Witness(kernel.witnesses, kernel.transform)
         self._census = Census()
 
-    def look(self, entries: Entries) -> None:
-        """Take in entries."""
-        for piece in entries.pieces():
-            self._add(entries, piece)
-        self._witness.look(entries)
-
-    def forward(self, slab: Slab) -> None:
-        """Take in the squares of a slab."""
-        self._census.squares += slab.squares()
-
-    def _add(self, entries: Entries, piece: Piece) -> None:
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Take in a piece of entries."""
         found = census_of(entries, piece)
         if not self._transform.fills_with_mean:
             found.observed = observed_in(entries, piece)
         self._census.add(found)
+
+    def forward(self, slab: Slab) -> None:
+        """Take in the squares of a slab, and what of it is of some columns."""
+        self._census.squares += slab.squares()
+        self._witness.look(slab.entries)
 
     def findings(self) -> Findings:
         """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
@@ -86,13 +86,19 @@ class ColumnStatistics(Statistics):
 
     def __init__(self, kernel: StatisticsKernel, lines: MeansAndDivisors) -> None:
         super().__init__(kernel)
-        self._sums = ColumnMoments(lines.high, kernel.shape[0])
+        shifts, whole = (
+            kernel.transform.shifts(lines, kernel.stored),
+            kernel.transform.keeps_whole(kernel.stored),
+        )
+        self._sums = ColumnMoments(shifts, kernel.shape[0], whole=whole)
 
     def forward(self, slab: Slab) -> None:
-        """Nothing: the sums give ‖B‖²_F too."""
+        """Take in what is of some columns; the sums give ‖B‖²_F too."""
+        self._witness.look(slab.entries)
 
-    def _add(self, entries: Entries, piece: Piece) -> None:
-        super()._add(entries, piece)
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Take in a piece of entries, and sum it over the rows."""
+        super().look(entries, piece)
         _, cols = entries.place(piece)
         self._sums.add(entries.device, piece.values, entries.gaps(piece), at=cols)
 

@@ -22,6 +22,7 @@ from bigsvd.sentinels import Number, matches
 
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
+_FLOAT32_WHOLE = 2.0**24  # up to here float32 holds every whole number
 _FLOAT32_FAR = 2.0**100  # means and divisors beyond this, or its inverse, are left to float64
 _FAR_SHIFT = 1e4
 # Squares of residues below 2^-480 are subnormal or 0 in float64: a sum of them says nothing about the spread.
@@ -104,6 +105,16 @@ class Transform:
         narrow = stored.itemsize <= 2 or stored == np.float32
         return narrow and not self.packing.packed and abs(self.exponent) <= _FLOAT32_EXPONENT
 
+    def keeps_whole(self, stored: np.dtype[Any]) -> bool:
+        """Whether entries of this type are whole numbers that float32 holds."""
+        return stored.kind in "iub" and not self.exponent and self.holds_exactly(stored)
+
+    def shifts(self, lines: MeansAndDivisors, stored: np.dtype[Any]) -> np.ndarray:
+        """What sums over columns are shifted by: their means as known, rounded where entries are whole."""
+        if self.keeps_whole(stored):
+            return np.round(lines.high)
+        return lines.high
+
     @property
     def _of_gaps(self) -> float:
         """What stands for a gap until it is filled; NaN, which is refused, where nothing is to fill it."""
@@ -180,6 +191,13 @@ def _fill(device: Device, values: Array, mask: Array | None, line: Array) -> Arr
     return device.filled(values, mask, line)
 
 
+def _clear(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
+    del line
+    if mask is None:
+        return values
+    return device.filled(values, mask, 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Standardizer:
     """(values − mean)/divisor for the lines of a slab, with missing entries at the mean, on a device.
@@ -214,7 +232,7 @@ class Standardizer:
         if transform.center:
             second = (lines.high - first) + lines.low
             # Missing entries are then at the mean, which high + low rounded to one number is not.
-            found += [(_subtract, first), (_subtract, second), (_fill, np.zeros_like(first))]
+            found += [(_subtract, first), (_subtract, second), (_clear, second)]
         elif transform.fills_with_mean:
             found.append((_fill, lines.mean))
         if transform.scale:
@@ -253,14 +271,16 @@ def first_observed(device: Device, values: Array, mask: Array | None) -> np.ndar
     As a shift it makes a constant row exactly 0. Its distance from the mean is at most √c deviations, so that
     variances of c entries lose a part c·eps to cancellation at the most.
     """
-    xp = device.xp
+    xp, cols = device.xp, values.shape[1]
+    found = np.array(device.to_host(values[:, 0]), dtype=np.float64)
     if mask is None:
-        return np.asarray(device.to_host(values[:, 0]), dtype=np.float64)
-    rows, cols = values.shape
-    first = xp.argmin(xp.astype(mask, xp.int8), axis=1)
-    places = first + cols * xp.arange(rows, dtype=first.dtype)
-    found = xp.take(xp.reshape(values, (-1,)), places)
-    return np.asarray(device.to_host(found), dtype=np.float64)
+        return found
+    late = np.flatnonzero(device.to_host(mask[:, 0]))
+    if late.size:
+        masks = xp.take(mask, device.to_device(late), axis=0)
+        places = late * cols + device.to_host(xp.argmin(xp.astype(masks, xp.int8), axis=1))
+        found[late] = device.to_host(xp.take(xp.reshape(values, (-1,)), device.to_device(places)))
+    return found
 
 
 @dataclass
@@ -268,12 +288,14 @@ class ColumnMoments:
     """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries.
 
     `faint` is Σ|x−h| over those slabs in which squares were too small for float64; `length` and `axis` are
-    the entries of a line, and the axis of a slab that numbers the lines.
+    the entries of a line, and the axis of a slab that numbers the lines. `whole`: entries and shifts are
+    whole numbers that float32 holds.
     """
 
     high: np.ndarray
     length: int
     axis: int = 1
+    whole: bool = False
     observed: np.ndarray = field(init=False)
     sum: np.ndarray = field(init=False)
     squares: np.ndarray = field(init=False)
@@ -296,27 +318,58 @@ class ColumnMoments:
         """(4, c), which may be added to those of other slabs with the same shift."""
         return np.stack([self.observed, self.sum, self.squares, self.faint])
 
-    def shift_unobserved(self, high: np.ndarray, *, at: slice) -> None:
-        """Give those of the lines `at` of which nothing was observed so far another shift."""
-        self.high[at] = np.where(self.observed[at] == 0, high, self.high[at])
+    def learn(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
+        """Add widened entries of the rows `at`; the first that is observed in a row is its shift."""
+        new = self.observed[at] == 0
+        if new.any():
+            self.high[at] = np.where(new, first_observed(device, values, mask), self.high[at])
+        self.add(device, values, mask, at=at)
 
     def add(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
         """Add widened entries whose lines are the entries `at` of this."""
         xp = device.xp
         axis = 1 - self.axis
-        high = xp.expand_dims(device.to_device(self.high[at]), axis=axis)
-        residue = xp.astype(values, xp.float64, copy=True)
-        residue -= high
         self.observed[at] += float(values.shape[axis])
         if mask is not None:
+            self.observed[at] -= self._dots(device, xp.astype(mask, xp.float32))
+        if self.whole and self._add_whole(device, values, mask, at):
+            return
+        residue = xp.astype(values, xp.float64, copy=True)
+        residue -= self._shift(device, at, xp.float64)
+        if mask is not None:
             residue = device.filled(residue, mask, 0.0)
-            self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.float64), axis=axis))
         self.sum[at] += device.to_host(xp.sum(residue, axis=axis))
         squares = device.to_host(xp.sum(residue * residue, axis=axis))
         self.squares[at] += squares
         if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
             size = device.to_host(xp.sum(xp.abs(residue), axis=axis))
             self.faint[at] += np.where(squares < _LEAST_SQUARES, size, 0.0)
+
+    def _add_whole(self, device: Device, values: Array, mask: Array | None, at: slice) -> bool:
+        """Add whole numbers by BLAS in float32, unless a sum of squares may be more than that holds."""
+        xp = device.xp
+        residue = values - self._shift(device, at, xp.float32)
+        if mask is not None:
+            residue = device.filled(residue, mask, 0.0)
+        largest = float(xp.maximum(xp.max(residue), -xp.min(residue)))
+        if largest**2 * values.shape[1 - self.axis] >= _FLOAT32_WHOLE:
+            return False
+        self.sum[at] += self._dots(device, residue)
+        residue *= residue
+        self.squares[at] += self._dots(device, residue)
+        return True
+
+    def _shift(self, device: Device, at: slice, dtype: Any) -> Array:
+        """The shifts of some lines, to be subtracted from a slab of them."""
+        xp = device.xp
+        return xp.expand_dims(xp.astype(device.to_device(self.high[at]), dtype), axis=1 - self.axis)
+
+    def _dots(self, device: Device, array: Array) -> np.ndarray:
+        """The sums along the lines of a slab, by BLAS in its own precision."""
+        xp, count = device.xp, array.shape[1 - self.axis]
+        ones = xp.ones((count,), dtype=array.dtype)
+        lines = (array, array.T)[self.axis]
+        return np.asarray(device.to_host(lines @ ones), dtype=np.float64)
 
     @property
     def low(self) -> np.ndarray:
