@@ -58,7 +58,7 @@ class Device(Protocol):
         """The array as NumPy; waits for the device."""
 
     def sum_of_squares(self, array: Array) -> float:
-        """‖array‖²_F of a (r, c) array: of float32 to about 1e-9, else to the rounding of float64."""
+        """‖array‖²_F of a (r, c) array, summed in float64."""
 
     def pieces(self, array: Array) -> list[tuple[slice, slice]]:
         """Rows and columns of the parts in which a (r, c) array is worked on, one after the other.

@@ -13,9 +13,6 @@ from bigsvd.devices.base import Array, Queue
 # Entries that are worked on at a time: few enough to stay in the processor's cache, and so many that threads
 # do not wait for each other to begin on them. 2^16 took 1.5 times as long, 2^15 twice.
 _CACHED_ENTRIES = 2**18
-# Entries whose float32 squares BLAS sums in float32: the whole sum is then exact to some 1e-9.
-_DOT_ENTRIES = 2**12
-
 # Part of the entries up to which it is faster to write them one by one than under a mask.
 _FEW = 1 / 16
 
@@ -86,13 +83,10 @@ class CpuDevice:
         return np.asarray(array)
 
     def sum_of_squares(self, array: Array) -> float:
-        """By BLAS, a few entries at a time."""
+        """A few entries at a time in float64, so that the wide copy stays in cache."""
         lines = along_memory(array)
-        step = max(1, lines.shape[1])
-        if lines.dtype == np.float32:
-            step = _DOT_ENTRIES
-        parts = (lines[:, i : i + step] for i in range(0, lines.shape[1], step))
-        return sum(float(np.vecdot(part, part).sum(dtype=np.float64)) for part in parts)
+        wide = (lines[piece].astype(np.float64, copy=False) for piece in self.pieces(lines))
+        return sum(float(np.vecdot(part, part).sum()) for part in wide)
 
     def pieces(self, array: np.ndarray) -> list[tuple[slice, slice]]:
         """Some whole lines along memory at a time."""

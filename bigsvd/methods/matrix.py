@@ -265,9 +265,7 @@ class Matrix:
         self.census.add_lines(sums.constant, sums.observed == 0)
         if t.fills_with_mean:
             self.census.observed = int(sums.observed.sum())
-        squares = np.where(sums.constant, 0.0, sums.centered_squares)
-        squares = squares if t.center else squares + M * exact.mean**2
-        self.norm_squared = float(np.sum(squares / exact.divisor**2 if t.scale else squares))
+        self.norm_squared = sums.squared_norm(t)
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
         delta = np.zeros_like(used.high)
         if t.center:

@@ -115,12 +115,13 @@ class RowStatistics(Statistics):
         self._lines = lines
 
     def forward(self, slab: Slab) -> None:
-        """Take in the squares of a slab, and the statistics of its rows where it has them."""
-        super().forward(slab)
+        """Take in the statistics of the rows of a slab, where it has them, and what is of some columns."""
+        self._witness.look(slab.entries)
         if slab.sums is not None:
             self._keep(slab, slab.sums)
 
     def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
+        self._census.squares += sums.squared_norm(self._transform)
         lines = sums.lines(self._transform.unit)
         if self._transform.scale:
             self._census.add_faint(sums.unresolved, slab.rows.start)

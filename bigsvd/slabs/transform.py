@@ -403,6 +403,16 @@ class ColumnMoments:
         far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
         return bool(np.any(far & (np.abs(self.low) > 1e-10 * np.abs(self.high + self.low))))
 
+    def squared_norm(self, transform: Transform) -> float:
+        """‖·‖²_F of the lines once they are standardised, with missing entries at the mean."""
+        lines = self.lines(transform.unit)
+        squares = np.where(self.constant, 0.0, self.centered_squares)
+        if not transform.center:
+            squares = squares + self.length * lines.mean**2
+        if transform.scale:
+            squares = squares / lines.divisor**2
+        return float(squares.sum())
+
     def lines(self, unit: float) -> MeansAndDivisors:
         """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
         return MeansAndDivisors(self.high, self.low, np.where(self.constant, unit, self.deviation))
