@@ -1,18 +1,20 @@
-"""Nodes of Zarr format 3 as plain files: small arrays that are written and read whole, and attributes.
+"""Nodes of Zarr format 3 as plain files: arrays of which boxes are read and written, and attributes.
 
 zarr-python serves any array on any store, and for that its event loop and threads take milliseconds for each
-node. A run of a small matrix writes and reads dozens of nodes. The files written here are the same as
-zarr-python's: any Zarr reader opens them.
+node and each chunk. A run writes and reads dozens of nodes, and a chunk for each panel. The files written
+here are the same as zarr-python's: any Zarr reader opens them.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -48,52 +50,10 @@ def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: d
 
     If another writer deletes the folder meanwhile, this fails: the folder is not made a second time.
     """
-    values = np.asarray(values, dtype=values.dtype.newbyteorder("<"))
-    rows = max(1, min(chunk_rows, values.shape[0]))
-    chunks = (rows, *(max(1, side) for side in values.shape[1:]))
+    array = PlainArray.of(folder, values.shape, (chunk_rows, *values.shape[1:]), values.dtype)
     folder.mkdir(parents=True)
-    if values.size:
-        _write_chunks(folder, values, chunks)
-    _write_metadata(folder, json.dumps(_array_metadata(values, chunks, attributes)))
-
-
-def _write_chunks(folder: Path, values: np.ndarray, chunks: tuple[int, ...]) -> None:
-    rows = chunks[0]
-    others = values.ndim - 1
-    name = _fill_name(values)
-    fill = _FILLS.get(name, name)
-    for number, start in enumerate(range(0, values.shape[0], rows)):
-        part = values[start : start + rows]
-        if part.shape != chunks:  # Zarr fills up the chunk at an edge
-            lacking = [(0, rows - part.shape[0])] + [(0, 0)] * others
-            part = np.pad(part, lacking, constant_values=fill)
-        _write_chunk(folder, (number, *[0] * others), part)
-
-
-def _fill_name(values: np.ndarray) -> str | int:
-    """The fill value as it stands in the metadata."""
-    if values.dtype.kind == "f":
-        return "NaN"
-    return 0
-
-
-def _array_metadata(
-    values: np.ndarray, chunks: tuple[int, ...], attributes: dict[str, Any]
-) -> dict[str, Any]:
-    as_bytes: dict[str, Any] = {"name": "bytes"}
-    if values.itemsize > 1:
-        as_bytes["configuration"] = {"endian": "little"}
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": values.shape,
-        "data_type": values.dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": _fill_name(values),
-        "codecs": [as_bytes, {"name": "crc32c"}],
-        "attributes": attributes,
-    }
+    array[...] = values
+    _write_metadata(folder, array.metadata(attributes))
 
 
 def read_array(folder: Path) -> np.ndarray:
@@ -103,6 +63,26 @@ def read_array(folder: Path) -> np.ndarray:
         OSError: there is no array, or it cannot be read. DamagedNodeError: a chunk is not what was written.
 
     """
+    return open_array(folder)[...]
+
+
+def create_array(
+    folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, attributes: dict[str, Any]
+) -> PlainArray:
+    """A new array without any chunk; `folder` must not exist yet."""
+    array = PlainArray.of(folder, shape, chunks, np.dtype(dtype))
+    folder.mkdir(parents=True)
+    _write_metadata(folder, array.metadata(attributes))
+    return array
+
+
+def open_array(folder: Path) -> PlainArray:
+    """The array that is there, to read and to write.
+
+    Raises:
+        OSError: there is none. DamagedNodeError: its metadata describe no array.
+
+    """
     metadata = _metadata(folder)
     try:
         shape, dtype = tuple(metadata["shape"]), np.dtype(metadata["data_type"])
@@ -110,16 +90,155 @@ def read_array(folder: Path) -> np.ndarray:
         fill = metadata["fill_value"]
     except (KeyError, TypeError) as error:
         raise DamagedNodeError(f"{folder / METADATA} describes no array") from error
-    found = np.empty(shape, dtype)
-    for index in product(*(range(-(-side // step)) for side, step in zip(shape, chunks, strict=True))):
-        starts = [number * step for number, step in zip(index, chunks, strict=True)]
-        place = tuple(slice(start, start + step) for start, step in zip(starts, chunks, strict=True))
-        chunk = _read_chunk(folder / _key(index), chunks, dtype)
-        if chunk is None:
-            found[place] = _FILLS.get(fill, fill)
-        else:
-            found[place] = chunk[tuple(map(slice, found[place].shape))]
-    return found
+    return PlainArray(folder, shape, chunks, dtype, fill)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a chunk and a box have in common: the chunk's place in the grid, and the part's in both."""
+
+    index: tuple[int, ...]
+    in_chunk: tuple[slice, ...]
+    in_box: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class PlainArray:
+    """An array on a disk, of which boxes are read and written; it holds no file open and can be pickled.
+
+    A chunk is replaced by one rename: who reads it meanwhile finds the old one or the new one. Two writers
+    may not write into one chunk at a time. A box is `...`, or a slice of step 1 for each of the first axes;
+    of what is read, the last of these may be an array of indices instead.
+
+    Attributes:
+        fill: what entries are in chunks that were never written, as it stands in the metadata.
+
+    """
+
+    folder: Path
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fill: str | float
+
+    @classmethod
+    def of(
+        cls, folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> PlainArray:
+        """A new array, with chunks no larger than it is; absent ones read as NaN or 0."""
+        sides = tuple(max(1, min(chunk, side)) for chunk, side in zip(chunks, shape, strict=True))
+        fill: str | float = 0
+        if dtype.kind == "f":
+            fill = "NaN"
+        return cls(folder, shape, sides, dtype.newbyteorder("="), fill)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def metadata(self, attributes: dict[str, Any]) -> str:
+        """What `zarr.json` says of it."""
+        as_bytes: dict[str, Any] = {"name": "bytes"}
+        if self.dtype.itemsize > 1:
+            as_bytes["configuration"] = {"endian": "little"}
+        described = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": self.shape,
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self.chunks}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": self.fill,
+            "codecs": [as_bytes, {"name": "crc32c"}],
+            "attributes": attributes,
+        }
+        return json.dumps(described)
+
+    def __getitem__(self, box: Any) -> np.ndarray:
+        if isinstance(box, tuple) and isinstance(box[-1], np.ndarray):
+            boxes = [(*box[:-1], slice(index, index + 1)) for index in box[-1].tolist()]
+            return np.concatenate([self[each] for each in boxes], axis=len(box) - 1)
+        spans = self._spans(box)
+        found = np.empty([span.stop - span.start for span in spans], self.dtype)
+        self._read_spans(spans, found)
+        return found
+
+    def read_into(self, box: Any, found: np.ndarray) -> None:
+        """Read a box, all of which has been written, into an array of its shape and of this dtype.
+
+        Raises:
+            OSError: a chunk cannot be read. DamagedNodeError: a chunk is gone, or not what was written.
+
+        """
+        spans = self._spans(box)
+        for part in self._parts(spans):
+            path = self.folder / _key(part.index)
+            if not path.exists():
+                raise DamagedNodeError(f"{path} does not exist")
+        self._read_spans(spans, found)
+
+    def __setitem__(self, box: Any, values: Any) -> None:
+        spans = self._spans(box)
+        sides = [span.stop - span.start for span in spans]
+        values = np.broadcast_to(np.asarray(values, self.dtype), sides)
+        for part in self._parts(spans):
+            _write_chunk(self.folder, part.index, self._chunk_with(part, values[part.in_box]))
+
+    def _spans(self, box: Any) -> list[slice]:
+        """A box as one slice for each axis, within the array."""
+        given = box if isinstance(box, tuple) else (box,)
+        keys = [slice(None) if key is Ellipsis else key for key in given]
+        keys += [slice(None)] * (self.ndim - len(keys))
+        ends = [key.indices(side) for key, side in zip(keys, self.shape, strict=True)]
+        return [slice(start, max(start, stop)) for start, stop, _ in ends]
+
+    def _parts(self, spans: list[slice]) -> Iterator[_Part]:
+        grid = [
+            range(span.start // chunk, -(-span.stop // chunk)) if span.stop > span.start else ()
+            for span, chunk in zip(spans, self.chunks, strict=True)
+        ]
+        for index in product(*grid):
+            starts = [number * chunk for number, chunk in zip(index, self.chunks, strict=True)]
+            common = [
+                slice(max(span.start, start), min(span.stop, start + chunk))
+                for span, start, chunk in zip(spans, starts, self.chunks, strict=True)
+            ]
+            yield _Part(index, _moved(common, starts), _moved(common, [span.start for span in spans]))
+
+    def _read_spans(self, spans: list[slice], found: np.ndarray) -> None:
+        for part in self._parts(spans):
+            target, path = found[part.in_box], self.folder / _key(part.index)
+            whole = target.shape == self.chunks and target.flags.c_contiguous
+            if whole and target.dtype == self._stored and _read_chunk(path, target):
+                continue
+            target[...] = self._chunk(part.index)[part.in_chunk]
+
+    def _chunk_with(self, part: _Part, values: np.ndarray) -> np.ndarray:
+        """A chunk with some new entries; at an edge of the array it is filled up."""
+        if values.shape == self.chunks:
+            return values
+        chunk = self._chunk(part.index)
+        chunk[part.in_chunk] = values
+        return chunk
+
+    def _chunk(self, index: tuple[int, ...]) -> np.ndarray:
+        """A chunk as it is stored; the fill value where it was never written."""
+        chunk = np.empty(self.chunks, self._stored)
+        if not _read_chunk(self.folder / _key(index), chunk):
+            chunk[...] = _FILLS.get(self.fill, self.fill)
+        return chunk
+
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        return self.dtype.newbyteorder("<")
+
+
+def _moved(spans: list[slice], starts: list[int]) -> tuple[slice, ...]:
+    """Slices counted from other starts."""
+    return tuple(
+        slice(span.start - start, span.stop - start) for span, start in zip(spans, starts, strict=True)
+    )
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
@@ -138,28 +257,46 @@ def _key(index: tuple[int, ...]) -> str:
 
 
 def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray) -> None:
-    for depth in range(len(index)):
-        (folder / _key(index[:depth])).mkdir(exist_ok=True)
-    body = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-    checksum = int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little")
-    with (folder / _key(index)).open("wb") as file:
-        file.write(body.data)
-        file.write(checksum)
-
-
-def _read_chunk(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:
-    """A chunk as it is stored, filled up at an edge of the array; None if it was never written."""
+    """Write a chunk of an array in `folder`, which must be there."""
+    stored = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    body = stored.reshape(-1).view(np.uint8)
+    path = folder / _key(index)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        content = path.read_bytes()
+        with _opened(folder, index, partial) as file:
+            file.write(body.data)
+            file.write(int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little"))
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _opened(folder: Path, index: tuple[int, ...], path: Path) -> BinaryIO:
+    """A new file in a folder of chunks, which is made if this is the first."""
+    try:
+        return path.open("xb")
     except FileNotFoundError:
-        return None
-    size = math.prod(shape) * dtype.itemsize
-    if len(content) != size + _CHECKSUM_BYTES:
-        raise DamagedNodeError(f"{path} has {len(content)} bytes, not {size + _CHECKSUM_BYTES}")
-    body = memoryview(content)[:size]
-    if google_crc32c.value(np.frombuffer(body, np.uint8)) != int.from_bytes(content[size:], "little"):
+        for depth in range(len(index)):
+            (folder / _key(index[:depth])).mkdir(exist_ok=True)
+    return path.open("xb")
+
+
+def _read_chunk(path: Path, chunk: np.ndarray) -> bool:
+    """Read a chunk as it is stored into contiguous memory of its size; whether it was ever written."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    body = chunk.reshape(-1).view(np.uint8)
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size != body.size + _CHECKSUM_BYTES:
+            raise DamagedNodeError(f"{path} has {size} bytes, not {body.size + _CHECKSUM_BYTES}")
+        got, checksum = file.readinto(body.data), file.read()
+    if got != body.size or google_crc32c.value(body) != int.from_bytes(checksum, "little"):
         raise DamagedNodeError(f"the checksum of {path} does not fit")
-    return np.frombuffer(body, dtype.newbyteorder("<")).reshape(shape)
+    return True
 
 
 def _write_metadata(folder: Path, text: str) -> None:

@@ -1,8 +1,8 @@
 """The scratch folder `<out>.scratch`: everything a resumed run needs, as checksummed Zarr.
 
 Arrays are data; records are small JSON values that say a piece of work is complete, so they are always
-written after the arrays they speak of. Zarr's local store replaces a file by one rename, so a record is
-there whole or not at all.
+written after the arrays they speak of. A file is replaced by one rename, so a record is there whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
-from zarr.storage import LocalStore
 
 from bigsvd.errors import StorageError
 from bigsvd.nodes import (
     METADATA,
     DamagedNodeError,
+    PlainArray,
+    create_array,
+    open_array,
     read_array,
     read_attributes,
     write_array,
@@ -52,17 +52,6 @@ def is_mine(attributes: dict[str, Any]) -> bool:
     return _RECORD in attributes or _ARRAY in attributes
 
 
-def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, read and written alike whatever `zarr.config` says in this process.
-
-    Entries come in C order, on which the last bits of products depend; every chunk is written; one that is
-    not there reads as the fill value (which Zarr >= 3.3 can be told to refuse).
-    """
-    wanted: dict[str, Any] = {"order": "C", "write_empty_chunks": True, "read_missing_chunks": True}
-    known: Any = {name: wanted[name] for name in wanted if name in zarr.config.get("array")}
-    return array.with_config(known)
-
-
 def _attributes(name: str) -> dict[str, Any]:
     """What marks an array as scratch."""
     return {} if name.startswith(f"{RESULT}/") else {_ARRAY: True}
@@ -86,35 +75,21 @@ class Scratch:
         """Whether the run that this was made for still has it: not after another has begun anew."""
         return not self.run or (self.path / MARK / self.run).is_dir()
 
-    def store(self, name: str) -> LocalStore:
-        """A store of this node alone: in one of all scratch Zarr tries to write all groups above it."""
-        return LocalStore(self.path / name)
-
-    def create(
-        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
-    ) -> zarr.Array[Any]:
+    def create(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> PlainArray:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
         with storage_errors(f"writing {self.path}/{name}"):
-            array = zarr.create_array(
-                self.store(name),
-                shape=shape,
-                chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
-                dtype=dtype,
-                zarr_format=3,
-                filters=None,
-                serializer=BytesCodec(endian="little"),
-                compressors=[Crc32cCodec()],
-                fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-                attributes=_attributes(name),
-                overwrite=True,
-            )
-            return as_stored(array)
+            self.remove(name)
+            return create_array(self.path / name, shape, chunks, dtype, _attributes(name))
 
-    def open(self, name: str) -> zarr.Array[Any]:
+    def open(self, name: str) -> PlainArray:
         """An existing array, for reading and writing."""
-        with storage_errors(f"reading {self.path}/{name}"):
-            (self.path / name / METADATA).stat()  # else Zarr makes the folder it is to look in
-            return as_stored(zarr.open_array(self.store(name), mode="r+", zarr_format=3))
+        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
+            return open_array(self.path / name)
+
+    def seal(self, name: str, attributes: dict[str, Any]) -> None:
+        """Make a group of the folder `name`, with these attributes and without a sign of scratch."""
+        with storage_errors(f"writing {self.path}/{name}"):
+            write_attributes(self.path / name, attributes)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""

@@ -81,7 +81,6 @@ OWNERS: dict[str, frozenset[str]] = {
             "results.factors",
             "results.store",
             "results.virtual_store",
-            "scratch",
             "cli.demo",
         }
     ),

@@ -45,7 +45,7 @@ def sealed(folder: Path, original: Path, values: float = 0.0) -> Scratch:
     (scratch.path / MARK).mkdir(parents=True, exist_ok=True)
     shutil.copytree(original, scratch.path / "factors")
     if values:
-        scratch.open("factors/s")[0] = values
+        scratch.open("factors/s")[:1] = values
     kept = ("request", "plan", "certificate", "source", "costs")
     attributes: Any = zarr.open_group(original, mode="r").attrs.asdict()["bigsvd"]
     seal(scratch, {name: attributes[name] for name in kept})

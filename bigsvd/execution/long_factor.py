@@ -18,19 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.chunks.buffers import ReadBuffers
-from bigsvd.errors import ChunkCorruptError, ChunkMissingError, StorageError, travels
+from bigsvd.chunks.buffers import ReusableBuffer
+from bigsvd.errors import StorageError, travels
 from bigsvd.execution.executor import Call, results_of
 from bigsvd.execution.panel_cache import concurrency_limit, leave_seats
 from bigsvd.execution.passes import Context
 from bigsvd.machine.blas import one_blas_thread
+from bigsvd.nodes import DamagedNodeError, PlainArray
 from bigsvd.orientation import largest_entries
 from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.results.factor_array import FactorArray
 from bigsvd.scratch import Scratch
-from bigsvd.sources.base import Source
-from bigsvd.sources.open import open_source
 
 FORMING = "form"  # the folder of scratch for what this takes and leaves
 _POST = f"{FORMING}/post"
@@ -124,7 +123,7 @@ class RowBlock:
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
         post = None if self.post is None else self.scratch.read(self.post)
-        space = ReadBuffers()
+        space = ReusableBuffer()
         opened = self._opened()
         for top in range(self.start // self.read_rows * self.read_rows, self.stop, self.read_rows):
             first, last = max(top, self.start), min(top + self.read_rows, self.stop)
@@ -151,25 +150,28 @@ class RowBlock:
             columns = slice(part.first, part.first + found.shape[1])
             left -= found.nbytes
             coefficients = partial(np.asarray, found) if left >= 0 else read
-            y, offset = open_source(self.scratch.path / part.y), self.scratch.read(part.offset)
+            y, offset = self.scratch.open(part.y), self.scratch.read(part.offset)
             opened.append(_Opened(y, offset, coefficients, columns))
         return opened
 
-    def _read(self, y: Source, rows: slice, space: ReadBuffers) -> np.ndarray:
-        """Rows of one Y, read as panels are: Zarr's own pipeline would take most of the time."""
+    def _read(self, y: PlainArray, rows: slice, space: ReusableBuffer) -> np.ndarray:
+        """Rows of one Y, in memory that is used again; all of them have been written."""
+        found = space.take((rows.stop - rows.start, y.shape[1]), y.dtype)
         try:
-            return y.read(rows, slice(0, y.facts.shape[1]), space)
-        except (ChunkMissingError, ChunkCorruptError) as error:
-            raise StorageError(
-                f"{y.facts.name} is damaged ({error.message})", f"delete {self.scratch.path} and run again"
-            ) from error
+            y.read_into(rows, found)
+        except DamagedNodeError as error:
+            raise self._damaged(y, str(error)) from error
+        return found
+
+    def _damaged(self, y: PlainArray, what: str) -> StorageError:
+        return StorageError(f"{y.folder} is damaged ({what})", f"delete {self.scratch.path} and run again")
 
 
 @dataclass(frozen=True)
 class _Opened:
     """A `BasisBlock` in a task; `columns` of the sum are those its coefficients are of."""
 
-    y: Source
+    y: PlainArray
     offset: np.ndarray
     coefficients: Callable[[], np.ndarray]
     columns: slice

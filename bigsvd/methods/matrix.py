@@ -303,7 +303,7 @@ class Matrix:
         if not self.transform.standardized:
             return None
         if self.row_lines is not None:
-            high, low, divisor = np.asarray(self.context.scratch.open(self.row_lines).oindex[:, columns])
+            high, low, divisor = self.context.scratch.open(self.row_lines)[:, columns]
         elif self.lines is not None:
             high, low, divisor = self.lines.stacked()[:, columns]
         else:

@@ -35,7 +35,7 @@ from bigsvd.results.folders import (
     metadata_of,
     scratch_path,
 )
-from bigsvd.scratch import RESULT, Scratch, as_stored, storage_errors
+from bigsvd.scratch import RESULT, Scratch, storage_errors
 
 FORMAT_VERSION = 1
 FOLDER = RESULT
@@ -138,6 +138,17 @@ def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
     return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
 
 
+def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The same array, read and written alike whatever `zarr.config` says in this process.
+
+    Entries come in C order, on which the last bits of products depend; every chunk is written; one that is
+    not there reads as the fill value (which Zarr >= 3.3 can be told to refuse).
+    """
+    wanted: dict[str, Any] = {"order": "C", "write_empty_chunks": True, "read_missing_chunks": True}
+    known: Any = {name: wanted[name] for name in wanted if name in zarr.config.get("array")}
+    return array.with_config(known)
+
+
 def _open_part(store: GuardStore, name: str) -> zarr.Array[Any]:
     return as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
 
@@ -173,11 +184,7 @@ def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
             for name, array in arrays.items()
         }
         body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
-        sealed: dict[str, Any] = {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}}
-        if scratch.has(FOLDER):
-            zarr.open_group(scratch.store(FOLDER), mode="r+", zarr_format=3).attrs.put(sealed)
-        else:
-            zarr.create_group(scratch.store(FOLDER), attributes=sealed, zarr_format=3)
+        scratch.seal(FOLDER, {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
 
 
 def _checksum(attributes: dict[str, Any]) -> int:
