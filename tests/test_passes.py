@@ -40,6 +40,7 @@ from bigsvd.slabs.statistics import StatisticsKernel
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.open import open_source
 from bigsvd.sources.zarr_dense import ZarrSource
+from tests.clusters import worker_processes
 
 M, N, WIDTH = 240, 70, 5
 A = np.random.default_rng(0).standard_normal((M, N))
@@ -323,6 +324,24 @@ def test_each_absent_chunk_is_counted_once(
         ]
     assert in_sample == sum(row < place.plan.panel_rows // 20 for row in (0, 0, 3, 6, 11))
     assert counted == [5, 5]
+
+
+def test_a_pass_over_the_sample_returns_its_sums_and_records_nothing(data: Path, client: Client) -> None:
+    """From threads of this process and from others: the same bits, and each time all of it anew."""
+    cut: dict[str, Any] = {"panel_rows": 20, "lanes": ((0, 6), (6, 12)), "sample": (1, 3, 4, 7, 10, 11)}
+    look = replace(SPEC, name="look", kernels=(ProductKernel("block", "", 0),), sample=True)
+    rows = np.concatenate([A[20 * panel : 20 * panel + 20] for panel in cut["sample"]])
+    found = []
+    with worker_processes(2) as others:
+        for number, whose in enumerate((client, client, others)):
+            place = context(data, whose, f"scratch-{number // 2}", **cut)
+            with panels_kept(place):
+                result = run_pass(place, look)
+            assert not result.resumed
+            assert not (place.scratch.path / "look").exists()
+            np.testing.assert_allclose(result.sums["z"], rows.T @ (rows @ BLOCK), rtol=0, atol=1e-10)
+            found.append(result.sums["z"].tobytes())
+    assert len(set(found)) == 1
 
 
 def test_one_blas_thread_is_held_as_long_as_anyone_holds_it() -> None:

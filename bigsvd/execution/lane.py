@@ -1,7 +1,8 @@
 """One lane of a pass, in a worker: its panels streamed through a kernel, the next read meanwhile.
 
 A lane is one task over several panels. It reads the next rectangle while the present one is multiplied,
-writes its rows of the result and its partial sums to scratch, and then a record.
+writes its rows of the result and its partial sums to scratch, and then a record. One of the sample returns
+its sums instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError,
 from bigsvd.events import BytesRead, LaneRepeated
 from bigsvd.execution.executor import announce, worker_name
 from bigsvd.execution.panel_cache import CachedBlock, LaneResources, PanelCache, cache_of, concurrency_limit
-from bigsvd.execution.pass_spec import Lane, lane_folder
+from bigsvd.execution.pass_spec import Lane, lane_folder, lane_report
 from bigsvd.execution.sweeps import Sweeps
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.monitor import return_large_buffers
@@ -65,10 +66,13 @@ def _ended() -> NoWorkersError:
 
 @travels
 def run_lane(lane: Lane) -> dict[str, Any]:
-    """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record."""
+    """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record.
+
+    Of the sample, the record has the sums themselves instead of their names, and nothing is left.
+    """
     if not lane.scratch.current:
         raise _ended()
-    done = lane.scratch.recorded(f"{lane_folder(lane.spec.name, lane.index)}/done")
+    done = lane_report(lane.scratch, lane.spec, lane.index)
     if done is not None:
         return done  # Dask runs a lane again whose worker was lost before it could report
     return_large_buffers(lane.plan.budget_bytes)
@@ -176,21 +180,25 @@ class LaneRun:
                         "run again on data that nobody writes",
                     )
         self._check_current()
-        folder = lane_folder(self.spec.name, lane.index)
-        sums = self.sweeps.sums()
-        for name, values in sums.items():
-            lane.scratch.write(f"{folder}/{name}", values)
         report = {
-            "sums": sorted(sums),
             **self.sweeps.findings().to_dict(),
             "checksums": checksums,
             "counters": self._counted().to_dict(),
             "worker": worker_name(),
             "memory": self.cache.memory.to_dict(),
         }
-        lane.scratch.record(f"{folder}/done", report)
         self._tell(0, final=True)
-        return report
+        sums = self.sweeps.sums()
+        return report | {"sums": sums} if self.spec.sample else self._left(sums, report)
+
+    def _left(self, sums: dict[str, np.ndarray], report: dict[str, Any]) -> dict[str, Any]:
+        """The record, once it is in scratch behind the sums."""
+        scratch, folder = self.lane.scratch, lane_folder(self.spec.name, self.lane.index)
+        for name, values in sums.items():
+            scratch.write(f"{folder}/{name}", values)
+        record = report | {"sums": sorted(sums)}
+        scratch.record(f"{folder}/done", record)
+        return record
 
     def _lines_of_A(self, panel: int) -> str:  # noqa: N802
         """What of A a panel holds, in words."""

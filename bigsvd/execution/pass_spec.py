@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bigsvd.devices.base import Device
 from bigsvd.planning.plan import Plan
@@ -26,7 +27,8 @@ class PassSpec:
         row_lines_name: scratch array (3, M) of those of B's rows, or None where each panel shows its own.
         dtype: precision of the products.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
-        sample: whether only the panels of the plan's sample are streamed.
+        sample: whether only the panels of the plan's sample are streamed. Of such a pass nothing is left in
+            scratch: its lanes return their sums, and a run that is continued makes it again.
 
     """
 
@@ -53,6 +55,11 @@ class Lane:
     scratch: Scratch
     device: Device
     checksums: tuple[int, ...] | None
+
+
+def lane_report(scratch: Scratch, spec: PassSpec, index: int) -> dict[str, Any] | None:
+    """What a lane that is done has recorded; None of one that is not, and of the sample's."""
+    return None if spec.sample else scratch.recorded(f"{lane_folder(spec.name, index)}/done")
 
 
 def lane_folder(name: str, index: int) -> str:

@@ -1,14 +1,15 @@
 """Runs one pass: every panel of the streamed matrix B through its kernels, as lanes.
 
 Lanes with a record in scratch are skipped, and partial sums are combined in a tree over the lanes' order, so
-the same plan gives the same bits on any number of workers, resumed or not.
+the same plan gives the same bits on any number of workers, resumed or not. Over the sample, which takes few
+lanes and is small, sums come back with the lanes and nothing is recorded.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +24,7 @@ from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.execution.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.execution.lane import run_lane
 from bigsvd.execution.panel_cache import close_cache, concurrency_limit
-from bigsvd.execution.pass_spec import PARTS, Lane, PassSpec, lane_folder
+from bigsvd.execution.pass_spec import PARTS, Lane, PassSpec, lane_folder, lane_report
 from bigsvd.machine.monitor import ProcessMemory
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
@@ -88,44 +89,66 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
 
     Raises: what a lane raises, such as `ChunkCorruptError`; `SourceChangedError`; `NoWorkersError`.
     """
+    if spec.sample:
+        return _run_over_sample(context, spec)
     scratch = context.scratch
     done = scratch.recorded(f"{spec.name}/done")
     if done is not None:
-        known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
-        found, counters = Findings.from_dict(done), Counters(**done["counters"])
-        return PassResult(
-            known,
-            found.census,
-            found.opinion,
-            done["checksums"],
-            counters,
-            done["seconds"],
-            resumed=True,
-            checked=False,
-        )
+        return _read_back(scratch, spec, done)
     start = time.perf_counter()
     reports, resumed = _run_lanes(context, spec)
     sums = _combine(context, spec, reports)
+    result = replace(_result(spec, reports, sums, start), resumed=resumed > 0)
+    for name, values in sums.items():
+        scratch.write(f"{spec.name}/{name}", values)
+    found = Findings(result.census, result.opinion).to_dict()
+    counted = result.counters.to_dict()
+    costs = {"checksums": result.checksums, "counters": counted, "seconds": result.seconds}
+    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **found, **costs})
+    scratch.remove(f"{spec.name}/{PARTS}")
+    return result
+
+
+def _run_over_sample(context: Context, spec: PassSpec) -> PassResult:
+    """The same over the sample, from lanes that return their sums."""
+    start = time.perf_counter()
+    reports, _ = _run_lanes(context, spec)
+    sums = {name: _added(report["sums"][name] for report in reports) for name in reports[0]["sums"]}
+    return _result(spec, reports, sums, start)
+
+
+def _result(
+    spec: PassSpec, reports: list[dict[str, Any]], sums: dict[str, np.ndarray], start: float
+) -> PassResult:
+    """What lanes have found together, in their order, since the time `start`."""
     found = Findings()
     for report in reports:
         found.add(Findings.from_dict(report))
-    checksums = [crc for report in reports for crc in report["checksums"]]
-    counters = Counters.total(Counters(**report["counters"]) for report in reports)
-    seconds = time.perf_counter() - start
-    for name, values in sums.items():
-        scratch.write(f"{spec.name}/{name}", values)
-    costs = {"checksums": checksums, "counters": counters.to_dict(), "seconds": seconds}
-    scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **found.to_dict(), **costs})
-    scratch.remove(f"{spec.name}/{PARTS}")
     return PassResult(
         sums,
         found.census,
         found.opinion,
-        checksums,
-        counters,
-        seconds,
-        resumed=resumed > 0,
+        [crc for report in reports for crc in report["checksums"]],
+        Counters.total(Counters(**report["counters"]) for report in reports),
+        time.perf_counter() - start,
+        resumed=False,
         checked=spec.checksums is not None,
+    )
+
+
+def _read_back(scratch: Scratch, spec: PassSpec, done: dict[str, Any]) -> PassResult:
+    """A pass that was made before, from its record."""
+    known = {name: scratch.read(f"{spec.name}/{name}") for name in done["sums"]}
+    found, counters = Findings.from_dict(done), Counters(**done["counters"])
+    return PassResult(
+        known,
+        found.census,
+        found.opinion,
+        done["checksums"],
+        counters,
+        done["seconds"],
+        resumed=True,
+        checked=False,
     )
 
 
@@ -169,10 +192,16 @@ def add_parts(
 
 def _total(scratch: Scratch, name: str, parts: tuple[str, ...]) -> np.ndarray:
     """The sum of an array over the parts, in their order."""
-    total = scratch.read(f"{parts[0]}/{name}")
-    for part in parts[1:]:
+    return _added(scratch.read(f"{part}/{name}") for part in parts)
+
+
+def _added(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Their sum, in their order, in the memory of the first."""
+    others = iter(parts)
+    total = next(others)
+    for part in others:
         with np.errstate(over="ignore", invalid="ignore"):  # a pass that overflows is repeated, prescaled
-            total += scratch.read(f"{part}/{name}")
+            total += part
     return total
 
 
@@ -184,7 +213,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
     lanes = plan.sample_lanes() if spec.sample else tuple(tuple(range(*lane)) for lane in plan.lanes)
     own = replace(plan, lanes=(), sample=())  # a lane has its own; all of them in each task would add up
     for index, panels in enumerate(lanes):
-        report = scratch.recorded(f"{lane_folder(spec.name, index)}/done")
+        report = lane_report(scratch, spec, index)
         if report is not None:
             reports[index] = report
             continue

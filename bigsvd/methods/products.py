@@ -17,12 +17,12 @@ def product_pass(
 ) -> PassResult:
     """BᵀB·P in `sums["z"]` for P = `columns` (N, c), and the first `keep` columns of B·P in `<name>/y`.
 
-    Over all panels or the sample's, with a `look` at what they hold; replayed if scratch has it, and then for
-    the very columns it had.
+    Over all panels or the sample's, with a `look` at what they hold. One over all panels is replayed if
+    scratch has it, and then for the very columns it had.
     """
     context = matrix.context
     scratch, plan = context.scratch, context.plan
-    if not matrix.holds(name, block=columns):
+    if sample or not matrix.holds(name, block=columns):
         scratch.remove(name)
         matrix.prepare(name, sample=sample)
         if keep:

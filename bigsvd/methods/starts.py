@@ -1,9 +1,9 @@
 """First blocks for the Krylov iteration: Gaussian, or from a sample of the panels.
 
-The sample is a few whole panels spread over the data. Products with it, S = (M/rows)·B_sᵀB_s, are passes
-like any other, over those panels alone, which the workers' caches hold after the first. S stands in for BᵀB
-twice: its leading vectors are the first block (`sample_block`), and it preconditions the residuals of later
-ones (`Sample.correct`).
+The sample is a few whole panels spread over the data. Products with it, S = (M/rows)·B_sᵀB_s, are passes over
+those panels alone, which the workers' caches hold after the first. Their sums come back in memory and nothing
+is recorded: a run that was killed takes its sample again. S stands in for BᵀB twice: its leading vectors are
+the first block (`sample_block`), and it preconditions the residuals of later ones (`Sample.correct`).
 """
 
 from __future__ import annotations
