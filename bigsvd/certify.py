@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +26,7 @@ from bigsvd.results.certificate import (
 )
 from bigsvd.results.check import check_store
 from bigsvd.results.factor_array import FactorArray
-from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.factors import Factors, sealed_factors
 from bigsvd.results.store import FOLDER, chunk_lines, seal
 from bigsvd.slabs.second_opinion import disagreements, miscounts
 from bigsvd.units import human_bytes
@@ -152,13 +151,13 @@ def write_factors(solution: Solution, context: Context, request: Request, monito
         certificate = replace(certificate, warnings=(*certificate.warnings, excess))
     attributes = {
         "request": request.to_dict(),
-        "plan": json.loads(plan.to_json()),
+        "plan": plan.to_dict(),
         "certificate": certificate.to_dict(),
         "source": plan.facts.to_dict(),
         "costs": costs,
     }
     seal(scratch, attributes)
-    written = open_factors(scratch.path / FOLDER)
+    written = sealed_factors(scratch.path / FOLDER)
     findings = check_store(written) + check_statistics(written, matrix)
     if findings:
         raise BigsvdError(

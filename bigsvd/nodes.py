@@ -187,8 +187,9 @@ class PlainArray:
 
     def _spans(self, box: Any) -> list[slice]:
         """A box as one slice for each axis, within the array."""
-        given = box if isinstance(box, tuple) else (box,)
-        keys = [slice(None) if key is Ellipsis else key for key in given]
+        keys: list[slice] = []
+        if box is not Ellipsis:
+            keys += box if isinstance(box, tuple) else (box,)
         keys += [slice(None)] * (self.ndim - len(keys))
         ends = [key.indices(side) for key, side in zip(keys, self.shape, strict=True)]
         return [slice(start, max(start, stop)) for start, stop, _ in ends]

@@ -53,7 +53,7 @@ from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER
-from bigsvd.scratch import Scratch
+from bigsvd.scratch import HeldScratch, Scratch
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -63,6 +63,10 @@ from bigsvd.units import human_bytes
 if TYPE_CHECKING:
     from bigsvd.execution.dask_executor import DaskClient
 
+# Bytes of scratch that a run which cannot be continued holds in memory, at most, and by what its budget is
+# divided for it: less than plans leave of a budget.
+_HELD_BYTES = 2**24
+_HELD_SHARE = 64
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"
 
@@ -195,6 +199,8 @@ def run(
             scratch, plan, resumed = _prepare_scratch(
                 output, request, plan, offer.machine, progress, pinned=pinned
             )
+            if client is None and request.out is None:
+                scratch = HeldScratch.of(scratch, min(_HELD_BYTES, plan.budget_bytes // _HELD_SHARE))
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
                 B = streamed(source, transposed=plan.transposed)
@@ -298,7 +304,7 @@ def _prepare_scratch(
         if scratch.recorded("checksums") is not None:
             _give_up(scratch, differences, request, progress)
     scratch = Scratch(output.scratch, output.begin())
-    scratch.record("run", {"plan": json.loads(plan.to_json()), "problem": request.problem()})
+    scratch.record("run", {"plan": plan.to_dict(), "problem": request.problem()})
     return scratch, plan, False
 
 

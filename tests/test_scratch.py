@@ -14,12 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bigsvd.errors import StorageError
-from bigsvd.scratch import Scratch, storage_errors
+from bigsvd.scratch import HeldScratch, Scratch, storage_errors
 
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "out.scratch")
+
+
+@pytest.fixture(params=["in files", "in memory", "in both"])
+def any_scratch(tmp_path: Path, request: pytest.FixtureRequest) -> Scratch:
+    """Also one that is held in memory, and one whose memory suffices for a few numbers only."""
+    path = tmp_path / "out.scratch"
+    if request.param == "in files":
+        return Scratch(path)
+    return HeldScratch(path, "", 10**6 if request.param == "in memory" else 100)
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +50,23 @@ def test_what_is_written_is_read(shared: Scratch, values: np.ndarray) -> None:
     np.testing.assert_array_equal(read, values)
 
 
-def test_writing_again_replaces(scratch: Scratch) -> None:
-    scratch.write("x", np.ones((4, 3)))
-    scratch.write("x", np.zeros(2))
-    np.testing.assert_array_equal(scratch.read("x"), np.zeros(2))
+def test_writing_again_replaces(any_scratch: Scratch) -> None:
+    any_scratch.write("x", np.ones((4, 3)))
+    any_scratch.write("x", np.zeros(2))
+    np.testing.assert_array_equal(any_scratch.read("x"), np.zeros(2))
 
 
-def test_what_was_never_written_is_nan(scratch: Scratch) -> None:
-    array = scratch.create("y", (5, 3), (2, 99), "float32")
+def test_what_was_never_written_is_nan(any_scratch: Scratch) -> None:
+    array = any_scratch.create("y", (5, 3), (2, 99), "float32")
     assert array.chunks == (2, 3)
     array[:2] = 1
-    np.testing.assert_array_equal(scratch.read("y"), [[1] * 3] * 2 + [[math.nan] * 3] * 3)
+    np.testing.assert_array_equal(any_scratch.read("y"), [[1] * 3] * 2 + [[math.nan] * 3] * 3)
 
 
-def test_an_opened_array_is_written_in_place(scratch: Scratch) -> None:
-    scratch.create("y", (4, 2), (2, 2), "float64")[...] = 0
-    scratch.open("y")[1:3] = 7
-    assert scratch.read("y").tolist() == [[0, 0], [7, 7], [7, 7], [0, 0]]
+def test_an_opened_array_is_written_in_place(any_scratch: Scratch) -> None:
+    any_scratch.create("y", (4, 2), (2, 2), "float64")[...] = 0
+    any_scratch.open("y")[1:3] = 7
+    assert any_scratch.read("y").tolist() == [[0, 0], [7, 7], [7, 7], [0, 0]]
 
 
 def test_zeros_are_stored_like_everything_else(scratch: Scratch) -> None:
@@ -66,41 +75,43 @@ def test_zeros_are_stored_like_everything_else(scratch: Scratch) -> None:
 
 
 @pytest.mark.parametrize("facts", [{}, {"sums": ["z"], "seconds": 0.5, "deep": {"list": [1, None]}}])
-def test_a_record_keeps_its_facts(scratch: Scratch, facts: dict[str, Any]) -> None:
-    assert scratch.recorded("pass-000/done") is None
-    scratch.record("pass-000/done", facts)
-    assert scratch.recorded("pass-000/done") == facts
+def test_a_record_keeps_its_facts(any_scratch: Scratch, facts: dict[str, Any]) -> None:
+    assert any_scratch.recorded("pass-000/done") is None
+    any_scratch.record("pass-000/done", facts)
+    assert any_scratch.recorded("pass-000/done") == facts
 
 
-def test_a_record_made_again_holds_the_latest_facts(scratch: Scratch) -> None:
-    scratch.record("done", {"a": 1, "b": 2})
-    scratch.record("done", {"a": 3})
-    assert scratch.recorded("done") == {"a": 3}
+def test_a_record_made_again_holds_the_latest_facts(any_scratch: Scratch) -> None:
+    any_scratch.record("done", {"a": 1, "b": 2})
+    any_scratch.record("done", {"a": 3})
+    assert any_scratch.recorded("done") == {"a": 3}
 
 
-def test_an_array_is_no_record_and_a_folder_neither(scratch: Scratch) -> None:
-    scratch.write("lane/x", np.ones(2))
-    assert scratch.has("lane/x")
-    assert not scratch.has("lane/y")
-    assert scratch.recorded("lane/y") is None
+def test_an_array_is_no_record_and_a_folder_neither(any_scratch: Scratch) -> None:
+    any_scratch.write("lane/x", np.ones(2))
+    assert any_scratch.has("lane/x")
+    assert not any_scratch.has("lane/y")
+    assert any_scratch.recorded("lane/y") is None
 
 
-def test_removing_takes_all_below_and_nothing_else(scratch: Scratch) -> None:
-    scratch.write("lane-0/x", np.ones(2))
-    scratch.record("lane-0/done", {})
-    scratch.write("lane-1/x", np.ones(2))
-    scratch.remove("lane-0")
-    scratch.remove("lane-0")
-    assert not (scratch.path / "lane-0").exists()
-    assert scratch.has("lane-1/x")
+def test_removing_takes_all_below_and_nothing_else(any_scratch: Scratch) -> None:
+    any_scratch.write("lane-0/x", np.ones(2))
+    any_scratch.record("lane-0/done", {})
+    any_scratch.write("lane-1/x", np.ones(2))
+    any_scratch.remove("lane-0")
+    any_scratch.remove("lane-0")
+    assert not any_scratch.has("lane-0/x")
+    assert any_scratch.recorded("lane-0/done") is None
+    assert not (any_scratch.path / "lane-0").exists()
+    assert any_scratch.has("lane-1/x")
 
 
-def test_a_pickled_copy_sees_the_same(scratch: Scratch) -> None:
-    scratch.write("x", np.arange(3))
-    copy = pickle.loads(pickle.dumps(scratch))  # noqa: S301 - our own
+def test_a_pickled_copy_sees_the_same(any_scratch: Scratch) -> None:
+    any_scratch.write("x", np.arange(3))
+    copy = pickle.loads(pickle.dumps(any_scratch))  # noqa: S301 - our own
     copy.record("done", {"n": 3})
     np.testing.assert_array_equal(copy.read("x"), np.arange(3))
-    assert scratch.recorded("done") == {"n": 3}
+    assert any_scratch.recorded("done") == {"n": 3}
 
 
 def test_a_damaged_chunk_is_noticed(scratch: Scratch) -> None:
@@ -114,9 +125,9 @@ def test_a_damaged_chunk_is_noticed(scratch: Scratch) -> None:
     assert f"delete {scratch.path}" in caught.value.remedy
 
 
-def test_what_is_not_there_is_named(scratch: Scratch) -> None:
+def test_what_is_not_there_is_named(any_scratch: Scratch) -> None:
     with pytest.raises(StorageError, match=r"reading .*nothing failed"):
-        scratch.read("nothing")
+        any_scratch.read("nothing")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -153,3 +164,34 @@ def test_a_node_is_written_without_groups_above_it(tmp_path: Path) -> None:
         "pass/parts/lane-0/z",
         "pass/parts/lane-0/done",
     }
+
+
+def test_what_is_held_does_not_change_with_what_it_was_written_from_or_read_to(tmp_path: Path) -> None:
+    scratch = HeldScratch(tmp_path, "", 10**6)
+    values = np.ones(3)
+    scratch.write("x", values)
+    for mine in (values, scratch.read("x"), scratch.open("x")[:2]):
+        mine[0] = 7
+        assert scratch.read("x").tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_is_held_than_there_is_memory_for_and_never_the_factors(tmp_path: Path) -> None:
+    scratch = HeldScratch(tmp_path, "", 100)
+    scratch.write("factors/s", np.ones(3))
+    scratch.write("large", np.ones(20))
+    scratch.create("half", (10,), (10,), "float64")[...] = 2
+    scratch.write("rest", np.ones(10))
+    scratch.remove("half")
+    scratch.write("again", np.ones(10))
+    files = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("zarr.json")}
+    assert files == {"factors/s", "large", "rest"}
+    for name, value in (("factors/s", 1.0), ("large", 1.0), ("rest", 1.0), ("again", 1.0)):
+        assert set(scratch.read(name).tolist()) == {value}
+
+
+def test_an_opened_array_gives_rows_into_memory_that_is_there(any_scratch: Scratch) -> None:
+    any_scratch.create("y", (5, 2), (2, 2), "float32")[...] = np.arange(10).reshape(5, 2)
+    found = np.empty((3, 2), np.float32)
+    any_scratch.open("y").read_into(slice(1, 4), found)
+    assert found.tolist() == [[2, 3], [4, 5], [6, 7]]

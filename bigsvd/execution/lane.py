@@ -189,7 +189,9 @@ class LaneRun:
         }
         self._tell(0, final=True)
         sums = self.sweeps.sums()
-        return report | {"sums": sums} if self.spec.sample else self._left(sums, report)
+        if self.spec.sample:
+            return report | {"sums": sums}
+        return self._left(sums, report)
 
     def _left(self, sums: dict[str, np.ndarray], report: dict[str, Any]) -> dict[str, Any]:
         """The record, once it is in scratch behind the sums."""

@@ -24,12 +24,12 @@ from bigsvd.execution.executor import Call, results_of
 from bigsvd.execution.panel_cache import concurrency_limit, leave_seats
 from bigsvd.execution.passes import Context
 from bigsvd.machine.blas import one_blas_thread
-from bigsvd.nodes import DamagedNodeError, PlainArray
+from bigsvd.nodes import DamagedNodeError
 from bigsvd.orientation import largest_entries
 from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.results.factor_array import FactorArray
-from bigsvd.scratch import Scratch
+from bigsvd.scratch import Scratch, ScratchArray
 
 FORMING = "form"  # the folder of scratch for what this takes and leaves
 _POST = f"{FORMING}/post"
@@ -130,7 +130,7 @@ class RowBlock:
             pieces = [slice(a, min(a + self.piece_rows, last)) for a in range(first, last, self.piece_rows)]
             total = np.zeros((last - first, self.columns))
             for part in opened:  # one after the other, all in the same memory
-                Y = self._read(part.y, slice(first, last), space)
+                Y = self._read(part, slice(first, last), space)
                 coefficients = part.coefficients()
                 for piece in pieces:
                     there = slice(piece.start - first, piece.stop - first)
@@ -151,27 +151,28 @@ class RowBlock:
             left -= found.nbytes
             coefficients = partial(np.asarray, found) if left >= 0 else read
             y, offset = self.scratch.open(part.y), self.scratch.read(part.offset)
-            opened.append(_Opened(y, offset, coefficients, columns))
+            opened.append(_Opened(part.y, y, offset, coefficients, columns))
         return opened
 
-    def _read(self, y: PlainArray, rows: slice, space: ReusableBuffer) -> np.ndarray:
+    def _read(self, part: _Opened, rows: slice, space: ReusableBuffer) -> np.ndarray:
         """Rows of one Y, in memory that is used again; all of them have been written."""
-        found = space.take((rows.stop - rows.start, y.shape[1]), y.dtype)
+        found = space.take((rows.stop - rows.start, part.y.shape[1]), part.y.dtype)
         try:
-            y.read_into(rows, found)
+            part.y.read_into(rows, found)
         except DamagedNodeError as error:
-            raise self._damaged(y, str(error)) from error
+            raise StorageError(
+                f"{self.scratch.path}/{part.name} is damaged ({error})",
+                f"delete {self.scratch.path} and run again",
+            ) from error
         return found
-
-    def _damaged(self, y: PlainArray, what: str) -> StorageError:
-        return StorageError(f"{y.folder} is damaged ({what})", f"delete {self.scratch.path} and run again")
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A `BasisBlock` in a task; `columns` of the sum are those its coefficients are of."""
+    """A `BasisBlock` in a task: `y` by its `name`; `columns` of the sum are those its coefficients are of."""
 
-    y: PlainArray
+    name: str
+    y: ScratchArray
     offset: np.ndarray
     coefficients: Callable[[], np.ndarray]
     columns: slice

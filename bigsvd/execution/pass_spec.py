@@ -59,7 +59,9 @@ class Lane:
 
 def lane_report(scratch: Scratch, spec: PassSpec, index: int) -> dict[str, Any] | None:
     """What a lane that is done has recorded; None of one that is not, and of the sample's."""
-    return None if spec.sample else scratch.recorded(f"{lane_folder(spec.name, index)}/done")
+    if spec.sample:
+        return None
+    return scratch.recorded(f"{lane_folder(spec.name, index)}/done")
 
 
 def lane_folder(name: str, index: int) -> str:

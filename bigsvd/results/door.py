@@ -60,6 +60,12 @@ class Place:
         place._check_lengths()
         return place
 
+    @classmethod
+    def within(cls, folder: Path) -> Place:
+        """A place in a folder that was just made, where nothing is that could be in the way."""
+        path = resolved(folder) / "factors"
+        return cls(path, path)
+
     @property
     def scratch(self) -> Path:
         """The scratch folder."""

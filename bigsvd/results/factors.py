@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from bigsvd.request import DEVICES
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.results.reconstruct import LowRank, row_and_column, to_dask
-from bigsvd.results.store import chunk_lines, damage_errors, open_store, opening_errors
+from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
 from bigsvd.results.virtual_store import to_zarr
 
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
@@ -271,8 +271,17 @@ def open_factors(path: str | Path) -> Factors:
         FactorStoreError: nothing there, no manifest, or not a store of this format.
 
     """
+    return _factors(path, by_zarr)
+
+
+def sealed_factors(folder: Path) -> Factors:
+    """Factors that this process has just sealed in `folder`, to look through before they are published."""
+    return _factors(folder, by_files)
+
+
+def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) -> Factors:
     with opening_errors(path):
-        attributes, arrays = open_store(path)
+        attributes, arrays = open_store(path, parts)
         mean, scale = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale"))
         s = np.asarray(arrays["s"][:])
         return Factors(arrays["U"], s, arrays["Vt"], mean, scale, attributes, Path(path))

@@ -67,6 +67,7 @@ class Output:
         self._overwrite = overwrite
         self._inputs = inputs or Inputs()
         self._temporary: Path | None = None
+        self._published = False
         self._made: list[Path] = []
         self._place = None if path is None else Place.of(path)
         self._lock: RunLock | None = None
@@ -98,10 +99,11 @@ class Output:
         place.check_surroundings()
 
     def __enter__(self) -> Output:
-        if self._place is None:
+        if self._place is None:  # a new folder, which nobody else knows
             with storage_errors("making a temporary folder"):
                 self._temporary = Path(tempfile.mkdtemp(prefix="bigsvd-"))
-            self._place = Place.of(self._temporary / "factors")
+            self._place = Place.within(self._temporary)
+            return self
         parent = self.place.target.parent
         try:
             with storage_errors(f"creating {parent}"):
@@ -131,7 +133,7 @@ class Output:
 
     def _unmake(self) -> None:
         """Remove the folders that were made, if nothing has come of it."""
-        if self._temporary is not None:
+        if self._temporary is not None and not self._published:
             shutil.rmtree(self._temporary)
         for folder in self._made:
             if not folder.is_dir() or any(folder.iterdir()):
@@ -154,7 +156,12 @@ class Output:
             replaced.rename(target)
 
     def publish(self) -> Factors:
-        """Make the sealed factors in scratch the result, by one rename; the old result is kept until then."""
+        """Make the sealed factors in scratch the result, by one rename; the old result is kept until then.
+
+        A temporary one need not outlive this process: the disk may write it when it likes.
+        """
+        if self._temporary is not None:
+            return self._publish_temporary(self._temporary)
         new, target = self.scratch / FOLDER, self.place.target
         with storage_errors(f"publishing {self.path}"):
             for file in sorted(new.rglob("*")):
@@ -166,10 +173,15 @@ class Output:
             else:
                 new.rename(target)
         self._confirm()
+        return open_factors(self.path)
+
+    def _publish_temporary(self, folder: Path) -> Factors:
+        with storage_errors(f"publishing {self.path}"):
+            (self.scratch / FOLDER).rename(self.path)
         factors = open_factors(self.path)
-        if self._temporary is not None:  # every view of the factors holds their store
-            weakref.finalize(factors.U.store, shutil.rmtree, self._temporary, ignore_errors=True)
-            self._temporary = None
+        # Every view of the factors holds their store.
+        weakref.finalize(factors.U.store, shutil.rmtree, folder, ignore_errors=True)
+        self._published = True
         return factors
 
     def _confirm(self) -> None:
@@ -217,7 +229,9 @@ class Output:
 
     def tidy(self) -> None:
         """Sweep after a result is published, unless somebody has put things of their own there: they stay."""
-        if self.scratch.exists() and foreign_in_scratch(self.scratch) is None:
+        if self._temporary is not None:
+            shutil.rmtree(self.scratch)
+        elif self.scratch.exists() and foreign_in_scratch(self.scratch) is None:
             self._remove_scratch()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, FactorStoreError, StorageError, first_line
+from bigsvd.nodes import PlainArray, open_array
 from bigsvd.paths import resolved
 from bigsvd.results.folders import (
     ATTRIBUTE,
@@ -76,8 +77,12 @@ def _unreadable(path: str | Path, error: Exception) -> BigsvdError:
     return FactorStoreError(f"{path} is damaged ({first_line(error)})", "restore it or compute it again")
 
 
-def open_store(path: str | Path) -> tuple[dict[str, Any], dict[str, zarr.Array[Any]]]:
+def open_store(
+    path: str | Path, parts: Callable[[Path], Callable[[str], Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The attributes and the arrays of the factor store at `path`.
+
+    `parts`: how arrays of a folder are opened by their names, such as `by_zarr`.
 
     Raises:
         FactorStoreError: nothing there, no manifest, or not a store of this format.
@@ -88,8 +93,8 @@ def open_store(path: str | Path) -> tuple[dict[str, Any], dict[str, zarr.Array[A
     if not folder.exists() and replaced.exists():
         folder = replaced  # a run was killed between the two renames of a system without atomic exchange
     attributes = _manifest(folder, path)
-    store = GuardStore(LocalStore(folder, read_only=True), FactorStoreError)
-    arrays = {name: _open_part(store, name) for name in attributes["manifest"]}
+    open_part = parts(folder)
+    arrays = {name: open_part(name) for name in attributes["manifest"]}
     _check_shapes(arrays, attributes["manifest"])
     return attributes, arrays
 
@@ -138,7 +143,7 @@ def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
     return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
 
 
-def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
+def _as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The same array, read and written alike whatever `zarr.config` says in this process.
 
     Entries come in C order, on which the last bits of products depend; every chunk is written; one that is
@@ -149,11 +154,22 @@ def as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
     return array.with_config(known)
 
 
-def _open_part(store: GuardStore, name: str) -> zarr.Array[Any]:
-    return as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
+def by_zarr(folder: Path) -> Callable[[str], zarr.Array[Any]]:
+    """Opens arrays for whoever wants to read them; chunks that are gone are refused."""
+    store = GuardStore(LocalStore(folder, read_only=True), FactorStoreError)
+
+    def open_part(name: str) -> zarr.Array[Any]:
+        return _as_stored(zarr.open_array(store, path=name, mode="r", zarr_format=3))
+
+    return open_part
 
 
-def _check_shapes(arrays: dict[str, zarr.Array[Any]], manifest: dict[str, Any]) -> None:
+def by_files(folder: Path) -> Callable[[str], PlainArray]:
+    """Opens arrays that this process has just written, to read them once: as plain files, which is faster."""
+    return lambda name: open_array(folder / name)
+
+
+def _check_shapes(arrays: dict[str, Any], manifest: dict[str, Any]) -> None:
     for name, array in arrays.items():
         expected = manifest[name]
         if list(array.shape) != expected["shape"] or array.dtype.name != expected["dtype"]:
