@@ -14,7 +14,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import FactorStoreError, RequestError
-from bigsvd.events import Event, PassStarted
+from bigsvd.events import Event, PassEnded, PassStarted
 from bigsvd.execution.dask_executor import DaskExecutor
 from bigsvd.execution.passes import Context, panels_kept
 from bigsvd.facts import Machine
@@ -79,6 +79,33 @@ def test_two_full_passes_do_where_the_sample_resembles_the_data(tmp_path: Path, 
     assert len(costs["pass_seconds"]) == 2
     assert worst(factors, A) < 1e-4
     assert costs["bytes_read"] == A.nbytes
+
+
+class StoppedError(Exception):
+    """Raised by a progress callback to end a run in the middle."""
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_a_run_stopped_in_its_sample_phase_takes_the_sample_again(tmp_path: Path, stop_after: int) -> None:
+    """Of the first block (1, 4) or of a correction (6); nothing was recorded, and the bits are the same."""
+    path, seen = store(tmp_path / "a.zarr", slow()), list[str]()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, PassEnded) and event.sample:
+            seen.append(event.name)
+            if len(seen) == stop_after:
+                raise StoppedError
+
+    options: dict[str, Any] = {"method": "krylov", "tol": 3e-3}
+    whole = bigsvd.svd(path, K, tmp_path / "whole", **options)
+    with pytest.raises(StoppedError):
+        bigsvd.svd(path, K, tmp_path / "stopped", progress=stop, **options)
+    done = [file.parent.parent.name for file in (tmp_path / "stopped.scratch").glob("*/done/zarr.json")]
+    assert all(name.startswith("krylov") for name in done)
+    again = bigsvd.svd(path, K, tmp_path / "stopped", progress=stop, **options)
+    assert seen[:stop_after] == seen[stop_after : 2 * stop_after]
+    for name in ("U", "s", "Vt"):
+        np.testing.assert_array_equal(getattr(again, name)[:], getattr(whole, name)[:])
 
 
 @pytest.mark.parametrize("strength", [1.5, 3.0])
