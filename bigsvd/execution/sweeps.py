@@ -52,11 +52,10 @@ class Sweeps:
         self._standardization.begin_panel(rows)
 
     def finish_panel(self, rows: slice) -> None:
-        """Give each operator that has them the rows of Y of a whole panel."""
+        """Tell each operator that a panel is over, with the rows of its Y."""
         for number, operator in enumerate(self._operators):
             parts = [part for (whose, _), part in sorted(self._y.items()) if whose == number]
-            if parts:
-                operator.finish_panel(parts, rows)
+            operator.finish_panel(parts, rows)
         self._y.clear()
 
     def sums(self) -> dict[str, np.ndarray]:

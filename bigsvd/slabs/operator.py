@@ -61,7 +61,7 @@ class Operator:
         """Add this slab's part of the sums; `y` holds its rows of Y, to which all tiles have added."""
 
     def finish_panel(self, y: list[Array], rows: slice) -> None:
-        """Take in the rows of Y of a whole panel, by slab, on the device; not called where there are none."""
+        """Take in the rows of Y of a whole panel, by slab, on the device; no slabs if the kernel has no Y."""
 
     def sums(self) -> dict[str, np.ndarray]:
         """The lane's partial sums, on the host, float64."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Device
+from bigsvd.devices.base import Array, Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of, observed_in
@@ -113,6 +113,7 @@ class RowStatistics(Statistics):
     def __init__(self, kernel: StatisticsKernel, lines: Rows) -> None:
         super().__init__(kernel)
         self._lines = lines
+        self._waiting: list[np.ndarray] = []
 
     def forward(self, slab: Slab) -> None:
         """Take in the statistics of the rows of a slab, where it has them, and what is of some columns."""
@@ -128,7 +129,13 @@ class RowStatistics(Statistics):
         self._census.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
         if self._transform.fills_with_mean:
             self._census.observed += int(sums.observed.sum())
-        self._lines[slab.rows] = lines.stacked().T
+        self._waiting.append(lines.stacked().T)
         if slab.entries.raw.shape[1] == sums.length:  # whole rows, which a second look can be taken at
             found = self._witness.recheck(slab.entries, lines, sums.constant)
             self._census.doubts = (*self._census.doubts, *found)
+
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Leave the lines of all rows of a panel, which are one chunk there."""
+        del y
+        self._lines[rows] = np.concatenate(self._waiting)
+        self._waiting.clear()
