@@ -564,7 +564,7 @@ MOMENTS: dict[str, int | str] = {
     "in pass 1": r"[a-z]+-[a-z0-9]+-001/y/c/2",
     "forming": r"factors/U/c",
     "before the manifest": r"factors/s/c",
-    "writing the manifest": r"open .*factors/zarr.json",
+    "writing the manifest": r"os.rename .*factors/zarr\.[0-9a-f]+\.partial",
     "before the rename": r"os.rename .*factors .*svd$",
     "sweeping": r"shutil.rmtree .*\.scratch$",
 }

@@ -119,6 +119,15 @@ def test_panels_tiles_and_lanes_cover_everything_once_and_in_order(plan: Plan) -
     assert covers(plan.lanes, plan.panels)
 
 
+@pytest.mark.parametrize(
+    ("m", "reader", "several"), [(2_000, "memory", False), (2_000, "direct", True), (60_000, "memory", True)]
+)
+def test_few_data_in_memory_are_streamed_by_one_lane(m: int, reader: str, several: bool) -> None:
+    facts = SourceFacts("few", (m, 300), "float64", (100, 300), "f", reader=reader)
+    plan = make_plan(Request("few", 10), facts, Machine(10**9, 2))
+    assert (len(plan.lanes) > 1) == several
+
+
 @unhurried
 @given(plans())
 def test_chunks_are_never_cut(plan: Plan) -> None:

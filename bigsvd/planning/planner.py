@@ -28,7 +28,7 @@ from bigsvd.sentinels import held
 _GRAM_BUDGET = 0.3
 # Share of what the budget has left that is given to panels kept between passes.
 _CACHE_SHARE = 0.95
-# Bytes of a matrix that one lane streams alone.
+# Bytes of a matrix in memory that one lane streams alone.
 _ONE_LANE_BYTES = 2**23
 # Share of the squared norm below which the rounding of float32 sums can hide what a rank rule asks about.
 _FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
@@ -228,10 +228,10 @@ def _with_one_width(choice: _Choice, cost: Cost) -> _Choice:
 def _lanes(layout: Layout, machine: Machine) -> tuple[tuple[int, int], ...]:
     """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread.
 
-    One where all data are few: to share them out takes longer than to multiply them.
+    One where few data lie in memory: to share them out takes longer than to multiply them.
     """
     panels = -(-layout.M // layout.panel_rows)
-    if layout.M * layout.N * layout.itemsize <= _ONE_LANE_BYTES:
+    if layout.reader == "memory" and layout.M * layout.N * layout.itemsize <= _ONE_LANE_BYTES:
         return ((0, panels),)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
     wanted = max(16, -(-panels // 256))
