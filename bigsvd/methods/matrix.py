@@ -59,6 +59,7 @@ class Matrix:
 
     Attributes:
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
+        sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
         census, opinion: counts of the first pass, and what another way gave for some columns of A.
         costs, sample_costs: what each pass over all panels, and over the sample's, took.
@@ -71,6 +72,7 @@ class Matrix:
         self.dtype = dtype
         self.lines: MeansAndDivisors | None = None
         self.row_lines: str | None = None
+        self.sample_lines: str | None = None
         self.norm_squared = 0.0
         self.known = False
         self.census = Census()
@@ -108,12 +110,12 @@ class Matrix:
         """Book the costs of a pass, without its sums."""
         (self.sample_costs if sample else self.costs).append(replace(result, sums={}))
 
-    def prepare(self, name: str, *, sample: bool = False) -> None:
-        """Write what lanes of pass `name` need besides the kernel's operands."""
+    def prepare(self, name: str, *, learns: bool = True) -> None:
+        """Write what lanes of pass `name` need besides the kernel's operands; `learns`: it has statistics."""
         scratch, plan = self.context.scratch, self.context.plan
         if self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        if self._learns_rows(sample=sample) and not scratch.has(f"{name}/row-lines"):
+        if learns and self._learns_rows and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
 
     def spec(self, name: str, *kernels: Kernel, sample: bool = False, look: bool = False) -> PassSpec:
@@ -122,22 +124,26 @@ class Matrix:
         Over the `sample` alone, of which statistics are only made to `look` at it.
         """
         lines_name = f"{name}/lines" if self.lines is not None else None
+        row_lines = self.row_lines
         if look or not (self.known or sample):
             kernels = (self._statistics(name, lines_name, sample=sample), *kernels)
+        elif not self.known:
+            row_lines = self.sample_lines
         return PassSpec(
             name=name,
             kernels=kernels,
             transform=self.transform,
             lines_name=lines_name,
-            row_lines_name=self.row_lines,
+            row_lines_name=row_lines,
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
             sample=sample,
         )
 
-    def _learns_rows(self, *, sample: bool) -> bool:
-        """Whether a pass is to leave the means and divisors of the rows of B in scratch."""
-        return self.transform.by_rows and not (self.known or sample)
+    @property
+    def _learns_rows(self) -> bool:
+        """Whether a pass with statistics is to leave the means and divisors of the rows of B in scratch."""
+        return self.transform.by_rows and not self.known
 
     def _statistics(self, name: str, lines_name: str | None, *, sample: bool) -> StatisticsKernel:
         plan = self.context.plan
@@ -146,7 +152,7 @@ class Matrix:
             (plan.rows, plan.cols),
             self._stored,
             lines_name,
-            f"{name}/row-lines" if self._learns_rows(sample=sample) else None,
+            f"{name}/row-lines" if self._learns_rows else None,
             () if self.known or sample else self._witnesses(),
         )
 
@@ -160,10 +166,12 @@ class Matrix:
             mean, divisor = self.lines.mean, self.lines.divisor
         return tuple(chosen_columns((plan.rows, plan.cols)[axis], plan.request.seed, mean, divisor))
 
-    def absorb_sample(self, result: PassResult, rows: int) -> bool:
+    def absorb_sample(self, name: str, result: PassResult, rows: int) -> bool:
         """Take in a look at a sample of `rows` rows; False if it must be repeated with what it has taught."""
         if self.prescale(result.census.peak):
             return False
+        if self._learns_rows:
+            self.sample_lines = f"{name}/row-lines"
         if LINE_SUMS not in result.sums:
             return True
         sums = self._line_sums(result.sums[LINE_SUMS], rows)

@@ -24,7 +24,7 @@ def product_pass(
     scratch, plan = context.scratch, context.plan
     if sample or not matrix.holds(name, block=columns):
         scratch.remove(name)
-        matrix.prepare(name, sample=sample)
+        matrix.prepare(name, learns=look or not sample)
         if keep:
             scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
         scratch.write(f"{name}/block", columns)

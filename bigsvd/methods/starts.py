@@ -153,10 +153,11 @@ def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
     rows = round(plan.sample_share * plan.rows)
     for attempt in range(_LOOKS):
         unknown = matrix.transform.by_columns and matrix.lines is None
-        result = product_pass(matrix, f"start-0-{attempt}", Q, keep=0, sample=True, look=True)
+        name = f"start-0-{attempt}"
+        result = product_pass(matrix, name, Q, keep=0, sample=True, look=True)
         if result.census.first is not None or not 0 < result.census.peak < np.inf:
             return None
-        if matrix.absorb_sample(result, rows) and not unknown:
+        if matrix.absorb_sample(name, result, rows) and not unknown:
             Z = result.sums["z"] / plan.sample_share
             return Z if np.isfinite(Z).all() else None
     return None
