@@ -13,8 +13,6 @@ from bigsvd.devices.base import Array, Queue
 # Entries that are worked on at a time: few enough to stay in the processor's cache, and so many that threads
 # do not wait for each other to begin on them. 2^16 took 1.5 times as long, 2^15 twice.
 _CACHED_ENTRIES = 2**18
-# Part of the entries up to which it is faster to write them one by one than under a mask.
-_FEW = 1 / 16
 
 
 class ReusedSpace:
@@ -98,13 +96,8 @@ class CpuDevice:
         return [(part, whole) for part in some]
 
     def filled(self, array: np.ndarray, mask: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
-        """In place; a number by the places where the mask says so, where they are few."""
-        lines, masks = along_memory(array), along_memory(mask)
-        alike = lines.shape == masks.shape and lines.flags.c_contiguous and masks.flags.c_contiguous
-        if alike and np.ndim(fill) == 0 and np.count_nonzero(masks) < _FEW * masks.size:
-            lines.reshape(-1)[np.flatnonzero(masks)] = fill
-        else:
-            np.copyto(array, fill, where=mask, casting="same_kind")
+        """In place."""
+        np.copyto(array, fill, where=mask, casting="same_kind")
         return array
 
     def space(self) -> ReusedSpace:
