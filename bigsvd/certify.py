@@ -65,6 +65,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
         converged=solution.converged,
         excess_error=solution.excess,
         basis=t.basis,
+        audited=t.audited,
         next_sigma=float(np.ldexp(t.beyond[0], -exponent)) if t.beyond.size else None,
         audit=solution.audit and _unscaled(solution.audit, exponent),
         warnings=tuple(_notes(solution, request, worst)),

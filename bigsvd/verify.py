@@ -166,14 +166,18 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
     rounding = 64 * max(eps * sigma[0], np.spacing(sigma[0]))  # which is more where values are subnormal
     slack = np.where(sigma > 0, (rounding + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
-    # Ritz triplets of the streamed matrix satisfy B·v = σu exactly; B may have been Aᵀ then and A now.
-    exact_left = c.basis == "ritz" and as_then
-    exact_right = c.basis == "ritz" and not exact_left
+    # Of right Ritz pairs of the streamed matrix B·v = σu holds to rounding, of left ones Bᵀ·u = σv to that of
+    # BᵀB, and σ to the square of that; B may have been Aᵀ then and A now.
+    squared = 8 * eps * (sigma[0] / np.maximum(sigma, np.finfo(float).tiny)) ** 2
+    exact, rayleigh = slack, slack
+    if c.basis == "left":
+        promised, exact, rayleigh = promised + squared, slack + squared, slack + squared**2
+    by_right, by_left = c.basis == ("ritz" if as_then else "left"), c.basis == ("left" if as_then else "ritz")
     findings = []
     for name, values, limit in (
-        ("|B*v - sigma*u|/sigma", measured.left, slack if exact_left else promised),
-        ("|B'*u - sigma*v|/sigma", measured.right, slack if exact_right else promised),
-        ("|u'*A*v - sigma|/sigma", np.abs(measured.rayleigh - 1), slack),
+        ("|B*v - sigma*u|/sigma", measured.left, exact if by_right else promised),
+        ("|B'*u - sigma*v|/sigma", measured.right, exact if by_left else promised),
+        ("|u'*A*v - sigma|/sigma", np.abs(measured.rayleigh - 1), rayleigh),
     ):
         bad = np.flatnonzero(~(values <= limit) & (sigma > 0))
         if bad.size:

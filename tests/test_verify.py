@@ -92,7 +92,8 @@ def test_what_was_published_holds(published: tuple[Path, Path], client: Client) 
     assert not data.with_name("stage").exists()  # one pass has no use for it
     certificate = bigsvd.open(factors).certificate
     assert outcome.relative_error == pytest.approx(certificate.relative_error, rel=1e-6)
-    assert outcome.max_residual == pytest.approx(certificate.max_residual, rel=1e-3)
+    assert outcome.max_residual is not None
+    assert 0 < outcome.max_residual <= certificate.max_residual
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -41,7 +41,7 @@ def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float) -> bool:
     sigma = triplets.sigma
     if sigma[0] == 0:
         return True
-    power = 2 if triplets.basis == "ritz" else 1
+    power = 1 if triplets.basis == "two-sided" else 2
     least = 100 * matrix.eps if matrix.dtype == "float64" else 0.0
     rounding = least * (sigma[0] / sigma) ** power
     return bool(np.all(triplets.residuals <= np.maximum(tol, rounding)))
@@ -77,15 +77,17 @@ class _Loop:
     def _advance_until_good(self) -> tuple[Answer | None, Shortfall | None]:
         """The last answer, None of a zero matrix; and what ended the passes before it was good, if any."""
         run, goal, matrix = self._run, self._goal, self._matrix
+        wanted = matrix.context.plan.k if isinstance(goal.chooser, GivenRank) else None
         while True:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
                 return None, None
             over = goal.budget.lack(run.next_name, run.passes_a_step)
-            estimate = run.estimate()
+            estimate = run.estimate(wanted, goal.test.resolution)
             if estimate.sigma.size == 0:
                 continue
             answer = goal.test.judge(estimate)
+            wanted = answer.k
             self._progress(goal.test.event(answer))
             self._audit = run.audit(min(answer.k or 1, estimate.sigma.size))
             if self._good(answer):

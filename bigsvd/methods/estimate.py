@@ -13,8 +13,9 @@ class Estimate:
 
     Attributes:
         sigma: (c,) descending, of the prescaled matrix; none where the passes so far give no answer.
-        residuals: (c,) relative, the larger of ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ of each triplet.
+        residuals: (c,) relative, a bound on the larger of ‖B·v−σu‖/σ and ‖Bᵀ·u−σv‖/σ of each triplet.
         rounding: (c,) relative, what rounding of the products alone may make of a residual.
+        growth: (c,) by how much σ² may still grow, relative, as far as is known: bounded or estimated.
         complete: whether these are all the values that B has.
 
     """
@@ -22,4 +23,5 @@ class Estimate:
     sigma: np.ndarray
     residuals: np.ndarray
     rounding: np.ndarray
+    growth: np.ndarray
     complete: bool

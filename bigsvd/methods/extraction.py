@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.execution.long_factor import BasisBlocks, LongFactor
+from bigsvd.methods.left import COARSEST, LeftRitz, resolved_by_gram
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import (
     Finish,
@@ -58,16 +59,19 @@ def resolve(basis: Basis) -> Resolved:
     return Resolved(np.sqrt(np.maximum(theta[::-1], 0.0)), W[:, ::-1])
 
 
-def extract(basis: Basis, finish: Finish, resolved: Resolved | None) -> Triplets:
+def extract(basis: Basis, finish: Finish, resolved: Resolved | None, left: LeftRitz | None) -> Triplets:
     """The k leading triplets that a subspace has, orthonormal to rounding, with the long factor written.
 
-    u = B·v/σ for Ritz vectors v, so B·v = σu holds and the residual is ‖Bᵀu − σv‖. Where σ spans more than a
-    Gram matrix resolves, Y is orthonormalised by TSQR instead, and where it is rounding of BᵀB that keeps a
-    residual above the tolerance, by `_graded`. `resolved`: what `resolve` gives, if that is known already.
+    Left Ritz triplets where they are given. Else u = B·v/σ for right Ritz vectors v, so B·v = σu holds and
+    the residual is ‖Bᵀu − σv‖. Where σ spans more than a Gram matrix resolves, Y is orthonormalised by TSQR
+    instead, and where it is rounding of BᵀB that keeps a residual above the tolerance, by `_graded`.
+    `resolved`: what `resolve` gives, if that is known already.
     """
     matrix, space, k = basis.matrix, basis.subspace, finish.k
-    ritz = space.ritz(0)
     plain = not finish.fine and k <= space.width
+    if plain and left is not None:
+        return _left_triplets(basis, left, finish)
+    ritz = space.ritz(0)
     if plain and ritz.theta[k - 1] > _GRAM_LIMIT * matrix.eps * ritz.theta[0]:
         return _ritz_triplets(basis, np.sqrt(ritz.theta), ritz.coordinates, finish)
     found = resolved or resolve(basis)
@@ -115,6 +119,71 @@ def _ritz_triplets(basis: Basis, all_sigma: np.ndarray, W: np.ndarray, finish: F
     dropped = max(0, finish.k - kept)
     found = Triplets(sigma[:count], short, behind, residuals, "ritz", None, dropped, floor)
     return _with_summed_error(basis, found, behind, finish)
+
+
+def _left_triplets(basis: Basis, left: LeftRitz, finish: Finish) -> Triplets:
+    """Triplets with Bᵀu = σv for u in span B·K; values below the noise floor are dropped.
+
+    U as it is formed decides: v and σ are the SVD of BᵀU. Where a rule then asks for another k than theirs,
+    that many are formed.
+    """
+    matrix, space = basis.matrix, basis.subspace
+    floor = noise_floor(matrix, float(left.sigma[0]), finish.eps)
+    above = max(1, int(np.sum(left.sigma > floor)))
+    most = min(above, max(finish.k, resolved_by_gram(left.ritz, matrix.eps, COARSEST)))
+    kept = min(finish.k, above)
+    while True:
+        left = left.widened(kept)
+        long = _OrthonormalLong(basis, left.coordinates(kept))
+        found = _adjoint_of_long(space, left, long.R)
+        asked = finish.refit(found.sigma, left.sigma[kept:])
+        if asked is not None or kept == most:
+            break
+        kept += 1
+    count = min(kept, asked or kept)
+    sigma = found.sigma[:count]
+    bounds, proved = left.bounds(count)
+    residuals = np.maximum(found.lost[:count] * bounds[count - 1], found.mismatch[:count]) / sigma
+    residuals += matrix.eps * (sigma[0] / sigma) ** 2
+    short, _ = long.write(found.V[:, :count], found.rotation[:, :count])
+    beyond = np.concatenate([found.sigma[count:], left.sigma[kept:]])
+    dropped, audited = max(0, finish.k - kept), not proved[count - 1]
+    return Triplets(sigma, short, beyond, residuals, "left", None, dropped, floor, audited=audited)
+
+
+@dataclass(frozen=True)
+class _Adjoint:
+    """The SVD BᵀU = V·diag(σ)·rotationᵀ of an orthonormal long factor U (M, c).
+
+    Attributes:
+        V: (N, c). lost: (c,) ‖(I−KKᵀ)v‖.
+        mismatch: (c,) ‖BᵀU·rotation − V·diag(σ)‖ by column, for BᵀU as Z has it.
+
+    """
+
+    V: np.ndarray
+    sigma: np.ndarray
+    rotation: np.ndarray
+    lost: np.ndarray
+    mismatch: np.ndarray
+
+
+def _adjoint_of_long(space: Subspace, left: LeftRitz, R: np.ndarray) -> _Adjoint:
+    """Of U with B·K·C = U·R, C the left coordinates.
+
+    The part of BᵀU in span K is K·(B·K)ᵀU, which R gives to the rounding of B·K. Only the part outside, which
+    is small, is taken from Z, which has the rounding of BᵀB.
+    """
+    back = space.Z @ np.linalg.solve(R.T, left.coordinates(len(R)).T).T
+    Q, core = np.linalg.qr(back - space.K @ (space.K.T @ back))
+    P, sigma, Ot = np.linalg.svd(np.vstack([left.dual(len(R)) @ R.T, core]), full_matrices=False)
+    inside = P[: space.width]
+    V = Q @ P[space.width :]
+    del Q
+    V += space.K @ inside
+    back = back @ Ot.T
+    back -= V * sigma
+    return _Adjoint(V, sigma, Ot.T, np.linalg.norm(P[space.width :], axis=0), np.linalg.norm(back, axis=0))
 
 
 def _with_summed_error(basis: Basis, found: Triplets, behind: np.ndarray, finish: Finish) -> Triplets:

@@ -2,7 +2,8 @@
 
 State of a `BlockIteration` after pass j: orthonormal K = [Q0 … Qj] (N×L), Z = BᵀB·K (N×L), and Y = B·K (M×L)
 in scratch. One pass reads each panel once and does both products. After it, without the data, G = KᵀZ = EΛEᵀ
-gives Ritz pairs θ = Λ, v = K·e, and their exact residuals ‖Z·e − θ·v‖ (Saad 2011, §6.1).
+gives right Ritz pairs θ = Λ, v = K·e, their exact residuals ‖Z·e − θ·v‖ (Saad 2011, §6.1), and by them the
+left Ritz triplets (`left`), which are the answer wherever the Gram matrix G resolves it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bigsvd.catalog.widths import PROBES
 from bigsvd.execution.long_factor import FORMING, BasisBlocks
 from bigsvd.methods.estimate import Estimate
 from bigsvd.methods.extraction import Basis, Resolved, extract, resolve
+from bigsvd.methods.left import COARSEST, LeftRitz, Outside, left_ritz, resolved_by_gram
 from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.result import Finish, Triplets
@@ -26,6 +28,8 @@ from bigsvd.results.certificate import Audit
 BASIS_PARTS = "parts"
 # A tag of random numbers that no pass's probes have.
 _FILLING = 1000
+# Roundings of ‖B‖²_F below which what probes show is rounding.
+_PROBE_FLOOR = 1e3
 
 
 class Iteration(ABC):
@@ -62,8 +66,11 @@ class Iteration(ABC):
         """One step over the data. `NonFiniteError` in the first."""
 
     @abstractmethod
-    def estimate(self) -> Estimate:
-        """What is known after the last step; without any value where that has given no answer."""
+    def estimate(self, k: int | None, enough: float) -> Estimate:
+        """What is known after the last step; without any value where that has given no answer.
+
+        Of k triplets, if it is known how many are wanted; no residual need be below `enough`.
+        """
 
     @abstractmethod
     def extend(self, k: int | None, tol: float) -> None:
@@ -98,12 +105,14 @@ class BlockIteration(Iteration):
     and are dropped.
 
     Attributes:
-        block: of the next pass (N, c). ritz: of the last estimate.
+        block: of the next pass (N, c).
+        ritz, left: of the last estimate; no left triplets where rounding or the lack of probes forbids it.
         probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
 
     """
 
     ritz: Ritz
+    left: LeftRitz | None
 
     def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
         super().__init__(matrix)
@@ -113,6 +122,7 @@ class BlockIteration(Iteration):
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
         self._latest = np.zeros((self.context.plan.cols, 0))
         self._resolved: Resolved | None = None
+        self._enough = 1.0
 
     def forget(self) -> None:
         """Begin with no basis; what scratch has of passes stays there."""
@@ -207,15 +217,38 @@ class BlockIteration(Iteration):
             found.append(f"{name}/y", np.zeros(width), np.eye(width))
         return found
 
-    def estimate(self) -> Estimate:
-        """By Rayleigh-Ritz."""
-        plan, eps = self.context.plan, self.matrix.eps
+    def estimate(self, k: int | None, enough: float) -> Estimate:
+        """By Rayleigh-Ritz, from the left where that is possible."""
+        plan = self.context.plan
         most, complete = min(plan.rows, plan.cols), self.subspace.width == plan.cols
-        self.ritz = self.subspace.ritz(self.subspace.width)
-        theta, residuals = self.ritz.theta[:most], self.ritz.residuals[:most]
+        self._enough = enough
+        left = self._extract(k)
+        sigma, residuals = self._sigma(), self.ritz.residuals
+        growth = residuals
+        if left is not None:
+            residuals, growth = left.residuals(k or 1), left.growth(k or 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rounding = eps * theta[:1] / theta
-        return Estimate(np.sqrt(theta), residuals, rounding, complete)
+            rounding = self.matrix.eps * (sigma[:1] / sigma) ** 2
+        return Estimate(sigma[:most], residuals[:most], rounding[:most], growth[:most], complete)
+
+    def _extract(self, k: int | None) -> LeftRitz | None:
+        """Set `ritz` and `left` for the subspace as it is."""
+        self.ritz = self.subspace.ritz(self.subspace.width)
+        solid = resolved_by_gram(self.ritz, self.matrix.eps, self._enough)
+        self.left = None
+        if self.probes is not None and solid >= max(1, k or 1):
+            self.left = left_ritz(self.ritz, solid, k, self._outside(), self._enough)
+        return self.left
+
+    def _sigma(self) -> np.ndarray:
+        """The values of the last estimate, (L,)."""
+        return np.sqrt(self.ritz.theta) if self.left is None else self.left.sigma
+
+    def _outside(self) -> Outside:
+        """What norms and probes tell of B outside the basis."""
+        squares, eps = self.matrix.norm_squared, self.matrix.eps
+        energy = max(0.0, squares - float(np.sum(self.ritz.theta)))
+        return Outside(energy, eps * squares, self._unseen(), _PROBE_FLOOR * eps * squares)
 
     def fine_sigma(self) -> np.ndarray:
         """See `Iteration`."""
@@ -223,8 +256,8 @@ class BlockIteration(Iteration):
         return self._resolved.sigma
 
     def finish(self, finish: Finish) -> Triplets:
-        """See `Iteration`."""
-        return extract(self._basis(), finish, self._resolved)
+        """See `Iteration`; the subspace may have been rotated since."""
+        return extract(self._basis(), finish, self._resolved, self._extract(finish.k))
 
     def _basis(self) -> Basis:
         return Basis(self.matrix, self.subspace, self.long_parts)
@@ -243,39 +276,48 @@ class BlockIteration(Iteration):
         if self.probes is None or self.matrix.norm_squared == 0:
             return None
         W, ZW = self.probes
-        space, ritz = self.subspace, self.ritz
-        V = space.K @ ritz.coordinates[:, :k]
-        ZV = space.Z @ ritz.coordinates[:, :k]
-        inside = V.T @ W
-        X, HX = W - V @ inside, ZW - ZV @ inside
-        energies = np.maximum(np.einsum("ij,ij->j", X, HX), 0.0)
-        missing, expected = (
-            float(np.mean(energies)),
-            max(0.0, self.matrix.norm_squared - float(np.sum(ritz.theta[:k]))),
-        )
-        spread = float(np.std(energies)) / np.sqrt(PROBES)
-        floor = 1e3 * self.matrix.eps * self.matrix.norm_squared
-        unseen = self._unseen(W, ZW)
-        direction = unseen**2 > ritz.theta[k - 1] * 1.01 + floor
+        energies, expected = self._missing(W, ZW, k)
+        missing, spread = float(np.mean(energies)), float(np.std(energies)) / np.sqrt(PROBES)
+        squares, outside = self.matrix.norm_squared, self._outside()
+        floor = outside.floor
+        direction = bool(outside.hides(self._sigma()[k - 1 : k]).any())
         return Audit(
             PROBES,
-            missing / self.matrix.norm_squared,
-            expected / self.matrix.norm_squared,
+            missing / squares,
+            expected / squares,
             float(10 * np.sqrt(2 / np.pi) * np.sqrt(energies.max())),
-            unseen,
-            bool(direction),
+            outside.seen,
+            direction,
             bool(direction or abs(missing - expected) > 8 * spread + floor),
         )
 
-    def _unseen(self, W: np.ndarray, ZW: np.ndarray) -> float:
+    def _missing(self, W: np.ndarray, ZW: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+        """‖(B−U·S·Vᵀ)ω‖² of each probe ω, and ‖B−U·S·Vᵀ‖²_F, which they estimate."""
+        space, squares = self.subspace, self.matrix.norm_squared
+        if self.left is not None:
+            k = min(k, resolved_by_gram(self.ritz, self.matrix.eps, COARSEST))
+            left = self.left.widened(k)
+            seen = left.coordinates(k).T @ (space.Z.T @ W)  # UᵀB·ω
+            energies = np.einsum("ij,ij->j", W, ZW) - np.einsum("ij,ij->j", seen, seen)
+            return np.maximum(energies, 0.0), max(0.0, squares - float(np.sum(left.sigma[:k] ** 2)))
+        V, ZV = (array @ self.ritz.coordinates[:, :k] for array in (space.K, space.Z))
+        inside = V.T @ W
+        X, HX = W - V @ inside, ZW - ZV @ inside
+        energies = np.einsum("ij,ij->j", X, HX)
+        return np.maximum(energies, 0.0), max(0.0, squares - float(np.sum(self.ritz.theta[:k])))
+
+    def _unseen(self) -> float:
         """√ of the largest value of the pencil (XᵀH²X, XᵀHX), X the probes outside span K."""
+        if self.probes is None:
+            return 0.0
+        W, ZW = self.probes
         K, Z = self.subspace.K, self.subspace.Z
         inside = K.T @ W
         X, HX = W - K @ inside, ZW - Z @ inside
         HX = HX - K @ (K.T @ HX)
         first, second = X.T @ HX, HX.T @ HX
         values, vectors = np.linalg.eigh((first + first.T) / 2)
-        solid = values > 1e3 * self.matrix.eps * max(self.matrix.norm_squared, 0.0)
+        solid = values > _PROBE_FLOOR * self.matrix.eps * self.matrix.norm_squared
         if not solid.any():
             return 0.0
         half = vectors[:, solid] / np.sqrt(values[solid])

@@ -22,9 +22,10 @@ class Triplets:
 
     Attributes:
         sigma: (k,) descending, prescaled. short: (N, k) orthonormal. beyond: computed values below the k-th.
-        residuals: (k,). basis: "ritz" or "two-sided", see `Certificate`. error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F
-            where a two-sided pass gave it, or where all values behind are known: then exact to `error_floor`,
-            else to that of a difference of squares. dropped: values below `noise_floor` that were left out.
+        residuals: (k,). basis: "ritz", "left" or "two-sided", and audited: see `Certificate`.
+        error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F where a two-sided pass gave it, or where all values behind are known:
+            then exact to `error_floor`, else to that of a difference of squares.
+        dropped: values below `noise_floor` that were left out.
 
     """
 
@@ -37,6 +38,7 @@ class Triplets:
     dropped: int
     noise_floor: float
     error_floor: float | None = None
+    audited: bool = False
 
 
 def long_target(context: Context, k: int, dtype: str) -> tuple[FactorArray, int]:

@@ -17,11 +17,11 @@ from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
 from bigsvd.methods.estimate import Estimate
+from bigsvd.methods.left import COARSEST
 from bigsvd.methods.matrix import Matrix
 from bigsvd.request import Request
 from bigsvd.results.certificate import relative_error
 
-_COARSEST = 0.5  # a residual above which a vector says nothing
 _STUCK = 0.5  # of the residual of the pass before: one that falls by less no longer falls
 _MOST_RESIDUAL = 1e6  # beyond which a bound from it says nothing, and its square is no use either
 
@@ -96,7 +96,7 @@ class StoppingTest(ABC):
         error, _ = relative_error(sigma, norm, matrix.eps)
         residuals, floor = estimate.residuals[:shown] + rounding, 100 * rounding
         worst = float(np.max(residuals[floor < 1], initial=0.0))
-        excess = self._excess(sigma, residuals, error)
+        excess = self._excess(sigma, estimate.growth[:shown] + rounding, error)
         self._errors.append(error)
         self._worsts.append(worst)
         self._passes.append(matrix.passes)
@@ -153,10 +153,10 @@ class StoppingTest(ABC):
         """Whether it is the rounding of float32 that decides which k a rule chooses."""
         return pick.rounded and self._matrix.dtype == "float32"
 
-    def _excess(self, sigma: np.ndarray, residuals: np.ndarray, error: float) -> float | None:
-        """Relative error above the best possible: bounded by the residuals, estimated by the last gain."""
+    def _excess(self, sigma: np.ndarray, growth: np.ndarray, error: float) -> float | None:
+        """Relative error above the best possible: by what growth is left, or estimated by the last gain."""
         share = sigma**2 / self._matrix.norm_squared
-        captured = float(np.sum(share * (1 + np.minimum(residuals, _MOST_RESIDUAL))))
+        captured = float(np.sum(share * (1 + np.minimum(growth, _MOST_RESIDUAL))))
         bound = error - float(np.sqrt(max(0.0, 1.0 - captured)))
         if self._errors:
             return min(bound, max(0.0, self._errors[-1] - error))
@@ -165,7 +165,7 @@ class StoppingTest(ABC):
 
 
 class ResidualTest(StoppingTest):
-    """Every relative residual ‖Bᵀu−σv‖/σ at the tolerance, or where no pass could lower it."""
+    """Every relative residual, or its bound, at the tolerance, or where no pass could lower it."""
 
     @property
     def resolution(self) -> float:
@@ -197,7 +197,7 @@ class ErrorTest(StoppingTest):
     @property
     def resolution(self) -> float:
         """Coarse: a vector only has to point where there is energy."""
-        return _COARSEST
+        return COARSEST
 
     @property
     def counts_residuals(self) -> bool:

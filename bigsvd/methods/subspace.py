@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Residuals that are formed at a time: all of them would take as much memory as K and Z.
+# Residuals that there is memory for at a time: all of them would take as much as K and Z.
 RESIDUALS_AT_ONCE = 64
 # Rows of K and Z that are rotated at a time, in place.
 _ROTATED_ROWS = 4096
@@ -14,10 +14,18 @@ _ROTATED_ROWS = 4096
 
 @dataclass(frozen=True)
 class Ritz:
-    """Ritz values θ (L,) descending, coordinates E (L, L), and relative residuals ρ of the first `count`."""
+    """Of BᵀB on span K, the leading first.
+
+    Attributes:
+        theta: Ritz values θ (L,) descending. coordinates: E (L, L), v = K·e.
+        inner: RᵀR (c, c) of the residuals r = BᵀB·v − θ·v of the first c pairs.
+        residuals: ‖r‖/θ (c,).
+
+    """
 
     theta: np.ndarray
     coordinates: np.ndarray
+    inner: np.ndarray
     residuals: np.ndarray
 
 
@@ -55,14 +63,24 @@ class Subspace:
         gram = self.K.T @ self.Z
         theta, E = np.linalg.eigh((gram + gram.T) / 2)
         theta, E = np.maximum(theta[::-1], 0.0), E[:, ::-1]
-        norms = np.zeros(min(count, self.width))
-        for start in range(0, norms.size, RESIDUALS_AT_ONCE):  # all at once would be as large as K and Z
-            some = slice(start, min(norms.size, start + RESIDUALS_AT_ONCE))
-            R = self.Z @ E[:, some] - (self.K @ E[:, some]) * theta[some]
-            norms[some] = np.sqrt(np.einsum("ij,ij->j", R, R))
+        first = slice(0, min(count, self.width))
+        inner = self._inner_residuals(theta[first], E[:, first])
+        norms = np.sqrt(np.diag(inner))
         with np.errstate(divide="ignore", invalid="ignore"):
-            residuals = np.where(norms == 0, 0.0, norms / theta[: norms.size])
-        return Ritz(theta, E, residuals)
+            residuals = np.where(norms == 0, 0.0, norms / theta[first])
+        return Ritz(theta, E, inner, residuals)
+
+    def _inner_residuals(self, theta: np.ndarray, E: np.ndarray) -> np.ndarray:
+        """RᵀR (c, c) for R = Z·E − K·E·θ, of which some rows at a time are formed."""
+        count, rows = theta.size, len(self._K)
+        total = np.zeros((count, count))
+        step = max(1, RESIDUALS_AT_ONCE * rows // max(1, count))
+        for start in range(0, rows if count else 0, step):
+            some = slice(start, start + step)
+            R = self.Z[some] @ E
+            R -= (self.K[some] @ E) * theta
+            total += R.T @ R
+        return total
 
     def rotate(self, E: np.ndarray) -> None:
         """Keep only the span of K·E (thick restart), some rows at a time in place."""

@@ -125,7 +125,7 @@ def _basis_memory(request: Request, layout: Layout) -> dict[str, int]:
     """
     N, columns = layout.N, layout.width + PROBES
     basis = max(layout.max_width, min(N, SAMPLE_BLOCKS * layout.narrow))
-    answer = 24 * N * _most_values(request, layout)
+    answer = 40 * N * _most_values(request, layout)
     panels = -(-layout.M // layout.panel_rows)
     return {
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),

@@ -101,19 +101,29 @@ class Certificate:
         relative_error: ‖A−U·s·Vᵀ‖_F/‖A‖_F, 0 for the zero matrix; exact up to `relative_error_floor`, below
             which the difference of squares that gives it is rounding.
         frobenius_norm: ‖A‖_F of the matrix as decomposed.
-        residuals: ρ_i, the larger of ‖A·v−σu‖/σ and ‖Aᵀ·u−σv‖/σ of each triplet; max_residual is the worst.
+        residuals: ρ_i, a bound on the larger of ‖A·v−σu‖/σ and ‖Aᵀ·u−σv‖/σ of each triplet; max_residual is
+            the worst. What kind of bound it is `basis` and `audited` say.
         sigma_bounds: relative distance from each σ_i within which a singular value of A lies: ρ/(1+√(1−ρ)),
-            about ρ/2, plus the rounding of the products (Parlett 1998, thm 4.5.1, applied to AᵀA).
-        angle_bounds: bound on the sine of the angle between v_i and its singular vector: ρ_iσ_i² over the gap
-            to the other computed values (ibid., thm 11.7.1); 1 where there is no gap.
+            about ρ/2, plus the rounding of the products (Parlett 1998, thm 4.5.1, applied to AᵀA or A·Aᵀ).
+        angle_bounds: bound on the sine of the angle between u_i or v_i and its singular vector: ρ_iσ_i² over
+            the gap to the other computed values (ibid., thm 11.7.1); 1 where there is no gap.
         identifiable: whether that bound is below 1/2; vectors of clustered values are only determined
             together.
         numerical_rank: k, or less where further values lie below `noise_floor` and were dropped.
         tol, stop, converged: what was asked, and whether it was reached. excess_error: estimate of the
-            relative error above the best possible for this k; None if unknown.
+            relative error above the best possible for this k; None if unknown. Bounded by the residuals, or
+            estimated by how much the last pass, or the last half power step, has gained.
         next_sigma: σ_{k+1} as far as the run computed it, which is never above the true one; None if it has
             none.
-        basis: how residuals were obtained: "ritz" (from the passes) or "two-sided" (a pass of its own).
+        basis: how residuals were obtained. "two-sided": both measured, by a pass of their own. "ritz": of
+            right Ritz pairs of AᵀA; one of the two is 0 to rounding, the other computed exactly from the
+            passes. "left": of left Ritz triplets, whose values are closer to the true ones. Again one of the
+            two is 0 to rounding; the other is at most τ·‖(I−KKᵀ)v‖/σ, K the basis, and τ a bound on the norm
+            of that part of A which neither K nor the left vectors of the basis see: the lesser of its
+            Frobenius norm, which is a proof, and of σ_k.
+        audited: whether it is σ_k that was taken for τ. That is no proof: it rests on the probes, which saw
+            nothing above σ_k outside the basis (`Audit.unseen_direction` is false). sigma_bounds,
+            angle_bounds and identifiable then rest on it too. relative_error never does.
         counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
 
     """
@@ -137,11 +147,17 @@ class Certificate:
     warnings: tuple[str, ...] = ()
     counts: Counts | None = None
     next_sigma: float | None = None
+    audited: bool = False
 
     @property
     def shortfall(self) -> str | None:
         """Why the run did not converge and what would let it, in one line; None where it did."""
         return None if self.converged else next(iter(self.warnings), "no reason is known")
+
+    @property
+    def _kind(self) -> str:
+        """What a reader of the residuals has to know."""
+        return ", if nothing above sigma_k was missed, as the audit says" if self.audited else ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -161,7 +177,7 @@ class Certificate:
         lines = [
             f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
             "of a true one",
-            f"worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop})",
+            f"worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop}){self._kind}",
             f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e})",
         ]
         unsure = sum(not sure for sure in self.identifiable)
@@ -185,10 +201,10 @@ def sigma_bounds(residuals: np.ndarray, sigma: np.ndarray, eps: float) -> np.nda
     """Relative bound on the distance from σ to a singular value of A, (k,).
 
     An eigenvalue of AᵀA lies within ρθ of θ, so a singular value within σ·ρ/(1+√(1−ρ)) of σ; rounding of the
-    products adds about eps·σ₁/σ, more for the part of ρ that cannot be seen.
+    products adds some eps·σ₁/σ, more for the part of ρ that cannot be seen.
     """
     inner = 1 + np.sqrt(np.maximum(0.0, 1 - residuals))
-    return np.asarray(residuals / inner + 8 * eps * _ratio(sigma))
+    return np.asarray(residuals / inner + 16 * eps * _ratio(sigma))
 
 
 def _ratio(sigma: np.ndarray) -> np.ndarray:
@@ -202,7 +218,9 @@ def _ratio(sigma: np.ndarray) -> np.ndarray:
 def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, eps: float) -> np.ndarray:
     """ρθ over the gap in θ to the other computed values, less their own uncertainty; (k,), at most 1.
 
-    `beyond` are further values of σ below the k-th (Ritz values); the missing rest is taken as below them.
+    The residual is that of one of u and v as an eigenvector. The other is A or Aᵀ times it, which makes its
+    parts along larger values larger. `beyond` are further values of σ below the k-th (Ritz values); the
+    missing rest is taken as below them.
     """
     if sigma.size == 0 or sigma[0] == 0:
         return np.ones_like(sigma)
@@ -213,9 +231,9 @@ def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, e
     bounds = np.ones(k)
     for i in range(k):
         others = np.arange(theta.size) != i
-        gap = np.min(
-            np.abs(theta[others] - theta[i]) - error[others], initial=theta[i] if theta.size == 1 else np.inf
-        )
+        gaps = np.abs(theta[others] - theta[i]) - error[others]
+        gaps /= np.sqrt(np.maximum(1.0, theta[others] / theta[i]))
+        gap = np.min(gaps, initial=theta[i] if theta.size == 1 else np.inf)
         bounds[i] = min(1.0, error[i] / gap) if gap > 0 else 1.0
     return bounds
 
