@@ -12,6 +12,7 @@ import click
 
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import floor as floor_suite
+from benchmarks import left as left_suite
 from benchmarks import memory as memory_suite
 from benchmarks import memory_sweep as sweep_suite
 from benchmarks import pca as pca_suite
@@ -30,6 +31,7 @@ from benchmarks.report import regenerate, write_report
 from benchmarks.simulation import Cluster
 from benchmarks.suite import Machine, run_suite
 
+LEFT_CASES = {"tiny": 27, "small": 300, "full": 2_000}
 TRUST_CASES = {"tiny": 20, "small": 500, "full": 20_000}
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
 data_option = click.option(
@@ -367,6 +369,24 @@ def trust(*, size: str, out: Path, processes: int, seed: int, resume: bool) -> N
         wrong = len(results["wrong"])
     click.echo(table.read_text(encoding="utf-8"))
     if wrong:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.option(
+    "--size",
+    type=click.Choice(sorted(LEFT_CASES)),
+    default="tiny",
+    show_default=True,
+    help="How many random matrices.",
+)
+@out_option
+@click.option("--seed", default=0, show_default=True)
+def left(*, size: str, out: Path, seed: int) -> None:
+    """What one read gives by left extraction, and whether `verify` contradicts it; exit 1 where it does."""
+    results = left_suite.run_left(LEFT_CASES[size], seed, _tell)
+    _publish(results, out, "left", size, f"--seed {seed}")
+    if results["contradicted"]:
         raise SystemExit(1)
 
 

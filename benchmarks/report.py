@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     report_cpu_gpu,
     report_floor,
+    report_left,
     report_memory,
     report_memory_sweep,
     report_passes,
@@ -41,6 +42,7 @@ REPORTS = {
     "floor": Report(report_floor.markdown, report_floor.plot),
     "pca": Report(report_pca.markdown, report_pca.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
+    "left": Report(report_left.markdown, report_left.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
