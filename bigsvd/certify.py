@@ -48,7 +48,8 @@ def certify(solution: Solution, request: Request) -> Certificate:
         sigma, norm, matrix.eps * 2**-6 if matrix.dtype == "float32" else matrix.eps
     )
     angles = angle_bounds(t.residuals, sigma, t.beyond, matrix.eps)
-    worst = float(np.max(t.residuals, initial=0.0))
+    worst, signal = float(np.max(t.residuals, initial=0.0)), solution.signal
+    asked = t.residuals if signal is None else t.residuals[: signal.count]
     return Certificate(
         relative_error=t.error if t.error is not None else error,
         relative_error_floor=floor if t.error_floor is None else t.error_floor,
@@ -68,8 +69,9 @@ def certify(solution: Solution, request: Request) -> Certificate:
         audited=t.audited,
         next_sigma=float(np.ldexp(t.beyond[0], -exponent)) if t.beyond.size else None,
         audit=solution.audit and _unscaled(solution.audit, exponent),
-        warnings=tuple(_notes(solution, request, worst)),
+        warnings=tuple(_notes(solution, request, float(np.max(asked, initial=0.0)))),
         counts=counts_of(matrix),
+        signal=signal and replace(signal, edge=float(np.ldexp(signal.edge, -exponent))),
     )
 
 
@@ -132,9 +134,10 @@ def _unscaled(audit: Audit, exponent: int) -> Audit:
     )
 
 
-def write_factors(solution: Solution, context: Context, request: Request, monitor: MemoryMonitor) -> None:
+def write_factors(solution: Solution, request: Request, monitor: MemoryMonitor) -> None:
     """Complete the factor folder beside the long factor, check it, seal it."""
-    scratch, plan, matrix = context.scratch, context.plan, solution.matrix
+    matrix, context = solution.matrix, solution.matrix.context
+    scratch, plan = context.scratch, context.plan
     t = solution.triplets
     k, dtype = t.sigma.size, matrix.dtype
     short = FactorArray.of(context.source.orientation.short)

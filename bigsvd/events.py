@@ -107,8 +107,11 @@ class Certified(Event):
     Attributes:
         relative_error: ‖B−U·S·Vᵀ‖_F/‖B‖_F.
         excess_error: how far `relative_error` is above the smallest possible for that k; None if unknown.
-        passes_left: an estimate from the last two residuals; None if there is none.
+        passes_left: an estimate from the last two residuals; None if there is none. seconds_left: of these,
+            each as long as the last was.
         k: the number of singular values that a rank rule has chosen; None before it has.
+        reached: how many triplets have residuals at the tolerance, where each has to have one; else None.
+        above_noise: how many of them stand above the noise, where only these have to be found; else None.
 
     """
 
@@ -119,7 +122,29 @@ class Certified(Event):
     excess_error: float | None
     converged: bool
     passes_left: int | None
+    seconds_left: float | None
     k: int | None
+    reached: int | None
+    above_noise: int | None
+
+
+@dataclass(frozen=True)
+class PlanRevised(Event):
+    """What the sample has taught about a run's passes, and what the run does of it.
+
+    Attributes:
+        method: that the run goes on with. passes_low, passes_high: over the whole data, with the share of one
+            that the sample was; they are equal where the prediction is sharp. seconds: of the whole run, for
+            as many passes as are likeliest. why: in words.
+
+    """
+
+    kind = "plan-revised"
+    method: str
+    passes_low: float
+    passes_high: float
+    seconds: float
+    why: str
 
 
 @dataclass(frozen=True)
@@ -160,7 +185,7 @@ KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
         PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneRepeated, PassEnded, Certified,
-        WarmStartInVain, PhaseStarted, Formed, Published,
+        PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
     )
 }  # fmt: skip
 

@@ -17,12 +17,12 @@ from bigsvd.catalog.table import METHODS, load, option_names, owner_of, runs_on_
 from bigsvd.errors import RankError, RequestError
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
-Stop = Literal["residual", "error"]
+Stop = Literal["residual", "error", "signal"]
 Missing = Literal["none", "mean", "zero"]
 
 DEVICES = ("auto", "cpu", "gpu")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "stop": ("residual", "error"),
+    "stop": ("residual", "error", "signal"),
     "device": DEVICES,
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
@@ -59,8 +59,9 @@ class Request:
         source: path or URL of A, or a description of an in-memory array.
         k: number of triplets, or ``"auto"`` for the rank rules (`energy`, `error`, `max_bytes`, else noise).
         out: path of the factor store to publish.
-        tol: bound on the worst relative residual (``stop="residual"``) or on the excess of the relative
-            reconstruction error over the best possible (``stop="error"``).
+        tol: bound on the worst relative residual (``stop="residual"``), on that of the triplets above the
+            noise (``stop="signal"``), or on the excess of the relative reconstruction error over the best
+            possible (``stop="error"``).
         memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
             libraries.
         device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it

@@ -81,7 +81,7 @@ def svd(
     out: str | Path | None = None,
     *,
     tol: float = 1e-2,
-    stop: Literal["residual", "error"] = "residual",
+    stop: Literal["residual", "error", "signal"] = "residual",
     method: str = "auto",
     center: bool = False,
     scale: bool = False,
@@ -106,7 +106,8 @@ def svd(
             ‖A−U·s·Vt‖_F/‖A‖_F over the best possible for k.
         method: "krylov", "gram", "tall_skinny" or "compressed", see the method files; "auto" is decided by
             the planner's arithmetic.
-        stop: "residual" or "error", see `tol`.
+        stop: "residual" or "error", see `tol`; "signal": the residual of those of the k triplets alone that
+            stand above the noise, see `Signal` in the certificate.
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its libraries.
@@ -210,7 +211,7 @@ def run(
                         solution = _solve(request, context, should_stop)
                     _tell_of_warm_start(solution, request, source.facts, offer.machine, progress)
                     progress(PhaseStarted("writing and verifying the factors"))
-                    write_factors(solution, context, request, monitor)
+                    write_factors(solution, request, monitor)
                     factors = output.publish()
             if factors.certificate.converged or request.out is None:
                 output.tidy()

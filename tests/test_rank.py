@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -20,12 +21,16 @@ from bigsvd.results.rank import (
     Choice,
     Spectrum,
     break_even,
+    bulk_edge,
     by_bytes,
+    by_edge,
     by_energy,
     by_error,
     by_noise,
     choices,
+    fit_bulk,
     fit_noise,
+    is_settled,
     noise_threshold,
     rank_table,
 )
@@ -313,6 +318,58 @@ def test_the_degrees_of_freedom_of_a_large_rank_are_taken_off(shape: tuple[int, 
     fit = fit_noise(noisy(shape, rank, known=60, strengths=(400, 4)))
     assert fit.rank == rank
     assert fit.level == pytest.approx(NOISE, rel=0.015)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pure_noise_ends_at_its_edge(shape: tuple[int, int]) -> None:
+    """And does not end far below: of a hundred matrices the largest value of one may lie above."""
+    reached = []
+    for seed in range(12):
+        a = NOISE * np.random.default_rng([seed, *shape]).standard_normal(shape)
+        spectrum = spectrum_of(a, min(shape) // 2)
+        fit = fit_bulk(spectrum)
+        assert fit.rank == 0
+        assert fit.threshold == pytest.approx(NOISE * math.sqrt(bulk_edge(shape)), rel=0.02)
+        reached.append(float(spectrum.s[0]) / fit.threshold)
+    assert 0.95 < np.mean(reached) < 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_components_between_the_edge_and_the_threshold_are_real_but_not_worth_keeping(
+    shape: tuple[int, int],
+) -> None:
+    """Noise lifts a component of strength x to x² (1 + 1/x²)(1 + beta/x²), in units of max(m, n) NOISE²."""
+    beta = min(shape) / max(shape)
+    edge = bulk_edge(shape) / max(shape)
+    wanted = (edge + noise_threshold(beta) ** 2) / 2  # of x² + 1 + beta + beta/x²
+    middle = wanted - 1 - beta
+    x = math.sqrt((middle + math.sqrt(middle**2 - 4 * beta)) / 2)
+    rng = np.random.default_rng([7, *shape])
+    signal = np.array([9.0, x]) * math.sqrt(max(shape)) * NOISE
+    a = with_singular_values(shape, signal, rng) + NOISE * rng.standard_normal(shape)
+    spectrum = spectrum_of(a, min(shape) // 2)
+    assert (fit_bulk(spectrum).rank, fit_noise(spectrum).rank) == (2, 1)
+
+
+def test_a_bulk_is_settled_once_no_residual_reaches_beyond_its_edge() -> None:
+    spectrum = noisy((300, 150), 3, 20, strengths=(5, 3))
+    fit = fit_bulk(spectrum)
+    assert fit.rank == 3
+    gap = float((fit.threshold / spectrum.s[3]) ** 2 - 1)
+    for residual, settled in ((0.0, True), (gap, True), (gap + 0.2, False)):
+        residuals = np.where(np.arange(20) == 3, residual, 0.0)
+        assert is_settled(dataclasses.replace(spectrum, residuals=residuals), fit) == settled
+    assert not is_settled(spectrum, fit)  # nothing is known of how good the values are
+    all_above = dataclasses.replace(spectrum, s=spectrum.s[:3])
+    assert is_settled(all_above, fit_bulk(all_above))
+
+
+def test_the_edge_is_told_as_a_choice_of_the_table() -> None:
+    spectrum = noisy((300, 150), 3, 20, strengths=(5, 3))
+    assert "  signal" in format_table(spectrum, [by_edge(3, 2.5)])
+    assert "signal: no singular value is above the noise, which ends at 2.5" in format_table(
+        spectrum, [by_edge(0, 2.5)]
+    )
 
 
 def test_the_number_of_values_known_beyond_the_rank_changes_nothing() -> None:

@@ -170,7 +170,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tol", type=float, default=1e-2, show_default=True, metavar="NUMBER",
                      help="Tolerance, see --stop."),
         click.option("--stop", type=click.Choice(CHOICES["stop"]), default="residual", show_default=True,
-                     help="residual: worst relative residual; error: relative error above the best."),
+                     help="residual: worst relative residual; signal: that of triplets above the noise; "
+                          "error: relative error above the best."),
         click.option("--method", type=click.Choice(("auto", *METHODS)), default="auto", show_default=True,
                      help="auto: what the planner's arithmetic finds fastest."),
         click.option("--center", is_flag=True, help="Subtract column means."),
@@ -444,6 +445,9 @@ def rank_command(
         chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=size)
     except ValueError as problem:
         raise RequestError(str(problem), "give a share between 0 and 1") from problem
+    signal = opened.certificate.signal
+    if signal is not None:
+        chosen = (*chosen, rank.by_edge(signal.count, signal.edge))
     if as_json:
         rows = [row.to_dict() for row in rank.rank_table(spectrum)]
         facts = {

@@ -23,7 +23,7 @@ from bigsvd.methods.result import (
     zero_triplets,
 )
 from bigsvd.methods.stopping import Answer, nothing_above_noise
-from bigsvd.results.certificate import Audit
+from bigsvd.results.certificate import Audit, Signal
 
 
 def iterate(run: Iteration, goal: Goal) -> Solution:
@@ -36,15 +36,19 @@ def passes_made(matrix: Matrix) -> float:
     return matrix.passes + (matrix.context.plan.sample_share if matrix.sample_costs else 0.0)
 
 
-def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float) -> bool:
-    """Whether every residual is at the tolerance, or at the rounding of what it was computed from."""
+def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float, signal: Signal | None) -> bool:
+    """Whether every residual is at the tolerance, or at the rounding of what it was computed from.
+
+    Of a `signal` alone, if there is one.
+    """
     sigma = triplets.sigma
     if sigma[0] == 0:
         return True
     power = 1 if triplets.basis == "two-sided" else 2
     least = 100 * matrix.eps if matrix.dtype == "float64" else 0.0
     rounding = least * (sigma[0] / sigma) ** power
-    return bool(np.all(triplets.residuals <= np.maximum(tol, rounding)))
+    good = triplets.residuals <= np.maximum(tol, rounding)
+    return bool(np.all(good if signal is None else good[: signal.count]))
 
 
 class _Loop:
@@ -68,10 +72,11 @@ class _Loop:
         self._progress(Formed())
         by_error = answer.converged and not goal.test.counts_residuals
         followed = lack is None or not lack.of_rule
-        converged = (by_error or within_tolerance(matrix, triplets, goal.request.tol)) and followed
+        signal = goal.test.signal(triplets.sigma, triplets.beyond)
+        within = goal.test.settled and within_tolerance(matrix, triplets, goal.request.tol, signal)
         return Solution(
-            matrix, triplets, converged, passes_made(matrix), goal.budget.elapsed_seconds, lack,
-            self._audit, answer.excess,
+            matrix, triplets, (by_error or within) and followed, passes_made(matrix),
+            goal.budget.elapsed_seconds, lack, self._audit, answer.excess, signal,
         )  # fmt: skip
 
     def _advance_until_good(self) -> tuple[Answer | None, Shortfall | None]:
@@ -94,7 +99,7 @@ class _Loop:
                 return answer, None
             if over is not None:
                 return answer, over
-            run.extend(answer.k if goal.test.counts_residuals else None, goal.request.tol)
+            run.extend(goal.test.aim(answer), goal.request.tol)
             if goal.test.needs_float64(answer, exhausted=run.exhausted):
                 run.restart_in_float64()
                 goal.test.begin_again()

@@ -84,7 +84,7 @@ class DaskMethod(Method):
         """Dask's factors, certified by a two-sided pass."""
         request = goal.request
         triplets = self._triplets(matrix, request)
-        converged = within_tolerance(matrix, triplets, request.tol)
+        converged = within_tolerance(matrix, triplets, request.tol, None)
         reads = self.reads(request)
         return Solution(
             matrix, triplets, converged, reads + matrix.passes, goal.budget.elapsed_seconds,

@@ -17,7 +17,7 @@ from bigsvd.facts import Machine
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
-from bigsvd.results.rank import Choice, Rule, Spectrum, extended, raised, resolution
+from bigsvd.results.rank import Choice, Rule, Spectrum, extended, fit_bulk, is_settled, raised, resolution
 from bigsvd.units import human_bytes, round_up
 
 _UNFOUND = 0.3  # residual of a Ritz value that says little yet about a singular value
@@ -173,6 +173,36 @@ class RankByRule:
         if self.rule.energy is not None:
             return Shortfall(cause, "ask for less energy or a number k", of_rule=True)
         return Shortfall(cause, f"ask for error={1.05 * floor:.1e} or more, or a number k", of_rule=True)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What of the values is noise.
+
+    Attributes:
+        edge: the greatest σ of noise, prescaled. above: values beyond it.
+        settled: whether there can be no others, as far as residuals show.
+
+    """
+
+    edge: float
+    above: int
+    settled: bool
+
+
+def noise_of(values: Values, plan: Plan) -> Noise:
+    """Values against the law of noise: that of a row less where column means were subtracted."""
+    facts = plan.facts
+    rows, cols = facts.shape
+    shape = max(1, rows - plan.request.center), cols
+    known = min(values.sigma.size, *shape)
+    spectrum = Spectrum(
+        s=values.sigma[:known], frobenius=values.norm, shape=shape, matrix_bytes=facts.nbytes,
+        factor_itemsize=np.dtype(values.dtype).itemsize, residuals=values.residuals[:known],
+    )  # fmt: skip
+    fit = fit_bulk(spectrum)
+    settled = values.complete or not fit.resolved or is_settled(spectrum, fit)
+    return Noise(fit.threshold, fit.rank, settled)
 
 
 def next_of(behind: np.ndarray) -> float | None:

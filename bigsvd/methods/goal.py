@@ -10,7 +10,7 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import Triplets
 from bigsvd.methods.stopping import TESTS, PassBudget, StoppingTest
 from bigsvd.request import Request
-from bigsvd.results.certificate import Audit
+from bigsvd.results.certificate import Audit, Signal
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Solution:
         converged: whether the request's tolerance, and its rank rule if it has one, were met.
         shortfall: why a run ended early, or what its answer lacks.
         excess: of the relative error above the best possible, as far as it is known.
+        signal: which triplets stand above the noise, prescaled, where only these were asked for.
         passes: over the data, with the share of one that the sample is. reads_by_dask: those of Dask's own.
         seconds: of the run so far.
 
@@ -59,4 +60,5 @@ class Solution:
     shortfall: Shortfall | None = None
     audit: Audit | None = None
     excess: float | None = None
+    signal: Signal | None = None
     reads_by_dask: float = 0.0

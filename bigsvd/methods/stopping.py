@@ -15,12 +15,12 @@ import numpy as np
 
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
-from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values
+from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, noise_of
 from bigsvd.methods.estimate import Estimate
 from bigsvd.methods.left import COARSEST
 from bigsvd.methods.matrix import Matrix
 from bigsvd.request import Request
-from bigsvd.results.certificate import relative_error
+from bigsvd.results.certificate import Signal, relative_error
 
 _STUCK = 0.5  # of the residual of the pass before: one that falls by less no longer falls
 _MOST_RESIDUAL = 1e6  # beyond which a bound from it says nothing, and its square is no use either
@@ -33,8 +33,8 @@ class Answer:
     Attributes:
         k: how many triplets it has; None where a rank rule has not chosen yet. pick: that choice.
         values: of the singular values, what passes have found. estimate: what they were taken from.
-        worst: the greatest residual. error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess: what of it is above the best possible
-            for k, if known.
+        worst: the greatest residual of those that have to be small.
+        error: ‖B−U·S·Vᵀ‖_F/‖B‖_F. excess: what of it is above the best possible for k, if known.
         converged: whether the test is passed, and a rule's k settled.
 
     """
@@ -62,6 +62,8 @@ class StoppingTest(ABC):
         self._passes: list[int] = []
         self._residuals = np.zeros(0)
         self._in_float64_again = False
+        self._reached: int | None = None
+        self._counted: int | None = None
 
     @property
     @abstractmethod
@@ -73,9 +75,29 @@ class StoppingTest(ABC):
     def counts_residuals(self) -> bool:
         """Whether each of the k vectors has to be good, so that a further pass is aimed at the worst."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known which of the triplets have to be good."""
+        return True
+
     @abstractmethod
-    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
-        """Whether these residuals, of which no pass lowers those below `floor`, or this excess, suffice."""
+    def _passed(self, values: Values, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        """Whether these residuals of k triplets, or this excess, suffice; no pass lowers those below `floor`.
+
+        `values`: all that are known.
+        """
+
+    def aim(self, answer: Answer) -> int | None:
+        """How many leading triplets a further step is to improve; None for the whole subspace."""
+        return answer.k if self.counts_residuals else None
+
+    def signal(self, sigma: np.ndarray, beyond: np.ndarray) -> Signal | None:
+        """Which of the final values (k,) stand above the noise, prescaled; None where all are wanted.
+
+        `beyond` (c,): computed values behind them.
+        """
+        del sigma, beyond
+        return None
 
     def judge(self, estimate: Estimate) -> Answer:
         """The answer that an estimate is.
@@ -95,12 +117,12 @@ class StoppingTest(ABC):
         sigma, rounding = estimate.sigma[:shown], estimate.rounding[:shown]
         error, _ = relative_error(sigma, norm, matrix.eps)
         residuals, floor = estimate.residuals[:shown] + rounding, 100 * rounding
-        worst = float(np.max(residuals[floor < 1], initial=0.0))
         excess = self._excess(sigma, estimate.growth[:shown] + rounding, error)
+        passed = self._passed(values, residuals, floor, excess)
+        worst = float(np.max(residuals[: self._counted][floor[: self._counted] < 1], initial=0.0))
         self._errors.append(error)
         self._worsts.append(worst)
         self._passes.append(matrix.passes)
-        passed = self._passed(residuals, floor, excess)
         enough = shown == (k or plan.k)
         return Answer(
             k, pick, values, estimate, worst, error, excess, passed and enough and self._decided(pick)
@@ -123,11 +145,18 @@ class StoppingTest(ABC):
         if answer.k is None:
             return False
         theta = answer.estimate.sigma**2
-        return self._matrix.unresolved(theta[0], theta[min(answer.k, theta.size) - 1], self.resolution)
+        last = max(1, min(answer.k if self._counted is None else self._counted, theta.size))
+        return self._matrix.unresolved(theta[0], theta[last - 1], self.resolution)
 
     def passes_left(self) -> int | None:
-        """About how many passes are still needed, as the last step went; None where that tells nothing."""
-        if len(self._worsts) < 2 or not 0 < self._worsts[-1] < self._worsts[-2]:
+        """About how many passes are still needed, as the last step went; None where that tells nothing.
+
+        After the first step, as the plan has it.
+        """
+        if len(self._worsts) < 2:
+            plan = self._matrix.context.plan
+            return max(0, round(plan.expected_passes - plan.sample_share) - self._passes[-1]) or None
+        if not 0 < self._worsts[-1] < self._worsts[-2]:
             return None
         rate = np.log(self._worsts[-1] / self._worsts[-2])
         steps = max(0, int(np.ceil(np.log(self.tol / self._worsts[-1]) / rate)))
@@ -135,14 +164,18 @@ class StoppingTest(ABC):
 
     def event(self, answer: Answer) -> Certified:
         """What is said of an answer."""
+        left = self.passes_left()
         return Certified(
             passes=self._matrix.passes,
             relative_error=answer.error,
             max_residual=answer.worst,
             excess_error=answer.excess,
             converged=answer.converged,
-            passes_left=self.passes_left(),
+            passes_left=left,
+            seconds_left=left and left * self._matrix.costs[-1].seconds,
             k=answer.k,
+            reached=self._reached,
+            above_noise=self._counted,
         )
 
     def _decided(self, pick: Pick) -> bool:
@@ -177,10 +210,12 @@ class ResidualTest(StoppingTest):
         """It does."""
         return True
 
-    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
-        del excess
+    def _passed(self, values: Values, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        del values, excess
         lowest = self._at_rounding(residuals, floor) & (self._matrix.dtype == "float64")
-        return bool(np.all((residuals <= self.tol) | lowest))
+        good = ((residuals <= self.tol) | lowest)[: self._counted]
+        self._reached = int(np.sum(good))
+        return bool(np.all(good))
 
     def _at_rounding(self, residuals: np.ndarray, floor: np.ndarray) -> np.ndarray:
         """Which residuals no pass can lower: near the rounding of BᵀB, and no longer halving."""
@@ -208,15 +243,53 @@ class ErrorTest(StoppingTest):
         """Residuals tell nothing about it."""
         return None
 
-    def _passed(self, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
-        del residuals, floor
+    def _passed(self, values: Values, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        del values, residuals, floor
         return excess is not None and excess <= self.tol
 
     def _decided(self, pick: Pick) -> bool:
         return not self._undecided(pick)
 
 
-TESTS: dict[str, type[StoppingTest]] = {"residual": ResidualTest, "error": ErrorTest}
+class SignalTest(ResidualTest):
+    """The residuals of those of the k triplets that stand above the noise; in its bulk all vectors are alike.
+
+    Where the bulk ends is known once no component is on its way out of it (`rank.is_settled`), which one pass
+    cannot show: until then steps improve the whole subspace. Where all k stand above it is `ResidualTest`.
+    """
+
+    def __init__(self, request: Request, matrix: Matrix, chooser: GivenRank | RankByRule) -> None:
+        super().__init__(request, matrix, chooser)
+        self._settled = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the edge of the noise is."""
+        return self._settled
+
+    def aim(self, answer: Answer) -> int | None:
+        """The triplets above the noise, once these are known."""
+        return max(1, self._counted or 0) if self._settled and answer.k is not None else None
+
+    def signal(self, sigma: np.ndarray, beyond: np.ndarray) -> Signal | None:
+        """See `StoppingTest`."""
+        matrix = self._matrix
+        known = np.sort(np.concatenate([sigma, beyond]))[::-1]
+        values = Values(known, np.zeros(known.size), matrix.norm_squared**0.5, matrix.dtype, complete=True)
+        edge = noise_of(values, self._plan).edge
+        return Signal(edge, int(np.sum(sigma > edge)))
+
+    def _passed(self, values: Values, residuals: np.ndarray, floor: np.ndarray, excess: float | None) -> bool:
+        noise = noise_of(values, self._plan)
+        self._counted = min(noise.above, residuals.size)
+        shown = noise.settled and (self._matrix.passes > 1 or values.complete)
+        self._settled = shown or noise.above >= residuals.size
+        return super()._passed(values, residuals, floor, excess) and self._settled
+
+
+TESTS: dict[str, type[StoppingTest]] = {
+    "residual": ResidualTest, "error": ErrorTest, "signal": SignalTest,
+}  # fmt: skip
 
 
 def nothing_above_noise(pick: Pick) -> RankZeroError:

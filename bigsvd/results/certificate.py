@@ -94,6 +94,28 @@ def _indices(count: int, first: tuple[int, ...]) -> str:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """Which triplets stand above the noise, of a run that was to find these.
+
+    Attributes:
+        edge: the greatest σ that noise alone would have, in the unit of A (`rank.fit_bulk`).
+        count: of the k triplets the leading ones, with σ above it. The others lie in the bulk of the noise:
+            any orthonormal vectors there would do as well.
+
+    """
+
+    edge: float
+    count: int
+
+    def of(self, k: int) -> str:
+        """What is to be said of k triplets."""
+        told = f"{self.count} of {k} triplets stand above the noise (which ends at {self.edge:.6g})"
+        if self.count >= k:
+            return told
+        return f"{told}; the others are noise: any orthonormal vectors there would do as well"
+
+
+@dataclass(frozen=True)
 class Certificate:
     """The error of one result.
 
@@ -125,6 +147,8 @@ class Certificate:
             nothing above σ_k outside the basis (`Audit.unseen_direction` is false). sigma_bounds,
             angle_bounds and identifiable then rest on it too. relative_error never does.
         counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
+        signal: which triplets stand above the noise, where that was asked for by ``stop="signal"``: then
+            `converged` is said of these alone.
 
     """
 
@@ -148,6 +172,7 @@ class Certificate:
     counts: Counts | None = None
     next_sigma: float | None = None
     audited: bool = False
+    signal: Signal | None = None
 
     @property
     def shortfall(self) -> str | None:
@@ -169,15 +194,16 @@ class Certificate:
         lists = ("residuals", "sigma_bounds", "angle_bounds", "identifiable", "warnings")
         audit = Audit(**values["audit"]) if values["audit"] else None
         counts = Counts.from_dict(values["counts"]) if values.get("counts") else None
+        signal = Signal(**values["signal"]) if values.get("signal") else None
         tuples = {name: tuple(values[name]) for name in lists}
-        return cls(**{**values, **tuples, "audit": audit, "counts": counts})
+        return cls(**{**values, **tuples, "audit": audit, "counts": counts, "signal": signal})
 
     def __str__(self) -> str:
         state = "converged: as exact as asked" if self.converged else "NOT converged: less exact than asked"
         lines = [
             f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
             "of a true one",
-            f"worst residual {self.max_residual:.2e} (tol {self.tol:g} on {self.stop}){self._kind}",
+            *self._told_of_residuals(),
             f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e})",
         ]
         unsure = sum(not sure for sure in self.identifiable)
@@ -194,6 +220,17 @@ class Certificate:
         if str(self.counts or ""):
             lines.append(str(self.counts))
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def _told_of_residuals(self) -> list[str]:
+        """The worst residual of all; before it that of the signal, where only this was to be found."""
+        asked = f"(tol {self.tol:g} on {self.stop})"
+        if self.signal is None:
+            return [f"worst residual {self.max_residual:.2e} {asked}{self._kind}"]
+        of_signal = max(self.residuals[: self.signal.count], default=0.0)
+        return [
+            self.signal.of(len(self.residuals)),
+            f"worst residual {of_signal:.2e} above the noise {asked}{self._kind}, {self.max_residual:.2e} of all",
+        ]
 
 
 @silent

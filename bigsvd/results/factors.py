@@ -186,6 +186,7 @@ class Factors:
             numerical_rank=min(c.numerical_rank, k),
             audit=None,
             excess_error=None,
+            signal=c.signal and replace(c.signal, count=min(c.signal.count, k)),
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)

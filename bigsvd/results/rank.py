@@ -27,6 +27,11 @@ _EXCESS = 1e-2  # share by which s may exceed ||A||_F before the two cannot be o
 _DOUBLE_BYTES = 8
 _MOST_LEFT = math.nextafter(1.0, 0.0) ** 2  # of the squared norm, by a rule that leaves something to choose
 _STANDARD_SHARES = (0.90, 0.95, 0.99)
+_TRACY_WIDOM_99 = 2.0234  # the quantile of 99 % of the Tracy-Widom law of real matrices (its first)
+# How far above the edge of the noise, as a part of half the width of its bulk, a residual may reach from
+# below while the value that it is of counts as noise. Residuals of bulks with nothing else in them reach 0.09
+# to 0.105 beyond it in the second to fourth pass; where a component emerges 1 % above the edge, it is 0.18.
+_EDGE_SLACK = 0.11
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +264,12 @@ def by_noise(spectrum: Spectrum) -> Choice:
     return Choice("noise", fit.rank, f"{level}, {threshold}")
 
 
+def by_edge(count: int, edge: float) -> Choice:
+    """The `count` of triplets above the `edge` of the noise, as a run that was to find these tells it."""
+    which = "no other" if count else "no"
+    return Choice("signal", count, f"{which} singular value is above the noise, which ends at {edge:.3g}")
+
+
 def noise_threshold(beta: float) -> float:
     """lambda*(beta) = sqrt(2(beta+1) + 8 beta / (beta+1 + sqrt(beta**2 + 14 beta + 1))).
 
@@ -294,7 +305,56 @@ def fit_noise(spectrum: Spectrum) -> NoiseFit:
     like noise; and a tail that is no noise but decays slowly is taken for noise.
     """
     m, n = spectrum.shape
-    squared = noise_threshold(min(m, n) / max(m, n)) ** 2 * max(m, n)
+    return _fixed_point(spectrum, noise_threshold(min(m, n) / max(m, n)) ** 2 * max(m, n))
+
+
+@silent
+def fit_bulk(spectrum: Spectrum) -> NoiseFit:
+    """`fit_noise` with the edge of the noise as its threshold: `rank` values are not of the noise.
+
+    Between the edge and the threshold of `fit_noise` lie components that are real, but as a term of a
+    reconstruction add as much noise as they explain. The fixed point exists for the same reasons, since the
+    edge is no less than (m+n) level**2. Columns of unequal noise have a wider bulk than the law says: the
+    values beyond the edge are then taken for components.
+    """
+    return _fixed_point(spectrum, bulk_edge(spectrum.shape))
+
+
+def bulk_edge(shape: tuple[int, int]) -> float:
+    """(sqrt(m) + sqrt(n))**2, and what the largest sigma**2 of noise of variance 1 exceeds it by at most.
+
+    The first is the edge of Marchenko & Pastur 1967; the largest value scatters about it on the scale of
+    Johnstone 2001, theorem 1.1, and 99 % of it lie below this.
+    """
+    long, short = math.sqrt(max(shape)), math.sqrt(min(shape))
+    scale = math.cbrt(1 / long + 1 / short)
+    return (long + short) ** 2 + _TRACY_WIDOM_99 * (long + short) * scale
+
+
+@silent
+def is_settled(spectrum: Spectrum, fit: NoiseFit) -> bool:
+    """Whether no component is on its way up out of the bulk that `fit_bulk` has found.
+
+    A Ritz value that is still to rise has a residual rho, and up to sigma**2 (1 + rho) it may have been taken
+    for: that of a component above the edge reaches beyond it before it does itself. The residuals of a bulk
+    alone reach beyond its edge by a fixed part of its width, whatever the pass.
+    """
+    if spectrum.residuals is None or spectrum.residuals.size < spectrum.known:
+        return fit.rank == spectrum.known
+    inside = slice(fit.rank, None)
+    reach = spectrum.s[inside] * np.sqrt(1 + spectrum.residuals[inside])
+    return bool(np.all(reach <= fit.threshold * math.sqrt(1 + _EDGE_SLACK * _half_width(spectrum.shape))))
+
+
+def _half_width(shape: tuple[int, int]) -> float:
+    """Half the distance between the least and the greatest sigma**2 of noise, as a part of the greatest."""
+    ratio = math.sqrt(max(shape) / min(shape))
+    return 2 / (ratio + 2 + 1 / ratio)
+
+
+def _fixed_point(spectrum: Spectrum, squared: float) -> NoiseFit:
+    """The least fixed point of `fit_noise` for a threshold of sqrt(`squared`) noise levels."""
+    m, n = spectrum.shape
     shares, floor = _shares(spectrum), _noise_floor(spectrum)
     tail = _sums_from_the_end(shares, max(_unknown_share(spectrum), floor))
     rank, previous, variance = 0, -1, 0.0
