@@ -72,6 +72,7 @@ class SourceFacts:
         held_bytes: memory that a process holds all the time in order to read at all.
         masked: whether masked entries were turned into NaN, so that NaN means a missing entry.
         packing: how stored entries stand for the numbers of A.
+        codec: the compressors of a chunk, by name; empty where there are none or they are not known.
 
     """
 
@@ -88,6 +89,7 @@ class SourceFacts:
     held_bytes: int = 0
     masked: bool = False
     packing: Packing = AS_STORED
+    codec: str = ""
 
     @property
     def marks_gaps(self) -> bool:

@@ -24,6 +24,7 @@ from bigsvd.events import (
     PassEnded,
     PassStarted,
     PlanMade,
+    PlanRevised,
     SampleTaken,
 )
 
@@ -44,7 +45,7 @@ class Terminal(io.StringIO):
 def certificate(**changes: Any) -> Certified:
     made = Certified(
         passes=1, relative_error=0.25, max_residual=0.5, excess_error=None, converged=False,
-        passes_left=None, k=7,
+        passes_left=None, seconds_left=None, k=7, reached=None, above_noise=None,
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -96,6 +97,14 @@ def test_a_pass_of_nothing_is_full() -> None:
     [
         ({"converged": True}, "k=7: reached"),
         ({"passes_left": 3}, "k=7: about 3 more"),
+        (
+            {"passes_left": 3, "seconds_left": 12.0, "reached": 5},
+            "5 within the tolerance: about 3 more (12 s)",
+        ),
+        (
+            {"reached": 4, "above_noise": 5},
+            "k=7, 4 of the 5 above the noise within the tolerance: more passes needed",
+        ),
         ({}, "k=7: more passes needed"),
         ({"k": None}, "5.00e-01: more passes needed"),
     ],
@@ -104,6 +113,14 @@ def test_the_certificate_follows_the_pass(changes: dict[str, Any], expected: str
     text = shown(io.StringIO(), certificate(**changes))
     assert "error 0.250000, worst residual 5.00e-01" in text
     assert text.rstrip().endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("high", "told"), [(9.1, "between 4.10 and 9.10 passes"), (4.1, "about 4.10 passes")]
+)
+def test_what_the_sample_has_taught_is_told(high: float, told: str) -> None:
+    text = shown(io.StringIO(), PlanRevised("gram", 4.1, high, 12.0, "the spectrum is flat"))
+    assert text == f"plan     gram, {told}, 12 s: the spectrum is flat\n"
 
 
 def test_resuming_and_sampling_are_told() -> None:

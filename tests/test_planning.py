@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -20,6 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 from zarr.storage import LocalStore, MemoryStore
 
 import bigsvd
+from bigsvd.catalog.widths import PROBES, block_width, first_block_width
 from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError, PlanError, RankError
@@ -472,6 +474,65 @@ def test_a_plan_is_a_pure_function_of_its_arguments(data: st.DataObject, facts: 
     request = data.draw(requests(facts))
     roomy = Machine(10**16, 4)
     assert make_plan(request, facts, roomy) == make_plan(request, facts, roomy)
+
+
+@given(st.integers(1, 2000))
+def test_blocks_are_as_wide_as_products_handle_columns(k: int) -> None:
+    """Sixteen at a time: the wide block by itself, the first with the probes that go with it."""
+    width, first = block_width(k, 10**6), first_block_width(k, 10**6)
+    assert (width % 16, (first + PROBES) % 16) == (0, 0)
+    assert k < first <= width
+    assert (block_width(k, k + 5), first_block_width(k, k + 5)) == (k + 5, k + 5)
+
+
+def test_short_passes_have_fewer_lanes() -> None:
+    facts = replace(FACTS, shape=(400_000, 1_000), chunks=(500, 1_000))
+    count = {
+        read_seconds: len(
+            make_plan(
+                Request("d", 10), facts, Machine(10**10, 2), replace(NOMINAL, read_seconds=read_seconds)
+            ).lanes
+        )
+        for read_seconds in (1e-10, 1e-7)
+    }
+    assert count == {1e-10: 8, 1e-7: 16}
+    assert len(make_plan(Request("d", 10), facts, Machine(10**10, 8)).lanes) == 16
+
+
+def test_a_measured_plan_says_what_the_codec_costs() -> None:
+    def told(codec: str, read_cpu_seconds: float, *, measured: bool = True) -> str:
+        rates = replace(NOMINAL, read_cpu_seconds=read_cpu_seconds, measured=measured)
+        return str(make_plan(Request("d", 10), replace(FACTS, codec=codec), LIMITS, rates))
+
+    slow = "reading       zstd decodes at 1.2 GB/s a core; blosc lz4 with shuffle would do about 4"
+    assert slow in told("zstd", 1 / 1.2e9)
+    assert "reading       zstd decodes at 3.0 GB/s a core\n" in told("zstd", 1 / 3e9)
+    assert "reading       blosc lz4 decodes at 1.2 GB/s a core\n" in told("blosc lz4", 1 / 1.2e9)
+    assert "reading  " not in told("zstd", 1 / 1.2e9, measured=False)
+    assert "reading  " not in told("", 1 / 1.2e9)
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "compressors", "told"),
+    [
+        (3, None, ""),
+        (3, ZstdCodec(), "zstd"),
+        (3, BloscCodec(cname="lz4"), "blosc lz4"),
+        (2, numcodecs.Blosc(cname="zstd"), "blosc zstd"),
+        (2, numcodecs.Zlib(), "zlib"),
+    ],
+    ids=str,
+)
+def test_a_source_names_its_codec(zarr_format: Any, compressors: Any, told: str) -> None:
+    array = zarr.create_array(
+        MemoryStore(),
+        shape=(8, 8),
+        chunks=(4, 4),
+        dtype="f4",
+        zarr_format=zarr_format,
+        compressors=compressors,
+    )
+    assert open_source(array).facts.codec == told
 
 
 def test_nan_as_the_missing_value_survives_json() -> None:

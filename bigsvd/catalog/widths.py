@@ -22,20 +22,23 @@ DEFAULT_MAX_PASSES = 20
 AUTO_SHARE = 0.75
 # Part of the k-th value below which the values behind it have to lie for few more columns to resolve it.
 SPECTRAL_GAP = 0.8
-# Columns that BLAS kernels handle at a time: a block with its probes is a multiple of it.
+# Columns that BLAS kernels handle at a time: fewer take as long (results of 60 and 64 columns are alike).
 _BLAS_COLUMNS = 16
 
 
 def block_width(k: int, cols: int) -> int:
     """Columns of a block that finds k vectors in few passes; at most `cols`."""
-    return _rounded(max(3 * k, k + 40), cols)
+    return min(cols, whole_columns(max(3 * k, k + 40, first_block_width(k, cols))))
 
 
 def first_block_width(k: int, cols: int) -> int:
-    """Columns of the first block where the values of the sample fall off fast behind the k-th."""
-    return _rounded(max(k + k // 2, k + 32), cols)
+    """Columns of the first block where the values of the sample fall off fast behind the k-th.
+
+    They make up, with the probes that go with them, what BLAS kernels handle at a time.
+    """
+    return min(cols, whole_columns(max(k + k // 2, k + 32) + PROBES) - PROBES)
 
 
-def _rounded(least: int, cols: int) -> int:
-    """Columns that make up, with the probes, a multiple of what BLAS kernels handle at a time."""
-    return min(cols, -(-(least + PROBES) // _BLAS_COLUMNS) * _BLAS_COLUMNS - PROBES)
+def whole_columns(least: int) -> int:
+    """The least number of columns, no fewer than these, that takes BLAS kernels no longer."""
+    return -(-least // _BLAS_COLUMNS) * _BLAS_COLUMNS

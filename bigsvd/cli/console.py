@@ -21,6 +21,7 @@ from bigsvd.events import (
     PassStarted,
     PhaseStarted,
     PlanMade,
+    PlanRevised,
     SampleTaken,
     WarmStartInVain,
 )
@@ -108,6 +109,8 @@ class Console:
             f"{human_bytes(plan.bytes_per_pass)}, {plan.seconds:.2g} s at {rates} rates, "
             f"at most {human_bytes(plan.memory_bytes)}"
         )
+        if plan.reading:
+            self.say(f"         {plan.reading}")
 
     @_show.register
     def _(self, event: GivenUp) -> None:
@@ -162,11 +165,34 @@ class Console:
         return line[: columns - 1] if self._moving else line
 
     @_show.register
+    def _(self, event: PlanRevised) -> None:
+        low, high = event.passes_low, event.passes_high
+        passes = f"about {low:.2f}" if low == high else f"between {low:.2f} and {high:.2f}"
+        self.say(f"plan     {event.method}, {passes} passes, {event.seconds:.2g} s: {event.why}")
+
+    @_show.register
     def _(self, event: Certified) -> None:
-        left = event.passes_left
-        tail = "reached" if event.converged else f"about {left} more" if left else "more passes needed"
         rank = f", k={event.k}" if event.k else ""
         self.say(
             f"         error {event.relative_error:.6f}, "
-            f"worst residual {event.max_residual:.2e}{rank}: {tail}"
+            f"worst residual {event.max_residual:.2e}{rank}{_counted(event)}: {_outlook(event)}"
         )
+
+
+def _counted(event: Certified) -> str:
+    """How many triplets have arrived, and how many have to."""
+    if event.reached is None or event.converged:
+        return ""
+    if event.above_noise is None:
+        return f", {event.reached} within the tolerance"
+    return f", {event.reached} of the {event.above_noise} above the noise within the tolerance"
+
+
+def _outlook(event: Certified) -> str:
+    """What waiting for the rest would cost."""
+    if event.converged:
+        return "reached"
+    if not event.passes_left:
+        return "more passes needed"
+    took = "" if event.seconds_left is None else f" ({event.seconds_left:.2g} s)"
+    return f"about {event.passes_left} more{took}"

@@ -220,6 +220,12 @@ class PanelCache:
             self._device_bytes = 0
             self._held = {key: held for key, held in self._held.items() if not held[1].resident}
 
+    def renew(self, budget_bytes: int) -> None:
+        """Forget what is held in memory, and keep no more than so much from now on."""
+        with self._lock:
+            self._held = {key: held for key, held in self._held.items() if held[1].resident}
+            self._free_bytes = budget_bytes
+
     def close(self) -> None:
         """Forget everything."""
         self.closed = True
@@ -266,6 +272,18 @@ def leave_seats(token: str) -> None:
         cache = _CACHES.get(token)
     if cache is not None:
         cache.leave_seats()
+    return_free_memory()
+
+
+def renew_cache(token: str, budget_bytes: int) -> None:
+    """Empty the cache of a run in this process, if it has one, and change what it may hold.
+
+    For a run that goes on otherwise than planned, while none of its lanes runs.
+    """
+    with _LOCK:
+        cache = _CACHES.get(token)
+    if cache is not None:
+        cache.renew(budget_bytes)
     return_free_memory()
 
 

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
-from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
+from bigsvd.catalog.table import load
+from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP, whole_columns
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BASIS_PARTS, BlockIteration
 from bigsvd.methods.matrix import Correction, Matrix
+from bigsvd.methods.revision import revise
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, Subspace, orthonormal_complement
 from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
@@ -138,7 +140,7 @@ class KrylovRun(BlockIteration):
         if failed or flat or not worst**2 <= _CORRECTION_SLACK * tol:
             self.sample = None if failed else self.sample
             return None
-        count = min(k + BEYOND, ritz.residuals.size)
+        count = min(whole_columns(k + BEYOND), ritz.residuals.size)
         wanted = [i for i in range(count) if i >= k or ritz.residuals[i] > tol / 3]
         theta = ritz.theta[wanted]
         if theta.min() <= 0:
@@ -201,14 +203,19 @@ class Krylov(Method):
         return f"{100 * plan.sample_share:.1f} % sample" if plan.sample else "Gaussian block"
 
     def run(self, matrix: Matrix, goal: Goal) -> Solution:
-        """From the sample, from other factors, or from a random block."""
+        """From the sample, unless it shows another method to be faster; from other factors; or at random."""
         request, plan = goal.request, matrix.context.plan
         sample, spare_vectors = Sample(matrix) if plan.sample else None, None
         if request.warm_start is not None:
             factors = open_factors(request.warm_start)
             block = warm_block(matrix, factors, request.seed, goal.test.resolution)
         elif plan.sample:
-            block, spare_vectors = sample_block(matrix, request.seed, goal.test.resolution)
+            start = sample_block(matrix, request.seed, goal.test.resolution)
+            revise(matrix, start.seen, request.tol)
+            if matrix.context.plan.method != self.name:
+                solution: Solution = load(matrix.context.plan.method).run(matrix, goal)
+                return solution
+            block, spare_vectors = start.block, start.behind
         else:
             block = gaussian_block(matrix, request.seed)
         return iterate(KrylovRun(matrix, block, request.seed, sample, spare_vectors), goal)

@@ -172,9 +172,12 @@ class Matrix:
             return False
         if self._learns_rows:
             self.sample_lines = f"{name}/row-lines"
+        more = self.context.plan.rows / rows
         if LINE_SUMS not in result.sums:
+            self.norm_squared = more * result.census.squares
             return True
         sums = self._line_sums(result.sums[LINE_SUMS], rows)
+        self.norm_squared = more * sums.squared_norm(self.transform)
         self.lines = self._estimate(sums)
         return not sums.far_shift
 

@@ -8,6 +8,8 @@ the first block (`sample_block`), and it preconditions the residuals of later on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bigsvd.catalog.widths import CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP
@@ -16,11 +18,14 @@ from bigsvd.events import SampleTaken
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
+from bigsvd.planning.outlook import Seen
 from bigsvd.results.factors import Factors
 from bigsvd.slabs.transform import MeansAndDivisors
 
 # Part of the first block that is random, so that a biased sample cannot hide a direction.
 _GAUSSIAN_SHARE = 0.1
+# Blocks' worth of the values of the sample that are nearly those of S; the others are too small yet.
+_WELL_KNOWN_BLOCKS = 2
 # Times that the sample is looked at, at most: each may teach a prescaling or better means for the next.
 _LOOKS = 3
 
@@ -65,8 +70,20 @@ class Sample:
         return np.asarray(total)
 
 
-def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
-    """The leading vectors of the sample, completed with Gaussian columns (N, l), and those behind (N, c).
+@dataclass(frozen=True)
+class Start:
+    """What a sample is good for: a first block (N, l), vectors behind it (N, c), and what was seen.
+
+    Nothing was where the sample could not be used.
+    """
+
+    block: np.ndarray
+    behind: np.ndarray
+    seen: Seen | None
+
+
+def sample_block(matrix: Matrix, seed: int, tol: float) -> Start:
+    """The leading vectors of the sample, completed with Gaussian columns, and those behind.
 
     Also gives the matrix its first estimates of means, divisors and prescaling, and float64 products where
     float32 will not resolve the k-th value to `tol`. A tenth of the block, and no
@@ -80,7 +97,7 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
     Q = np.linalg.qr(gaussian(seed, 0, (plan.cols, columns)))[0]
     Z = _first_look(matrix, Q)
     if Z is None:
-        return gaussian_block(matrix, seed), np.zeros((plan.cols, 0))
+        return Start(gaussian_block(matrix, seed), np.zeros((plan.cols, 0)), None)
     sample = Sample(matrix)
     space = Subspace(plan.cols, min(plan.cols, SAMPLE_BLOCKS * columns))
     for step in range(SAMPLE_BLOCKS):
@@ -100,7 +117,11 @@ def sample_block(matrix: Matrix, seed: int, tol: float) -> tuple[np.ndarray, np.
     vectors = space.K @ ritz.coordinates[:, : plan.width]
     leading, behind = np.split(vectors, [max(0, width - rest)], axis=1)
     more = gaussian(seed, 2, (plan.cols, width - leading.shape[1]))
-    return np.linalg.qr(np.concatenate([leading, more], axis=1))[0], behind[:, : plan.width - width]
+    seen = Seen(
+        ritz.theta[: _WELL_KNOWN_BLOCKS * columns], matrix.norm_squared, round(plan.sample_share * plan.rows)
+    )
+    block = np.linalg.qr(np.concatenate([leading, more], axis=1))[0]
+    return Start(block, behind[:, : plan.width - width], seen)
 
 
 def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.ndarray:
@@ -145,7 +166,7 @@ def stored_lines(factors: Factors, exponent: int) -> MeansAndDivisors:
 
 
 def _first_look(matrix: Matrix, Q: np.ndarray) -> np.ndarray | None:
-    """S·Q (N, c), and prescaling, means and divisors for the matrix; None where the sample is of no use.
+    """S·Q (N, c), and what the matrix is estimated to be; None where the sample is of no use.
 
     Products of a look that taught something about the matrix are of another matrix, and made again.
     """

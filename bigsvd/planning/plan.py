@@ -22,11 +22,46 @@ from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import Request
 from bigsvd.units import human_bytes
 
-PLAN_VERSION = 8
+PLAN_VERSION = 9
+# A codec that decodes fast, gigabytes a second of it on a core, and those below which another is told of it.
+# Measured on chunks of float32 of which it made as few bytes as zstd, which did 1.4.
+_FAST_CODEC, _FAST_CODEC_GB_A_SECOND = "lz4", 4.0
+_SLOW_CODEC_GB_A_SECOND = 2.0
 # Tasks, at most, that share the panels of the sample.
 _SAMPLE_LANES = 4
 # Passes to the usual tolerance that were seen, by family of data (benchmarks/results/passes-small.md).
 _LEAST_SEEN, _MOST_SEEN = 2, 8
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Another method that a run may turn to when it has seen its sample, within the memory of its plan.
+
+    Attributes:
+        method: its name. passes, seconds: over all data, from there to the end of the passes.
+        cache_bytes: decoded panels that it leaves room for, see `Plan.cache_bytes`.
+
+    """
+
+    method: str
+    passes: float
+    seconds: float
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class PassSeconds:
+    """Predicted time of a pass: the first, a later one with a whole block, one with a correction alone."""
+
+    first: float
+    whole: float
+    narrow: float
+
+    def of(self, passes: int, *, corrects: bool) -> float:
+        """Of so many passes, the last of several being one that `corrects` what the others have found."""
+        further = max(0, passes - 1)
+        last = min(1, further) * corrects
+        return self.first + (further - last) * self.whole + last * self.narrow
 
 
 @dataclass(frozen=True)
@@ -47,7 +82,8 @@ class Plan:
         compute_dtype: precision of the panel products; their sums are float64.
         expected_passes: passes over B, sample included, at which the tolerance asked for is usual.
         rates: what reading and multiplying were taken to cost, see `Rates`.
-        predicted_seconds: of the warm start, the passes and the rest, at these rates.
+        predicted_seconds: of the warm start, the passes and the rest, at these rates. pass_seconds: of each
+            kind of pass. turn: the method that the run turns to where the sample shows that it is faster.
         memory: bytes by term; their sum is `memory_bytes`, which is held within `budget_bytes`.
         cache_bytes: decoded panels that each worker process keeps between passes, one of these terms.
         forming_bytes: what tasks that form the long factor may hold together, when lanes hold nothing more.
@@ -79,6 +115,8 @@ class Plan:
     expected_passes: float
     rates: Rates
     predicted_seconds: dict[str, float]
+    pass_seconds: PassSeconds
+    turn: Turn | None
     memory: dict[str, int]
     cache_bytes: int
     forming_bytes: int
@@ -162,6 +200,17 @@ class Plan:
         """Rows of the sample, of all."""
         return sum(stop - start for start, stop in map(self.panel, self.sample)) / self.rows
 
+    @property
+    def reading(self) -> str:
+        """What decoding the source costs, where that was measured, and a codec that would cost less."""
+        if not self.rates.measured or not self.facts.codec:
+            return ""
+        rate = 1e-9 / max(self.rates.read_cpu_seconds, 1e-15)
+        told = f"{self.facts.codec} decodes at {rate:.1f} GB/s a core"
+        if rate > _SLOW_CODEC_GB_A_SECOND or _FAST_CODEC in self.facts.codec:
+            return told
+        return f"{told}; blosc {_FAST_CODEC} with shuffle would do about {_FAST_CODEC_GB_A_SECOND:g}"
+
     def sample_lanes(self) -> tuple[tuple[int, ...], ...]:
         """The sample's panels as even runs, each for one task."""
         count = max(1, min(len(self.sample), _SAMPLE_LANES))
@@ -209,6 +258,8 @@ class Plan:
             chosen["request"] = Request.from_dict(values["request"])
             chosen["facts"] = SourceFacts.from_dict(values["facts"])
             chosen["rates"] = Rates.from_dict(values["rates"])
+            chosen["pass_seconds"] = PassSeconds(**values["pass_seconds"])
+            chosen["turn"] = values["turn"] and Turn(**values["turn"])
             chosen["lanes"] = tuple((int(first), int(last)) for first, last in values["lanes"])
             chosen["sample"] = tuple(map(int, values["sample"]))
             plan = cls(**chosen)
@@ -297,6 +348,7 @@ def _describe(plan: Plan) -> str:
     lines = [
         f"source        {facts.name}: {m:,} x {n:,} {facts.dtype}, "
         f"chunks {facts.chunks[0]} x {facts.chunks[1]}, {human_bytes(facts.nbytes)}",
+        *([f"reading       {plan.reading}"] if plan.reading else []),
         *([f"packing       {facts.packing} (CF attributes)"] if facts.packing != AS_STORED else []),
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",

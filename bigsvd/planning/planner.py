@@ -8,15 +8,15 @@ from itertools import pairwise
 import numpy as np
 
 from bigsvd.catalog.table import runs_on_dask
-from bigsvd.catalog.widths import PROBES
+from bigsvd.catalog.widths import BEYOND, PROBES, whole_columns
 from bigsvd.errors import RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
-from bigsvd.planning.cost import Cost, Prospect
+from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
 from bigsvd.planning.demands import Demands, Question, demands_of
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
-from bigsvd.planning.plan import Plan
+from bigsvd.planning.plan import PassSeconds, Plan, Turn
 from bigsvd.planning.refusal import refusal
 from bigsvd.planning.sampling import SAMPLE_SHARE, sample_panels, share_of
 from bigsvd.planning.search import choose_layout
@@ -30,6 +30,10 @@ _GRAM_BUDGET = 0.3
 _CACHE_SHARE = 0.95
 # Bytes of a matrix in memory that one lane streams alone.
 _ONE_LANE_BYTES = 2**23
+# Lanes of a pass, and panels of one at most; lanes of a pass that takes no longer than so many seconds, which
+# a lane's start and its sums would lengthen. Chosen, not measured.
+_LANES, _LANE_PANELS = 16, 256
+_SHORT_LANES, _SHORT_PASS_SECONDS = 8, 10.0
 # Share of the squared norm below which the rounding of float32 sums can hide what a rank rule asks about.
 _FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
 
@@ -88,6 +92,8 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory["decoded panels kept"] = cache
+    turn, room = _turn(choice, cost, memory) if sample else (None, 0)
+    memory |= {"room to change the method": room} if room else {}
     device_memory |= {"data kept there between passes": resident} if layout.has_own_memory else {}
     max_passes = request.max_passes or method.most_passes
     expected = min(expected, max_passes + share)
@@ -113,8 +119,10 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         panel_rows=layout.panel_rows,
         tile_cols=layout.tile_cols,
         reads_per_pass=layout.reads_per_pass,
-        lanes=_lanes(layout, machine),
+        lanes=_lanes(layout, machine, cost.of_pass(layout, machine.threads, layout.width)),
         sample=sample,
+        pass_seconds=_pass_seconds(layout, cost, prospect),
+        turn=turn,
         k=layout.k,
         width=layout.width,
         narrow=layout.narrow,
@@ -139,6 +147,44 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         scratch_bytes=layout.M * scratch_columns * question.itemsize + output_bytes,
         output_bytes=output_bytes,
     )
+
+
+def _pass_seconds(layout: Layout, cost: Cost, prospect: Prospect) -> PassSeconds:
+    """What each kind of pass takes: the first finds the sample in memory, later ones what else is kept."""
+
+    def later(columns: int) -> float:
+        kept, resident = prospect.kept, prospect.resident
+        return PASS_SECONDS + cost.of_pass(layout, prospect.lanes, columns, kept=kept, resident=resident)
+
+    kept = min(prospect.kept, prospect.share)
+    first = cost.of_pass(layout, prospect.lanes, layout.narrow + PROBES, kept=kept)
+    return PassSeconds(PASS_SECONDS + first, later(layout.width), later(whole_columns(layout.k + BEYOND)))
+
+
+def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | None, int]:
+    """The Gram matrix, where a run may turn to it after its sample; and the bytes that takes beyond `memory`.
+
+    It may where the method was left to the planner, k is known, and the matrices fit. For a device with its
+    own memory it was chosen in the first place, wherever that pays.
+    """
+    question, layout = choice.question, choice.layout
+    request, machine = question.request, question.machine
+    free = request.method == "auto" and request.warm_start is None
+    free = free and isinstance(request.k, int) and request.max_passes != 1
+    if not free or layout.tiled or layout.has_own_memory:
+        return None, 0
+    other = question.by("gram")
+    needed = sum(memory_terms(other, layout).values())
+    matrices = sum(other.method.memory(other, layout).values())
+    if needed > machine.budget_bytes or matrices > _GRAM_BUDGET * machine.budget_bytes:
+        return None, 0
+    cache = _cache_bytes(layout, needed, machine.budget_bytes, 0)
+    cache = cache if cost.keeping_pays(layout, 2.0) else 0
+    kept = min(1.0, cache / question.facts.nbytes)
+    passes = other.method.expected_passes(request, layout, 0.0)
+    alone = Prospect(machine.threads, passes, share=0.0, kept=kept, resident=0.0)
+    seconds = sum(other.method.seconds(cost, layout, alone)) + passes * PASS_SECONDS
+    return Turn("gram", passes, seconds, cache), max(0, needed + cache - sum(memory.values()))
 
 
 def _check_rank(k: int | str, shape: tuple[int, int]) -> None:
@@ -225,16 +271,18 @@ def _with_one_width(choice: _Choice, cost: Cost) -> _Choice:
     return replace(choice, layout=wide)
 
 
-def _lanes(layout: Layout, machine: Machine) -> tuple[tuple[int, int], ...]:
-    """Even runs of panels: 16, more for long passes, fewer where partial sums are large, but two a thread.
+def _lanes(layout: Layout, machine: Machine, pass_seconds: float) -> tuple[tuple[int, int], ...]:
+    """Even runs of panels: 16, more for long passes, fewer for short ones, but two a thread.
 
-    One where few data lie in memory: to share them out takes longer than to multiply them.
+    Fewer too where partial sums are large. One where few data lie in memory: to share them out takes longer
+    than to multiply them.
     """
     panels = -(-layout.M // layout.panel_rows)
     if layout.reader == "memory" and layout.M * layout.N * layout.itemsize <= _ONE_LANE_BYTES:
         return ((0, panels),)
     partial_share = (layout.width + PROBES) * 8 / (layout.M * layout.itemsize)
-    wanted = max(16, -(-panels // 256))
+    least = _LANES if pass_seconds > _SHORT_PASS_SECONDS else max(_SHORT_LANES, 2 * machine.threads)
+    wanted = max(least, -(-panels // _LANE_PANELS))
     if partial_share > 0:
         wanted = min(wanted, max(2 * machine.threads, int(0.2 / partial_share)))
     count = max(1, min(panels, wanted))

@@ -223,13 +223,13 @@ class Certificate:
 
     def _told_of_residuals(self) -> list[str]:
         """The worst residual of all; before it that of the signal, where only this was to be found."""
-        asked = f"(tol {self.tol:g} on {self.stop})"
+        asked = f"(tol {self.tol:g} on {self.stop}){self._kind}"
         if self.signal is None:
-            return [f"worst residual {self.max_residual:.2e} {asked}{self._kind}"]
+            return [f"worst residual {self.max_residual:.2e} {asked}"]
         of_signal = max(self.residuals[: self.signal.count], default=0.0)
         return [
             self.signal.of(len(self.residuals)),
-            f"worst residual {of_signal:.2e} above the noise {asked}{self._kind}, {self.max_residual:.2e} of all",
+            f"worst residual {of_signal:.2e} above the noise {asked}, {self.max_residual:.2e} of all",
         ]
 
 

@@ -85,6 +85,7 @@ class ZarrSource(Source):
             piece=(height, width),
             spare_bytes=spare_bytes,
             packing=packing_of(name, self._array) if decode else AS_STORED,
+            codec=" ".join(map(_told_codec, self._array.compressors)),
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -251,3 +252,10 @@ def _pickles(store: Store) -> bool:
 def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool, decode: bool) -> Source:
     there = kept(store) if isinstance(store, str) else store
     return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode)
+
+
+def _told_codec(codec: Any) -> str:
+    """What people call a compressor: of Blosc's the one inside."""
+    inside = getattr(codec, "cname", "")
+    kind = type(codec).__name__.removesuffix("Codec").lower()
+    return f"{kind} {getattr(inside, 'value', inside)}".strip()
