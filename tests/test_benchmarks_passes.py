@@ -273,7 +273,8 @@ def test_given_genotypes_are_filled_centred_and_scaled_as_bigsvd_does(tmp_path: 
     assert (family["name"], family["shape"], family["options"]) == ("hapmap", [60, 300], HAPMAP_OPTIONS)
     assert [row["name"] for row in family["contenders"]] == ["bigsvd", "dashsvd-3k"]
     last = family["contenders"][0]["answers"][-1]
-    assert last["residual"] == pytest.approx(last["claimed"], rel=1e-3)
+    assert last["residual"] <= last["claimed"]
+    assert last["excess"] < 0.01  # of another matrix it would be a large part
 
 
 def test_photographs_are_there_without_other_packages() -> None:

@@ -621,6 +621,22 @@ def test_fault_13_large_means_cost_no_accuracy(
     assert np.max(np.abs(residue)) <= 1e-10 * sigma[0]
 
 
+@pytest.mark.parametrize("shape", [(600, 40), (40, 600)], ids=["tall", "wide"])
+def test_fault_13_a_huge_column_does_not_cost_a_tiny_one_its_digits(
+    client: Client, shape: tuple[int, int]
+) -> None:
+    """Scaled down to float32 beside it, what is divided by its own deviation later became subnormal."""
+    values = np.random.default_rng(13).standard_normal(shape).astype(np.float32)
+    values[:, 0] *= np.float32(1e30)
+    values[:, 1] *= np.float32(1e-15)
+    factors = bigsvd.svd(stored(values, (50, 20)), 3, center=True, scale=True, client=client, tol=1e-3)
+    exact = values.astype(np.float64)
+    np.testing.assert_allclose(np.asarray(factors.scale), exact.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(
+        factors.s, singular_values(standardised(values, center=True, scale=True))[:3], rtol=1e-4
+    )
+
+
 def test_fault_13_float32_data_with_large_means(client: Client) -> None:
     rng = np.random.default_rng(13)
     values = (1e5 + rng.standard_normal((500, 40))).astype(np.float32)  # rounded to 1/128

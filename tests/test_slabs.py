@@ -88,9 +88,8 @@ class TestDense(SlabLaws):
         tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
         standard = standardization(device, transform)
         standard.begin_panel(ROWS)
-        if standard.looks_first:
-            for tile in tiles:
-                entries(device, transform, tile).show([standard])
+        for tile in tiles:
+            entries(device, transform, tile).show(standard.lookers)
         slab = standard.slab(entries(device, transform, tiles[-1]))
         return MadeSlab(slab, standardised(transform)[ROWS, tiles[-1]])
 

@@ -28,19 +28,19 @@ class ReusedSpace:
         if self._memory.size < size:
             self._memory = np.empty(size, np.uint8)
         found = self._memory[:size].view(wanted).reshape(shape)
-        if by_columns(like):
+        if column_major(like):
             return found.T
         return found
 
 
-def by_columns(array: np.ndarray) -> bool:
+def column_major(array: np.ndarray) -> bool:
     """Whether the entries of a column of a (r, c) array lie next to each other in memory."""
     return bool(array.strides[0] < array.strides[1])
 
 
 def along_memory(array: np.ndarray) -> np.ndarray:
     """The array or its transpose, whichever has rows whose entries lie next to each other in memory."""
-    if by_columns(array):
+    if column_major(array):
         return array.T
     return array
 
@@ -91,7 +91,7 @@ class CpuDevice:
         lines, length = along_memory(array).shape
         step, whole = max(1, _CACHED_ENTRIES // max(1, length)), slice(0, length)
         some = [slice(start, min(lines, start + step)) for start in range(0, lines, step)]
-        if by_columns(array):
+        if column_major(array):
             return [(whole, part) for part in some]
         return [(part, whole) for part in some]
 

@@ -45,7 +45,7 @@ class Sweeps:
         if not self._tiled:
             return (self._both,)
         two = (self._forward, self._backward)
-        return (self._look_first, *two) if self._standardization.looks_first else two
+        return (self._look_first, *two) if self._standardization.lookers else two
 
     def begin_panel(self, rows: slice) -> None:
         """Forget the panel before; these rows come next."""
@@ -70,7 +70,7 @@ class Sweeps:
         return found
 
     def _look_first(self, entries: Entries) -> None:
-        entries.show([self._standardization])
+        entries.show(self._standardization.lookers)
 
     def _forward(self, entries: Entries) -> None:
         entries.show(self._lookers)
@@ -80,8 +80,7 @@ class Sweeps:
         self._add_to_sums(self._standardization.slab(entries))
 
     def _both(self, entries: Entries) -> None:
-        first = [self._standardization] * self._standardization.looks_first
-        entries.show([*self._lookers, *first])
+        entries.show([*self._lookers, *self._standardization.lookers])
         slab = self._standardization.slab(entries)
         self._add_to_y(slab)
         self._add_to_sums(slab)

@@ -110,7 +110,8 @@ class KrylovRun(BlockIteration):
     def _rough_step(self, P: np.ndarray, Z: np.ndarray, by: Correction) -> np.ndarray:
         """The Ritz vectors that rough products give, and beside them the directions in which these err.
 
-        In one exact pass both together then give what two passes give otherwise.
+        In one exact pass both together then give what two passes give otherwise; what that leaves of the
+        rough residuals then tells whether corrections by the sample are of use, as after any other.
         """
         plan, rough = self.context.plan, Subspace(*P.shape)
         Q, R = np.linalg.qr(P)

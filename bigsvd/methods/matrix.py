@@ -28,8 +28,8 @@ _ROUGH_EPS = 1e-7
 # By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
 _FILL_SLACK = 1e-12
 _FILL_ROUNDINGS = 4
-# Up to which part of ‖B‖²_F is in what the first means leave, and up to which ratio of the first divisors to
-# the exact ones, the leading vectors of the two matrices are nearly the same. Chosen, not measured.
+# Up to which part of ‖B‖²_F lies in what the first means leave, or have filled gaps with, and up to which
+# ratio of the first divisors to the exact ones the leading vectors are nearly the same. Chosen, not measured.
 _CLOSE_MEANS = 0.01
 _CLOSE_DIVISORS = 1.5
 _SAME_DIVISOR = 2.0**-48  # relative; as far as two ways to sum the same column may differ
@@ -291,9 +291,9 @@ class Matrix:
         spread = 30.0 if self.dtype == "float32" else 1e3
         correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
         correctable = correctable and (alike or not t.fills_with_mean)
-        close = (
-            mean_energy <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
-        )
+        filled = np.sum((sums.length - sums.observed) * ((exact.mean - used.mean) / exact.divisor) ** 2)
+        wrong = mean_energy + t.fills_with_mean * float(filled)
+        close = wrong <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
         return Correction(delta, ratio, bool(correctable), alike, bool(close))
 
     def column_lines(self) -> np.ndarray | None:

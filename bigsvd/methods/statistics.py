@@ -80,7 +80,6 @@ def read_panel(
         there, cols = slice(start + piece.start, start + piece.stop), slice(0, plan.cols)
         sent = device.to_device(np.ascontiguousarray(raw[piece]))
         entries = Entries(device, transform, sent, raw.dtype, there, cols)
-        if standardization.looks_first:
-            entries.show([standardization])
+        entries.show(standardization.lookers)
         found[piece, :] = standardization.slab(entries).to_array()
     return found

@@ -24,7 +24,7 @@ _DEVICE_MAKING_BYTES = 20
 # Entries, at least a line of a slab, that a processor has in hand at a time while it makes one. Bytes of each
 # as a number with its mask; and where sums over lines are made, for its residue and that squared.
 _PIECE_ENTRIES = 2**18
-_NUMBER_BYTES = 12
+_NUMBER_BYTES = 14
 _SUMMED_BYTES = 32
 # Bytes that cuBLAS takes on a GPU for each thread that multiplies.
 _DEVICE_LIBRARY_BYTES = 64 * 2**20

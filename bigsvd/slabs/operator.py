@@ -53,7 +53,10 @@ class Operator:
         """Take in a piece of entries; called once for each. It may not write into them."""
 
     def forward(self, slab: Slab) -> Array | None:
-        """The part of Y that this slab adds; None if the kernel has none. Called once for each slab."""
+        """The part of Y that this slab adds; None if the kernel has none. Called once for each slab.
+
+        Nothing that is kept may be a view of the slab: the next one may be made in the same memory.
+        """
         del slab
         return None
 

@@ -8,6 +8,7 @@ stored and correcting the products. Where nothing is subtracted or divided, entr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from bigsvd.devices.base import Array, Space
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.entries import Entries, Piece
+from bigsvd.slabs.entries import Entries, Looker, Piece
 from bigsvd.slabs.slab import DenseSlab, Slab
 from bigsvd.slabs.transform import (
     ColumnMoments,
@@ -32,13 +33,12 @@ class Standardization(Protocol):
     tiles, until the next one is made.
     """
 
-    looks_first: bool  # whether all entries of some rows are shown to `look` before slabs are made of them
+    @property
+    def lookers(self) -> Sequence[Looker]:
+        """Those that all entries of some rows are shown to before slabs are made of them: itself, or none."""
 
     def begin_panel(self, rows: slice) -> None:
         """Forget the panel before; these rows of B come next."""
-
-    def look(self, entries: Entries, piece: Piece) -> None:
-        """Take in a piece of entries."""
 
     def slab(self, entries: Entries) -> Slab:
         """The slab of these entries."""
@@ -47,17 +47,17 @@ class Standardization(Protocol):
 class AsStored:
     """Neither means nor divisors: the matrix is decomposed as its numbers are."""
 
-    looks_first = False
-
     def __init__(self, dtype: str, space: Space) -> None:
         self._dtype = dtype
         self._space = space
 
+    @property
+    def lookers(self) -> Sequence[Looker]:
+        """None."""
+        return ()
+
     def begin_panel(self, rows: slice) -> None:
         """Nothing is remembered."""
-
-    def look(self, entries: Entries, piece: Piece) -> None:
-        """Never called."""
 
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
@@ -125,8 +125,6 @@ class ByKnownRows(AsStored):
 class ByRows(AsStored):
     """Means and divisors of the rows of B, learned from all entries of them before slabs are made."""
 
-    looks_first = True
-
     def __init__(self, dtype: str, space: Space, cols: int) -> None:
         super().__init__(dtype, space)
         self._cols = cols
@@ -137,8 +135,13 @@ class ByRows(AsStored):
         del rows
         self._sums.clear()
 
+    @property
+    def lookers(self) -> Sequence[Looker]:
+        """Itself."""
+        return (self,)
+
     def look(self, entries: Entries, piece: Piece) -> None:
-        """See `Standardization.look`."""
+        """Take in a piece of some rows."""
         start = entries.rows.start
         if start not in self._sums:
             whole = entries.transform.keeps_whole(entries.stored)

@@ -31,7 +31,11 @@ _LEAST_SQUARES = 2.0**-960
 
 @dataclass(frozen=True)
 class MeansAndDivisors:
-    """Mean, in two parts so that a large one is removed to the last bit, and divisor; (c,) float64."""
+    """Mean and divisor of some lines, (c,) float64.
+
+    The mean is high + low: a number near it that sums were shifted by, and the rest. Subtracted one after the
+    other they remove a large mean to the last bit of what is left.
+    """
 
     high: np.ndarray
     low: np.ndarray
@@ -101,9 +105,12 @@ class Transform:
         return self.standardized and self.axis == 0
 
     def holds_exactly(self, stored: np.dtype[Any]) -> bool:
-        """Whether float32 holds the numbers that entries of this type stand for, prescaled, exactly."""
+        """Whether float32 holds the numbers that entries of this type stand for, prescaled, exactly.
+
+        Where huge ones are scaled down, small ones beside them would become subnormal and lose their digits.
+        """
         narrow = stored.itemsize <= 2 or stored == np.float32
-        return narrow and not self.packing.packed and abs(self.exponent) <= _FLOAT32_EXPONENT
+        return narrow and not self.packing.packed and 0 <= self.exponent <= _FLOAT32_EXPONENT
 
     def keeps_whole(self, stored: np.dtype[Any]) -> bool:
         """Whether entries of this type are whole numbers that float32 holds."""
@@ -116,7 +123,7 @@ class Transform:
         return lines.high
 
     @property
-    def _of_gaps(self) -> float:
+    def _gap_value(self) -> float:
         """What stands for a gap until it is filled; NaN, which is refused, where nothing is to fill it."""
         if self.missing == "none":
             return math.nan
@@ -157,7 +164,7 @@ class Transform:
             values *= self.packing.scale
             values += self.packing.offset
         if mask is not None:
-            values = device.filled(values, mask, self._of_gaps)
+            values = device.filled(values, mask, self._gap_value)
         if self.exponent:
             values *= 2.0**self.exponent
         return values, mask if self.missing != "none" else None
@@ -331,7 +338,7 @@ class ColumnMoments:
         axis = 1 - self.axis
         self.observed[at] += float(values.shape[axis])
         if mask is not None:
-            self.observed[at] -= self._dots(device, xp.astype(mask, xp.float32))
+            self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.int64), axis=axis))
         if self.whole and self._add_whole(device, values, mask, at):
             return
         residue = xp.astype(values, xp.float64, copy=True)
@@ -354,9 +361,9 @@ class ColumnMoments:
         largest = float(xp.maximum(xp.max(residue), -xp.min(residue)))
         if largest**2 * values.shape[1 - self.axis] >= _FLOAT32_WHOLE:
             return False
-        self.sum[at] += self._dots(device, residue)
+        self.sum[at] += self._exact_sums(device, residue)
         residue *= residue
-        self.squares[at] += self._dots(device, residue)
+        self.squares[at] += self._exact_sums(device, residue)
         return True
 
     def _shift(self, device: Device, at: slice, dtype: Any) -> Array:
@@ -364,8 +371,8 @@ class ColumnMoments:
         xp = device.xp
         return xp.expand_dims(xp.astype(device.to_device(self.high[at]), dtype), axis=1 - self.axis)
 
-    def _dots(self, device: Device, array: Array) -> np.ndarray:
-        """The sums along the lines of a slab, by BLAS in its own precision."""
+    def _exact_sums(self, device: Device, array: Array) -> np.ndarray:
+        """The sums along the lines of a slab of whole numbers, by BLAS: exact up to 2^24."""
         xp, count = device.xp, array.shape[1 - self.axis]
         ones = xp.ones((count,), dtype=array.dtype)
         lines = (array, array.T)[self.axis]
