@@ -704,7 +704,7 @@ def test_a_slab_takes_no_more_to_make_than_planned(
     neutral, device = MeansAndDivisors.neutral(plan.cols), CpuDevice()
     entries = Entries(device, transform, raw, raw.dtype, *whole)
     tracemalloc.start()
-    standardization = written_out(transform, plan.compute_dtype, device.space(), neutral, plan.cols)
+    standardization = written_out(transform, plan.compute_dtype, device.space(), plan.cols, neutral, None)
     entries.show(standardization.lookers)
     standardization.slab(entries)
     _, peak = tracemalloc.get_traced_memory()

@@ -10,6 +10,7 @@ import pytest
 
 from bigsvd.devices.base import Device
 from bigsvd.devices.cpu import CpuDevice
+from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import Standardization, written_out
@@ -37,15 +38,16 @@ def standardised(transform: Transform) -> np.ndarray:
     return np.asarray((A - mean * transform.center) / np.where(transform.scale, deviation, 1.0))
 
 
-def lines_of_columns(transform: Transform) -> MeansAndDivisors:
-    """Means of observed entries, and deviations, of the columns of B."""
-    A = STORED.astype(np.float64)
+def exact_lines(transform: Transform) -> MeansAndDivisors:
+    """Means of observed entries, and deviations, of the columns of A that B has as columns or as rows."""
+    A, across = STORED.astype(np.float64), 1 - transform.axis
     if transform.missing == "zero":
         A[STORED == GAP] = 0
     if transform.missing == "mean":
         A[STORED == GAP] = np.nan
-    mean = np.nanmean(A, axis=0)
-    return MeansAndDivisors(mean, np.zeros(N), np.where(np.isnan(A), mean, A).std(axis=0))
+    mean = np.nanmean(A, axis=across)
+    filled = np.where(np.isnan(A), np.expand_dims(mean, across), A)
+    return MeansAndDivisors(mean, np.zeros_like(mean), filled.std(axis=across))
 
 
 def entries(device: Device, transform: Transform, cols: slice) -> Entries:
@@ -53,9 +55,14 @@ def entries(device: Device, transform: Transform, cols: slice) -> Entries:
     return Entries(device, transform, raw, STORED.dtype, ROWS, cols)
 
 
-def standardization(device: Device, transform: Transform) -> Standardization:
-    lines = lines_of_columns(transform) if transform.by_columns else MeansAndDivisors.neutral(N)
-    return written_out(transform, "float64", device.space(), lines, N)
+def standardization(device: Device, transform: Transform, *, known: bool) -> Standardization:
+    """By lines of B's columns, or by those of its rows, which are known or learned."""
+    lines, row_lines = MeansAndDivisors.neutral(N), None
+    if transform.by_columns:
+        lines = exact_lines(transform)
+    elif known:
+        row_lines = Rows(exact_lines(transform).stacked(), 1)
+    return written_out(transform, "float64", device.space(), N, lines, row_lines)
 
 
 KINDS = [{}, {"center": True}, {"center": True, "scale": True}, {"scale": True}]
@@ -79,14 +86,21 @@ class TestDense(SlabLaws):
         device: Device = request.param
         return device
 
-    @pytest.fixture(params=[(axis, tiled) for axis in (0, 1) for tiled in (False, True)], ids=str)
+    @pytest.fixture(
+        params=[
+            (axis, tiled, known)
+            for axis, known in ((1, True), (0, False), (0, True))
+            for tiled in (False, True)
+        ],
+        ids=str,
+    )
     def made(
         self, request: pytest.FixtureRequest, kind: dict[str, Any], missing: str, device: Device
     ) -> MadeSlab:
-        axis, tiled = request.param
+        axis, tiled, known = request.param
         transform = Transform(missing=missing, sentinels=(GAP,), axis=axis, **kind)
         tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
-        standard = standardization(device, transform)
+        standard = standardization(device, transform, known=known)
         standard.begin_panel(ROWS)
         for tile in tiles:
             entries(device, transform, tile).show(standard.lookers)

@@ -12,12 +12,11 @@ import numpy as np
 
 from bigsvd.devices.base import Array, Device
 from bigsvd.execution.pass_spec import PassSpec
-from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings
 from bigsvd.slabs.slab import Slab
-from bigsvd.slabs.standardize import ByKnownRows, Standardization, lines_in, written_out
+from bigsvd.slabs.standardize import Standardization, lines_in, row_lines_in, written_out
 
 Sweep = Callable[[Entries], None]
 
@@ -100,8 +99,6 @@ def _standardization(
     scratch: Scratch, device: Device, spec: PassSpec, shape: tuple[int, int]
 ) -> Standardization:
     """What makes slabs of B (M, N) in a lane: with lines that are known, or learned of each panel."""
-    space = device.space()
-    if spec.row_lines_name is not None:
-        return ByKnownRows(spec.dtype, space, Rows(scratch.open(spec.row_lines_name), 1))
     lines = lines_in(scratch, spec.lines_name, shape[1])
-    return written_out(spec.transform, spec.dtype, space, lines, shape[1])
+    row_lines = row_lines_in(scratch, spec.row_lines_name)
+    return written_out(spec.transform, spec.dtype, device.space(), shape[1], lines, row_lines)

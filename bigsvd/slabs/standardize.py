@@ -65,12 +65,14 @@ class AsStored:
             return DenseSlab(entries, entries.raw)
         return DenseSlab(entries, self._written(entries, None))
 
-    def _written(self, entries: Entries, lines: MeansAndDivisors | None) -> Array:
-        """The entries standardised by these lines, those of the slab alone, if any: in this lane's memory."""
-        device, xp = entries.device, entries.device.xp
-        dtype, standardizer = getattr(xp, self._dtype), None
-        if lines is not None:
-            standardizer = Standardizer.of(device, entries.transform, lines, entries.stored, self._dtype)
+    def _standardizer(self, entries: Entries, lines: MeansAndDivisors) -> Standardizer:
+        """What standardises such entries by these lines."""
+        return Standardizer.of(entries.device, entries.transform, lines, entries.stored, self._dtype)
+
+    def _written(self, entries: Entries, standardizer: Standardizer | None) -> Array:
+        """The entries standardised, if they are to be: in this lane's memory."""
+        xp = entries.device.xp
+        dtype = getattr(xp, self._dtype)
 
         def standardised(piece: Piece) -> Array:
             values = piece.values
@@ -96,10 +98,14 @@ class ByColumns(AsStored):
     def __init__(self, dtype: str, space: Space, lines: MeansAndDivisors) -> None:
         super().__init__(dtype, space)
         self._lines = lines
+        self._by_tile: dict[int, Standardizer] = {}
 
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
-        return DenseSlab(entries, self._written(entries, self._lines.part(entries.cols)))
+        tile = entries.cols.start
+        if tile not in self._by_tile:
+            self._by_tile[tile] = self._standardizer(entries, self._lines.part(entries.cols))
+        return DenseSlab(entries, self._written(entries, self._by_tile[tile]))
 
 
 class ByKnownRows(AsStored):
@@ -107,19 +113,21 @@ class ByKnownRows(AsStored):
 
     def __init__(self, dtype: str, space: Space, lines: Rows) -> None:
         super().__init__(dtype, space)
-        self._all = lines
-        self._first = 0
-        self._lines = MeansAndDivisors.neutral(0)
+        self._lines = lines
+        self._panel = slice(0, 0)
+        self._of_panel: Standardizer | None = None
 
     def begin_panel(self, rows: slice) -> None:
-        """Read those of the panel."""
-        self._first = rows.start
-        self._lines = MeansAndDivisors(*self._all[rows].T)
+        """See `Standardization.begin_panel`."""
+        self._panel, self._of_panel = rows, None
 
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
-        here = slice(entries.rows.start - self._first, entries.rows.stop - self._first)
-        return DenseSlab(entries, self._written(entries, self._lines.part(here)))
+        if self._of_panel is None:
+            self._of_panel = self._standardizer(entries, MeansAndDivisors(*self._lines[self._panel].T))
+        first = self._panel.start
+        here = slice(entries.rows.start - first, entries.rows.stop - first)
+        return DenseSlab(entries, self._written(entries, self._of_panel.part(here, slice(None))))
 
 
 class ByRows(AsStored):
@@ -151,24 +159,40 @@ class ByRows(AsStored):
     def slab(self, entries: Entries) -> Slab:
         """See `Standardization.slab`."""
         sums = self._sums[entries.rows.start]
-        array = self._written(entries, sums.lines(entries.transform.unit))
+        standardizer = self._standardizer(entries, sums.lines(entries.transform.unit))
+        array = self._written(entries, standardizer)
         if entries.cols.start > 0:  # they are of the first tile already
             return DenseSlab(entries, array)
         return DenseSlab(entries, array, sums)
 
 
 def written_out(
-    transform: Transform, dtype: str, space: Space, lines: MeansAndDivisors, cols: int
+    transform: Transform,
+    dtype: str,
+    space: Space,
+    cols: int,
+    lines: MeansAndDivisors,
+    row_lines: Rows | None,
 ) -> Standardization:
     """The standardisation that a transform asks for of B with so many columns.
 
-    `lines` are those of B's columns; those of its rows are learned from the rows.
+    `lines` are those of B's columns, `row_lines` (M, 3) those of its rows; where they are not known, each
+    panel shows its own.
     """
     if not transform.standardized:
         return AsStored(dtype, space)
     if transform.by_columns:
         return ByColumns(dtype, space, lines)
+    if row_lines is not None:
+        return ByKnownRows(dtype, space, row_lines)
     return ByRows(dtype, space, cols)
+
+
+def row_lines_in(scratch: Scratch, name: str | None) -> Rows | None:
+    """Means and divisors of B's rows that an earlier pass has left in scratch, if one has."""
+    if name is None:
+        return None
+    return Rows(scratch.open(name), 1)
 
 
 def lines_in(scratch: Scratch, name: str | None, count: int) -> MeansAndDivisors:
