@@ -154,7 +154,8 @@ def test_of_panels_that_stay_the_long_factor_is_multiplied_at_the_end(
     less = str(plan_of(factors).device_bytes - 1)
     some = bigsvd.plan(tmp_path / "a", K, device="gpu", device_memory=less, **options)
     assert not some.stays_on_device
-    assert plan_of(factors).expected_passes == pytest.approx(some.expected_passes + 1, abs=0.5)
+    every = bigsvd.plan(tmp_path / "a", K, device="gpu", **options)
+    assert every.expected_passes == pytest.approx(some.expected_passes + 1, abs=0.5)
     one = bigsvd.plan(tmp_path / "a", K, device="gpu", max_passes=1, **options)
     assert one.expected_passes == pytest.approx(2 + one.sample_share)
     assert not stored
