@@ -2,7 +2,7 @@
 
 The kinds here write the result out, entry by entry, in the precision of the products and in pieces that stay
 in the processor's cache; see `Standardizer` for why a large mean costs no accuracy. On eight million entries
-that takes 4 ms beside 35 ms of products, so that nothing would be gained by multiplying entries as they are
+that takes 5 ms beside 40 ms of products, so that little would be gained by multiplying entries as they are
 stored and correcting the products. Where nothing is subtracted or divided, entries are taken as they are.
 """
 
