@@ -9,7 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 
-from bigsvd.devices.base import Queue
+from bigsvd.devices.base import FreshSpace, Queue, Space
 from bigsvd.devices.cpu import DirectQueue
 
 
@@ -44,13 +44,6 @@ class Ledger:
 
 
 LEDGERS: dict[str, Ledger] = {}
-
-
-class StrictSpace:
-    """New memory for each slab."""
-
-    def take(self, like: Any, dtype: str) -> Any:
-        return array_api_strict.empty(like.shape, dtype=getattr(array_api_strict, dtype))
 
 
 @dataclass(frozen=True)
@@ -90,8 +83,8 @@ class StrictDevice:
     def filled(self, array: Any, mask: Any, fill: Any) -> Any:
         return array_api_strict.where(mask, array_api_strict.asarray(fill, dtype=array.dtype), array)
 
-    def space(self) -> StrictSpace:
-        return StrictSpace()
+    def space(self) -> Space:
+        return FreshSpace(array_api_strict)
 
     def free_bytes(self) -> int:
         return 0

@@ -17,7 +17,7 @@ from bigsvd.cli import main
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.sentinels import held, matches
-from bigsvd.slabs.transform import ColumnMoments
+from bigsvd.slabs.moments import ColumnMoments
 
 METHODS: dict[str, dict[str, Any]] = {
     "krylov": {"method": "krylov"},

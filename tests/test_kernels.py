@@ -19,9 +19,11 @@ from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.kernels import GramKernel, ProductKernel, TwoSidedKernel
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.standardize import AsStored
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Standardizer, Transform
+from bigsvd.slabs.standardizer import Standardizer
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 
 M, N, K = 37, 11, 4

@@ -18,8 +18,9 @@ from bigsvd.errors import BigsvdError, NonFiniteError, VerifyError
 from bigsvd.facts import Packing
 from bigsvd.methods.matrix import Matrix
 from bigsvd.slabs.census import Census
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
 from tests.test_verify import reseal

@@ -13,9 +13,10 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.standardize import Standardization, written_out
 from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 from tests.laws import MadeSlab, SlabLaws
 

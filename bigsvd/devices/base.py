@@ -7,6 +7,7 @@ and leaves through `to_host`, and nothing converts silently between the two.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,17 @@ class Space(Protocol):
 
     def take(self, like: Array, dtype: str) -> Array:
         """An array of the shape and memory order of `like`, holding anything; the one before is gone."""
+
+
+@dataclass(frozen=True)
+class FreshSpace:
+    """New memory for each slab, of an array namespace."""
+
+    xp: Any
+
+    def take(self, like: Array, dtype: str) -> Array:
+        """See `Space.take`; rows lie in memory one after the other."""
+        return self.xp.empty(like.shape, dtype=getattr(self.xp, dtype))
 
 
 class Device(Protocol):

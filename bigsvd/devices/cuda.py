@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Queue
+from bigsvd.devices.base import Array, FreshSpace, Queue, Space
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.units import human_bytes
 
@@ -56,17 +56,6 @@ class CupyQueue:
 
 
 @dataclass(frozen=True)
-class PooledSpace:
-    """CuPy's pool, which gives the memory of the slab before."""
-
-    xp: Any
-
-    def take(self, like: Array, dtype: str) -> Array:
-        """See `Space.take`; rows lie in memory one after the other."""
-        return self.xp.empty(like.shape, dtype=dtype)
-
-
-@dataclass(frozen=True)
 class CupyDevice:
     """CuPy on the current CUDA device."""
 
@@ -98,9 +87,9 @@ class CupyDevice:
         """A new array."""
         return self.xp.where(mask, self.xp.asarray(fill, dtype=array.dtype), array)
 
-    def space(self) -> PooledSpace:
-        """See `PooledSpace`."""
-        return PooledSpace(self.xp)
+    def space(self) -> Space:
+        """CuPy's pool gives the memory of the slab before by itself."""
+        return FreshSpace(self.xp)
 
     def free_bytes(self) -> int:
         """What is free, and what CuPy's pool in this process holds without using it."""

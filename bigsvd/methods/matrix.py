@@ -15,10 +15,11 @@ from bigsvd.errors import DynamicRangeError, NonFiniteError
 from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.execution.passes import Context, PassResult
 from bigsvd.slabs.census import Census
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
 from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
 # Powers of two that the largest entry may differ by from 1: its square, summed over many, stays far from
 # overflow and underflow of the precision. Beyond it all entries are scaled by a power of two.

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bigsvd.devices.base import Array
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.transform import ColumnMoments
+from bigsvd.slabs.moments import ColumnMoments
 
 
 class Slab(Protocol):

@@ -17,13 +17,10 @@ from bigsvd.devices.base import Array, Space
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries, Looker, Piece
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.slab import DenseSlab, Slab
-from bigsvd.slabs.transform import (
-    ColumnMoments,
-    MeansAndDivisors,
-    Standardizer,
-    Transform,
-)
+from bigsvd.slabs.standardizer import Standardizer
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
 
 class Standardization(Protocol):

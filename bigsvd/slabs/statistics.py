@@ -15,11 +15,12 @@ from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of, observed_in
 from bigsvd.slabs.entries import Entries, Piece
+from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
 from bigsvd.slabs.slab import Slab
 from bigsvd.slabs.standardize import lines_in
-from bigsvd.slabs.transform import ColumnMoments, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
 LINE_SUMS = "line-sums"
 

@@ -1,0 +1,170 @@
+"""`ColumnMoments`: sums over the lines of slabs, which give the means and divisors of A's columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bigsvd.devices.base import Array, Device
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
+
+_CONSTANT_EPS = 64 * np.finfo(np.float64).eps
+_FLOAT32_WHOLE = 2.0**24  # up to here float32 holds every whole number
+_FAR_SHIFT = 1e4
+# Squares of residues below 2^-480 are subnormal or 0 in float64: a sum of them says nothing about the spread.
+_LEAST_SQUARES = 2.0**-960
+
+
+def first_observed(device: Device, values: Array, mask: Array | None) -> np.ndarray:
+    """The first entry of each row that is not missing, (r,) float64; 0 where all are.
+
+    As a shift it makes a constant row exactly 0. Its distance from the mean is at most √c deviations, so that
+    variances of c entries lose a part c·eps to cancellation at the most.
+    """
+    xp, cols = device.xp, values.shape[1]
+    found = np.array(device.to_host(values[:, 0]), dtype=np.float64)
+    if mask is None:
+        return found
+    late = np.flatnonzero(device.to_host(mask[:, 0]))
+    if late.size:
+        masks = xp.take(mask, device.to_device(late), axis=0)
+        places = late * cols + device.to_host(xp.argmin(xp.astype(masks, xp.int8), axis=1))
+        found[late] = device.to_host(xp.take(xp.reshape(values, (-1,)), device.to_device(places)))
+    return found
+
+
+@dataclass
+class ColumnMoments:
+    """Shifted sums of lines over several slabs or tiles: n, Σ(x−h), Σ(x−h)² of observed entries.
+
+    `faint` is Σ|x−h| over those slabs in which squares were too small for float64; `length` and `axis` are
+    the entries of a line, and the axis of a slab that numbers the lines. `whole`: entries and shifts are
+    whole numbers that float32 holds.
+    """
+
+    high: np.ndarray
+    length: int
+    axis: int = 1
+    whole: bool = False
+    observed: np.ndarray = field(init=False)
+    sum: np.ndarray = field(init=False)
+    squares: np.ndarray = field(init=False)
+    faint: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.observed = np.zeros_like(self.high)
+        self.sum = np.zeros_like(self.high)
+        self.squares = np.zeros_like(self.high)
+        self.faint = np.zeros_like(self.high)
+
+    @classmethod
+    def from_stacked(cls, high: np.ndarray, length: int, sums: np.ndarray) -> ColumnMoments:
+        """The inverse of `stacked`."""
+        found = cls(high, length)
+        found.observed, found.sum, found.squares, found.faint = sums
+        return found
+
+    def stacked(self) -> np.ndarray:
+        """(4, c), which may be added to those of other slabs with the same shift."""
+        return np.stack([self.observed, self.sum, self.squares, self.faint])
+
+    def learn(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
+        """Add widened entries of the rows `at`; the first that is observed in a row is its shift."""
+        new = self.observed[at] == 0
+        if new.any():
+            self.high[at] = np.where(new, first_observed(device, values, mask), self.high[at])
+        self.add(device, values, mask, at=at)
+
+    def add(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
+        """Add widened entries whose lines are the entries `at` of this."""
+        xp = device.xp
+        axis = 1 - self.axis
+        self.observed[at] += float(values.shape[axis])
+        if mask is not None:
+            self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.int64), axis=axis))
+        if self.whole and self._add_whole(device, values, mask, at):
+            return
+        residue = xp.astype(values, xp.float64, copy=True)
+        residue -= self._shift(device, at, xp.float64)
+        if mask is not None:
+            residue = device.filled(residue, mask, 0.0)
+        self.sum[at] += device.to_host(xp.sum(residue, axis=axis))
+        squares = device.to_host(xp.sum(residue * residue, axis=axis))
+        self.squares[at] += squares
+        if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
+            size = device.to_host(xp.sum(xp.abs(residue), axis=axis))
+            self.faint[at] += np.where(squares < _LEAST_SQUARES, size, 0.0)
+
+    def _add_whole(self, device: Device, values: Array, mask: Array | None, at: slice) -> bool:
+        """Add whole numbers by BLAS in float32, unless a sum of squares may be more than that holds."""
+        xp = device.xp
+        residue = values - self._shift(device, at, xp.float32)
+        if mask is not None:
+            residue = device.filled(residue, mask, 0.0)
+        largest = float(xp.maximum(xp.max(residue), -xp.min(residue)))
+        if largest**2 * values.shape[1 - self.axis] >= _FLOAT32_WHOLE:
+            return False
+        self.sum[at] += self._exact_sums(device, residue)
+        residue *= residue
+        self.squares[at] += self._exact_sums(device, residue)
+        return True
+
+    def _shift(self, device: Device, at: slice, dtype: Any) -> Array:
+        """The shifts of some lines, to be subtracted from a slab of them."""
+        xp = device.xp
+        return xp.expand_dims(xp.astype(device.to_device(self.high[at]), dtype), axis=1 - self.axis)
+
+    def _exact_sums(self, device: Device, array: Array) -> np.ndarray:
+        """The sums along the lines of a slab of whole numbers, by BLAS: exact up to 2^24."""
+        xp, count = device.xp, array.shape[1 - self.axis]
+        ones = xp.ones((count,), dtype=array.dtype)
+        lines = (array, array.T)[self.axis]
+        return np.asarray(device.to_host(lines @ ones), dtype=np.float64)
+
+    @property
+    def low(self) -> np.ndarray:
+        """Mean − high of the observed entries; 0 where nothing was observed."""
+        return np.asarray(self.sum / np.maximum(self.observed, 1.0))
+
+    @property
+    def centered_squares(self) -> np.ndarray:
+        """Σ(x−mean)² of the observed entries; filled ones add nothing."""
+        return np.asarray(np.maximum(self.squares - self.observed * self.low**2, 0.0))
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Population standard deviation (ddof 0)."""
+        return np.asarray(np.sqrt(self.centered_squares / self.length))
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which lines are constant up to rounding."""
+        return np.asarray(self.deviation <= _CONSTANT_EPS * np.abs(self.high + self.low))
+
+    @property
+    def unresolved(self) -> np.ndarray:
+        """Which lines are not constant, but vary by so little that float64 cannot hold the squares."""
+        varies = self.faint > _CONSTANT_EPS * self.observed * np.abs(self.high + self.low)
+        return np.asarray(varies & (self.squares < _LEAST_SQUARES))
+
+    @property
+    def far_shift(self) -> bool:
+        """Whether a shift is so far from its mean that the squares have lost their digits to cancellation."""
+        far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
+        return bool(np.any(far & (np.abs(self.low) > 1e-10 * np.abs(self.high + self.low))))
+
+    def squared_norm(self, transform: Transform) -> float:
+        """‖·‖²_F of the lines once they are standardised, with missing entries at the mean."""
+        lines = self.lines(transform.unit)
+        squares = np.where(self.constant, 0.0, self.centered_squares)
+        if not transform.center:
+            squares = squares + self.length * lines.mean**2
+        if transform.scale:
+            squares = squares / lines.divisor**2
+        return float(squares.sum())
+
+    def lines(self, unit: float) -> MeansAndDivisors:
+        """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
+        return MeansAndDivisors(self.high, self.low, np.where(self.constant, unit, self.deviation))
