@@ -34,6 +34,7 @@ from benchmarks.peers import SEED
 from benchmarks.slow_store import SlowStore
 from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import streamed
+from tests.benchmark_runs import results_of
 
 CHOSEN = "int8-variants"
 TINY = SIZES["tiny"]
@@ -48,14 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("out")
-    words = ["--size", "tiny", "--repeat", "1", "--only", CHOSEN, "--data", str(data), "--out", str(out)]
-    ended = CliRunner().invoke(main, ["floor", *words])
-    assert ended.exit_code == 0, ended.output
-    assert (out / "floor-tiny.png").stat().st_size > 10_000
-    text = (out / "floor-tiny.json").read_text(encoding="utf-8")
-    assert str(data) not in text
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    words = ["floor", "--size", "tiny", "--repeat", "1", "--only", CHOSEN]
+    return results_of(words, out / "floor-tiny.json", data, 10_000)
 
 
 def test_ratios_are_of_passes_and_loops_of_the_same_round_and_width(results: dict[str, Any]) -> None:

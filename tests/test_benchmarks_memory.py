@@ -1,16 +1,14 @@
 """Peak memory against the plan: what the suite runs, and what it says of a run that cannot be."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from benchmarks.__main__ import main
 from benchmarks.data import open_store
 from benchmarks.memory import BUDGETS, NAMES, SIZES, Size, Store, demands, ensure_store, stores
+from tests.benchmark_runs import check_report_is_made_again, results_of
 
 CHOSEN = ("tall", "both-axes")
 DEMANDING = ("flat",)
@@ -20,25 +18,13 @@ DEMANDING = ("flat",)
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
     only = [word for name in (*CHOSEN, *DEMANDING) for word in ("--only", name)]
-    ended = CliRunner().invoke(
-        main, ["memory", "--size", "tiny", "--data", str(data), "--out", str(out), *only]
-    )
-    assert ended.exit_code == 0, ended.output
-    assert (out / "memory-tiny.png").stat().st_size > 5_000
+    found = results_of(["memory", "--size", "tiny", *only], out / "memory-tiny.json", data, 5_000)
     assert "÷ bound" in (out / "memory-tiny.md").read_text(encoding="utf-8")
-    text = (out / "memory-tiny.json").read_text(encoding="utf-8")
-    assert str(data) not in text
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return found
 
 
 def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "memory-tiny.json"
-    path.write_text(json.dumps(results), encoding="utf-8")
-    ended = CliRunner().invoke(main, ["report", str(path)])
-    assert ended.exit_code == 0, ended.output
-    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
-    assert path.with_suffix(".png").stat().st_size > 5_000
+    check_report_is_made_again(results, tmp_path / "memory-tiny.json")
 
 
 def test_every_store_meets_every_budget(results: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from benchmarks.families import (
 )
 from benchmarks.passes import Targets, exact, follow, judge
 from benchmarks.pictures import photographs
+from tests.benchmark_runs import check_report_is_made_again
 
 CHOSEN = ("slow-decay", "genotypes")
 TARGETS = Targets(1e-2, 1e-3, 8)
@@ -59,12 +60,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "passes-tiny.json"
-    path.write_text(json.dumps(results), encoding="utf-8")
-    ended = CliRunner().invoke(main, ["report", str(path)])
-    assert ended.exit_code == 0, ended.output
-    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
-    assert path.with_suffix(".png").stat().st_size > 5_000
+    check_report_is_made_again(results, tmp_path / "passes-tiny.json")
 
 
 def problem_of(values: np.ndarray, k: int, **options: Any) -> Problem:

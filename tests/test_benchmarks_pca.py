@@ -26,6 +26,7 @@ from benchmarks.pca_data import (
     exact_sigma,
     packed,
 )
+from tests.benchmark_runs import results_of
 
 CHECKOUT = Path(bigsvd.__file__).parent.parent
 TINY = replace(SIZES["tiny"], missing=0.02)
@@ -60,25 +61,13 @@ def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     program = out / "program"
     program.write_text(PROGRAM)
     program.chmod(0o755)
-    words = ["--size", "tiny", "--repeat", "1", "--missing", str(TINY.missing), "--data", str(data)]
-    words += [
-        "--stop",
-        "residual",
-        "--stop",
-        "nonsense",
-        "--against",
-        str(CHECKOUT),
-        "--pcaone",
-        str(program),
-    ]
-    ended = CliRunner().invoke(main, ["pca", *words, "--out", str(out)])
-    assert ended.exit_code == 0, ended.output
-    assert (out / "pca-tiny_missing0.02.png").stat().st_size > 10_000
-    text = (out / "pca-tiny_missing0.02.json").read_text(encoding="utf-8")
-    assert str(data) not in text
-    assert str(out) not in text
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    words = ["pca", "--size", "tiny", "--repeat", "1", "--missing", str(TINY.missing)]
+    words += ["--stop", "residual", "--stop", "nonsense"]
+    words += ["--against", str(CHECKOUT), "--pcaone", str(program)]
+    path = out / "pca-tiny_missing0.02.json"
+    found = results_of(words, path, data, 10_000)
+    assert str(out) not in path.read_text(encoding="utf-8")
+    return found
 
 
 def row_of(results: dict[str, Any], name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from benchmarks.readers import NAMES, OWN, SIZES, THREADS, ReaderFailedError, en
 from benchmarks.readers_child import BY_NAME, CONTENDERS, Contender, Rounds, checksum
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.chunks.reader import ChunkReader
+from tests.benchmark_runs import results_of
 
 CHOSEN = "sharded-zstd-int8"
 TINY = {store.name: store for store in stores(SIZES["tiny"])}
@@ -26,14 +27,8 @@ ALWAYS_THERE = [contender for contender in CONTENDERS if not contender.why_not()
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
-    words = ["--size", "tiny", "--repeat", "2", "--only", CHOSEN, "--data", str(data), "--out", str(out)]
-    ended = CliRunner().invoke(main, ["readers", *words])
-    assert ended.exit_code == 0, ended.output
-    assert (out / "readers-tiny.png").stat().st_size > 5_000
-    text = (out / "readers-tiny.json").read_text(encoding="utf-8")
-    assert str(data) not in text
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    words = ["readers", "--size", "tiny", "--repeat", "2", "--only", CHOSEN]
+    return results_of(words, out / "readers-tiny.json", data, 5_000)
 
 
 def test_every_contender_has_a_row_and_those_installed_have_figures(results: dict[str, Any]) -> None:

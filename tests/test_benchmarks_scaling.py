@@ -1,19 +1,17 @@
 """Scaling: what is measured is plausible, and the simulation's arithmetic holds its laws."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import bigsvd
-from benchmarks.__main__ import main
 from benchmarks.scaling import SIZES, cut
 from benchmarks.simulation import Case, Cluster, Constants, limits, plan_workload, run_simulation, simulate
 from bigsvd.execution.passes import PARTS_A_SUM
+from tests.benchmark_runs import check_report_is_made_again, results_of
 
 CONSTANTS = Constants(
     panel_seconds=1e-3,
@@ -35,25 +33,15 @@ WORK = plan_workload((10**7, 50_000), (256, 50_000), 20, "8GB")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
-    arguments = ["scaling", "--size", "tiny", "--repeat", "1", "--data", str(data), "--out", str(out)]
-    ended = CliRunner().invoke(main, arguments)
-    assert ended.exit_code == 0, ended.output
-    assert (out / "scaling-tiny.png").stat().st_size > 10_000
+    words = ["scaling", "--size", "tiny", "--repeat", "1"]
+    found = results_of(words, out / "scaling-tiny.json", data, 10_000)
     table = (out / "scaling-tiny.md").read_text(encoding="utf-8")
     assert all(words in table for words in ("## Overhead", "## Weak scaling", "## Simulated", "### Assumed"))
-    text = (out / "scaling-tiny.json").read_text(encoding="utf-8")
-    assert str(data) not in text
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return found
 
 
 def test_the_report_is_made_again_from_its_file(results: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "scaling-tiny.json"
-    path.write_text(json.dumps(results), encoding="utf-8")
-    ended = CliRunner().invoke(main, ["report", str(path)])
-    assert ended.exit_code == 0, ended.output
-    assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
-    assert path.with_suffix(".png").stat().st_size > 5_000
+    check_report_is_made_again(results, tmp_path / "scaling-tiny.json")
 
 
 def test_overheads_are_seconds_of_a_pass(results: dict[str, Any]) -> None:
