@@ -107,12 +107,14 @@ class BlockIteration(Iteration):
     Attributes:
         block: of the next pass (N, c).
         ritz, left: of the last estimate; no left triplets where rounding or the lack of probes forbids it.
+        outside: what the probes showed then of the rest; set once there are probes.
         probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
 
     """
 
     ritz: Ritz
     left: LeftRitz | None
+    outside: Outside
 
     def __init__(self, matrix: Matrix, block: np.ndarray, seed: int) -> None:
         super().__init__(matrix)
@@ -236,19 +238,21 @@ class BlockIteration(Iteration):
         self.ritz = self.subspace.ritz(self.subspace.width)
         solid = resolved_by_gram(self.ritz, self.matrix.eps, self._enough)
         self.left = None
-        if self.probes is not None and solid >= max(1, k or 1):
-            self.left = left_ritz(self.ritz, solid, k, self._outside(), self._enough)
+        if self.probes is not None:
+            self.outside = self._outside(*self.probes)
+            if solid >= max(1, k or 1):
+                self.left = left_ritz(self.ritz, solid, k, self.outside, self._enough)
         return self.left
 
     def _sigma(self) -> np.ndarray:
         """The values of the last estimate, (L,)."""
         return np.sqrt(self.ritz.theta) if self.left is None else self.left.sigma
 
-    def _outside(self) -> Outside:
-        """What norms and probes tell of B outside the basis."""
+    def _outside(self, W: np.ndarray, ZW: np.ndarray) -> Outside:
+        """What the norm and the probes W tell of B outside the basis."""
         squares, eps = self.matrix.norm_squared, self.matrix.eps
         energy = max(0.0, squares - float(np.sum(self.ritz.theta)))
-        return Outside(energy, eps * squares, self._unseen(), _PROBE_FLOOR * eps * squares)
+        return Outside(energy, eps * squares, self._unseen(W, ZW), _PROBE_FLOOR * eps * squares)
 
     def fine_sigma(self) -> np.ndarray:
         """See `Iteration`."""
@@ -278,7 +282,7 @@ class BlockIteration(Iteration):
         W, ZW = self.probes
         energies, expected = self._missing(W, ZW, k)
         missing, spread = float(np.mean(energies)), float(np.std(energies)) / np.sqrt(PROBES)
-        squares, outside = self.matrix.norm_squared, self._outside()
+        squares, outside = self.matrix.norm_squared, self.outside
         floor = outside.floor
         direction = bool(outside.hides(self._sigma()[k - 1 : k]).any())
         return Audit(
@@ -306,11 +310,8 @@ class BlockIteration(Iteration):
         energies = np.einsum("ij,ij->j", X, HX)
         return np.maximum(energies, 0.0), max(0.0, squares - float(np.sum(self.ritz.theta[:k])))
 
-    def _unseen(self) -> float:
+    def _unseen(self, W: np.ndarray, ZW: np.ndarray) -> float:
         """√ of the largest value of the pencil (XᵀH²X, XᵀHX), X the probes outside span K."""
-        if self.probes is None:
-            return 0.0
-        W, ZW = self.probes
         K, Z = self.subspace.K, self.subspace.Z
         inside = K.T @ W
         X, HX = W - K @ inside, ZW - Z @ inside
