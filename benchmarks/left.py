@@ -120,7 +120,7 @@ def matrix_of(case: Case) -> np.ndarray:
 
 
 def look_at(case: Case) -> dict[str, Any]:
-    """What `verify` and LAPACK say of a case.
+    """What `verify`, and LAPACK's values beside the bounds that are certified, say of a case.
 
     `ratio` is the worst measured residual over the worst promised, None where both are rounding; `excess` the
     certificate's estimate over the truth, likewise.
@@ -136,6 +136,9 @@ def look_at(case: Case) -> dict[str, Any]:
     findings = list(outcome.findings)
     if np.any(factors.s > s[: factors.k] + slack + factors.s * squared**2):
         findings.append("a value is above the true one")
+    nearest = np.min(np.abs(s - factors.s[:, None]), axis=1) / np.maximum(factors.s, np.finfo(float).tiny)
+    if np.any(nearest > np.asarray(c.sigma_bounds) + slack / np.maximum(factors.s, np.finfo(float).tiny)):
+        findings.append("no singular value within the bound of one")
     best = float(np.sqrt(np.sum(s[factors.k :] ** 2) / np.sum(s**2)))
     truth = c.relative_error - best
     visible = outcome.max_residual is not None and outcome.max_residual > 1e3 * slack / factors.s[-1]

@@ -171,7 +171,7 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
     squared = 8 * eps * (sigma[0] / np.maximum(sigma, np.finfo(float).tiny)) ** 2
     exact, rayleigh = slack, slack
     if c.basis == "left":
-        promised, exact, rayleigh = promised + squared, slack + squared, slack + squared**2
+        exact, rayleigh = slack + squared, slack + squared**2
     by_right, by_left = c.basis == ("ritz" if as_then else "left"), c.basis == ("left" if as_then else "ritz")
     findings = []
     for name, values, limit in (

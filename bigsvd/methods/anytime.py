@@ -74,8 +74,9 @@ class _Loop:
         followed = lack is None or not lack.of_rule
         signal = goal.test.signal(triplets.sigma, triplets.beyond)
         within = goal.test.settled and within_tolerance(matrix, triplets, goal.request.tol, signal)
+        missed = stopped is not None and self._missed
         return Solution(
-            matrix, triplets, (by_error or within) and followed, passes_made(matrix),
+            matrix, triplets, (by_error or within) and followed and not missed, passes_made(matrix),
             goal.budget.elapsed_seconds, lack, self._audit, answer.excess, signal,
         )  # fmt: skip
 
@@ -108,8 +109,12 @@ class _Loop:
 
     def _good(self, answer: Answer) -> bool:
         """Whether the test is passed, and the probes show no direction that the basis has missed."""
-        unseen = self._audit is not None and self._audit.unseen_direction
-        return answer.converged and answer.k is not None and not unseen
+        return answer.converged and answer.k is not None and not self._missed
+
+    @property
+    def _missed(self) -> bool:
+        """Whether the probes show a direction that the basis has missed."""
+        return self._audit is not None and self._audit.unseen_direction
 
     def _finished(self, answer: Answer) -> bool:
         """Whether no pass could help: no direction is left, or no room for those that a rule needs."""
