@@ -192,6 +192,9 @@ class PlainArray:
             keys += box if isinstance(box, tuple) else (box,)
         keys += [slice(None)] * (self.ndim - len(keys))
         ends = [key.indices(side) for key, side in zip(keys, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in ends):
+            message = f"{box} has a step, which boxes of {self.folder} have not"
+            raise IndexError(message)
         return [slice(start, max(start, stop)) for start, stop, _ in ends]
 
     def _parts(self, spans: list[slice]) -> Iterator[_Part]:

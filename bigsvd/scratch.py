@@ -232,7 +232,7 @@ class HeldScratch(Scratch):
         if entry.kind == "f":
             values[...] = np.nan
         sides = tuple(max(1, min(chunk, side)) for chunk, side in zip(chunks, shape, strict=True))
-        return self._arrays.setdefault(name, HeldArray(values, sides))
+        return self._hold(name, HeldArray(values, sides))
 
     def open(self, name: str) -> ScratchArray:
         """See `Scratch.open`."""
@@ -244,7 +244,7 @@ class HeldScratch(Scratch):
         """See `Scratch.write`."""
         self.remove(name)
         if self._reserve(name, values.nbytes):
-            self._arrays[name] = HeldArray(np.array(values), values.shape)
+            self._hold(name, HeldArray(np.array(values), values.shape))
         else:
             super().write(name, values)
 
@@ -256,7 +256,8 @@ class HeldScratch(Scratch):
 
     def record(self, name: str, values: dict[str, Any]) -> None:
         """See `Scratch.record`."""
-        self._records[name] = values
+        with self._lock:
+            self._records[name] = values
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """See `Scratch.recorded`."""
@@ -274,6 +275,12 @@ class HeldScratch(Scratch):
             for gone in _at_or_below(name, self._records):
                 del self._records[gone]
         super().remove(name)
+
+    def _hold(self, name: str, array: HeldArray) -> HeldArray:
+        """Keep an array for which there is room."""
+        with self._lock:
+            self._arrays[name] = array
+        return array
 
     def _reserve(self, name: str, size: int) -> bool:
         """Whether there is memory for so much of that name, which is then taken."""

@@ -194,3 +194,9 @@ def test_an_array_that_is_taken_away_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         array[:2] = 1
     assert not (tmp_path / "a").exists()
+
+
+def test_a_step_is_refused(tmp_path: Path) -> None:
+    write_array(tmp_path / "a", np.arange(8.0), 3, {})
+    with pytest.raises(IndexError, match="step"):
+        open_array(tmp_path / "a")[::2]

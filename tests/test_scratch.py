@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,23 @@ def test_an_opened_array_gives_rows_into_memory_that_is_there(any_scratch: Scrat
     found = np.empty((3, 2), np.float32)
     any_scratch.open("y").read_into(slice(1, 4), found)
     assert found.tolist() == [[2, 3], [4, 5], [6, 7]]
+
+
+def test_many_threads_may_work_in_held_scratch(tmp_path: Path) -> None:
+    """Names came in while another thread looked for what it was to remove."""
+    held = HeldScratch(tmp_path / "s", "", 2**24)
+
+    def work(number: int) -> None:
+        for turn in range(200):
+            held.write(f"lane-{number}/a-{turn}", np.full(4, float(number)))
+            held.record(f"lane-{number}/done-{turn}", {})
+            held.remove(f"lane-{number}/a-{turn - 2}")
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(held.read(f"lane-{number}/a-199").tolist() == [number] * 4 for number in range(8))
