@@ -97,16 +97,25 @@ def test_a_flat_spectrum_turns_the_run_to_the_gram_matrix(tmp_path: Path) -> Non
     assert made.plan.memory_bytes <= made.plan.budget_bytes
 
 
+def test_where_the_passes_allowed_do_not_suffice_it_turns_to_what_needs_no_more() -> None:
+    A = MATRICES["spiked"]
+    factors = bigsvd.svd(stored(A), 10, max_passes=2)
+    assert factors.provenance["costs"]["method"] == "gram"
+    assert factors.certificate.converged
+    plan = bigsvd.plan(stored(A), 10)
+    assert revised(replace(plan, max_passes=1), seen_of(A, plan))[0].method == "krylov"
+
+
 def test_what_was_decided_once_stays_decided() -> None:
     A = MATRICES["spiked"]
     plan = bigsvd.plan(stored(A), 10)
     seen = seen_of(A, plan)
     assert plan.turn is not None
-    assert revised(plan, seen, 1e-2)[0].method == "gram"
-    assert revised(plan, seen, 1e-2, "krylov")[0].method == "krylov"
+    assert revised(plan, seen)[0].method == "gram"
+    assert revised(plan, seen, "krylov")[0].method == "krylov"
     steep = seen_of(MATRICES["fast"], plan)
-    assert revised(plan, steep, 1e-2)[0].method == "krylov"
-    assert revised(plan, steep, 1e-2, "gram")[0].method == "gram"
+    assert revised(plan, steep)[0].method == "krylov"
+    assert revised(plan, steep, "gram")[0].method == "gram"
 
 
 def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path) -> None:
@@ -153,7 +162,8 @@ def test_it_may_turn_only_where_that_was_left_to_the_planner_and_fits(options: d
 def test_signal_alone_is_foretold_to_take_fewer_passes() -> None:
     plan = bigsvd.plan(stored(MATRICES["spiked"]), 10)
     seen = seen_of(MATRICES["spiked"], plan)
-    of_all, of_signal = (outlook(seen, plan, 1e-2, stop) for stop in ("residual", "signal"))
+    of_signal = outlook(seen, replace(plan, request=replace(plan.request, stop="signal")))
+    of_all = outlook(seen, plan)
     assert of_all.flat
     assert not of_signal.flat
     assert of_signal.high < of_all.low

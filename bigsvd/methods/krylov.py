@@ -212,7 +212,7 @@ class Krylov(Method):
             block = warm_block(matrix, factors, request.seed, goal.test.resolution)
         elif plan.sample:
             start = sample_block(matrix, request.seed, goal.test.resolution)
-            revise(matrix, start.seen, request.tol)
+            revise(matrix, start.seen)
             if matrix.context.plan.method != self.name:
                 solution: Solution = load(matrix.context.plan.method).run(matrix, goal)
                 return solution

@@ -12,7 +12,7 @@ from bigsvd.planning.outlook import Seen, revised
 _NAME = "revision"  # in scratch
 
 
-def revise(matrix: Matrix, seen: Seen | None, tol: float) -> None:
+def revise(matrix: Matrix, seen: Seen | None) -> None:
     """Give the matrix's context the plan as its sample makes it, and say what is to be expected now.
 
     Only where k is known, and something was seen. Which method the run goes on with is decided once: a run
@@ -22,7 +22,7 @@ def revise(matrix: Matrix, seen: Seen | None, tol: float) -> None:
     if seen is None or context.plan.request.k == "auto":
         return
     decided = context.scratch.recorded(_NAME) or {"method": ""}
-    plan, ahead = revised(context.plan, seen, tol, decided["method"])
+    plan, ahead = revised(context.plan, seen, decided["method"])
     context.scratch.record(_NAME, {"method": plan.method})
     if plan.method != context.plan.method:
         context.executor.everywhere(renew_cache, context.token, plan.cache_bytes)

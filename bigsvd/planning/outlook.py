@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.catalog.widths import PROBES, SPECTRAL_GAP
-from bigsvd.planning.plan import Plan
+from bigsvd.planning.plan import Plan, Turn
 from bigsvd.results.rank import Spectrum, fit_bulk
 
 # Points at which the law of a bulk is summed.
@@ -64,8 +64,8 @@ class Outlook:
         return math.sqrt(self.low * self.high)
 
 
-def outlook(seen: Seen, plan: Plan, tol: float, stop: str) -> Outlook:
-    """The passes that a run of this plan will need, as its sample has it.
+def outlook(seen: Seen, plan: Plan) -> Outlook:
+    """The passes that a run of this plan would need, as its sample has it, were it allowed so many.
 
     Anderson 1963 has what a sample of m rows leaves of an eigenvector: a part √(λᵢλⱼ/m)/(λᵢ−λⱼ) along the
     j-th other. The block has the leading w of them, and what is beyond it makes, after the first pass, a
@@ -73,6 +73,7 @@ def outlook(seen: Seen, plan: Plan, tol: float, stop: str) -> Outlook:
     A further block gains what a Chebyshev polynomial does between the values beyond the block (Saad 1980), a
     correction with the sample squares the residual.
     """
+    tol, stop = plan.request.tol, plan.request.stop
     values, signal = full_spectrum(seen, (plan.rows, plan.cols))
     wanted = min(plan.k, values.size)
     if stop == "error":
@@ -97,22 +98,20 @@ def outlook(seen: Seen, plan: Plan, tol: float, stop: str) -> Outlook:
     # One pass cannot show where noise ends, nor be exact where gaps are filled with what it finds.
     in_bulk = stop == "signal" and signal < plan.k
     least = 2 if in_bulk or (plan.request.missing == "mean" and not plan.transposed) else 1
-    low, high = (min(max(least, passes), plan.max_passes) for passes in (low, high))
-    return Outlook(low, high, flat, _told(plan.k, signal, flat=flat))
+    return Outlook(max(least, low), max(least, high), flat, _told(plan.k, signal, flat=flat))
 
 
-def revised(plan: Plan, seen: Seen, tol: float, decided: str = "") -> tuple[Plan, Outlook]:
+def revised(plan: Plan, seen: Seen, decided: str = "") -> tuple[Plan, Outlook]:
     """The plan as its sample makes it: what is to be expected, and the method that it may turn to if faster.
 
-    It turns where even the fewest passes that are expected would take longer, unless the method has been
-    `decided` before. All this hangs on the plan and the data alone.
+    It turns where even the fewest passes that are expected would take longer, or are more than the run may
+    make, unless the method has been `decided` before. All this hangs on the plan and the data alone.
     """
-    ahead = outlook(seen, plan, tol, plan.request.stop)
+    ahead = outlook(seen, plan)
     seconds = plan.pass_seconds
     fewest = seconds.of(ahead.low, corrects=not ahead.flat)
-    likely = math.sqrt(fewest * seconds.of(ahead.high, corrects=not ahead.flat))
     turn = plan.turn
-    if turn is not None and (decided or (plan.method, turn.method)[turn.seconds < fewest]) == turn.method:
+    if turn is not None and (decided or _better(turn, ahead, fewest, plan)) == turn.method:
         why = (
             f"{ahead.why}: {plan.method} would take {ahead.low} passes or more, {fewest:.2g} s, "
             f"{turn.method} {turn.seconds:.2g} s"
@@ -120,9 +119,22 @@ def revised(plan: Plan, seen: Seen, tol: float, decided: str = "") -> tuple[Plan
         ahead = Outlook(round(turn.passes), round(turn.passes), ahead.flat, why)
         plan = replace(plan, method=turn.method, reason=why, cache_bytes=turn.cache_bytes)
         likely = turn.seconds
+    else:
+        most = plan.max_passes
+        ahead = replace(ahead, low=min(ahead.low, most), high=min(ahead.high, most))
+        ends = (seconds.of(passes, corrects=not ahead.flat) for passes in (ahead.low, ahead.high))
+        likely = math.sqrt(math.prod(ends))
     predicted = plan.predicted_seconds | {"passes": likely}
     expected = ahead.likely + plan.sample_share + plan.stays_on_device
     return replace(plan, expected_passes=expected, predicted_seconds=predicted), ahead
+
+
+def _better(turn: Turn, ahead: Outlook, fewest: float, plan: Plan) -> str:
+    """The method that a run goes on with, whose `fewest` passes take so many seconds by the one it has."""
+    cannot = ahead.low > plan.max_passes
+    if turn.passes <= plan.max_passes and (cannot or turn.seconds < fewest):
+        return turn.method
+    return plan.method
 
 
 def full_spectrum(seen: Seen, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
