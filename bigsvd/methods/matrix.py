@@ -112,9 +112,15 @@ class Matrix:
         (self.sample_costs if sample else self.costs).append(replace(result, sums={}))
 
     def prepare(self, name: str, *, learns: bool = True) -> None:
-        """Write what lanes of pass `name` need besides the kernel's operands; `learns`: it has statistics."""
+        """Write what lanes of pass `name` need besides the kernel's operands; `learns`: it has statistics.
+
+        Where a killed run has begun the pass its means and divisors hold: those of a sample that was taken
+        again may have other roundings, and lanes that are recorded were shifted by the former.
+        """
         scratch, plan = self.context.scratch, self.context.plan
-        if self.lines is not None:
+        if self.lines is not None and scratch.has(f"{name}/lines"):
+            self.lines = MeansAndDivisors(*scratch.read(f"{name}/lines"))
+        elif self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
         if learns and self._learns_rows and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")

@@ -22,15 +22,19 @@ def product_pass(
     """
     context = matrix.context
     scratch, plan = context.scratch, context.plan
-    if sample or not matrix.holds(name, block=columns):
+    fresh = sample or not matrix.holds(name, block=columns)
+    if fresh:
         scratch.remove(name)
-        matrix.prepare(name, learns=look or not sample)
-        if keep:
-            scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
+    matrix.prepare(name, learns=look or not sample)
+    if fresh and keep:
+        scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
+    if fresh:
         scratch.write(f"{name}/block", columns)
     kernel = ProductKernel(f"{name}/block", f"{name}/y", keep)
     result = run_pass(context, matrix.spec(name, kernel, sample=sample, look=look))
     matrix.record_cost(result, sample=sample)
+    if sample:
+        scratch.remove(f"{name}/block")  # which nobody reads again
     return result
 
 
@@ -45,11 +49,12 @@ def exact_pass(
     scratch = matrix.context.scratch
     while True:
         name, known = matrix.next_name(kind), matrix.known
-        if not matrix.holds(name, **operands):
+        fresh = not matrix.holds(name, **operands)
+        if fresh:
             scratch.remove(name)
-            matrix.prepare(name)
-            for operand, values in operands.items():
-                scratch.write(f"{name}/{operand}", values)
+        matrix.prepare(name)
+        for operand, values in operands.items() if fresh else ():
+            scratch.write(f"{name}/{operand}", values)
         result = run_pass(matrix.context, matrix.spec(name, kernel(name)))
         matrix.record_cost(result)
         if known:
