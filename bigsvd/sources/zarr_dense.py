@@ -63,7 +63,7 @@ class ZarrSource(Source):
         self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
         self.counters = Counters()
-        self._array = _open_array(name, self._guard, path, self._remote) if array is None else array
+        self._array = open_zarr(name, self._guard, path, self._remote) if array is None else array
         shape = check_matrix(name, self._array.shape, self._array.dtype)
         _check_chunks(name, self._array)
         self._direct = ChunkReader.of(name, self._array, self._guard)
@@ -196,7 +196,8 @@ class ZarrSource(Source):
         )
 
 
-def _open_array(name: str, store: Store, path: str, remote: RemoteStore | None = None) -> zarr.Array[Any]:
+def open_zarr(name: str, store: Store, path: str, remote: RemoteStore | None = None) -> zarr.Array[Any]:
+    """The Zarr array at `path` of a store; an error that says what is there instead."""
     try:
         return zarr.open_array(store, path=path, mode="r")
     except BigsvdError:

@@ -1,0 +1,134 @@
+"""Opens the vectors that a request names: in memory, or the path or URL of a .npy file or a Zarr array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from zarr.storage import LocalStore
+
+from bigsvd.chunks.guard import GuardStore
+from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
+from bigsvd.sentinels import matches
+from bigsvd.sources.packing import packing_of
+from bigsvd.sources.urls import open_url
+from bigsvd.sources.zarr_dense import open_zarr
+from bigsvd.units import source_name
+from bigsvd.vectors import DIGEST, Vector, digest_of
+
+
+def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
+    """The values of a request's `option` as finite float64: in memory, or the path or URL of an array.
+
+    A path names a Zarr array or a .npy file. CF attributes of a Zarr array are applied.
+
+    Raises:
+        RequestError: no vector, no real numbers, or not finite ones.
+        SourceError, StorageError: nothing is there, or it cannot be read.
+
+    """
+    name, raw = _found(option, given, storage_options)
+    if raw.dtype.kind not in "biuf":
+        raise RequestError(f"{option} holds {raw.dtype}, not real numbers", "give numbers")
+    vector = _vector(name, raw.astype(np.float64))
+    bad = np.flatnonzero(~np.isfinite(vector.values))
+    if bad.size:
+        raise RequestError(
+            f"{option} has {bad.size} value(s) that are not finite, the first at {bad[0]}", "replace them"
+        )
+    return vector
+
+
+def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
+    """The same of indices (int64), or of truth values, one for each line (bool).
+
+    Raises:
+        RequestError: no vector, or of other values.
+        SourceError, StorageError: nothing is there, or it cannot be read.
+
+    """
+    name, raw = _found(option, given, storage_options)
+    if raw.dtype.kind == "b":
+        return _vector(name, raw)
+    if raw.dtype.kind not in "iu" or (raw.size and int(raw.max()) > np.iinfo(np.int64).max):
+        raise RequestError(f"{option} holds {raw.dtype}, not indices", "give integers or truth values")
+    return _vector(name, raw.astype(np.int64))
+
+
+def _vector(name: str, values: np.ndarray) -> Vector:
+    """The vector of that name; without one it is called by its digest."""
+    values = np.array(values)
+    values.flags.writeable = False
+    return Vector(name or digest_of(values), values)
+
+
+def _found(option: str, given: Any, storage_options: Mapping[str, Any] | None) -> tuple[str, np.ndarray]:
+    """The name of what was given, empty where it is in memory, and its entries (c,)."""
+    name = ""
+    if isinstance(given, (str, Path)):
+        name = source_name(str(given))
+        raw = _at(option, str(given), storage_options or {})
+    else:
+        raw = _in_memory(option, given)
+    if raw.ndim != 1:
+        raise RequestError(f"{option} has shape {raw.shape}", "give a vector: one axis")
+    return name, raw
+
+
+def _in_memory(option: str, given: Any) -> np.ndarray:
+    if isinstance(given, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(given)):
+        raise RequestError(f"{option} has masked entries", "fill them")
+    try:
+        return np.asarray(given)
+    except Exception as error:
+        raise RequestError(
+            f"{option} is no array ({first_line(error)})", "give a NumPy array, or the path of one"
+        ) from error
+
+
+def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> np.ndarray:
+    """The entries at a path or URL."""
+    if place.startswith(DIGEST):
+        raise RequestError(
+            f"{option} was in memory when the request was made, of which {place} is the digest",
+            f"give the values again as {option}=",
+        )
+    with _reading(option, source_name(place)):
+        if "://" in place and not place.startswith("file://"):
+            return _of_zarr(place, open_url(place, storage_options))
+        path = Path(source_name(place))
+        if path.is_dir():
+            return _of_zarr(str(path), LocalStore(path.resolve(), read_only=True))
+        if not path.exists():
+            raise SourceError(f"{option}={path} does not exist", "check the path")
+        return np.asarray(np.load(path, allow_pickle=False))
+
+
+def _of_zarr(name: str, store: Any) -> np.ndarray:
+    """The entries of a Zarr array of one axis, decoded; gaps are NaN."""
+    array = open_zarr(source_name(name), GuardStore(store, ChunkMissingError), "")
+    packing = packing_of(name, array)
+    raw = np.asarray(array[...])
+    if not packing.packed and not packing.fills:
+        return raw
+    gaps = matches(np, raw, raw.dtype, packing.fills)
+    decoded = raw * packing.scale + packing.offset
+    return decoded if gaps is None else np.where(gaps, np.nan, decoded)
+
+
+@contextmanager
+def _reading(option: str, name: str) -> Iterator[None]:
+    """Name the option and the place in whatever another library raises while it is read."""
+    try:
+        yield
+    except BigsvdError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{option}={name} cannot be read ({error})", "check that path") from error
+    except Exception as error:
+        raise SourceError(
+            f"{option}={name} cannot be read ({first_line(error)})", "give a Zarr array or a .npy file"
+        ) from error
