@@ -6,12 +6,13 @@ values; the planner only calculates with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from bigsvd.sentinels import Number
+from bigsvd.sentinels import Number, matches, outside
 
 _PAIRS = ("shape", "chunks", "piece")
 
@@ -23,25 +24,57 @@ class Packing:
     Attributes:
         scale, offset: CF's `scale_factor` and `add_offset`.
         fills: stored values that stand for no number at all (CF's `_FillValue` and `missing_value`).
+        least, most: stored values below and above which entries stand for no number either (CF's `valid_min`,
+            `valid_max` and `valid_range`); None where there is no such limit.
 
     """
 
     scale: float = 1.0
     offset: float = 0.0
     fills: tuple[Number, ...] = ()
+    least: Number | None = None
+    most: Number | None = None
+
+    @property
+    def marks_gaps(self) -> bool:
+        """Whether some stored values stand for no number."""
+        return bool(self.fills) or self.least is not None or self.most is not None
 
     @property
     def packed(self) -> bool:
         """Whether a stored entry and its number differ."""
         return self.scale != 1.0 or self.offset != 0.0
 
+    def gaps_in(self, xp: Any, raw: Any, stored: np.dtype[Any], more: Sequence[Number] = ()) -> Any:
+        """A mask of the entries of `raw`, stored as `stored`, that stand for no number; None if none can.
+
+        `more`: further values that stand for none. The array may be of any array namespace `xp`.
+        """
+        found = matches(xp, raw, stored, (*self.fills, *more))
+        invalid = outside(raw, self.least, self.most)
+        if found is None:
+            return invalid
+        if invalid is None:
+            return found
+        return found | invalid
+
     def __str__(self) -> str:
         parts = []
         if self.packed:
             parts.append(f"stored · {self.scale:g} + {self.offset:g}")
-        if self.fills:
-            parts.append(f"{' and '.join(f'{fill:g}' for fill in self.fills)} for no value")
+        if self.marks_gaps:
+            parts.append(f"{self.gaps} for no value")
         return ", ".join(parts)
+
+    @property
+    def gaps(self) -> str:
+        """The stored values that stand for no number, in words."""
+        parts = [f"{fill:g}" for fill in self.fills]
+        if self.least is not None:
+            parts.append(f"less than {self.least:g}")
+        if self.most is not None:
+            parts.append(f"more than {self.most:g}")
+        return " and ".join(parts)
 
 
 AS_STORED = Packing()
@@ -94,7 +127,7 @@ class SourceFacts:
     @property
     def marks_gaps(self) -> bool:
         """Whether the source itself says which entries have no value."""
-        return self.masked or bool(self.packing.fills)
+        return self.masked or self.packing.marks_gaps
 
     @property
     def itemsize(self) -> int:

@@ -71,9 +71,11 @@ class Request:
         deadline: seconds after which no further pass of the iteration is started.
         missing: what stands in for missing entries.
         missing_value: the value, or the values, that mean missing; NaN where it is None. They are compared as
-            they are stored: rounded to float32 in float32 data, as integers in integer data.
+            they are stored: rounded to float32 in float32 data, as integers in integer data (unsigned ones
+            where `_Unsigned` is decoded).
         decode: whether CF attributes of a Zarr array (`scale_factor`, `add_offset`, `_FillValue`,
-            `missing_value`) are applied; without it entries are taken as they are stored.
+            `missing_value`, `valid_min`, `valid_max`, `valid_range`, `_Unsigned`) are applied; without it
+            entries are taken as they are stored.
         stage: folder on a disk local to each worker, where panels that do not fit memory are kept decoded.
         warm_start: path of a factor store of similar data (rows changed or appended): the first block.
         missing_chunks: ``"fill"`` accepts absent chunks as the fill value.

@@ -47,6 +47,20 @@ def matches(xp: Any, raw: Any, stored: np.dtype[Any], sentinels: Sequence[Number
     return reduce(operator.or_, (_equal(xp, raw, value) for value in values))
 
 
+def outside(raw: Any, least: Number | None, most: Number | None) -> Any:
+    """A mask of the entries of `raw` that are below `least` or above `most`; None if there is no limit.
+
+    NaN is neither.
+    """
+    below = None if least is None else raw < least
+    above = None if most is None else raw > most
+    if below is None:
+        return above
+    if above is None:
+        return below
+    return below | above
+
+
 def _equal(xp: Any, raw: Any, value: Number) -> Any:
     """Which entries are this value, where NaN is equal to NaN."""
     if math.isnan(value):

@@ -181,7 +181,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
                      help="A stored value that means missing, may be given several times; default NaN."),
         click.option("--decode/--no-decode", default=True, show_default=True,
-                     help="Apply CF attributes: scale_factor, add_offset, _FillValue, missing_value."),
+                     help="Apply CF attributes: scale_factor, add_offset, _FillValue, missing_value, "
+                          "valid_*, _Unsigned."),
         click.option("--missing-chunks", type=click.Choice(CHOICES["missing_chunks"]), default="error",
                      show_default=True, help="fill: take chunks that do not exist as the fill value."),
         click.option("--energy", type=float, default=None, metavar="NUMBER",

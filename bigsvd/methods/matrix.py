@@ -346,10 +346,10 @@ class Matrix:
             more = "nan" if nans else "inf"
             return f"replace them, or if they mean missing too use missing_value=[{given}, {more}]"
         cure = "replace them, or use missing='mean' or missing='zero' if NaN means missing"
-        if not transform.packing.fills:
+        if not transform.packing.marks_gaps:
             return cure
-        fills = " or ".join(map(str, transform.packing.fills))
-        return f"{cure} (entries stored as {fills} have no value by the array's attributes and count as NaN)"
+        gaps = transform.packing.gaps
+        return f"{cure} (entries stored as {gaps} have no value by the array's attributes and count as NaN)"
 
 
 def _same(stored: np.ndarray, values: np.ndarray) -> bool:

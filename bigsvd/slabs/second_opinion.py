@@ -144,6 +144,10 @@ def _decoded(raw: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndar
     values = numbers * np.longdouble(packing.scale) + np.longdouble(packing.offset)
     values = np.ldexp(values, transform.exponent)
     gone = _among(raw, packing.fills)
+    if packing.least is not None:
+        gone |= raw < packing.least
+    if packing.most is not None:
+        gone |= raw > packing.most
     if transform.missing != "none":
         gone = gone | _among(raw, transform.sentinels)
     return values, gone

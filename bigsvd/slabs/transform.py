@@ -16,7 +16,7 @@ import numpy as np
 from bigsvd.devices.base import Array, Device
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.request import Request
-from bigsvd.sentinels import Number, matches
+from bigsvd.sentinels import Number
 
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
 
@@ -124,7 +124,7 @@ class Transform:
     @property
     def takes_as_stored(self) -> bool:
         """Whether entries are numbers as they are stored: not packed, prescaled or searched for gaps."""
-        return not (self.packing.packed or self.packing.fills or self.exponent or self.missing != "none")
+        return not (self.packing.packed or self.packing.marks_gaps or self.exponent or self.missing != "none")
 
     @property
     def result_exponent(self) -> int:
@@ -163,7 +163,5 @@ class Transform:
 
     def mask(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
         """Which entries of a raw slab are missing or gaps; None where none can be."""
-        sentinels: tuple[Number, ...] = self.packing.fills
-        if self.missing != "none":
-            sentinels = (*sentinels, *self.sentinels)
-        return matches(xp, raw, stored, sentinels)
+        more = self.sentinels if self.missing != "none" else ()
+        return self.packing.gaps_in(xp, raw, stored, more)

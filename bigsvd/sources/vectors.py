@@ -12,10 +12,10 @@ from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
-from bigsvd.sentinels import matches
-from bigsvd.sources.packing import packing_of
+from bigsvd.sources.packing import decoded
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import open_zarr
+from bigsvd.sources.zarr_packing import packing_of_zarr
 from bigsvd.units import source_name
 from bigsvd.vectors import DIGEST, Vector, digest_of
 
@@ -110,13 +110,8 @@ def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> np.ndarr
 def _of_zarr(name: str, store: Any) -> np.ndarray:
     """The entries of a Zarr array of one axis, decoded; gaps are NaN."""
     array = open_zarr(source_name(name), GuardStore(store, ChunkMissingError), "")
-    packing = packing_of(name, array)
-    raw = np.asarray(array[...])
-    if not packing.packed and not packing.fills:
-        return raw
-    gaps = matches(np, raw, raw.dtype, packing.fills)
-    decoded = raw * packing.scale + packing.offset
-    return decoded if gaps is None else np.where(gaps, np.nan, decoded)
+    dtype, packing = packing_of_zarr(name, array)
+    return decoded(np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype), packing)
 
 
 @contextmanager

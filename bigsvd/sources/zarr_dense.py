@@ -33,13 +33,13 @@ from bigsvd.errors import (
     StorageError,
     first_line,
 )
-from bigsvd.facts import AS_STORED, SourceFacts
+from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import Source, check_matrix
 from bigsvd.sources.groups import group_refusal
 from bigsvd.sources.local import places_of
-from bigsvd.sources.packing import packing_of
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
+from bigsvd.sources.zarr_packing import packing_of_zarr
 
 _RETRIES = 3
 _RETRY_SECONDS = 0.2
@@ -73,18 +73,19 @@ class ZarrSource(Source):
         spare_bytes = 0 if isinstance(store, LocalStore) else stored_bytes
         if self._direct is not None and self._direct.copies:
             spare_bytes += height * width * self._array.dtype.itemsize
+        self._dtype, packing = packing_of_zarr(name, self._array, decode=decode)
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         self.facts = SourceFacts(
             name=name,
             shape=shape,
-            dtype=self._array.dtype.newbyteorder("=").name,
+            dtype=self._dtype.name,
             chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
             reader="pipeline" if self._direct is None else "direct",
             stored_bytes=stored_bytes,
             piece=(height, width),
             spare_bytes=spare_bytes,
-            packing=packing_of(name, self._array) if decode else AS_STORED,
+            packing=packing,
             codec=" ".join(map(_told_codec, self._array.compressors)),
         )
 
@@ -169,7 +170,7 @@ class ZarrSource(Source):
         target = space.panel.take(shape, dtype)
         if self._direct is not None:
             self._direct.read(rows, cols, target, space)
-            return target
+            return target.view(self._dtype)
         buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(cast("Any", target))
         try:
             self._array.get_basic_selection((rows, cols), out=buffer)
@@ -177,7 +178,7 @@ class ZarrSource(Source):
             raise
         except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
             raise self._corrupt(rows, cols, error) from error
-        return target if dtype.isnative else target.astype(dtype.newbyteorder("="))
+        return target.astype(dtype.newbyteorder("="), copy=False).view(self._dtype)
 
     def _corrupt(self, rows: slice, cols: slice, error: Exception) -> ChunkCorruptError:
         """Name the first chunk of the rectangle that cannot be decoded alone."""
