@@ -72,17 +72,22 @@ class Sweeps:
         entries.show(self._standardization.lookers)
 
     def _forward(self, entries: Entries) -> None:
-        entries.show(self._lookers)
-        self._add_to_y(self._standardization.slab(entries))
+        self._add_to_y(self._standardization.slab(entries, self._lookers))
 
     def _backward(self, entries: Entries) -> None:
         self._add_to_sums(self._standardization.slab(entries))
 
     def _both(self, entries: Entries) -> None:
-        entries.show([*self._lookers, *self._standardization.lookers])
-        slab = self._standardization.slab(entries)
+        slab = self._whole_slab(entries)
         self._add_to_y(slab)
         self._add_to_sums(slab)
+
+    def _whole_slab(self, entries: Entries) -> Slab:
+        """The slab of entries that nobody has looked at; what must see all of them first makes them twice."""
+        if not self._standardization.lookers:
+            return self._standardization.slab(entries, self._lookers)
+        entries.show([*self._lookers, *self._standardization.lookers])
+        return self._standardization.slab(entries)
 
     def _add_to_y(self, slab: Slab) -> None:
         for number, operator in enumerate(self._operators):

@@ -18,8 +18,8 @@ class Piece:
 
     Attributes:
         rows, cols: where they are among the entries.
-        values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. In
-            memory of their own: who makes a slab of them may write into them.
+        values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. Who
+            makes a slab of them may write into them, unless the transform takes entries as they are stored.
         mask: (r, c) which are missing; None where none is.
 
     """
@@ -65,17 +65,19 @@ class Entries:
         """The columns of A that these are of."""
         return (self.rows, self.cols)[self.transform.axis]
 
-    def pieces(self) -> Iterator[Piece]:
-        """All of them as numbers, as many at a time as the device is fast with."""
+    def pieces(self, lookers: Sequence[Looker] = ()) -> Iterator[Piece]:
+        """All of them as numbers, as many at a time as the device is fast with; some look at them first."""
         for rows, cols in self.device.pieces(self.raw):
-            yield Piece(rows, cols, *self.transform.widen(self.device, self.raw[rows, cols], self.stored))
+            piece = Piece(rows, cols, *self.transform.widen(self.device, self.raw[rows, cols], self.stored))
+            for looker in lookers:
+                looker.look(self, piece)
+            yield piece
+            del piece  # before the next is made
 
     def show(self, lookers: Sequence[Looker]) -> None:
         """Let some look at all of them, each piece made once for all."""
         if lookers:
-            for piece in self.pieces():
-                for looker in lookers:
-                    looker.look(self, piece)
+            for piece in self.pieces(lookers):
                 del piece  # before the next is made
 
     def gaps(self, piece: Piece) -> Array | None:

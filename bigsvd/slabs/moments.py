@@ -86,16 +86,23 @@ class ColumnMoments:
             self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.int64), axis=axis))
         if self.whole and self._add_whole(device, values, mask, at):
             return
+        residue = self._residue(device, values, mask, at)
+        self.sum[at] += self._line_sums(device, residue)
+        residue *= residue
+        squares = self._line_sums(device, residue)
+        self.squares[at] += squares
+        if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
+            sizes = self._line_sums(device, xp.abs(self._residue(device, values, mask, at)))
+            self.faint[at] += np.where(squares < _LEAST_SQUARES, sizes, 0.0)
+
+    def _residue(self, device: Device, values: Array, mask: Array | None, at: slice) -> Array:
+        """What entries differ by from the shifts of their lines, float64, in memory of its own."""
+        xp = device.xp
         residue = xp.astype(values, xp.float64, copy=True)
         residue -= self._shift(device, at, xp.float64)
         if mask is not None:
             residue = device.filled(residue, mask, 0.0)
-        self.sum[at] += device.to_host(xp.sum(residue, axis=axis))
-        squares = device.to_host(xp.sum(residue * residue, axis=axis))
-        self.squares[at] += squares
-        if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
-            size = device.to_host(xp.sum(xp.abs(residue), axis=axis))
-            self.faint[at] += np.where(squares < _LEAST_SQUARES, size, 0.0)
+        return residue
 
     def _add_whole(self, device: Device, values: Array, mask: Array | None, at: slice) -> bool:
         """Add whole numbers by BLAS in float32, unless a sum of squares may be more than that holds."""
@@ -106,9 +113,9 @@ class ColumnMoments:
         largest = float(xp.maximum(xp.max(residue), -xp.min(residue)))
         if largest**2 * values.shape[1 - self.axis] >= _FLOAT32_WHOLE:
             return False
-        self.sum[at] += self._exact_sums(device, residue)
+        self.sum[at] += self._line_sums(device, residue)
         residue *= residue
-        self.squares[at] += self._exact_sums(device, residue)
+        self.squares[at] += self._line_sums(device, residue)
         return True
 
     def _shift(self, device: Device, at: slice, dtype: Any) -> Array:
@@ -116,8 +123,8 @@ class ColumnMoments:
         xp = device.xp
         return xp.expand_dims(xp.astype(device.to_device(self.high[at]), dtype), axis=1 - self.axis)
 
-    def _exact_sums(self, device: Device, array: Array) -> np.ndarray:
-        """The sums along the lines of a slab of whole numbers, by BLAS: exact up to 2^24."""
+    def _line_sums(self, device: Device, array: Array) -> np.ndarray:
+        """The sums along the lines of a slab, by BLAS; of whole numbers in float32 they are exact to 2^24."""
         xp, count = device.xp, array.shape[1 - self.axis]
         ones = xp.ones((count,), dtype=array.dtype)
         lines = (array, array.T)[self.axis]

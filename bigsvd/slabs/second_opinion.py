@@ -68,19 +68,19 @@ class Opinion:
         cls, columns: Sequence[int], raw: np.ndarray, claimed: np.ndarray, transform: Transform
     ) -> Opinion:
         """Of the entries `raw` (r, c) as they are stored, a column for each of `columns`."""
-        values, gone = _decoded(raw, transform)
-        missing = np.count_nonzero(gone, axis=0)
+        values, gone = _decoded(np.ascontiguousarray(raw.T), transform)  # sums along memory are fastest
+        missing = np.count_nonzero(gone, axis=1)
         entries = np.full(len(columns), raw.shape[0], np.int64)
+        values[gone] = 0
         if transform.missing == "zero":
-            values[gone] = 0
             gone = np.zeros_like(gone)
-        counted = entries - np.count_nonzero(gone, axis=0)
-        mean = np.zeros(len(columns), np.longdouble)
-        for _ in range(2):  # the second time it is corrected by what is left
-            residue = np.where(gone, np.longdouble(0), values - mean)
-            mean = mean + residue.sum(axis=0) / np.maximum(counted, 1)
-        residue = np.where(gone, np.longdouble(0), values - mean)
-        return cls(tuple(columns), entries, missing, claimed, counted, mean, (residue * residue).sum(axis=0))
+        counted = entries - np.count_nonzero(gone, axis=1)
+        mean = values.sum(axis=1) / np.maximum(counted, 1)
+        values -= mean[:, np.newaxis]
+        values[gone] = 0
+        rest = values.sum(axis=1) / np.maximum(counted, 1)  # what rounding has left of the mean
+        spread = np.maximum(np.vecdot(values, values) - counted * rest * rest, 0)
+        return cls(tuple(columns), entries, missing, claimed, counted, mean + rest, spread)
 
     @_quiet
     def merged(self, other: Opinion) -> Opinion:
@@ -140,9 +140,12 @@ def _split(values: np.ndarray) -> list[list[float]]:
 def _decoded(raw: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     """The numbers that stored entries stand for, prescaled, longdouble, and which of them are missing."""
     packing = transform.packing
-    numbers = raw.astype(np.float64).astype(np.longdouble)  # integers beyond 2^53 are rounded, and counted
-    values = numbers * np.longdouble(packing.scale) + np.longdouble(packing.offset)
-    values = np.ldexp(values, transform.exponent)
+    values = raw.astype(np.float64).astype(np.longdouble)  # integers beyond 2^53 are rounded, and counted
+    if packing.packed:
+        values *= np.longdouble(packing.scale)
+        values += np.longdouble(packing.offset)
+    if transform.exponent:
+        values = np.ldexp(values, transform.exponent)
     gone = _among(raw, packing.fills)
     if packing.least is not None:
         gone |= raw < packing.least

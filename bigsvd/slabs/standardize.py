@@ -37,8 +37,8 @@ class Standardization(Protocol):
     def begin_panel(self, rows: slice) -> None:
         """Forget the panel before; these rows of B come next."""
 
-    def slab(self, entries: Entries) -> Slab:
-        """The slab of these entries."""
+    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
+        """The slab of these entries, which some look at before anything is made of them."""
 
 
 class AsStored:
@@ -56,18 +56,21 @@ class AsStored:
     def begin_panel(self, rows: slice) -> None:
         """Nothing is remembered."""
 
-    def slab(self, entries: Entries) -> Slab:
+    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         if entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored:
+            entries.show(lookers)
             return DenseSlab(entries, entries.raw)
-        return DenseSlab(entries, self._written(entries, None))
+        return DenseSlab(entries, self._written(entries, lookers, None))
 
     def _standardizer(self, entries: Entries, lines: MeansAndDivisors) -> Standardizer:
         """What standardises such entries by these lines."""
         return Standardizer.of(entries.device, entries.transform, lines, entries.stored, self._dtype)
 
-    def _written(self, entries: Entries, standardizer: Standardizer | None) -> Array:
-        """The entries standardised, if they are to be: in this lane's memory."""
+    def _written(
+        self, entries: Entries, lookers: Sequence[Looker], standardizer: Standardizer | None
+    ) -> Array:
+        """The entries standardised, if they are to be, once some have looked at them: in this lane's memory."""
         xp = entries.device.xp
         dtype = getattr(xp, self._dtype)
 
@@ -79,7 +82,7 @@ class AsStored:
             return xp.astype(values, dtype, copy=False)
 
         array = None
-        for piece in entries.pieces():
+        for piece in entries.pieces(lookers):
             values = standardised(piece)
             if values.shape == entries.shape:
                 return values
@@ -97,12 +100,12 @@ class ByColumns(AsStored):
         self._lines = lines
         self._by_tile: dict[int, Standardizer] = {}
 
-    def slab(self, entries: Entries) -> Slab:
+    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         tile = entries.cols.start
         if tile not in self._by_tile:
             self._by_tile[tile] = self._standardizer(entries, self._lines.part(entries.cols))
-        return DenseSlab(entries, self._written(entries, self._by_tile[tile]))
+        return DenseSlab(entries, self._written(entries, lookers, self._by_tile[tile]))
 
 
 class ByKnownRows(AsStored):
@@ -118,13 +121,13 @@ class ByKnownRows(AsStored):
         """See `Standardization.begin_panel`."""
         self._panel, self._of_panel = rows, None
 
-    def slab(self, entries: Entries) -> Slab:
+    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         if self._of_panel is None:
             self._of_panel = self._standardizer(entries, MeansAndDivisors(*self._lines[self._panel].T))
         first = self._panel.start
         here = slice(entries.rows.start - first, entries.rows.stop - first)
-        return DenseSlab(entries, self._written(entries, self._of_panel.part(here, slice(None))))
+        return DenseSlab(entries, self._written(entries, lookers, self._of_panel.part(here, slice(None))))
 
 
 class ByRows(AsStored):
@@ -153,11 +156,11 @@ class ByRows(AsStored):
             self._sums[start] = ColumnMoments(np.zeros(entries.shape[0]), self._cols, axis=0, whole=whole)
         self._sums[start].learn(entries.device, piece.values, entries.gaps(piece), at=piece.rows)
 
-    def slab(self, entries: Entries) -> Slab:
+    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         sums = self._sums[entries.rows.start]
         standardizer = self._standardizer(entries, sums.lines(entries.transform.unit))
-        array = self._written(entries, standardizer)
+        array = self._written(entries, lookers, standardizer)
         if entries.cols.start > 0:  # they are of the first tile already
             return DenseSlab(entries, array)
         return DenseSlab(entries, array, sums)

@@ -142,16 +142,19 @@ class Transform:
         return self.missing == "mean"
 
     def widen(self, device: Device, raw: Array, stored: np.dtype[Any]) -> tuple[Array, Array | None]:
-        """Entries as numbers × 2^exponent in memory of their own, missing ones 0; and which are missing.
+        """Entries as numbers × 2^exponent, missing ones 0; and which are missing.
 
         The mask is None where none is missing. Gaps that nothing was asked to fill become NaN, which the
-        first pass refuses. float32 where that holds the numbers exactly, else float64.
+        first pass refuses. float32 where that holds the numbers exactly, else float64. In memory of their
+        own, but for those that are to be taken as they are stored, and are in this precision already.
         """
         xp = device.xp
         mask = self.mask(xp, raw, stored)
         if mask is not None and not bool(xp.any(mask)):
             mask = None
-        values = xp.astype(raw, xp.float32 if self.holds_exactly(stored) else xp.float64, copy=True)
+        precision = xp.float32 if self.holds_exactly(stored) else xp.float64
+        changed = self.standardized or not self.takes_as_stored
+        values = xp.astype(raw, precision, copy=changed)
         if self.packing.packed:
             values *= self.packing.scale
             values += self.packing.offset
