@@ -70,7 +70,7 @@ class AsStored:
     def _written(
         self, entries: Entries, lookers: Sequence[Looker], standardizer: Standardizer | None
     ) -> Array:
-        """The entries standardised, if they are to be, once some have looked at them: in this lane's memory."""
+        """The entries, standardised if they are to be, in this lane's memory; some look at them first."""
         xp = entries.device.xp
         dtype = getattr(xp, self._dtype)
 
