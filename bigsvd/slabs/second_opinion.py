@@ -203,8 +203,9 @@ class Witness:
 
     def _of(self, entries: Entries, places: np.ndarray, columns: Sequence[int]) -> Opinion:
         device, axis = entries.device, self._transform.axis
-
-        raw = device.xp.take(entries.raw, device.to_device(places), axis=axis)
+        # One after the other: NumPy's `take` first copies all of an array that lies in memory by columns.
+        lines = [entries.raw[(slice(None),) * axis + (int(place),)] for place in places]
+        raw = device.xp.stack(lines, axis=axis)
         mask, claimed = None, np.zeros(len(columns), np.int64)
         if self._transform.missing != "none":
             mask = self._transform.mask(device.xp, raw, entries.stored)
