@@ -204,6 +204,8 @@ class Rates:
         copy_seconds: time to copy a byte from the host to a device with memory of its own; 0 for any other.
         past_page_cache: whether files are read past the system's page cache, because memory cannot hold them
             until they are read again.
+        making_seconds: time to make an entry of a slab of one of the source: to widen and standardise it.
+        looking_seconds: time that the statistics of a first pass take for an entry.
 
     """
 
@@ -214,6 +216,8 @@ class Rates:
     measured: bool
     copy_seconds: float = 0.0
     past_page_cache: bool = False
+    making_seconds: float = 0.0
+    looking_seconds: float = 0.0
 
     def flops_at(self, dtype: str, columns: int) -> float:
         """The rate for a block of `columns` columns, interpolated between the nearest known widths."""

@@ -59,7 +59,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "planning": frozenset({"catalog", "results"}),
     "slabs": frozenset({"devices", "results"}),
     "sources": frozenset({"chunks", "devices", "slabs"}),
-    "machine": frozenset({"chunks", "devices", "planning", "sources"}),
+    "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "cli": frozenset({"catalog", "execution", "machine", "report", "results", "sources"}),

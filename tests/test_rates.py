@@ -14,10 +14,11 @@ import zarr
 from distributed import Client
 
 import bigsvd
+from bigsvd import solve
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.execution import placement
 from bigsvd.facts import NOMINAL, Machine, Rates, SourceFacts
-from bigsvd.machine.rates import measure_products, measure_reading
+from bigsvd.machine.rates import measure_making, measure_products, measure_reading
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -144,18 +145,18 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     request = Request(source.facts.name, 3, method="krylov", max_passes=2)
     monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
     monkeypatch.setattr("bigsvd.machine.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
-    roomy = bigsvd.solve.run(replace(request, memory=10**9 - A.nbytes), source)
+    roomy = solve.run(replace(request, memory=10**9 - A.nbytes), source)
     assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
-    tight = bigsvd.solve.run(replace(request, memory=10**9), source)
+    tight = solve.run(replace(request, memory=10**9), source)
     plan = Plan.from_dict(tight.provenance["plan"])
     assert plan.past_page_cache
     assert "past the page cache" in str(plan)
     opened = flags_of_opened_files(monkeypatch)
     through = replace(plan, rates=replace(plan.rates, past_page_cache=False))
-    cached = bigsvd.solve.run(replace(request, memory=10**9), source, plan=through)
+    cached = solve.run(replace(request, memory=10**9), source, plan=through)
     assert opened
     assert not any(flag & os.O_DIRECT for flag in opened)
-    bigsvd.solve.run(replace(request, memory=10**9), source, plan=plan)  # nothing is measured now
+    solve.run(replace(request, memory=10**9), source, plan=plan)  # nothing is measured now
     assert any(flag & os.O_DIRECT for flag in opened)
     for name in ("U", "s", "Vt"):
         np.testing.assert_array_equal(np.asarray(getattr(tight, name)), np.asarray(getattr(cached, name)))
@@ -191,3 +192,28 @@ def test_a_long_run_is_measured_and_its_plan_says_so(
     assert set(costs["predicted_seconds"]) == set(costs["seconds_by_part"])
     assert costs["predicted_seconds"] == plan_of(long).predicted_seconds
     assert sum(costs["seconds_by_part"].values()) == pytest.approx(costs["seconds"], rel=0.01)
+
+
+def test_making_slabs_of_entries_is_timed(tmp_path: Path) -> None:
+    """Integers that are widened and standardised take longer than float32 as stored, which is not made."""
+    integers = np.random.default_rng(0).integers(0, 3, (2000, 500)).astype(np.int8)
+    found = {}
+    for name, data, scale in (("i", integers, True), ("f", integers.astype(np.float32), False)):
+        zarr.create_array(tmp_path / name, data=data, chunks=(1000, 500))
+        source = open_source(tmp_path / name)
+        plan = make_plan(Request(str(tmp_path / name), 5, method="krylov", scale=scale), source.facts, LIMITS)
+        found[name] = measure_making(NOMINAL, source, CpuDevice(), plan)
+    assert 1e-11 < found["i"].making_seconds < 1e-6
+    assert found["f"].making_seconds < found["i"].making_seconds / 2
+    assert all(0 <= rates.looking_seconds < 1e-6 for rates in found.values())
+
+
+@pytest.mark.parametrize(("making", "looking"), [(1e-9, 0.0), (0.0, 1e-9)])
+def test_what_an_entry_costs_is_in_the_prediction(making: float, looking: float) -> None:
+    """In every pass, or in the first alone."""
+    free = planned(NOMINAL)
+    dear = planned(replace(NOMINAL, making_seconds=making, looking_seconds=looking))
+    one = 1.25 * FACTS.shape[0] * FACTS.shape[1] * 1e-9 / LIMITS.threads
+    passes = free.expected_passes - free.sample_share if making else 1.0
+    more = dear.predicted_seconds["passes"] - free.predicted_seconds["passes"]
+    assert more == pytest.approx(passes * one, rel=0.05)

@@ -20,6 +20,8 @@ from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.offers import available_memory
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
+from bigsvd.slabs.timing import Making
+from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Source
 
 # Seconds after which reading is timed no further, and pieces that are read for it at most.
@@ -45,6 +47,7 @@ _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than wh
 def rates_here(source: Source, device: Device, plan: Plan, quick_seconds: float) -> Rates:
     """Rates in this process, of whose memory a run of the plan's budget leaves the rest to files."""
     rates = measure_reading(source, device, available_memory() - plan.budget_bytes)
+    rates = measure_making(rates, source, device, plan)
     longer = (rates.read_seconds - plan.rates.read_seconds) * plan.bytes_to_read / plan.threads
     if plan.seconds <= quick_seconds and plan.seconds + longer <= quick_seconds:
         return rates
@@ -102,6 +105,19 @@ def measure_products(
         copy_seconds=_copy_seconds(device) if device.has_own_memory else 0.0,
         fresh_seconds=_fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES))),
     )
+
+
+def measure_making(rates: Rates, source: Source, device: Device, plan: Plan) -> Rates:
+    """Add what making slabs costs, of some rows of the first chunk; on a GPU it is as nothing beside copies."""
+    if device.has_own_memory:
+        return rates
+    rows, cols = some_chunks(source.facts)[0]
+    height = slab_rows(cols.stop - cols.start, plan.compute_dtype, has_own_memory=False)
+    raw = source.fresh().read(slice(rows.start, min(rows.stop, rows.start + height)), cols)
+    making = Making(device, Transform.of(plan.request, source.facts, 1), raw, plan.compute_dtype)
+    seconds = making.seconds()
+    more = max(0.0, making.seconds_with_statistics() - seconds)
+    return replace(rates, making_seconds=seconds, looking_seconds=more)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class Cost:
         read_bytes = max(0.0, 1 - kept - resident) * streamed
         flops = 4.0 * share * layout.M * layout.N * columns
         products = flops / self.rates.flops_at(self.dtype, columns)
+        products += share * layout.M * layout.N * self.rates.making_seconds
         if self.has_own_memory:
             waiting = read_bytes * self.rates.read_seconds / (lanes * self.readers)
             decoding = read_bytes * self.rates.read_cpu_seconds / self.cores
@@ -123,8 +124,11 @@ class Cost:
     def of_run(self, layout: Layout, prospect: Prospect, start: float, passes: float) -> dict[str, float]:
         """Seconds of each part of a run, of which the method has told the warm start and the passes.
 
-        Where all data stay on a device another pass multiplies the long factor.
+        The first pass makes statistics besides. Where all data stay on a device another pass multiplies the
+        long factor.
         """
+        looking = layout.M * layout.N * self.rates.looking_seconds
+        passes += _CROWDING * looking / min(self.cores, prospect.lanes)
         written = layout.narrow + PROBES + (layout.k + BEYOND) * (prospect.full_passes - 1)
         if prospect.stays:
             passes += self.of_pass(layout, prospect.lanes, layout.k, resident=1.0) + PASS_SECONDS

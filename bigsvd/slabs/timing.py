@@ -1,0 +1,55 @@
+"""What it costs to make slabs of entries, measured by doing so."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bigsvd.devices.base import Device
+from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.standardize import written_out
+from bigsvd.slabs.statistics import ColumnStatistics, Statistics, StatisticsKernel
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
+
+_REPEATS = 3
+
+
+class Making:
+    """Slabs made of entries `raw` (r, c), as read of A, for products in `dtype`.
+
+    They are standardised by means 0 and divisors 1, which takes as long as by others.
+    """
+
+    def __init__(self, device: Device, transform: Transform, raw: np.ndarray, dtype: str) -> None:
+        rows, cols = (slice(0, length) for length in raw.shape)
+        lines = MeansAndDivisors.neutral(raw.shape[1])
+        kernel = StatisticsKernel(transform, (raw.shape[0], raw.shape[1]), raw.dtype)
+        self._entries = Entries(device, transform, raw, raw.dtype, rows, cols)
+        self._standardization = written_out(transform, dtype, device.space(), raw.shape[1], lines, None)
+        self._statistics = ColumnStatistics(kernel, lines) if transform.by_columns else Statistics(kernel)
+
+    def seconds(self) -> float:
+        """Seconds an entry without statistics."""
+        return self._least(lambda: self._standardization.slab(self._entries))
+
+    def seconds_with_statistics(self) -> float:
+        """Seconds an entry in a first pass."""
+        return self._least(self._first)
+
+    def _first(self) -> None:
+        self._statistics.forward(self._standardization.slab(self._entries, (self._statistics,)))
+
+    def _least(self, do: Callable[[], object]) -> float:
+        """The least that it took, a few times after one that is not counted: others may use this machine."""
+        with np.errstate(all="ignore"):
+            least = min([_timed(do) for _ in range(1 + _REPEATS)][1:])
+        return least / math.prod(self._entries.shape)
+
+
+def _timed(do: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    do()
+    return time.perf_counter() - start
