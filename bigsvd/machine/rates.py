@@ -108,7 +108,7 @@ def measure_products(
 
 
 def measure_making(rates: Rates, source: Source, device: Device, plan: Plan) -> Rates:
-    """Add what making slabs costs, of some rows of the first chunk; on a GPU it is as nothing beside copies."""
+    """Add what making slabs costs, of some rows of the first chunk; on a GPU it is little beside copies."""
     if device.has_own_memory:
         return rates
     rows, cols = some_chunks(source.facts)[0]

@@ -204,7 +204,7 @@ class Witness:
     def _of(self, entries: Entries, places: np.ndarray, columns: Sequence[int]) -> Opinion:
         device, axis = entries.device, self._transform.axis
         # One after the other: NumPy's `take` first copies all of an array that lies in memory by columns.
-        lines = [entries.raw[(slice(None),) * axis + (int(place),)] for place in places]
+        lines = [entries.raw[(slice(None),) * axis + (int(place), ...)] for place in places]
         raw = device.xp.stack(lines, axis=axis)
         mask, claimed = None, np.zeros(len(columns), np.int64)
         if self._transform.missing != "none":
