@@ -76,6 +76,8 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.zarr_dense",
             "sources.zarr_packing",
             "sources.open",
+            "sources.by_path",
+            "sources.zipped",
             "sources.remote",
             "sources.urls",
             "sources.vectors",
@@ -109,6 +111,7 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "click": frozenset({"cli.commands", "cli.spelling"}),
     "matplotlib": frozenset({"report.plots"}),
+    "h5py": frozenset({"sources.hdf5"}),
     "torch": frozenset(),
 }
 LAZY = (
@@ -118,9 +121,10 @@ LAZY = (
     ("sources.graph", "dask"),
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),
+    ("sources.hdf5", "h5py"),
 )
 READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
-HEAVY = ("dask", "distributed", "cupy", "torch", "matplotlib", "click")
+HEAVY = ("h5py", "dask", "distributed", "cupy", "torch", "matplotlib", "click")
 
 
 @dataclass(frozen=True)

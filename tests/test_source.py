@@ -313,7 +313,7 @@ def test_a_group_is_refused_and_its_arrays_named(tmp_path: Path) -> None:
         group.create_array(name, data=A)
     with pytest.raises(SourceError) as caught:
         open_source(tmp_path / "g.zarr")
-    assert "the arrays X, obs" in caught.value.message
+    assert "the arrays X (23x17 float64), obs (23x17 float64)" in caught.value.message
     assert f"{tmp_path}/g.zarr/X" in caught.value.remedy
 
 

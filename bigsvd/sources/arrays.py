@@ -39,7 +39,7 @@ class ArraySource(Source):
         name = f"<{given.__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
         self._token = keep(self)
         self._reader = Reader(f"the {kind}", dtype, missing)
-        chunks = _known_chunks(array, shape) or _line_chunks(shape, dtype.itemsize)
+        chunks = _known_chunks(array, shape) or line_chunks(shape, dtype.itemsize)
         self.facts = SourceFacts(name, shape, dtype.name, chunks, hashed(name), reader, masked=masked)
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -126,7 +126,7 @@ def _known_chunks(array: Any, shape: tuple[int, int]) -> tuple[int, int] | None:
     return min(rows, shape[0]), min(cols, shape[1])
 
 
-def _line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
+def line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
     """The whole rows of an array without chunks that are treated as one chunk."""
     rows = _CHUNK_BYTES // (shape[1] * itemsize)
     return min(shape[0], max(1, rows)), shape[1]

@@ -251,6 +251,15 @@ def _advice(dtype: np.dtype[Any]) -> str:
     return "convert it to numbers first"
 
 
+def stamp_of(file: Path) -> Hashable:
+    """Size and time of last change of a file, which change when somebody writes into it."""
+    try:
+        status = file.stat()
+    except OSError:
+        return (-1, 0, 0)
+    return (status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 def hashed(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

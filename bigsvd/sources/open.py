@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import LocalStore
 
-from bigsvd.errors import RequestError, SourceError
+from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
 from bigsvd.sources.base import Source
+from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
-from bigsvd.sources.groups import group_refusal
+from bigsvd.sources.hdf5 import Hdf5Source, reopenable
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
 from bigsvd.units import source_name, without_credentials
@@ -30,11 +30,11 @@ def open_source(
     missing: str = "none",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
-    """A `Source` for a path, URL, Zarr array or store, NumPy, xarray or Dask array.
+    """A `Source` for a path, URL, Zarr array, group or store, h5py dataset, NumPy, xarray or Dask array.
 
-    `decode` says whether the CF attributes of a Zarr array are applied, see `packing_of`. `missing` is the
-    request's option: unless it is "none", masked entries are read as NaN. `storage_options` are for the store
-    of a URL, see `open_url`; they may be secret, and are stored nowhere.
+    `decode` says whether the CF attributes of a Zarr array or dataset are applied, see `packing_of`.
+    `missing` is the request's option: unless it is "none", masked entries are read as NaN. `storage_options`
+    are for the store of a URL, see `open_url`; they may be secret, and are stored nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
@@ -48,13 +48,13 @@ def open_source(
         return data
     if isinstance(data, (str, Path)):
         return _open_path(str(data), fill, decode, storage_options or {})
-    if isinstance(data, zarr.Array):
+    if isinstance(data, (zarr.Array, zarr.Group)):
         name = without_credentials(str(data.store_path))
         return ZarrSource(name, data.store, data.path, fill_missing=fill, decode=decode)
     if isinstance(data, Store):
         return ZarrSource(without_credentials(str(data)), data, "", fill_missing=fill, decode=decode)
-    if isinstance(data, zarr.Group):
-        raise group_refusal(str(data.store_path), data.store, data.path) or not_readable(data)
+    if library(data) == "h5py" and reopenable(data):
+        return Hdf5Source(data.file.filename, data.name, decode=decode)
     return _open_array_like(data, missing)
 
 
@@ -91,10 +91,4 @@ def _open_path(name: str, fill: bool, decode: bool, options: Mapping[str, Any]) 
     if _is_url(name):
         store = open_url(name, options)
         return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode)
-    name = source_name(name)
-    path = Path(name)
-    if not path.exists():
-        raise SourceError(f"{name} does not exist", "check the path")
-    if not path.is_dir():
-        raise SourceError(f"{name} is a file, not a Zarr array", "give the folder of a Zarr array")
-    return ZarrSource(name, LocalStore(path.resolve(), read_only=True), "", fill_missing=fill, decode=decode)
+    return open_local(source_name(name), fill_missing=fill, decode=decode)

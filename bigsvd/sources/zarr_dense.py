@@ -34,8 +34,8 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import Source, check_matrix
-from bigsvd.sources.groups import group_refusal
+from bigsvd.sources.base import Source, check_matrix, stamp_of
+from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import places_of
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
@@ -63,7 +63,11 @@ class ZarrSource(Source):
         self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
         self.counters = Counters()
-        self._array = open_zarr(name, self._guard, path, self._remote) if array is None else array
+        if array is None:
+            array = open_zarr(name, self._guard, path, self._remote, only=True)
+        self._array = array
+        if array.path != path.strip("/"):  # the only one of a group
+            name = f"{name.rstrip('/')}/{array.path.removeprefix(path).lstrip('/')}"
         shape = check_matrix(name, self._array.shape, self._array.dtype)
         _check_chunks(name, self._array)
         self._direct = ChunkReader.of(name, self._array, self._guard)
@@ -148,14 +152,7 @@ class ZarrSource(Source):
         if not isinstance(store, LocalStore):
             return None
         folder = Path(store.root) / self._array.path
-        found = []
-        for _, key in self._chunks_in(rows, cols):
-            try:
-                status = (folder / key).stat()
-                found.append((status.st_size, status.st_mtime_ns, status.st_ino))
-            except OSError:
-                found.append((-1, 0, 0))
-        return tuple(found)
+        return tuple(stamp_of(folder / key) for _, key in self._chunks_in(rows, cols))
 
     def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, int], str]]:
         """Grid position and key of the chunks (shards) that the rectangle touches."""
@@ -197,8 +194,13 @@ class ZarrSource(Source):
         )
 
 
-def open_zarr(name: str, store: Store, path: str, remote: RemoteStore | None = None) -> zarr.Array[Any]:
-    """The Zarr array at `path` of a store; an error that says what is there instead."""
+def open_zarr(
+    name: str, store: Store, path: str, remote: RemoteStore | None = None, *, only: bool = False
+) -> zarr.Array[Any]:
+    """The Zarr array at `path` of a store, or with `only` the one matrix of the group that is there.
+
+    What else is there is said by an error.
+    """
     try:
         return zarr.open_array(store, path=path, mode="r")
     except BigsvdError:
@@ -206,9 +208,11 @@ def open_zarr(name: str, store: Store, path: str, remote: RemoteStore | None = N
     except PermissionError as error:
         raise StorageError(f"{name} may not be read ({error})", "grant access to it") from error
     except Exception as error:  # garbage metadata raises anything from JSONDecodeError to KeyError
-        refusal = group_refusal(name, store, path)
-        if refusal is not None:
-            raise refusal from error
+        members = members_of(name, store, path)
+        if only and members is not None and members.only:
+            return open_zarr(f"{name}/{members.only}", store, f"{path}/{members.only}".strip("/"), remote)
+        if members is not None:
+            raise members.refusal(name, "a Zarr group") from error
         if remote is not None:
             remote.check_refused()
         if isinstance(error, (FileNotFoundError, NodeNotFoundError)):
@@ -237,7 +241,7 @@ def _portable(store: Store) -> Store | str:
     inner = store.inner if isinstance(store, RemoteStore) else store
     if isinstance(inner, LocalStore):
         return store
-    if type(inner).__name__ in ("FsspecStore", "ObjectStore") and _pickles(inner):
+    if type(inner).__name__ in ("FsspecStore", "ObjectStore", "ZippedStore") and _pickles(inner):
         return store
     return keep(store)
 
