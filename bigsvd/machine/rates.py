@@ -38,6 +38,8 @@ _PRODUCT_SECONDS = 0.02
 _TIMED_COPIES = 3  # of a slab in float64: as made, in its precision, and products
 _LEAST_TIMED_ROWS = 16
 _ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measured
+_MOST_TIMED_COLUMNS = 4096
+_MOST_MADE_ENTRIES = 2**21
 _COPIES = 3
 _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
@@ -108,16 +110,21 @@ def measure_products(
 
 
 def measure_making(rates: Rates, source: Source, device: Device, plan: Plan) -> Rates:
-    """Add what making slabs costs, of some rows of the first chunk; on a GPU it is little beside copies."""
+    """Add what making slabs costs, of zeros and ones as long as a chunk; on a GPU it is as nothing."""
     if device.has_own_memory:
         return rates
-    rows, cols = some_chunks(source.facts)[0]
-    height = slab_rows(cols.stop - cols.start, plan.compute_dtype, has_own_memory=False)
-    raw = source.fresh().read(slice(rows.start, min(rows.stop, rows.start + height)), cols)
-    making = Making(device, Transform.of(plan.request, source.facts, 1), raw, plan.compute_dtype)
+    transform = Transform.of(plan.request, source.facts, 1)
+    making = Making(device, transform, _some_entries(source.facts, plan.compute_dtype), plan.compute_dtype)
     seconds = making.seconds()
     more = max(0.0, making.seconds_with_statistics() - seconds)
     return replace(rates, making_seconds=seconds, looking_seconds=more)
+
+
+def _some_entries(facts: SourceFacts, dtype: str) -> np.ndarray:
+    """Zeros and ones as they are stored, (r, c), as many as make a slab."""
+    cols = min(facts.chunks[1], _MOST_TIMED_COLUMNS)
+    rows = min(facts.shape[0], slab_rows(cols, dtype, has_own_memory=False), _MOST_MADE_ENTRIES // cols)
+    return np.random.default_rng(0).integers(0, 2, (max(1, rows), cols)).astype(facts.dtype)
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ def _copy_seconds(device: Device) -> float:
 
 def _product_rates(device: Device, dtype: str, n: int, size: int) -> dict[int, float]:
     """Flops per second of Y = B·Q and Yᵀ·B for one slab, by columns of Q; within about `size` bytes."""
-    cols = min(n, 4096)
+    cols = min(n, _MOST_TIMED_COLUMNS)
     rows = min(
         slab_rows(cols, dtype, has_own_memory=device.has_own_memory),
         _MOST_TIMED_BYTES // (8 * cols),

@@ -68,6 +68,7 @@ class KrylovRun(BlockIteration):
         self.sample = sample
         self._spare_vectors = spare_vectors
         self._before_correction: float | None = None
+        self._corrected = False
 
     def extend(self, k: int | None, tol: float) -> None:
         """Q of the next pass, for k Ritz vectors to reach `tol`; restart when K would outgrow the plan."""
@@ -86,19 +87,21 @@ class KrylovRun(BlockIteration):
     def restart_in_float64(self) -> None:
         """Begin again in float64; the sample, whose products were float32, corrects no more."""
         super().restart_in_float64()
-        self.sample = None
+        self.sample, self._corrected = None, False
 
     def _directions(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray:
         """Where to go on from the subspace (N, c).
 
-        After a correction, whose block was narrow, the residuals span what its products lack.
+        The residuals lie in the span of the latest products as long as each block took all that the products
+        before it had outside the subspace. A correction does not, and from then on the residuals are taken:
+        what they have of older products would else never get smaller.
         """
-        corrected = self._before_correction is not None
         W = self._correction(self.subspace, ritz, k, tol)
         if W is not None:
+            self._corrected = True
             return W
         W = self._latest
-        if corrected:
+        if self._corrected:
             W = _residuals(
                 self.subspace, ritz, list(range(min(self.context.plan.width, self.subspace.width)))
             )

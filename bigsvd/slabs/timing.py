@@ -18,7 +18,7 @@ _REPEATS = 3
 
 
 class Making:
-    """Slabs made of entries `raw` (r, c), as read of A, for products in `dtype`.
+    """Slabs made of entries `raw` (r, c) of A, as they are stored, for products in `dtype`.
 
     They are standardised by means 0 and divisors 1, which takes as long as by others.
     """
