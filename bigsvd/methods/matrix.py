@@ -258,8 +258,13 @@ class Matrix:
             refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
 
     def _line_sums(self, raw_sums: np.ndarray, rows: int) -> ColumnMoments:
-        used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
-        return ColumnMoments.from_stacked(self.transform.shifts(used, self._stored), rows, raw_sums)
+        shifts = self.transform.shifts(self._used, self._stored)
+        return ColumnMoments.from_stacked(shifts, rows, raw_sums)
+
+    @property
+    def _used(self) -> MeansAndDivisors:
+        """Those of the columns of B that passes work with as yet."""
+        return self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
 
     @property
     def _stored(self) -> np.dtype[Any]:
@@ -276,7 +281,7 @@ class Matrix:
 
     def _exact_lines(self, sums: ColumnMoments) -> Correction:
         t, M = self.transform, self.context.plan.rows
-        used = self.lines or MeansAndDivisors.neutral(self.context.plan.cols)
+        used = self._used
         exact = sums.lines(t.unit)
         if t.scale:
             self.census.add_faint(sums.unresolved)
