@@ -10,7 +10,7 @@ from bigsvd.catalog.widths import DEFAULT_MAX_PASSES, PROBES, block_width, first
 from bigsvd.errors import RequestError
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.matrix import Matrix
-from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
+from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
@@ -85,7 +85,7 @@ class Method(ABC):
     def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
         """(of the warm start, of all passes): by default no start, and passes k columns wide."""
         one = cost.of_pass(layout, prospect.lanes, layout.k)
-        return 0.0, prospect.full_passes * (one + PASS_SECONDS)
+        return 0.0, prospect.full_passes * (one + besides(layout))
 
     def passes_for_means(self, request: Request, layout: Layout) -> float:
         """One where missing entries are filled with column means, which a pass must find first; else none."""

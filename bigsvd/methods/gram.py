@@ -18,7 +18,7 @@ from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.krylov import KrylovRun
 from bigsvd.methods.matrix import Matrix
-from bigsvd.planning.cost import Cost, Prospect
+from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
@@ -106,7 +106,8 @@ class Gram(Method):
         """The products of BᵀB are as many as those of half as many columns as B has."""
         first = cost.of_pass(layout, prospect.lanes, -(-layout.N // 2))
         second = cost.of_pass(layout, prospect.lanes, layout.k + BEYOND)
-        return 0.0, first + cost.of_eigenvectors(layout.N) + second
+        passes = first + second + prospect.full_passes * besides(layout)
+        return 0.0, passes + cost.of_eigenvectors(layout.N)
 
     def describe_start(self, plan: Plan) -> str:
         """Always the same."""

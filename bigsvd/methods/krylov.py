@@ -21,7 +21,7 @@ from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.revision import revise
 from bigsvd.methods.starts import Sample, gaussian_block, sample_block, warm_block
 from bigsvd.methods.subspace import Ritz, Subspace, orthonormal_complement
-from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
+from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
@@ -184,19 +184,24 @@ class Krylov(Method):
         return first + further + (2.0 + share if share else 4.0)
 
     def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
-        """The sample is read once and gone over again; later passes are narrow and read what is not kept."""
-        later, lanes, share = layout.k + BEYOND, prospect.lanes, prospect.share
-        passes = (
-            cost.of_pass(layout, lanes, layout.narrow + PROBES, kept=min(prospect.kept, share)) + PASS_SECONDS
-        )
+        """The sample is read once and gone over again; with it later passes are narrow.
+
+        They read what is not kept. The basis that the driver works on after each pass has grown by a block.
+        """
+        lanes, share = prospect.lanes, prospect.share
+        correcting = layout.k + BEYOND
+        later = correcting if share else layout.width
+        passes = cost.of_pass(layout, lanes, layout.narrow + PROBES, kept=min(prospect.kept, share))
         again = cost.of_pass(layout, lanes, later, kept=prospect.kept, resident=prospect.resident)
-        passes += (prospect.full_passes - 1) * (again + PASS_SECONDS)
+        passes += (prospect.full_passes - 1) * again + prospect.full_passes * besides(layout)
+        widths = (layout.narrow + number * later for number in range(prospect.full_passes))
+        passes += sum(cost.of_ritz(layout, min(width, layout.max_width)) for width in widths)
         more = max(0.0, prospect.kept - share) * layout.M * layout.N * layout.itemsize
         passes += more * cost.rates.fresh_seconds / min(cost.cores, lanes)
         if share == 0:
             return 0.0, passes
-        again = cost.of_pass(layout, lanes, layout.narrow, share, 1.0) + PASS_SECONDS
-        correction = cost.of_pass(layout, lanes, later, share, 1.0) + PASS_SECONDS
+        again = cost.of_pass(layout, lanes, layout.narrow, share, 1.0) + besides(layout, share)
+        correction = cost.of_pass(layout, lanes, correcting, share, 1.0) + besides(layout, share)
         start = cost.of_pass(layout, lanes, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * correction
         return start, passes
 

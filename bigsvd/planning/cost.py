@@ -16,15 +16,20 @@ _MOST_LANES_A_CORE = 4
 _IO_BOUND_RATIO = 2.5
 # From which ratio of a pass with the wide block to one with the narrow the difference is worth having.
 _WIDTH_MATTERS_RATIO = 1.1
-# Seconds that a run takes besides its passes, and a pass besides its panels. Measured on two cores.
-_RUN_SECONDS = 1.0
-PASS_SECONDS = 0.15
+# Seconds that a run takes besides its passes, and a pass besides its panels: where there is one panel, and
+# from how many panels on it is how much; in between in proportion. Measured on two cores.
+_RUN_SECONDS, _PASS_SECONDS = (0.03, 0.5), (0.008, 0.15)
+_MANY_PANELS = 100
 # By which factor checksums, sums and two threads that share one memory lengthen reading and multiplying.
 # Measured on two cores.
 _CROWDING = 1.25
-# Floating point operations a second of an eigendecomposition, on a core and on a GPU.
-_DENSE_FLOPS_PER_SECOND = 1e10
+# Floating point operations a second of an eigendecomposition, on a core and on a GPU; and the order at which
+# a core reaches half as many, below which it is busy with loops and not with products. Measured.
+_DENSE_FLOPS_PER_SECOND, _HALF_RATE_ORDER = 3e10, 200
 _DEVICE_DENSE_FLOPS_PER_SECOND = 2e11
+# What the driver does with a basis of N x L after a pass of an iteration, as so many products with L x L and
+# so many eigendecompositions; QRs are among them. Measured.
+_RITZ_PRODUCTS, _RITZ_EIGENPROBLEMS = 12, 4
 # Bytes a second at which a core forms the long factor of what scratch holds.
 _FORMING_BYTES_PER_SECOND = 2.5e8
 
@@ -118,8 +123,15 @@ class Cost:
 
     def of_eigenvectors(self, order: int) -> float:
         """Seconds for all eigenvectors of a symmetric matrix of that order."""
-        rate = _DEVICE_DENSE_FLOPS_PER_SECOND if self.has_own_memory else _DENSE_FLOPS_PER_SECOND
-        return 10 * order**3 / rate
+        if self.has_own_memory:
+            return 10 * order**3 / _DEVICE_DENSE_FLOPS_PER_SECOND
+        return 10 * order**2 * (order + _HALF_RATE_ORDER) / _DENSE_FLOPS_PER_SECOND
+
+    def of_ritz(self, layout: Layout, columns: int) -> float:
+        """Seconds that the driver takes to find what a basis of so many columns tells, on one core."""
+        products = _RITZ_PRODUCTS * 2 * layout.N * columns**2 / _DENSE_FLOPS_PER_SECOND
+        eigenproblem = 10 * columns**2 * (columns + _HALF_RATE_ORDER) / _DENSE_FLOPS_PER_SECOND
+        return products + _RITZ_EIGENPROBLEMS * eigenproblem
 
     def of_run(self, layout: Layout, prospect: Prospect, start: float, passes: float) -> dict[str, float]:
         """Seconds of each part of a run, of which the method has told the warm start and the passes.
@@ -131,8 +143,19 @@ class Cost:
         passes += _CROWDING * looking / min(self.cores, prospect.lanes)
         written = layout.narrow + PROBES + (layout.k + BEYOND) * (prospect.full_passes - 1)
         if prospect.stays:
-            passes += self.of_pass(layout, prospect.lanes, layout.k, resident=1.0) + PASS_SECONDS
+            passes += self.of_pass(layout, prospect.lanes, layout.k, resident=1.0) + besides(layout)
             written = layout.k
         stored_bytes = layout.M * written * np.dtype(self.dtype).itemsize
-        rest = _RUN_SECONDS + stored_bytes / _FORMING_BYTES_PER_SECOND / self.cores
+        rest = _by_panels(_RUN_SECONDS, layout.panels) + stored_bytes / _FORMING_BYTES_PER_SECOND / self.cores
         return {"warm start": start, "passes": passes, "the rest": rest}
+
+
+def besides(layout: Layout, share: float = 1.0) -> float:
+    """Seconds that a pass over `share` of the panels takes besides reading and multiplying them."""
+    return _by_panels(_PASS_SECONDS, share * layout.panels)
+
+
+def _by_panels(seconds: tuple[float, float], panels: float) -> float:
+    """What takes so many seconds for one panel, and for many."""
+    least, most = seconds
+    return least + (most - least) * min(1.0, panels / _MANY_PANELS)

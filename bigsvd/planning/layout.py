@@ -50,6 +50,11 @@ class Layout:
     fits: bool
 
     @property
+    def panels(self) -> int:
+        """Panels of a pass."""
+        return -(-self.M // self.panel_rows)
+
+    @property
     def panel_bytes(self) -> int:
         """Bytes of a panel, or of a tile of it, as stored."""
         return self.panel_rows * min(self.tile_cols, self.N) * self.itemsize

@@ -12,13 +12,13 @@ from bigsvd.catalog.widths import BEYOND, PROBES, whole_columns
 from bigsvd.errors import RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
-from bigsvd.planning.cost import PASS_SECONDS, Cost, Prospect
+from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Demands, Question, demands_of
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
 from bigsvd.planning.plan import PassSeconds, Plan, Turn
 from bigsvd.planning.refusal import refusal
-from bigsvd.planning.sampling import SAMPLE_SHARE, sample_panels, share_of
+from bigsvd.planning.sampling import sample_panels, share_of
 from bigsvd.planning.search import choose_layout
 from bigsvd.request import Request
 from bigsvd.results.rank import Rule
@@ -34,6 +34,8 @@ _ONE_LANE_BYTES = 2**23
 # a lane's start and its sums would lengthen. Chosen, not measured.
 _LANES, _LANE_PANELS = 16, 256
 _SHORT_LANES, _SHORT_PASS_SECONDS = 8, 10.0
+# Blocks of a basis in the middle of many passes.
+_USUAL_BLOCKS = 4
 # Share of the squared norm below which the rounding of float32 sums can hide what a rank rule asks about.
 _FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
 
@@ -150,15 +152,26 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
 
 
 def _pass_seconds(layout: Layout, cost: Cost, prospect: Prospect) -> PassSeconds:
-    """What each kind of pass takes: the first finds the sample in memory, later ones what else is kept."""
+    """What each kind of pass takes: the first finds the sample in memory, later ones what else is kept.
 
-    def later(columns: int) -> float:
+    With what the driver does after it; many passes with whole blocks leave it some of these to work on.
+    """
+
+    def after(basis: int) -> float:
+        return besides(layout) + cost.of_ritz(layout, min(basis, layout.max_width))
+
+    def later(columns: int, basis: int) -> float:
         kept, resident = prospect.kept, prospect.resident
-        return PASS_SECONDS + cost.of_pass(layout, prospect.lanes, columns, kept=kept, resident=resident)
+        one = cost.of_pass(layout, prospect.lanes, columns, kept=kept, resident=resident)
+        return one + after(basis)
 
-    kept = min(prospect.kept, prospect.share)
+    kept, narrow = min(prospect.kept, prospect.share), whole_columns(layout.k + BEYOND)
     first = cost.of_pass(layout, prospect.lanes, layout.narrow + PROBES, kept=kept)
-    return PassSeconds(PASS_SECONDS + first, later(layout.width), later(whole_columns(layout.k + BEYOND)))
+    return PassSeconds(
+        first + after(layout.narrow),
+        later(layout.width, _USUAL_BLOCKS * layout.width),
+        later(narrow, layout.narrow + narrow),
+    )
 
 
 def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | None, int]:
@@ -183,7 +196,7 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
     kept = min(1.0, cache / question.facts.nbytes)
     passes = other.method.expected_passes(request, layout, 0.0)
     alone = Prospect(machine.threads, passes, share=0.0, kept=kept, resident=0.0)
-    seconds = sum(other.method.seconds(cost, layout, alone)) + passes * PASS_SECONDS
+    seconds = sum(other.method.seconds(cost, layout, alone))
     return Turn("gram", passes, seconds, cache), max(0, needed + cache - sum(memory.values()))
 
 
@@ -244,10 +257,9 @@ def _laid_out(question: Question, reason: str) -> _Choice:
 def _faster(krylov: _Choice, gram: _Choice, cost: Cost) -> _Choice:
     """The one that takes less time at these rates, with the comparison as its reason."""
     request, layout = krylov.question.request, krylov.layout
-    one_pass = cost.of_pass(layout, krylov.question.machine.threads, layout.narrow)
-    by_krylov = krylov.method.expected_passes(request, layout, SAMPLE_SHARE) * one_pass
-    alone = Prospect(gram.question.machine.threads, passes=2.0, share=0.0, kept=0.0, resident=0.0)
-    by_gram = sum(gram.method.seconds(cost, gram.layout, alone))
+    share = share_of(sample_panels(request, layout, 0), layout)
+    by_krylov = _seconds(krylov, cost, share)
+    by_gram = _seconds(gram, cost, 0.0)
     how = "measured" if cost.rates.measured else "nominal"
     reason = f"krylov about {by_krylov:.2g} s, gram about {by_gram:.2g} s at {how} rates"
     matrices = sum(gram.method.memory(gram.question, gram.layout).values())
@@ -256,6 +268,14 @@ def _faster(krylov: _Choice, gram: _Choice, cost: Cost) -> _Choice:
     elif by_gram < by_krylov and request.max_passes != 1:
         return replace(gram, reason=reason)
     return replace(krylov, reason=reason)
+
+
+def _seconds(choice: _Choice, cost: Cost, share: float) -> float:
+    """What a run takes at these rates that keeps nothing between passes, with a sample of that `share`."""
+    request, layout = choice.question.request, choice.layout
+    passes = choice.method.expected_passes(request, layout, share)
+    prospect = Prospect(choice.question.machine.threads, passes, share, kept=0.0, resident=0.0)
+    return sum(choice.method.seconds(cost, layout, prospect))
 
 
 def _with_one_width(choice: _Choice, cost: Cost) -> _Choice:
