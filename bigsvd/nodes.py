@@ -60,10 +60,14 @@ def read_array(folder: Path) -> np.ndarray:
     """A whole array that `write_array` wrote, or zarr-python with the same codecs.
 
     Raises:
-        OSError: there is no array, or it cannot be read. DamagedNodeError: a chunk is not what was written.
+        OSError: there is no array, or it cannot be read. DamagedNodeError: a chunk is gone, or not what was
+            written.
 
     """
-    return open_array(folder)[...]
+    array = open_array(folder)
+    found = np.empty(array.shape, array.dtype)
+    array.read_into(..., found)
+    return found
 
 
 def create_array(

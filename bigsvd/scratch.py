@@ -130,7 +130,7 @@ class Scratch:
             partial.rename(self.path / name)
 
     def read(self, name: str) -> np.ndarray:
-        """A whole array."""
+        """A whole array, every part of which has been written; `StorageError` where one is gone."""
         with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
             return read_array(self.path / name)
 

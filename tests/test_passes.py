@@ -201,7 +201,7 @@ def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(
     assert resumed.counters.bytes_read == whole.counters.bytes_read
 
 
-@pytest.mark.parametrize("when", ["before it reads", "while it reads"])
+@pytest.mark.parametrize("when", ["before it has read", "when it has read"])
 def test_a_slow_copy_of_a_sum_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -215,13 +215,22 @@ def test_a_slow_copy_of_a_sum_changes_nothing(
         if done.is_set() or name != "b/z":
             return read(self, name)
         done.set()
-        early = read(self, name) if when == "before it reads" else np.full(3, np.nan)
+        early = read(self, name)
         add_parts(scratch, ("z",), ("other", 1), ("a", "b"), "sum")
-        return early
+        return early if when == "when it has read" else read(self, name)
 
     monkeypatch.setattr(Scratch, "read", overtaken)
     add_parts(scratch, ("z",), ("run", 1), ("a", "b"), "sum")
     np.testing.assert_array_equal(read(scratch, "sum/z"), np.full(3, 2.0))
+
+
+def test_a_sum_of_a_damaged_part_is_refused(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "s")
+    scratch.write("a/z", np.ones(3))
+    (scratch.path / "a/z/c/0").unlink()
+    with pytest.raises(StorageError, match="a/z is damaged"):
+        add_parts(scratch, ("z",), ("run", 1), ("a",), "sum")
+    assert not scratch.has("sum")
 
 
 def test_sums_of_a_run_that_has_ended_are_not_touched(data: Path, client: Client) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from bigsvd.counters import Counters
 from bigsvd.devices.base import Device
-from bigsvd.errors import NoWorkersError, travels
+from bigsvd.errors import NoWorkersError, StorageError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.execution.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.execution.lane import run_lane
@@ -172,15 +172,14 @@ def add_parts(
 ) -> None:
     """In a worker: leave the sums over some `parts` in scratch, unless they are there, and free the parts.
 
-    A part that is no longer there when all have been read was freed by another who left the sums meanwhile:
-    Dask gives a task of a worker that seems lost to a second one.
+    Another may have done so meanwhile: Dask gives a task of a worker that seems lost to a second one.
     """
     if not scratch.current:
         raise NoWorkersError("the run of this sum has ended", "nothing is to be done")
     with concurrency_limit(*turns):
         if scratch.recorded(f"{to}/done") is None:
-            sums = {name: _total(scratch, name, parts) for name in names}
-            if not all(scratch.has(f"{part}/{name}") for part in parts for name in names):
+            sums = _sums_unless_freed(scratch, names, parts, to)
+            if sums is None:
                 return
             for name, values in sums.items():
                 scratch.write(f"{to}/{name}", values)
@@ -188,6 +187,20 @@ def add_parts(
     for part in parts:
         for name in names:
             scratch.remove(f"{part}/{name}")
+
+
+def _sums_unless_freed(
+    scratch: Scratch, names: tuple[str, ...], parts: tuple[str, ...], to: str
+) -> dict[str, np.ndarray] | None:
+    """The sums over the parts; None where another has left these and freed the parts."""
+    try:
+        sums = {name: _total(scratch, name, parts) for name in names}
+    except StorageError:
+        if scratch.recorded(f"{to}/done") is None:
+            raise
+        return None
+    there = all(scratch.has(f"{part}/{name}") for part in parts for name in names)
+    return sums if there else None
 
 
 def _total(scratch: Scratch, name: str, parts: tuple[str, ...]) -> np.ndarray:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# A residual that suffices for any vector that points somewhere near the true one.
+COARSEST = 0.5
+
 
 @dataclass(frozen=True)
 class Estimate:

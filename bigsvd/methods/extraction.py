@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.execution.long_factor import BasisBlocks, LongFactor
-from bigsvd.methods.left import COARSEST, LeftRitz, resolved_by_gram
+from bigsvd.methods.estimate import COARSEST
+from bigsvd.methods.left import LeftRitz, resolved_by_gram
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.result import (
     Finish,

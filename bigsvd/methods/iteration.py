@@ -15,9 +15,9 @@ import numpy as np
 
 from bigsvd.catalog.widths import PROBES
 from bigsvd.execution.long_factor import FORMING, BasisBlocks
-from bigsvd.methods.estimate import Estimate
+from bigsvd.methods.estimate import COARSEST, Estimate
 from bigsvd.methods.extraction import Basis, Resolved, extract, resolve
-from bigsvd.methods.left import COARSEST, LeftRitz, Outside, left_ritz, resolved_by_gram
+from bigsvd.methods.left import LeftRitz, Outside, left_ritz, resolved_by_gram
 from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
 from bigsvd.methods.result import Finish, Triplets

@@ -33,10 +33,6 @@ _UNDERSTATED = 3.0
 _LEAST_GAIN = 0.1
 
 
-# A residual that suffices for any vector that points somewhere near the true one.
-COARSEST = 0.5
-
-
 def resolved_by_gram(ritz: Ritz, eps: float, enough: float) -> int:
     """How many Ritz values products of precision `eps` resolve for residuals of `enough`."""
     limit = np.clip(1 / (_SMALL_PART * enough), _UNRESOLVED, _RESOLVED)

@@ -16,8 +16,7 @@ import numpy as np
 from bigsvd.errors import RankZeroError
 from bigsvd.events import Certified
 from bigsvd.methods.choosing import GivenRank, Pick, RankByRule, Shortfall, Values, noise_of
-from bigsvd.methods.estimate import Estimate
-from bigsvd.methods.left import COARSEST
+from bigsvd.methods.estimate import COARSEST, Estimate
 from bigsvd.methods.matrix import Matrix
 from bigsvd.request import Request
 from bigsvd.results.certificate import Signal, relative_error

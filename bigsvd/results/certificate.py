@@ -181,7 +181,7 @@ class Certificate:
 
     @property
     def _kind(self) -> str:
-        """What a reader of the residuals has to know."""
+        """What a reader of the bounds has to know first."""
         return ", if nothing above sigma_k was missed, as the audit says" if self.audited else ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Certificate:
         state = "converged: as exact as asked" if self.converged else "NOT converged: less exact than asked"
         lines = [
             f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
-            "of a true one",
+            f"of a true one{self._kind}",
             *self._told_of_residuals(),
             f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e})",
         ]
@@ -223,7 +223,7 @@ class Certificate:
 
     def _told_of_residuals(self) -> list[str]:
         """The worst residual of all; before it that of the signal, where only this was to be found."""
-        asked = f"(tol {self.tol:g} on {self.stop}){self._kind}"
+        asked = f"(tol {self.tol:g} on {self.stop}{', audited' if self.audited else ''})"
         if self.signal is None:
             return [f"worst residual {self.max_residual:.2e} {asked}"]
         of_signal = max(self.residuals[: self.signal.count], default=0.0)
