@@ -63,10 +63,6 @@ from bigsvd.units import human_bytes
 if TYPE_CHECKING:
     from bigsvd.execution.dask_executor import DaskClient
 
-# Bytes of scratch that a run which cannot be continued holds in memory, at most, and by what its budget is
-# divided for it: less than plans leave of a budget.
-_HELD_BYTES = 2**24
-_HELD_SHARE = 64
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"
 
@@ -201,7 +197,7 @@ def run(
                 output, request, plan, offer.machine, progress, pinned=pinned
             )
             if client is None and request.out is None:
-                scratch = HeldScratch.of(scratch, min(_HELD_BYTES, plan.budget_bytes // _HELD_SHARE))
+                scratch = HeldScratch.of(scratch, plan.held_scratch_bytes)
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
                 B = streamed(source, transposed=plan.transposed)

@@ -14,6 +14,7 @@ from bigsvd.events import Event, PlanMade, PlanRevised
 from bigsvd.execution.placement import nominal_plan
 from bigsvd.planning.outlook import Seen, bulk_values, full_spectrum, outlook, revised
 from bigsvd.planning.plan import Plan
+from bigsvd.scratch import Scratch
 from bigsvd.solve import make_request, run
 from bigsvd.sources.open import open_source
 from tests.spectra import with_values
@@ -100,6 +101,28 @@ def test_a_flat_spectrum_turns_the_run_to_the_gram_matrix(tmp_path: Path) -> Non
     assert made.plan.memory_bytes <= made.plan.budget_bytes
 
 
+@pytest.mark.parametrize("out", ["u", None])
+def test_when_a_run_has_turned_its_plan_says_what_the_gram_matrix_holds(
+    tmp_path: Path, out: str | None
+) -> None:
+    """Within the bound that it was accepted with, which what the sample has held counts against too."""
+    given = None if out is None else tmp_path / out
+    seen: list[Event] = []
+    factors = bigsvd.svd(stored(FLAT), 10, given, progress=seen.append)
+    (made,) = [event.plan for event in seen if isinstance(event, PlanMade)]
+    turned = Plan.from_dict(factors.provenance["plan"])
+    asked = bigsvd.plan(stored(FLAT), 10, given, method="gram", overwrite=True)
+    assert (made.method, turned.method) == ("krylov", "gram")
+    assert turned.memory_bytes == made.memory_bytes
+    assert turned.cache_bytes == turned.memory["decoded panels kept"] == asked.cache_bytes
+    for name in asked.memory:
+        assert turned.memory[name] == asked.memory[name], name
+    assert set(turned.memory) - set(asked.memory) <= {"held before the method changed"}
+    assert "Gram matrices" not in made.memory
+    assert factors.provenance["costs"]["planned_memory_bytes"] == turned.memory_bytes
+    assert factors.provenance["costs"]["memory_exceeded_bytes"] == 0
+
+
 def test_where_the_passes_allowed_do_not_suffice_it_turns_to_what_needs_no_more() -> None:
     A = FLAT
     factors = bigsvd.svd(stored(A), 10, max_passes=2)
@@ -121,8 +144,9 @@ def test_what_was_decided_once_stays_decided() -> None:
     assert revised(plan, steep, "gram")[0].method == "gram"
 
 
-def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path) -> None:
-    """Killed in its last pass; its plan is saved with the method that it may turn to."""
+@pytest.mark.parametrize("when", ["it has just turned", "its last pass has begun"])
+def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path, when: str) -> None:
+    """Killed before or behind the pass for the Gram matrix; its plan is saved with the method to turn to."""
     source = open_source(stored(FLAT.astype(np.float32)))
     plan = Plan.from_json(nominal_plan(make_request(source, 10, None), source.facts).to_json())
 
@@ -137,13 +161,16 @@ def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path) 
     def killed(event: Event) -> None:
         nonlocal passes
         passes += event.kind == "pass" and not event["sample"]
-        if passes == 2:
+        if passes == 2 or (when == "it has just turned" and isinstance(event, PlanRevised)):
             raise KeyboardInterrupt
 
     hooks["progress"] = killed
     with pytest.raises(KeyboardInterrupt):
         svd(tmp_path / "u")
     hooks.clear()
+    left = Scratch(tmp_path / "u.scratch")
+    assert left.recorded("revision") == {"method": "gram"}
+    assert bool(list(left.path.glob("gram-*"))) == (when != "it has just turned")
     resumed = svd(tmp_path / "u")
     assert resumed.provenance["costs"]["method"] == "gram"
     for name in ("U", "Vt"):

@@ -132,7 +132,7 @@ def test_a_lost_chunk_of_what_was_written_whole_is_noticed(scratch: Scratch) -> 
     for values in (np.arange(100.0), np.arange(100)):
         scratch.write("x", values)
         (scratch.path / "x/c/0").unlink()
-        with pytest.raises(StorageError, match="x is damaged .*c/0 does not exist"):
+        with pytest.raises(StorageError, match=r"x is damaged .*c/0 does not exist"):
             scratch.read("x")
 
 

@@ -117,7 +117,8 @@ def revised(plan: Plan, seen: Seen, decided: str = "") -> tuple[Plan, Outlook]:
             f"{turn.method} {turn.seconds:.2g} s"
         )
         ahead = Outlook(round(turn.passes), round(turn.passes), ahead.flat, why)
-        plan = replace(plan, method=turn.method, reason=why, cache_bytes=turn.cache_bytes)
+        memory = turn.memory_after(plan.memory)
+        plan = replace(plan, method=turn.method, reason=why, cache_bytes=turn.cache_bytes, memory=memory)
         likely = turn.seconds
     else:
         most = plan.max_passes

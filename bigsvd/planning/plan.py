@@ -22,7 +22,7 @@ from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import Request
 from bigsvd.units import human_bytes
 
-PLAN_VERSION = 10
+PLAN_VERSION = 11
 # A codec that decodes fast, gigabytes a second of it on a core, and those below which another is told of it.
 # Measured on chunks of float32 of which it made as few bytes as zstd, which did 1.4.
 _FAST_CODEC, _FAST_CODEC_GB_A_SECOND = "lz4", 4.0
@@ -31,6 +31,10 @@ _SLOW_CODEC_GB_A_SECOND = 2.0
 _SAMPLE_LANES = 4
 # Passes to the usual tolerance that were seen, by family of data (benchmarks/results/passes-small.md).
 _LEAST_SEEN, _MOST_SEEN = 2, 8
+# Terms of memory: for the method that a run may turn to, and what its first one leaves when it has.
+ROOM_TO_TURN, LEFT_BY_TURN = "room to change the method", "held before the method changed"
+# Scratch of a run that cannot be continued, as far as it is held in memory.
+HELD_SCRATCH = "scratch held in memory"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Turn:
     Attributes:
         method: its name. passes, seconds: over all data, from there to the end of the passes.
         cache_bytes: decoded panels that it leaves room for, see `Plan.cache_bytes`.
+        memory: bytes by term that it holds, these among them.
 
     """
 
@@ -47,6 +52,16 @@ class Turn:
     passes: float
     seconds: float
     cache_bytes: int
+    memory: dict[str, int]
+
+    def memory_after(self, before: Mapping[str, int]) -> dict[str, int]:
+        """The terms of a plan that has turned: those of this method, and what the bound leaves beyond them.
+
+        The bound is of the whole run: what was held `before` counts as long as the run lasts.
+        """
+        terms = self.memory | {name: before[name] for name in (HELD_SCRATCH,) if name in before}
+        beyond = sum(before.values()) - sum(terms.values())
+        return terms | ({LEFT_BY_TURN: beyond} if beyond > 0 else {})
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,11 @@ class Plan:
     def device_bytes(self) -> int:
         """Bound on what is held of the device's own memory."""
         return sum(self.device_memory.values())
+
+    @property
+    def held_scratch_bytes(self) -> int:
+        """Scratch that a run in one process which cannot be continued holds in memory, at most."""
+        return self.memory.get(HELD_SCRATCH, 0)
 
     @property
     def seconds(self) -> float:

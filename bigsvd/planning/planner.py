@@ -16,7 +16,7 @@ from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Demands, Question, demands_of
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
-from bigsvd.planning.plan import PassSeconds, Plan, Turn
+from bigsvd.planning.plan import HELD_SCRATCH, ROOM_TO_TURN, PassSeconds, Plan, Turn
 from bigsvd.planning.refusal import refusal
 from bigsvd.planning.sampling import sample_panels, share_of
 from bigsvd.planning.search import choose_layout
@@ -28,6 +28,10 @@ from bigsvd.sentinels import held
 _GRAM_BUDGET = 0.3
 # Share of what the budget has left that is given to panels kept between passes.
 _CACHE_SHARE = 0.95
+# What that is called among the terms of memory.
+_KEPT = "decoded panels kept"
+# Bytes of scratch that a run which cannot be continued holds in memory, at most.
+_HELD_BYTES = 2**24
 # Bytes of a matrix in memory that one lane streams alone.
 _ONE_LANE_BYTES = 2**23
 # Lanes of a pass, and panels of one at most; lanes of a pass that takes no longer than so many seconds, which
@@ -93,9 +97,11 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     expected = method.expected_passes(request, layout, share)
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
-    memory["decoded panels kept"] = cache
+    memory[_KEPT] = cache
     turn, room = _turn(choice, cost, memory) if sample else (None, 0)
-    memory |= {"room to change the method": room} if room else {}
+    memory |= {ROOM_TO_TURN: room} if room else {}
+    in_memory = _held_scratch_bytes(request, machine.budget_bytes - sum(memory.values()))
+    memory |= {HELD_SCRATCH: in_memory} if in_memory else {}
     device_memory |= {"data kept there between passes": resident} if layout.has_own_memory else {}
     max_passes = request.max_passes or method.most_passes
     expected = min(expected, max_passes + share)
@@ -187,7 +193,8 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
     if not free or layout.tiled or layout.has_own_memory:
         return None, 0
     other = question.by("gram")
-    needed = sum(memory_terms(other, layout).values())
+    terms = memory_terms(other, layout)
+    needed = sum(terms.values())
     matrices = sum(other.method.memory(other, layout).values())
     if needed > machine.budget_bytes or matrices > _GRAM_BUDGET * machine.budget_bytes:
         return None, 0
@@ -197,7 +204,9 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
     passes = other.method.expected_passes(request, layout, 0.0)
     alone = Prospect(machine.threads, passes, share=0.0, kept=kept, resident=0.0)
     seconds = sum(other.method.seconds(cost, layout, alone))
-    return Turn("gram", passes, seconds, cache), max(0, needed + cache - sum(memory.values()))
+    terms |= {_KEPT: cache}
+    room = max(0, needed + cache - sum(memory.values()))
+    return Turn("gram", passes, seconds, cache, terms), room
 
 
 def _check_rank(k: int | str, shape: tuple[int, int]) -> None:
@@ -316,6 +325,11 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_
         return 0
     left = int(_CACHE_SHARE * (budget_bytes - needed_bytes))
     return max(0, min(left, layout.M * layout.N * layout.itemsize - resident_bytes))
+
+
+def _held_scratch_bytes(request: Request, left_bytes: int) -> int:
+    """Of what the budget leaves, what scratch may take that no other run needs to find: without an output."""
+    return max(0, min(_HELD_BYTES, left_bytes)) if request.out is None else 0
 
 
 def _resident_bytes(choice: _Choice, needed_bytes: int) -> int:
