@@ -18,6 +18,7 @@ from benchmarks import memory_sweep as sweep_suite
 from benchmarks import pca as pca_suite
 from benchmarks import readers as readers_suite
 from benchmarks import scaling as scaling_suite
+from benchmarks import small as small_suite
 from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
 from benchmarks.data import SIZES, ensure_data
@@ -31,6 +32,8 @@ from benchmarks.report import regenerate, write_report
 from benchmarks.simulation import Cluster
 from benchmarks.suite import Machine, run_suite
 
+# Calls after the first of each shape, and calls in a row.
+SMALL_CALLS = {"tiny": (1, 5), "small": (9, 200), "full": (25, 1_000)}
 LEFT_CASES = {"tiny": 27, "small": 300, "full": 2_000}
 TRUST_CASES = {"tiny": 20, "small": 500, "full": 20_000}
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
@@ -391,6 +394,21 @@ def left(*, size: str, out: Path, seed: int) -> None:
 
 
 @main.command()
+@click.option(
+    "--size",
+    type=click.Choice(sorted(SMALL_CALLS)),
+    default="tiny",
+    show_default=True,
+    help="How many calls.",
+)
+@out_option
+def small(*, size: str, out: Path) -> None:
+    """Calls on matrices that fit many times over, beside NumPy, and what many of them leave behind."""
+    results = small_suite.run_small(*SMALL_CALLS[size], _tell)
+    _publish(results, out, "small", size, "")
+
+
+@main.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def report(results: tuple[Path, ...]) -> None:
     """Make the table and the plot beside each RESULTS file (SUITE-SIZE.json) again."""
@@ -417,7 +435,9 @@ def _write(results: dict[str, Any], out: Path, suite: str, size: str, options: s
 
     `mark` tells its files from those of another run of that size; it has no hyphen, behind which size begins.
     """
-    results["command"] = f"python -m benchmarks {suite} --size {size} {options} --out OUT"
+    results["command"] = " ".join(
+        ["python -m benchmarks", suite, "--size", size, *options.split(), "--out OUT"]
+    )
     _, table, _ = write_report(results, out, f"{suite}-{size}{mark}")
     return table
 

@@ -19,6 +19,7 @@ from benchmarks import (
     report_peers,
     report_readers,
     report_scaling,
+    report_small,
     report_trust,
 )
 
@@ -42,6 +43,7 @@ REPORTS = {
     "floor": Report(report_floor.markdown, report_floor.plot),
     "pca": Report(report_pca.markdown, report_pca.plot),
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
+    "small": Report(report_small.markdown, report_small.plot),
     "left": Report(report_left.markdown, report_left.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),

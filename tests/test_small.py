@@ -1,4 +1,4 @@
-"""Small matrices: what a run costs besides its arithmetic is counted, since time on a shared machine is not."""
+"""Small matrices: what a run costs besides its arithmetic, by counts, which do not hang on the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ def counted(taken: Taken, name: str, function: Callable[..., Any]) -> Callable[.
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     found, eigh = Taken(), np.linalg.eigh
 
     def noted(G: np.ndarray, *arguments: Any) -> Any:
@@ -55,7 +55,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
         folder, _, name = place.rpartition(".")
         original = getattr(__import__(folder, fromlist=[name]), name)
         monkeypatch.setattr(place, counted(found, name.strip("_"), original))
-    yield found
+    return found
 
 
 def check(factors: bigsvd.Factors, A: np.ndarray, passes: int, method: str) -> None:
@@ -126,17 +126,18 @@ def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     A, process = NOISE[:200, :70], psutil.Process()
 
-    def held() -> tuple[int, int, list[Path]]:
+    def held() -> tuple[int, int]:
         gc.collect()
-        return process.num_fds(), threading.active_count(), list(tmp_path.iterdir())
+        return process.num_fds(), threading.active_count()
 
     for _ in range(3):
         bigsvd.svd(A, 3)
     before, grown = held(), process.memory_info().rss
     for _ in range(30):
         bigsvd.svd(A, 3)
-    assert held() == before
-    assert before[2] == []
+    assert list(tmp_path.iterdir()) == []
+    for now, then in zip(held(), before, strict=True):
+        assert now < then + 10  # clusters of other tests may come and go
     assert process.memory_info().rss - grown < 2**23  # 30 matrices and their scratch would be 8 MiB
 
 
