@@ -25,6 +25,12 @@ READS = (1, 2)
 MEMORY = "500MB"
 _MAX_LINES = 20
 SPECTRA = ("flat", "clustered", "noise", "slow", "geometric", "steep", "step", "deficient", "sorted rows")
+# The shape of the matrices with a bulk so wide and flat that the probes, which are few, see least of it; and
+# for how many triplets after how many passes they are looked at.
+BULK_SHAPE, BULK = (2_600, 2_000), "flat bulk"
+_BULK_ASKED = ((3, 1), (12, 1), (12, 2), (12, 4))
+# Components beside the noise of a bulk, in its standard deviations: one clear, two at its edge.
+_IN_BULK = (5.0, 1.5, 1.2)
 # Roundings of σ₁ by which LAPACK's values and those of stored factors may differ. The square of the rounding
 # of AᵀA, relative to σ, comes on top of it.
 _ROUNDINGS = 64
@@ -96,12 +102,24 @@ def draw(rng: np.random.Generator, number: int) -> Case:
     return Case(SPECTRA[number % len(SPECTRA)], (m, n), dtype, k, options, seed)
 
 
+def bulks(seed: int) -> list[Case]:
+    """Large flat bulks, stopped long before anything in them has converged, so that bounds are audited."""
+    return [
+        Case(BULK, BULK_SHAPE, "float32", k, {"tol": 1e-8, "max_passes": passes, "center": False}, seed)
+        for k, passes in _BULK_ASKED
+    ]
+
+
 def matrix_of(case: Case) -> np.ndarray:
     """Its entries."""
     rng, (m, n) = np.random.default_rng(case.seed), case.shape
     r = min(m, n)
     if case.spectrum == "noise":
         return rng.standard_normal((m, n)).astype(case.dtype)
+    if case.spectrum == BULK:
+        scores = rng.standard_normal((m, len(_IN_BULK))) * _IN_BULK
+        directions = np.linalg.qr(rng.standard_normal((n, len(_IN_BULK))))[0].T
+        return np.asarray(rng.standard_normal((m, n)) + scores @ directions).astype(case.dtype)
     if case.spectrum == "sorted rows":
         centres = np.repeat(5 * rng.standard_normal((8, n)), -(-m // 8), axis=0)[:m]
         return (centres + 0.1 * rng.standard_normal((m, n))).astype(case.dtype)
@@ -170,11 +188,20 @@ def run_left(count: int, seed: int, tell: Callable[[str], None]) -> dict[str, An
             wrong = sum(bool(row["findings"]) for row in looked)
             if len(looked) % 100 == 0:
                 tell(f"{len(looked):,} random matrices, {wrong} contradicted")
+        for case in bulks(seed):
+            looked.append(look_at(case))
+            tell(f"{BULK}, k={case.k}: {len(looked[-1]['findings'])} findings")
     return {
         **measured_with,
-        "parameters": {"size": SIZE, "rank": RANK, "count": count, "seed": seed},
+        "parameters": {
+            "size": SIZE,
+            "rank": RANK,
+            "count": count,
+            "seed": seed,
+            "bulk": {"shape": BULK_SHAPE, "cases": len(_BULK_ASKED)},
+        },
         "nine": nine,
-        "spectra": [_summary(name, looked) for name in SPECTRA],
+        "spectra": [_summary(name, looked) for name in (*SPECTRA, BULK)],
         "contradicted": [row for row in looked if row["findings"]][:_MAX_LINES],
     }
 

@@ -29,7 +29,7 @@ CPUS, K = 2, 10
 
 @dataclass(frozen=True)
 class Case:
-    """A matrix of noise, which no method finds easy; `stored`: on a disk, in chunks of 200 rows, as the result.
+    """A matrix of noise, which no method finds easy; `stored`: it lies on a disk, in chunks of 200 rows.
 
     Attributes:
         options: of the call.

@@ -14,9 +14,12 @@ from click.testing import CliRunner
 import bigsvd
 from benchmarks import left as benchmark
 from benchmarks.__main__ import main
+from bigsvd.events import unheard
 from bigsvd.methods.left import LeftRitz, Outside, left_ritz
 from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.results.certificate import Certificate
+from bigsvd.sources.open import open_source
+from bigsvd.verify import verify
 from tests.spectra import FAMILIES, with_values
 
 M, N, K = 240, 90, 7
@@ -161,6 +164,17 @@ def test_verify_contradicts_no_random_certificate() -> None:
     assert sum(row["audited"] for row in looked) > 3
 
 
+def test_in_a_wide_flat_bulk_an_audited_bound_holds() -> None:
+    """Ten probes see little of two thousand values that are nearly alike: less than σₖ, which is taken."""
+    case = next(case for case in benchmark.bulks(0) if case.k == 12)
+    factors = benchmark.decompose(A := benchmark.matrix_of(case), case.k, **case.options)
+    c, outcome = factors.certificate, verify(factors, open_source(A), unheard)
+    assert c.audited
+    assert outcome.findings == ()
+    assert outcome.max_residual is not None
+    assert 0.5 * c.max_residual <= outcome.max_residual <= c.max_residual
+
+
 def test_a_false_certificate_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     case = benchmark.Case("slow", (90, 60), "float64", 4, {"method": "krylov", "center": False}, 3)
     assert benchmark.look_at(case)["findings"] == []
@@ -171,6 +185,7 @@ def test_a_false_certificate_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_command_writes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "SIZE", 120)
+    monkeypatch.setattr(benchmark, "BULK_SHAPE", (260, 200))
     monkeypatch.setitem(main.commands["left"].callback.__globals__["LEFT_CASES"], "tiny", 9)  # type: ignore[union-attr]
     ended = CliRunner().invoke(main, ["left", "--out", str(tmp_path)])
     assert ended.exit_code == 0, ended.output
@@ -180,4 +195,4 @@ def test_the_command_writes_its_report(tmp_path: Path, monkeypatch: pytest.Monke
         assert row["reads"][0]["excess"] >= -1e-9
         assert row["reads"][1]["excess"] <= row["reads"][0]["excess"] + 1e-9
         assert row["reads"][0]["certified"] == pytest.approx(row["reads"][0]["excess"], abs=1e-6, rel=1e-3)
-    assert "contradicts 0 of 9" in (tmp_path / "left-tiny.md").read_text(encoding="utf-8")
+    assert "contradicts 0 of 13" in (tmp_path / "left-tiny.md").read_text(encoding="utf-8")
