@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -76,7 +77,7 @@ def timed(case: Case, repeat: int) -> dict[str, Any]:
     """Medians over the calls after the first, and how far the values are from NumPy's."""
     A = np.random.default_rng(0).standard_normal(case.shape)
     with tempfile.TemporaryDirectory(prefix="bigsvd-benchmark-") as folder:
-        source = A
+        source: Any = A
         if case.stored:
             source = Path(folder) / "a.zarr"
             zarr.create_array(source, data=A, chunks=(200, case.shape[1]))
@@ -85,7 +86,7 @@ def timed(case: Case, repeat: int) -> dict[str, Any]:
         by_numpy: list[tuple[float, float]] = []
         for number in range(repeat + 1):
             out = Path(folder) / f"u{number}" if case.stored else None
-            factors, used = clocked(lambda out=out: bigsvd.svd(source, K, out, **options))
+            factors, used = clocked(partial(bigsvd.svd, source, K, out, **options))
             exact, used_by_numpy = clocked(lambda: np.linalg.svd(A, full_matrices=False)[1])
             taken.append(used)
             by_numpy.append(used_by_numpy)

@@ -19,7 +19,7 @@ import zarr
 
 import bigsvd
 from bigsvd.planning.plan import Plan
-from bigsvd.scratch import HeldScratch
+from bigsvd.scratch import HeldScratch, Scratch
 from tests.spectra import with_values
 
 K = 10
@@ -146,7 +146,12 @@ def test_scratch_held_in_memory_is_a_term_of_the_plan(
 ) -> None:
     held: list[int] = []
     of = HeldScratch.of
-    monkeypatch.setattr(HeldScratch, "of", lambda scratch, most: held.append(most) or of(scratch, most))
+
+    def noted(scratch: Scratch, most: int) -> HeldScratch:
+        held.append(most)
+        return of(scratch, most)
+
+    monkeypatch.setattr(HeldScratch, "of", noted)
     roomy = Plan.from_dict(bigsvd.svd(NOISE, K).provenance["plan"])
     least = roomy.memory_bytes - roomy.memory["scratch held in memory"]
     tight = Plan.from_dict(bigsvd.svd(NOISE, K, memory=least).provenance["plan"])
