@@ -249,6 +249,7 @@ def _costs(solution: Solution, plan: Plan) -> dict[str, Any]:
         "predicted_seconds": plan.predicted_seconds,
         "seconds_by_part": _seconds_by_part(solution),
         "pass_seconds": [c.seconds for c in costs],
+        "pass_precisions": list(matrix.precisions),
         "filled_chunks": costs[0].counters.filled_chunks if costs else 0,
         "missing_entries": matrix.census.missing,
         "retries": counters.retries,

@@ -176,6 +176,7 @@ class Machine:
         device_budget_bytes: the device's own memory that this run may take.
         device_free_bytes: the device's own memory that is free.
         readers: number of threads that read for each lane.
+        rough_dtypes: precisions below float32 in which the device can make products.
 
     """
 
@@ -187,6 +188,7 @@ class Machine:
     device_budget_bytes: int = 0
     device_free_bytes: int = 0
     readers: int = 1
+    rough_dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,8 +245,9 @@ class Rates:
 
 
 # Rates of a common processor core, for a plan where nothing was measured: 0.7 GB/s read, 1 GB/s of new memory
-# touched, 60 and 30 Gflop/s with a block of 64 columns. They are chosen, not measured.
-NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, {"float32": {64: 6e10}, "float64": {64: 3e10}}, measured=False)
+# touched, 60 and 30 Gflop/s with a block of 64 columns, no more in bfloat16. They are chosen, not measured.
+_NOMINAL_FLOPS = {"float32": {64: 6e10}, "float64": {64: 3e10}, "bfloat16": {64: 6e10}}
+NOMINAL = Rates(1 / 7e8, 1 / 7e8, 1 / 1e9, _NOMINAL_FLOPS, measured=False)
 
 # The same for a GPU in a data centre: 20 GB/s over a PCIe bus, 10 and 5 Tflop/s in products of tall panels.
 # They are chosen, not measured.

@@ -20,10 +20,12 @@ from bigsvd.sentinels import Number, number_from_json, number_to_json
 Stop = Literal["residual", "error", "signal"]
 Missing = Literal["none", "mean", "zero"]
 
+ROUGH = "bfloat16"  # the precision that a run may begin in
 DEVICES = ("auto", "cpu", "gpu")
 CHOICES: dict[str, tuple[str, ...]] = {
     "stop": ("residual", "error", "signal"),
     "device": DEVICES,
+    "precision": ("auto", "float32", ROUGH),
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
 }
@@ -66,6 +68,10 @@ class Request:
             libraries.
         device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it
             is None.
+        precision: of products. "float32": never lower than float32, and float64 where data or `tol` need it.
+            "bfloat16": rough products first, and those of the last pass, on which the answer and its
+            certificate rest, as with "float32"; so a run that is stopped after a rough pass makes one more.
+            "auto": that where torch is installed and it is expected to be faster, by measured rates.
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and
             where all data stay on a GPU one more multiplies the long factor.
         deadline: seconds after which no further pass of the iteration is started.
@@ -93,6 +99,7 @@ class Request:
     center: bool = False
     scale: bool = False
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: int | None = None
     device_memory: int | None = None
     max_passes: int | None = None
@@ -215,8 +222,23 @@ class Request:
                 f"missing_value={self.missing_value} without a replacement",
                 "add missing='mean' or missing='zero'",
             )
+        if self.precision == ROUGH:
+            self._check_rough()
         if self.method != "auto":
             load(self.method).check(self)
+
+    def _check_rough(self) -> None:
+        """What rough products, which no answer rests on, cannot be combined with."""
+        if self.k == "auto":
+            raise RequestError(
+                f"precision={ROUGH!r} with k='auto': rank rules take values that no rounding decides",
+                "give a number k, or use precision='float32'",
+            )
+        if self.max_passes == 1:
+            raise RequestError(
+                f"precision={ROUGH!r} with max_passes=1: the last pass is made in float32",
+                "allow max_passes=2, or use precision='float32'",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""

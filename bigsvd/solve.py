@@ -116,8 +116,8 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, missing, missing_value, missing_chunks, decode, energy, error, max_bytes; and those of a
-            method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
+            deadline, precision, missing, missing_value, missing_chunks, decode, energy, error, max_bytes; and
+            those of a method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -258,6 +258,7 @@ def _swept_if_useless(output: Output, scratch: Scratch, resumed: bool) -> Iterat
 def _check_device(plan: Plan, machine: Machine, begun: str = "") -> None:
     """`PlanError` where a plan, or a run `begun` with it, is for another kind of device or more of it."""
     if plan.fits_device(machine):
+        _check_products(plan, machine, begun)
         return
     taken = f" with {human_bytes(plan.device_bytes)} of its memory" if plan.has_own_memory else ""
     there = f", {human_bytes(machine.device_budget_bytes)} of it" if machine.has_own_memory else ""
@@ -266,6 +267,16 @@ def _check_device(plan: Plan, machine: Machine, begun: str = "") -> None:
         f"{machine.device}{there} ({machine.device_reason})",
         f"continue it there, or delete {begun} to begin again" if begun else "make a new plan",
     )
+
+
+def _check_products(plan: Plan, machine: Machine, begun: str) -> None:
+    """`PlanError` where a plan, or a run `begun` with it, has products that this machine cannot make."""
+    if plan.rough and plan.rough_dtype not in machine.rough_dtypes:
+        raise PlanError(
+            f"{begun + ' was begun' if begun else 'the plan is'} with products in {plan.rough_dtype}, "
+            "for which torch is not installed here",
+            f"install it, or delete {begun} to begin again" if begun else "install it, or make a new plan",
+        )
 
 
 def _begun(request: Request) -> bool:

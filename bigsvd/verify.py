@@ -92,7 +92,8 @@ def _measure(
 ) -> tuple[TwoSidedResult, Matrix]:
     asked = Request.from_dict(factors.provenance["request"])
     request = replace(
-        asked.by_method("krylov"), k=factors.k, tol=1e-6, device=device, device_memory=None, stage=None,
+        asked.by_method("krylov"), k=factors.k, tol=1e-6, precision="float32", device=device,
+        device_memory=None, stage=None,
         warm_start=None, energy=None, error=None, max_bytes=None,
     )  # fmt: skip
     with executor_of(client) as executor:

@@ -112,12 +112,13 @@ OWNERS: dict[str, frozenset[str]] = {
     "click": frozenset({"cli.commands", "cli.spelling"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
-    "torch": frozenset(),
+    "torch": frozenset({"devices.bfloat16"}),
 }
 LAZY = (
     ("cli.commands", "distributed"),
     ("results.reconstruct", "dask"),
     ("devices.cuda", "cupy"),
+    ("devices.bfloat16", "torch"),
     ("sources.graph", "dask"),
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),

@@ -202,6 +202,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, default=0, show_default=True, metavar="N",
                      help="Of everything random."),
         device_option,
+        click.option("--precision", type=click.Choice(CHOICES["precision"]), default="auto",
+                     show_default=True, help="bfloat16: of all products but those of the last pass."),
         click.option("--device-memory", default=None, metavar="SIZE",
                      help="GPU memory the run may use, such as 20GB; default: 80 % of what is free."),
         *_method_options(),

@@ -23,7 +23,15 @@ from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
 from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
-from bigsvd.machine.offers import DeviceOffer, Offer, best_first, device_here, offer_of, on_cpu
+from bigsvd.machine.offers import (
+    DeviceOffer,
+    Offer,
+    best_first,
+    device_here,
+    offer_of,
+    on_cpu,
+    rough_dtypes_here,
+)
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
@@ -48,7 +56,8 @@ class DaskExecutor:
         await_workers(self._client)
         workers = workers_of(self._client)
         found = best_first(request, _device_of_workers(request, workers, self._client))
-        return [_smallest(request, workers, device) for device in found]
+        rough = _rough_dtypes(request, self._client)
+        return [_smallest(request, workers, device, rough) for device in found]
 
     def reach(self, source: Source) -> Source:
         """See `Executor.reach`.
@@ -264,12 +273,23 @@ def await_workers(client: Client) -> None:
         ) from error
 
 
-def _smallest(request: Request, workers: dict[str, Any], found: DeviceOffer) -> Offer:
+def _rough_dtypes(request: Request, client: Client) -> tuple[str, ...]:
+    """Those that every worker has; they are asked only where it matters."""
+    if request.precision == "float32":
+        return ()
+    first, *others = client.run(rough_dtypes_here).values()
+    return tuple(dtype for dtype in first if all(dtype in other for other in others))
+
+
+def _smallest(
+    request: Request, workers: dict[str, Any], found: DeviceOffer, rough_dtypes: tuple[str, ...]
+) -> Offer:
     """What each worker that has the device can give."""
     having = [worker for worker in workers.values() if _offers_gpu(worker) or not found.device.has_own_memory]
     threads = min(worker["nthreads"] for worker in having)
     share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in having)
-    return offer_of(request, request.memory or int(share * _BUDGET_SHARE), threads, found)
+    budget_bytes = request.memory or int(share * _BUDGET_SHARE)
+    return offer_of(request, budget_bytes, threads, found, rough_dtypes)
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ class PassSpec:
         transform: what is done to each entry before it is multiplied.
         lines_name: scratch array (3, N) of means and divisors of B's columns, or None.
         row_lines_name: scratch array (3, M) of those of B's rows, or None where each panel shows its own.
-        dtype: precision of the products.
+        dtype: precision of the slabs, and of their products unless these are `rough`: of bfloat16.
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
         sample: whether only the panels of the plan's sample are streamed. Of such a pass nothing is left in
             scratch: its lanes return their sums, and a run that is continued makes it again.
@@ -40,6 +40,7 @@ class PassSpec:
     dtype: str
     checksums: str | None
     sample: bool = False
+    rough: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings
+from bigsvd.slabs.rounded import Rounded
 from bigsvd.slabs.slab import Slab
 from bigsvd.slabs.standardize import Standardization, lines_in, row_lines_in, written_out
 
@@ -106,4 +107,7 @@ def _standardization(
     """What makes slabs of B (M, N) in a lane: with lines that are known, or learned of each panel."""
     lines = lines_in(scratch, spec.lines_name, shape[1])
     row_lines = row_lines_in(scratch, spec.row_lines_name)
-    return written_out(spec.transform, spec.dtype, device.space(), shape[1], lines, row_lines)
+    exact = written_out(spec.transform, spec.dtype, device.space(), shape[1], lines, row_lines)
+    if spec.rough:
+        return Rounded(exact)
+    return exact

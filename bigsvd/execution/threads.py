@@ -12,7 +12,14 @@ from dask.system import cpu_count
 from bigsvd.events import Progress, unheard
 from bigsvd.execution.dask_executor import DaskExecutor, local_client
 from bigsvd.execution.executor import HERE, NOTHING, Call, Executor, SourcePart, Take, in_task
-from bigsvd.machine.offers import Offer, available_memory, best_first, device_here, offer_of
+from bigsvd.machine.offers import (
+    Offer,
+    available_memory,
+    best_first,
+    device_here,
+    offer_of,
+    rough_dtypes_here,
+)
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
@@ -32,7 +39,8 @@ class LocalExecutor:
         """The machine that this process is on."""
         budget_bytes = request.memory or int(_BUDGET_SHARE * available_memory())
         found = best_first(request, device_here(request.device))
-        return [offer_of(request, budget_bytes, cpu_count(), device) for device in found]
+        rough = rough_dtypes_here()
+        return [offer_of(request, budget_bytes, cpu_count(), device, rough) for device in found]
 
     def reach(self, source: Source) -> Source:
         """The source itself."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 import psutil
 
+from bigsvd.devices import bfloat16
 from bigsvd.devices.base import Device
 from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
@@ -54,6 +55,12 @@ def device_here(asked: Literal["auto", "cpu", "gpu"]) -> DeviceOffer:
     return DeviceOffer(device, reason, device.free_bytes(), device.identity())
 
 
+@travels
+def rough_dtypes_here() -> tuple[str, ...]:
+    """Precisions below float32 in which the cores of this process, which may be a worker's, can multiply."""
+    return (bfloat16.NAME,) if bfloat16.is_installed() else ()
+
+
 def best_first(request: Request, found: DeviceOffer) -> list[DeviceOffer]:
     """The device that was found; after a GPU that nobody insists on, the cores."""
     if found.device.has_own_memory and request.device == "auto":
@@ -61,11 +68,21 @@ def best_first(request: Request, found: DeviceOffer) -> list[DeviceOffer]:
     return [found]
 
 
-def offer_of(request: Request, budget_bytes: int, cores: int, found: DeviceOffer) -> Offer:
-    """A machine with so many cores. On a GPU few lanes run at a time, and the cores read for them."""
+def offer_of(
+    request: Request,
+    budget_bytes: int,
+    cores: int,
+    found: DeviceOffer,
+    rough_dtypes: tuple[str, ...] = (),
+) -> Offer:
+    """A machine with so many cores. On a GPU few lanes run at a time, and the cores read for them.
+
+    `rough_dtypes`: see `Machine`; of the cores.
+    """
     device = found.device
     if not device.has_own_memory:
-        return Offer(Machine(budget_bytes, cores, device.name, found.reason), device)
+        machine = Machine(budget_bytes, cores, device.name, found.reason, rough_dtypes=rough_dtypes)
+        return Offer(machine, device)
     lanes = min(cores, _LANES_ON_DEVICE)
     granted = min(request.device_memory or int(_DEVICE_SHARE * found.free_bytes), found.free_bytes)
     machine = Machine(

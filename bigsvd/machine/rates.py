@@ -8,11 +8,13 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bigsvd.chunks.buffers import ReadBuffers
+from bigsvd.devices import bfloat16
 from bigsvd.devices.base import Array, Device
 from bigsvd.errors import travels
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
@@ -20,6 +22,7 @@ from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.offers import available_memory
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
+from bigsvd.planning.precision import may_be_rough
 from bigsvd.slabs.timing import Making
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Source
@@ -40,6 +43,10 @@ _LEAST_TIMED_ROWS = 16
 _ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measured
 _MOST_TIMED_COLUMNS = 4096
 _MOST_MADE_ENTRIES = 2**21
+# A run, predicted at nominal rates, for which torch is imported to measure it; and the part of float32's rate
+# that a few rows have to reach, of which rounding the block takes much, for more of them to be timed.
+_ROUGH_RUN_SECONDS = 60.0
+_PROMISING = 0.25
 _COPIES = 3
 _COPIED_BYTES = 2**25
 _MOST_TIMED_BYTES = 2**27  # of a slab; making a larger one takes longer than what is timed
@@ -53,7 +60,18 @@ def rates_here(source: Source, device: Device, plan: Plan, quick_seconds: float)
     longer = (rates.read_seconds - plan.rates.read_seconds) * plan.bytes_to_read / plan.threads
     if plan.seconds <= quick_seconds and plan.seconds + longer <= quick_seconds:
         return rates
-    return products_here(rates, source, device, plan)
+    rates = products_here(rates, source, device, plan)
+    if _worth_trying(plan, device):
+        with one_blas_thread:
+            return measure_rough_products(rates, plan)
+    return rates
+
+
+def _worth_trying(plan: Plan, device: Device) -> bool:
+    """Whether products in bfloat16 are to be measured, for which torch has to be imported."""
+    if device.has_own_memory or not bfloat16.is_installed():
+        return False
+    return plan.rough or (may_be_rough(plan) and plan.seconds > _ROUGH_RUN_SECONDS)
 
 
 def products_here(rates: Rates, source: Source, device: Device, plan: Plan) -> Rates:
@@ -125,6 +143,45 @@ def _some_entries(facts: SourceFacts, dtype: str) -> np.ndarray:
     cols = min(facts.chunks[1], _MOST_TIMED_COLUMNS)
     rows = min(facts.shape[0], slab_rows(cols, dtype, has_own_memory=False), _MOST_MADE_ENTRIES // cols)
     return np.random.default_rng(0).integers(0, 2, (max(1, rows), cols)).astype(facts.dtype)
+
+
+def measure_rough_products(rates: Rates, plan: Plan) -> Rates:
+    """Add what products in bfloat16 cost, rounding to it included.
+
+    A few rows tell where they take long; where they do not, as many are timed as of other products.
+    """
+    cols = min(plan.cols, _MOST_TIMED_COLUMNS)
+    found: dict[int, float] = {}
+    for columns in _PRODUCT_COLUMNS:
+        found[columns] = _rough_product_rate(_LEAST_TIMED_ROWS, cols, columns)
+        if found[columns] > _PROMISING * rates.flops_at(plan.compute_dtype, columns):
+            rows = slab_rows(cols, plan.compute_dtype, has_own_memory=False)
+            found[columns] = _rough_product_rate(rows, cols, columns)
+    return replace(rates, flops=rates.flops | {bfloat16.NAME: found})
+
+
+def _rough_product_rate(rows: int, cols: int, columns: int) -> float:
+    """Flops per second of Y = B·Q and Yᵀ·B for a slab of so many rows and columns."""
+    slab = np.random.default_rng(0).random((rows, cols), np.float32)
+    block, total = np.ones((cols, columns), np.float32), np.zeros((columns, cols))
+
+    def once() -> None:
+        nonlocal total
+        rough = bfloat16.rounded(slab)
+        y = bfloat16.product(rough, bfloat16.rounded(block))
+        total += bfloat16.product(bfloat16.rounded(y.T), rough)
+
+    return 4.0 * rows * cols * columns / _seconds_of(once)
+
+
+def _seconds_of(once: Callable[[], None]) -> float:
+    """Of one of several calls, the first not counted."""
+    once()
+    start, count = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < _PRODUCT_SECONDS:
+        once()
+        count += 1
+    return spent / count
 
 
 @dataclass(frozen=True)
@@ -201,9 +258,4 @@ def _product_rate(device: Device, slab: Array, columns: int) -> float:
         total += y.T @ slab
         device.to_host(total[:1, :1])  # waits for the device
 
-    once()
-    start, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < _PRODUCT_SECONDS:
-        once()
-        count += 1
-    return float(4.0 * rows * cols * columns * count / spent)
+    return float(4.0 * rows * cols * columns / _seconds_of(once))

@@ -88,14 +88,19 @@ class _Loop:
             run.advance()
             if matrix.known and matrix.norm_squared == 0:
                 return None, None
-            over = goal.budget.lack(run.next_name, run.passes_a_step)
+            steps = 2 if matrix.rough else 1  # after a rough one another has to follow
+            over = goal.budget.lack(run.next_name, steps * run.passes_a_step)
             estimate = run.estimate(wanted, goal.test.resolution)
             if estimate.sigma.size == 0:
+                matrix.rough = False
                 continue
             answer = goal.test.judge(estimate)
             wanted = answer.k
             self._progress(goal.test.event(answer))
             self._audit = run.audit(min(answer.k or 1, estimate.sigma.size))
+            if matrix.rough:
+                self._go_on(answer, over)
+                continue
             if self._good(answer):
                 return answer, None
             if over is not None:
@@ -106,6 +111,22 @@ class _Loop:
                 goal.test.begin_again()
             elif self._finished(answer):
                 return answer, None
+
+    def _go_on(self, answer: Answer, over: Shortfall | None) -> None:
+        """Choose the step after one with rough products, on which no answer rests.
+
+        It is one with products in full where the answer seems good, where no further may follow, and where
+        rounding has begun to hide what is left.
+        """
+        run, test, tol = self._run, self._goal.test, self._goal.request.tol
+        k = test.aim(answer)
+        if over is None and not (self._good(answer) or test.outgrows_rough(answer)):
+            run.extend(k, tol)
+            if self._matrix.rough and not run.exhausted:
+                return
+        if self._matrix.rough:
+            run.restart_in_full(k, tol)
+        test.begin_again()
 
     def _good(self, answer: Answer) -> bool:
         """Whether the test is passed, and the probes show no direction that the basis has missed."""

@@ -14,7 +14,7 @@ from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.plan import Plan
-from bigsvd.request import Request
+from bigsvd.request import ROUGH, Request
 
 
 class Method(ABC):
@@ -28,6 +28,7 @@ class Method(ABC):
         takes_tiles: whether a panel may be read in tiles of its columns, where a whole one does not fit.
         starts_from_sample: whether it looks at a sample of the panels first.
         starts_from_factors: whether it can start from published factors of similar data.
+        takes_rough_products: whether its passes but the last may round their products much, see `Matrix`.
         most_passes: how many passes it may make where the request does not say.
 
     """
@@ -36,6 +37,7 @@ class Method(ABC):
     takes_tiles: ClassVar[bool] = False
     starts_from_sample: ClassVar[bool] = False
     starts_from_factors: ClassVar[bool] = False
+    takes_rough_products: ClassVar[bool] = False
     most_passes: ClassVar[int] = DEFAULT_MAX_PASSES
 
     def block_widths(self, k: int, cols: int) -> tuple[int, int]:
@@ -49,6 +51,11 @@ class Method(ABC):
             raise RequestError(
                 f"warm_start={request.warm_start!r} with method={self.name!r}, which starts from nothing",
                 "use method='krylov'",
+            )
+        if request.precision == ROUGH and not self.takes_rough_products:
+            raise RequestError(
+                f"precision={ROUGH!r} with method={self.name!r}, which makes no use of it",
+                "use method='krylov', or precision='float32'",
             )
 
     def memory(self, question: Question, layout: Layout) -> dict[str, int]:

@@ -85,6 +85,13 @@ class Iteration(ABC):
         """Begin again in float64 from the best directions so far: float32 cannot resolve what is asked."""
 
     @abstractmethod
+    def restart_in_full(self, k: int | None, tol: float) -> None:
+        """Begin again by products as precise as the plan's, where those so far were rough (`Matrix.rough`).
+
+        From the best directions so far, for k triplets to reach `tol`; all if k is None.
+        """
+
+    @abstractmethod
     def fine_sigma(self) -> np.ndarray:
         """The values of the last estimate, and any behind them, to rounding of σ₁ even if that was of σ₁²."""
 
@@ -137,7 +144,9 @@ class BlockIteration(Iteration):
         matrix, scratch = self.matrix, self.context.scratch
         name, keep = self.next_name, self.block.shape[1]
         first = not matrix.known
-        stored = 0 if self.context.plan.stays_on_device else keep
+        stored = keep
+        if self.context.plan.stays_on_device or matrix.rough:
+            stored = 0
         result = product_pass(matrix, name, self._columns(), keep=stored, sample=False)
         columns = scratch.read(f"{name}/block")  # those of a killed run may differ in the last bits
         if not first:
@@ -269,9 +278,19 @@ class BlockIteration(Iteration):
     def restart_in_float64(self) -> None:
         """See `Iteration`."""
         best = self.subspace.ritz(0).coordinates[:, : self.context.plan.width]
-        self.block = np.linalg.qr(self.subspace.K @ best)[0]
-        self.forget()
+        self.restart_from(self.subspace.K @ best)
         self.matrix.dtype = "float64"
+
+    def restart_in_full(self, k: int | None, tol: float) -> None:
+        """See `Iteration`."""
+        del k, tol
+        self.restart_from(self.subspace.K @ self.ritz.coordinates[:, : self.context.plan.width])
+        self.matrix.rough = False
+
+    def restart_from(self, directions: np.ndarray) -> None:
+        """Begin again from these directions (N, c), with nothing of the products so far."""
+        self.block = np.linalg.qr(directions)[0]
+        self.forget()
         self.probes = None
         self.exhausted = False
 

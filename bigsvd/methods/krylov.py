@@ -74,6 +74,9 @@ class KrylovRun(BlockIteration):
         """Q of the next pass, for k Ritz vectors to reach `tol`; restart when K would outgrow the plan."""
         plan, space, ritz = self.context.plan, self.subspace, self.ritz
         W = self._directions(ritz, k, tol)
+        if self.matrix.rough and self._before_correction is not None:
+            self._correct_in_full(W)
+            return
         room = min(plan.width, plan.cols - space.width)
         Q = orthonormal_complement(W, space.K, room, self.matrix.eps)
         self.exhausted = Q.shape[1] == 0
@@ -88,6 +91,19 @@ class KrylovRun(BlockIteration):
         """Begin again in float64; the sample, whose products were float32, corrects no more."""
         super().restart_in_float64()
         self.sample, self._corrected = None, False
+
+    def restart_in_full(self, k: int | None, tol: float) -> None:
+        """See `Iteration`; from corrected vectors, where they can be corrected."""
+        W = self._correction(self.subspace, self.ritz, k, tol)
+        if W is None:
+            super().restart_in_full(k, tol)
+        else:
+            self._correct_in_full(W)
+
+    def _correct_in_full(self, W: np.ndarray) -> None:
+        """Begin again by products in full, from the leading Ritz vectors and their corrections W (N, c)."""
+        self.restart_from(self.subspace.K @ self.ritz.coordinates[:, : W.shape[1]] + W)
+        self.matrix.rough = False
 
     def _directions(self, ritz: Ritz, k: int | None, tol: float) -> np.ndarray:
         """Where to go on from the subspace (N, c).
@@ -132,7 +148,8 @@ class KrylovRun(BlockIteration):
 
         A step takes the worst residual ρ to about ρ² while the sample resembles the data and the values fall
         off behind the k-th; a step that has not shown that is the last. A few Ritz vectors behind the k-th
-        come along: one may be on its way up.
+        come along: one may be on its way up. After rough products none is left out, since all are multiplied
+        again.
         """
         if self.sample is None or k is None or ritz.residuals.size < k:
             return None
@@ -145,7 +162,8 @@ class KrylovRun(BlockIteration):
             self.sample = None if failed else self.sample
             return None
         count = min(whole_columns(k + BEYOND), ritz.residuals.size)
-        wanted = [i for i in range(count) if i >= k or ritz.residuals[i] > tol / 3]
+        every = self.matrix.rough
+        wanted = [i for i in range(count) if every or i >= k or ritz.residuals[i] > tol / 3]
         theta = ritz.theta[wanted]
         if theta.min() <= 0:
             return None
@@ -169,6 +187,7 @@ class Krylov(Method):
     takes_tiles = True
     starts_from_sample = True
     starts_from_factors = True
+    takes_rough_products = True
 
     def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
         """Two and the sample at the usual tolerance, four from a random block.
@@ -189,11 +208,14 @@ class Krylov(Method):
         They read what is not kept. The basis that the driver works on after each pass has grown by a block.
         """
         lanes, share = prospect.lanes, prospect.share
+        kept, resident, further = prospect.kept, prospect.resident, prospect.full_passes - 1
         correcting = layout.k + BEYOND
         later = correcting if share else layout.width
-        passes = cost.of_pass(layout, lanes, layout.narrow + PROBES, kept=min(prospect.kept, share))
-        again = cost.of_pass(layout, lanes, later, kept=prospect.kept, resident=prospect.resident)
-        passes += (prospect.full_passes - 1) * again + prospect.full_passes * besides(layout)
+        full, cost = cost, cost.rough
+        passes = cost.of_pass(layout, lanes, layout.narrow + PROBES, kept=min(kept, share))
+        again = cost.of_pass(layout, lanes, later, kept=kept, resident=resident)
+        last = full.of_last_pass(layout, lanes, later, kept, resident)
+        passes += further * again + min(1, further) * (last - again) + prospect.full_passes * besides(layout)
         widths = (layout.narrow + number * later for number in range(prospect.full_passes))
         passes += sum(cost.of_ritz(layout, min(width, layout.max_width)) for width in widths)
         more = max(0.0, prospect.kept - share) * layout.M * layout.N * layout.itemsize

@@ -59,6 +59,8 @@ class Matrix:
     """The matrix as decomposed, for one run.
 
     Attributes:
+        dtype: the precision of slabs, of what passes store, and of products. rough: whether products are
+            made in the plan's `rough_dtype` instead for now. precisions: that of each pass over all panels.
         transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
@@ -71,6 +73,8 @@ class Matrix:
         self.context = context
         self.transform = transform
         self.dtype = dtype
+        self.rough = context.plan.rough
+        self.precisions: list[str] = []
         self.lines: MeansAndDivisors | None = None
         self.row_lines: str | None = None
         self.sample_lines: str | None = None
@@ -87,8 +91,13 @@ class Matrix:
         return len(self.costs)
 
     @property
+    def products(self) -> str:
+        """The precision of the products of the next pass."""
+        return self.context.plan.rough_dtype if self.rough else self.dtype
+
+    @property
     def eps(self) -> float:
-        """Unit roundoff of the products."""
+        """Unit roundoff of the products that an answer rests on."""
         return float(np.finfo(self.dtype).eps)
 
     def unresolved(self, first: float, last: float, tol: float) -> bool:
@@ -97,7 +106,7 @@ class Matrix:
 
     def next_name(self, kind: str) -> str:
         """Where the next pass lies in scratch; with kind and precision, so that no other is replayed."""
-        return f"{kind}-{self.dtype}-{self.passes:03d}"
+        return f"{kind}-{self.products}-{self.passes:03d}"
 
     def holds(self, name: str, **operands: np.ndarray) -> bool:
         """Whether scratch has pass `name` with these operands, up to another machine's rounding."""
@@ -110,6 +119,8 @@ class Matrix:
     def record_cost(self, result: PassResult, *, sample: bool = False) -> None:
         """Book the costs of a pass, without its sums."""
         (self.sample_costs if sample else self.costs).append(replace(result, sums={}))
+        if not sample:
+            self.precisions.append(self.products)
 
     def prepare(self, name: str, *, learns: bool = True) -> None:
         """Write what lanes of pass `name` need besides the kernel's operands; `learns`: it has statistics.
@@ -145,6 +156,7 @@ class Matrix:
             dtype=self.dtype,
             checksums="checksums" if self.known else None,
             sample=sample,
+            rough=self.rough,
         )
 
     @property

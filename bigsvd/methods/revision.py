@@ -27,5 +27,6 @@ def revise(matrix: Matrix, seen: Seen | None) -> None:
     if plan.method != context.plan.method:
         context.executor.everywhere(renew_cache, context.token, plan.cache_bytes)
     matrix.context = replace(context, plan=plan)
+    matrix.rough = matrix.rough and plan.rough
     share = plan.sample_share
     context.progress(PlanRevised(plan.method, share + ahead.low, share + ahead.high, plan.seconds, ahead.why))

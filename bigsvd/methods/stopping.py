@@ -22,6 +22,8 @@ from bigsvd.request import Request
 from bigsvd.results.certificate import Signal, relative_error
 
 _STUCK = 0.5  # of the residual of the pass before: one that falls by less no longer falls
+_STALLED = 0.9  # of the residual of the pass before, above which rough products are given up
+_ROUGH_EPS = 2.0**-7  # of bfloat16
 _MOST_RESIDUAL = 1e6  # beyond which a bound from it says nothing, and its square is no use either
 
 
@@ -127,11 +129,21 @@ class StoppingTest(ABC):
             k, pick, values, estimate, worst, error, excess, passed and enough and self._decided(pick)
         )
 
+    def outgrows_rough(self, answer: Answer) -> bool:
+        """Whether rough products have little more to show.
+
+        What is left is below their rounding, or the last step has hardly lowered the greatest residual.
+        """
+        theta = answer.estimate.sigma**2
+        last = theta[min(self._plan.k, theta.size) - 1]
+        hidden = answer.worst <= _ROUGH_EPS or last <= _ROUGH_EPS * theta[0]
+        return hidden or (len(self._worsts) > 1 and self._worsts[-1] > _STALLED * self._worsts[-2])
+
     def begin_again(self) -> None:
-        """Judge what follows by itself: products are float64 from now on."""
+        """Judge what follows by itself: products are more precise from now on."""
         self._errors.clear()
         self._residuals = np.zeros(0)
-        self._in_float64_again = True
+        self._in_float64_again = self._matrix.dtype == "float64"
 
     def needs_float64(self, answer: Answer, *, exhausted: bool) -> bool:
         """Whether float32 cannot resolve what is asked; `exhausted`: no pass finds a further direction."""
@@ -169,7 +181,7 @@ class StoppingTest(ABC):
             relative_error=answer.error,
             max_residual=answer.worst,
             excess_error=answer.excess,
-            converged=answer.converged,
+            converged=answer.converged and not self._matrix.rough,
             passes_left=left,
             seconds_left=left and left * self._matrix.costs[-1].seconds,
             k=answer.k,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Cost:
     """What things take at given rates on a number of cores, products in one precision.
 
     On a device with its own memory, reading, copying and multiplying go on side by side; all lanes share it.
+
+    Attributes:
+        rough_dtype: of the products of the sample and of all passes but the last, where it is another.
+
     """
 
     rates: Rates
@@ -73,6 +77,12 @@ class Cost:
     dtype: str
     readers: int = 1
     has_own_memory: bool = False
+    rough_dtype: str = ""
+
+    @property
+    def rough(self) -> Cost:
+        """The same of rough products, where there are any."""
+        return replace(self, dtype=self.rough_dtype or self.dtype)
 
     @property
     def lanes_a_core(self) -> int:
@@ -110,6 +120,12 @@ class Cost:
         waiting = read_bytes * self.rates.read_seconds / lanes
         working = _CROWDING * (read_bytes * self.rates.read_cpu_seconds + products) / min(self.cores, lanes)
         return max(waiting, working)
+
+    def of_last_pass(self, layout: Layout, lanes: int, columns: int, kept: float, resident: float) -> float:
+        """Seconds of a last pass, which has probes too where those before it were rough."""
+        if self.rough_dtype:
+            columns += PROBES
+        return self.of_pass(layout, lanes, columns, kept=kept, resident=resident)
 
     def products_matter(self, layout: Layout, lanes: int) -> bool:
         """Whether a pass with the narrow block takes noticeably less than one with the wide."""

@@ -22,7 +22,7 @@ class Question:
 
     Attributes:
         method: the method that is to run. request, facts, machine: of it, of the source, of where it runs.
-        dtype: of the products, "float32" or "float64".
+        dtype: of the products, "float32" or "float64". rough_dtype: of some of them, where it is another.
 
     """
 
@@ -31,6 +31,7 @@ class Question:
     facts: SourceFacts
     machine: Machine
     dtype: str
+    rough_dtype: str = ""
 
     @property
     def itemsize(self) -> int:

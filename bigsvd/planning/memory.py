@@ -26,6 +26,10 @@ _DEVICE_MAKING_BYTES = 20
 _PIECE_ENTRIES = 2**18
 _NUMBER_BYTES = 14
 _SUMMED_BYTES = 32
+# Bytes of an entry of a slab that is rounded for rough products, and those that a process grows by when it
+# imports torch for them and multiplies: 206 MB were measured.
+_ROUGH_ITEMSIZE = 2
+_TORCH_BYTES = 240 * 2**20
 # Bytes that cuBLAS takes on a GPU for each thread that multiplies.
 _DEVICE_LIBRARY_BYTES = 64 * 2**20
 # Chunks that zarr-python decodes at a time (its setting async.concurrency).
@@ -50,6 +54,8 @@ def memory_terms(question: Question, layout: Layout) -> dict[str, int]:
     terms |= question.method.memory(question, layout)
     if layout.reader == "measured":
         terms["the source's graph and shared results"] = layout.held_bytes
+    if question.rough_dtype:
+        terms["torch, once it is imported"] = _TORCH_BYTES
     terms["cluster and threads"] = _SERVICE_BYTES + threads * _THREAD_BYTES
     taken_once = terms["panels being read and multiplied"] + terms["chunks being decoded"]
     reused = taken_once if layout.reader == "direct" and layout.spare_bytes == 0 else 0
@@ -179,4 +185,6 @@ def _slab_memory(question: Question, layout: Layout) -> int:
         return rows * layout.tile_cols * (2 * itemsize + _DEVICE_MAKING_BYTES)
     piece = min(rows * layout.tile_cols, max(_PIECE_ENTRIES, rows, layout.tile_cols))
     summed = question.request.standardized or layout.packing.packed
+    if question.rough_dtype:
+        itemsize += _ROUGH_ITEMSIZE
     return itemsize * rows * layout.tile_cols + (_NUMBER_BYTES, _SUMMED_BYTES)[summed] * piece

@@ -95,9 +95,10 @@ def outlook(seen: Seen, plan: Plan) -> Outlook:
     gain = _gain(values, wanted, plan.width)
     low = _passes(min(first, least) / _FIRST_OFF, gain**_MOST_GAIN, tol, flat=flat)
     high = _passes(first * _FIRST_OFF, gain**_LEAST_GAIN, tol, flat=flat)
-    # One pass cannot show where noise ends, nor be exact where gaps are filled with what it finds.
+    # One pass cannot show where noise ends, nor be exact where gaps are filled with what it finds, or rough.
     in_bulk = stop == "signal" and signal < plan.k
-    least = 2 if in_bulk or (plan.request.missing == "mean" and not plan.transposed) else 1
+    unfilled = plan.request.missing == "mean" and not plan.transposed
+    least = 2 if in_bulk or unfilled or plan.rough else 1
     return Outlook(max(least, low), max(least, high), flat, _told(plan.k, signal, flat=flat))
 
 
@@ -119,6 +120,7 @@ def revised(plan: Plan, seen: Seen, decided: str = "") -> tuple[Plan, Outlook]:
         ahead = Outlook(round(turn.passes), round(turn.passes), ahead.flat, why)
         memory = turn.memory_after(plan.memory)
         plan = replace(plan, method=turn.method, reason=why, cache_bytes=turn.cache_bytes, memory=memory)
+        plan = replace(plan, rough_dtype=plan.compute_dtype)
         likely = turn.seconds
     else:
         most = plan.max_passes

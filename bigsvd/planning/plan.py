@@ -19,7 +19,7 @@ from typing import Any
 from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.errors import BigsvdError, PlanError
 from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
-from bigsvd.request import Request
+from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
 PLAN_VERSION = 11
@@ -94,7 +94,8 @@ class Plan:
         sample: panels for the warm start, one from each of as many equal stretches of the data.
         width, narrow, max_width: columns of one block at most (l), of the first where the sample shows that
             fewer serve, and of all blocks held at once (L).
-        compute_dtype: precision of the panel products; their sums are float64.
+        compute_dtype: precision of the panel products; their sums are float64. rough_dtype: that of those on
+            which no answer rests, of the sample and of all passes but the last; mostly the same.
         expected_passes: passes over B, sample included, at which the tolerance asked for is usual.
         rates: what reading and multiplying were taken to cost, see `Rates`.
         predicted_seconds: of the warm start, the passes and the rest, at these rates. pass_seconds: of each
@@ -127,6 +128,7 @@ class Plan:
     max_width: int
     max_passes: int
     compute_dtype: str
+    rough_dtype: str
     expected_passes: float
     rates: Rates
     predicted_seconds: dict[str, float]
@@ -182,6 +184,11 @@ class Plan:
     def bytes_to_read(self) -> int:
         """Uncompressed bytes that the expected passes read."""
         return int(self.bytes_per_pass * self.expected_passes)
+
+    @property
+    def rough(self) -> bool:
+        """Whether the run begins with products in a lower precision."""
+        return self.rough_dtype != self.compute_dtype
 
     @property
     def by_dask(self) -> bool:
@@ -311,6 +318,7 @@ class Plan:
             f"k={self.k} is not the request's {self.request.k}": self.request.k in ("auto", self.k),
             f"method {self.method!r} is not known": self.method in METHODS,
             f"{self.compute_dtype} is no precision": self.compute_dtype in ("float32", "float64"),
+            f"{self.rough_dtype} is no precision": self.rough_dtype in (self.compute_dtype, ROUGH),
             "a size is below 1": all(isinstance(size, int) and size >= 1 for size in sizes),
             "the lanes are not a division of the panels": covered and edges == sorted(edges),
             "past_page_cache is missing": isinstance(self.rates.past_page_cache, bool),
@@ -354,6 +362,13 @@ def _describe_range(plan: Plan) -> str:
     return f" (the spectrum is unknown: {least} to {most})" if least < most else ""
 
 
+def _describe_products(plan: Plan) -> str:
+    """In which precision they are."""
+    if not plan.rough:
+        return plan.compute_dtype
+    return f"{plan.rough_dtype}, in {plan.compute_dtype} in the last pass"
+
+
 def _describe(plan: Plan) -> str:
     facts = plan.facts
     m, n = facts.shape
@@ -377,7 +392,7 @@ def _describe(plan: Plan) -> str:
         + (", past the page cache" if plan.past_page_cache else ""),
         f"device        {plan.device} ({plan.device_reason})",
         f"start         {method.describe_start(plan)}",
-        f"block         {plan.width} columns for k = {plan.k}, products in {plan.compute_dtype}",
+        f"block         {plan.width} columns for k = {plan.k}, products in {_describe_products(plan)}",
         f"passes        about {plan.expected_passes:.2f} expected{_describe_range(plan)}, "
         f"at most {plan.max_passes}",
         f"time          about {plan.seconds:.2g} s at {rates} rates: "

@@ -9,7 +9,7 @@ import numpy as np
 
 from bigsvd.catalog.table import runs_on_dask
 from bigsvd.catalog.widths import BEYOND, PROBES, whole_columns
-from bigsvd.errors import RankError, RequestError
+from bigsvd.errors import MemoryBudgetError, RankError, RequestError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Machine, Rates, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.planning.cost import Cost, Prospect, besides
@@ -17,11 +17,11 @@ from bigsvd.planning.demands import Demands, Question, demands_of
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, forming_bytes, memory_terms
 from bigsvd.planning.plan import HELD_SCRATCH, ROOM_TO_TURN, PassSeconds, Plan, Turn
+from bigsvd.planning.precision import check_precision, compute_dtype, may_be_rough, refuse_one_pass
 from bigsvd.planning.refusal import refusal
 from bigsvd.planning.sampling import sample_panels, share_of
 from bigsvd.planning.search import choose_layout
-from bigsvd.request import Request
-from bigsvd.results.rank import Rule
+from bigsvd.request import ROUGH, Request
 from bigsvd.sentinels import held
 
 # Share of the budget that Gram matrices may take for the planner to choose that method by itself.
@@ -40,8 +40,6 @@ _LANES, _LANE_PANELS = 16, 256
 _SHORT_LANES, _SHORT_PASS_SECONDS = 8, 10.0
 # Blocks of a basis in the middle of many passes.
 _USUAL_BLOCKS = 4
-# Share of the squared norm below which the rounding of float32 sums can hide what a rank rule asks about.
-_FLOAT32_SHARE = 16 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -69,20 +67,39 @@ def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rat
     """
     _check_rank(request.k, facts.shape)
     _check_sentinels(request, facts)
+    check_precision(request, facts, machine)
     rates = rates or (NOMINAL_ON_GPU if machine.has_own_memory else NOMINAL)
-    dtype = _compute_dtype(request, facts)
     cost = Cost(
         rates,
         machine.threads * machine.readers,
-        dtype,
+        compute_dtype(request, facts),
         machine.readers,
         has_own_memory=machine.has_own_memory,
     )
     machine = replace(machine, threads=machine.threads * cost.lanes_a_core)
+    rough = replace(cost, rough_dtype=ROUGH)
+    if request.precision == ROUGH:
+        return _planned(request, facts, machine, rough)
+    plan = _planned(request, facts, machine, cost)
+    if rates.measured and may_be_rough(plan) and ROUGH in machine.rough_dtypes and ROUGH in rates.flops:
+        return _quicker(plan, request, facts, machine, rough)
+    return plan
+
+
+def _planned(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) -> Plan:
+    """The plan for products of these precisions."""
     choice = _with_one_width(_choose(request, facts, machine, cost), cost)
     if not choice.layout.fits:
         raise refusal(choice.question, choice.layout)
     return _plan(choice, cost)
+
+
+def _quicker(plan: Plan, request: Request, facts: SourceFacts, machine: Machine, rough: Cost) -> Plan:
+    """The plan, or that with rough products where it fits too and takes less time."""
+    try:
+        return min(plan, _planned(request, facts, machine, rough), key=lambda found: found.seconds)
+    except (MemoryBudgetError, RequestError):
+        return plan
 
 
 def _plan(choice: _Choice, cost: Cost) -> Plan:
@@ -95,6 +112,8 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     sample = sample_panels(request, layout, cache + resident) if method.starts_from_sample else ()
     share = share_of(sample, layout)
     expected = method.expected_passes(request, layout, share)
+    if question.rough_dtype:
+        expected = max(expected, 2.0 + share)
     if not cost.keeping_pays(layout, expected):
         cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
     memory[_KEPT] = cache
@@ -137,6 +156,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         max_width=layout.max_width,
         max_passes=max_passes,
         compute_dtype=question.dtype,
+        rough_dtype=question.rough_dtype or question.dtype,
         expected_passes=expected + stays,
         rates=cost.rates,
         predicted_seconds=cost.of_run(layout, prospect, *method.seconds(cost, layout, prospect)),
@@ -168,15 +188,16 @@ def _pass_seconds(layout: Layout, cost: Cost, prospect: Prospect) -> PassSeconds
 
     def later(columns: int, basis: int) -> float:
         kept, resident = prospect.kept, prospect.resident
-        one = cost.of_pass(layout, prospect.lanes, columns, kept=kept, resident=resident)
+        one = cost.rough.of_pass(layout, prospect.lanes, columns, kept=kept, resident=resident)
         return one + after(basis)
 
     kept, narrow = min(prospect.kept, prospect.share), whole_columns(layout.k + BEYOND)
-    first = cost.of_pass(layout, prospect.lanes, layout.narrow + PROBES, kept=kept)
+    first = cost.rough.of_pass(layout, prospect.lanes, layout.narrow + PROBES, kept=kept)
+    last = cost.of_last_pass(layout, prospect.lanes, narrow, prospect.kept, prospect.resident)
     return PassSeconds(
         first + after(layout.narrow),
         later(layout.width, _USUAL_BLOCKS * layout.width),
-        later(narrow, layout.narrow + narrow),
+        last + after(layout.narrow + narrow),
     )
 
 
@@ -188,7 +209,7 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
     """
     question, layout = choice.question, choice.layout
     request, machine = question.request, question.machine
-    free = request.method == "auto" and request.warm_start is None
+    free = request.method == "auto" and request.warm_start is None and request.precision != ROUGH
     free = free and isinstance(request.k, int) and request.max_passes != 1
     if not free or layout.tiled or layout.has_own_memory:
         return None, 0
@@ -231,21 +252,11 @@ def _check_sentinels(request: Request, facts: SourceFacts) -> None:
     )
 
 
-def _compute_dtype(request: Request, facts: SourceFacts) -> str:
-    """float32 products for float16/32, bool and 8/16-bit integers, unless what is asked is beyond them.
-
-    That is a tolerance, or a share of the squared norm to be left that is near the rounding of such sums.
-    """
-    dtype = np.dtype(facts.dtype)
-    small = dtype.itemsize <= 2 or dtype == np.float32
-    left = Rule.of(request).share_left
-    resolved = request.tol >= 1e-5 and (left is None or left >= _FLOAT32_SHARE)
-    return "float32" if small and resolved else "float64"
-
-
 def _choose(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) -> _Choice:
     """The method that was asked for; else of Krylov and Gram the one that takes less time, where both fit."""
-    krylov = Question(demands_of("krylov"), request, facts, machine, cost.dtype)
+    krylov = Question(demands_of("krylov"), request, facts, machine, cost.dtype, cost.rough_dtype)
+    if cost.rough_dtype:
+        return _for_rough_products(_laid_out(krylov, "the one that begins with rough products"))
     if request.method != "auto":
         return _laid_out(replace(krylov, method=demands_of(request.method)), "asked for")
     if request.warm_start is not None:
@@ -255,6 +266,13 @@ def _choose(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) 
         return replace(first, reason=f"the block spans all {first.layout.N} columns: one pass is exact")
     other = _laid_out(replace(krylov, method=demands_of("gram")), "")
     return _faster(first, other, cost)
+
+
+def _for_rough_products(choice: _Choice) -> _Choice:
+    """The choice; `RequestError` where its first pass gives the answer, and no other may be rough."""
+    if choice.layout.width >= choice.layout.N:
+        raise refuse_one_pass(choice.layout.N)
+    return choice
 
 
 def _laid_out(question: Question, reason: str) -> _Choice:
