@@ -22,7 +22,7 @@ from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
-PLAN_VERSION = 11
+PLAN_VERSION = 12
 # A codec that decodes fast, gigabytes a second of it on a core, and those below which another is told of it.
 # Measured on chunks of float32 of which it made as few bytes as zstd, which did 1.4.
 _FAST_CODEC, _FAST_CODEC_GB_A_SECOND = "lz4", 4.0
