@@ -331,8 +331,8 @@ def test_a_saved_plan_is_refused_where_torch_is_not_installed(monkeypatch: pytes
 def test_a_run_that_turns_to_the_gram_matrix_leaves_rough_products(tmp_path: Path) -> None:
     """Which its plan had, as one by default may have."""
     random = np.random.default_rng(6)
-    A = random.standard_normal((3000, 500)) + with_values(random, np.array([900.0, 600.0, 300.0]), 3000, 500)
-    source = open_source(zarr.create_array(tmp_path / "a.zarr", data=A.astype(np.float32), chunks=(100, 500)))
+    A = random.standard_normal((3000, 800)) + with_values(random, np.array([900.0, 600.0, 300.0]), 3000, 800)
+    source = open_source(zarr.create_array(tmp_path / "a.zarr", data=A.astype(np.float32), chunks=(100, 800)))
     plan = replace(bigsvd.plan(source, 10), rough_dtype="bfloat16")
     factors = run(plan.request, source, plan=plan)
     assert factors.provenance["plan"]["method"] == "gram"
