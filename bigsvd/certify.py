@@ -47,7 +47,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
     error, floor = relative_error(
         sigma, norm, matrix.eps * 2**-6 if matrix.dtype == "float32" else matrix.eps
     )
-    angles = angle_bounds(t.residuals, sigma, t.beyond, matrix.eps)
+    angles = angle_bounds(t.judged, sigma, t.beyond, matrix.eps)
     worst, signal = float(np.max(t.residuals, initial=0.0)), solution.signal
     asked = t.residuals if signal is None else t.residuals[: signal.count]
     return Certificate(
@@ -56,7 +56,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
         frobenius_norm=float(np.ldexp(norm, -exponent)),
         max_residual=worst,
         residuals=tuple(map(float, t.residuals)),
-        sigma_bounds=tuple(map(float, sigma_bounds(t.residuals, sigma, matrix.eps))),
+        sigma_bounds=tuple(map(float, sigma_bounds(t.judged, sigma, matrix.eps))),
         angle_bounds=tuple(map(float, angles)),
         identifiable=tuple(bool(bound < 0.5) for bound in angles),
         numerical_rank=int(np.sum(sigma > 0)),
@@ -64,15 +64,24 @@ def certify(solution: Solution, request: Request) -> Certificate:
         tol=request.tol,
         stop=request.stop,
         converged=solution.converged,
-        excess_error=solution.excess,
+        excess_error=_excess(solution, error),
         basis=t.basis,
         audited=t.audited,
+        foretold=t.foretold,
         next_sigma=float(np.ldexp(t.beyond[0], -exponent)) if t.beyond.size else None,
         audit=solution.audit and _unscaled(solution.audit, exponent),
         warnings=tuple(_notes(solution, request, float(np.max(asked, initial=0.0)))),
         counts=counts_of(matrix),
         signal=signal and replace(signal, edge=float(np.ldexp(signal.edge, -exponent))),
     )
+
+
+def _excess(solution: Solution, by_values: float) -> float | None:
+    """Of the error above the best possible; with values foretold, that which they alone would leave."""
+    t = solution.triplets
+    if t.foretold is None or t.error is None:
+        return solution.excess
+    return max(0.0, t.error - by_values)
 
 
 def counts_of(matrix: Matrix) -> Counts:

@@ -112,6 +112,7 @@ class Certified(Event):
         k: the number of singular values that a rank rule has chosen; None before it has.
         reached: how many triplets have residuals at the tolerance, where each has to have one; else None.
         above_noise: how many of them stand above the noise, where only these have to be found; else None.
+        foretold: whether residuals are of one factor alone and foretold by probes, with ``stop="estimate"``.
 
     """
 
@@ -126,6 +127,7 @@ class Certified(Event):
     k: int | None
     reached: int | None
     above_noise: int | None
+    foretold: bool = False
 
 
 @dataclass(frozen=True)

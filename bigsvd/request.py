@@ -17,13 +17,13 @@ from bigsvd.catalog.table import METHODS, load, option_names, owner_of, runs_on_
 from bigsvd.errors import RankError, RequestError
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
-Stop = Literal["residual", "error", "signal"]
+Stop = Literal["residual", "error", "signal", "estimate"]
 Missing = Literal["none", "mean", "zero"]
 
 ROUGH = "bfloat16"  # the precision that a run may begin in
 DEVICES = ("auto", "cpu", "gpu")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "stop": ("residual", "error", "signal"),
+    "stop": ("residual", "error", "signal", "estimate"),
     "device": DEVICES,
     "precision": ("auto", "float32", ROUGH),
     "missing": ("none", "mean", "zero"),
@@ -63,7 +63,8 @@ class Request:
         out: path of the factor store to publish.
         tol: bound on the worst relative residual (``stop="residual"``), on that of the triplets above the
             noise (``stop="signal"``), or on the excess of the relative reconstruction error over the best
-            possible (``stop="error"``).
+            possible (``stop="error"``). With ``stop="estimate"`` on the residual of V and s alone (of U and s
+            where A is wide), as `Certificate.foretold` has it, usually a read before that is proved.
         memory: bytes that this machine's part of the run may hold, beyond the interpreter and its
             libraries.
         device_memory: bytes of a GPU's own memory that the run may use; four fifths of what is free where it
@@ -217,6 +218,8 @@ class Request:
         if len(rules) > 1:
             both = " and ".join(f"{name}={getattr(self, name)}" for name in rules)
             raise RequestError(f"{both} both choose the rank", "give one of them")
+        if self.stop == "estimate" and self.k == "auto":
+            raise RequestError("stop='estimate' with k='auto', which needs proved values", "give a number k")
         if self.missing_value is not None and self.missing == "none":
             raise RequestError(
                 f"missing_value={self.missing_value} without a replacement",

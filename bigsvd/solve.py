@@ -77,7 +77,7 @@ def svd(
     out: str | Path | None = None,
     *,
     tol: float = 1e-2,
-    stop: Literal["residual", "error", "signal"] = "residual",
+    stop: Literal["residual", "error", "signal", "estimate"] = "residual",
     method: str = "auto",
     center: bool = False,
     scale: bool = False,
@@ -103,7 +103,8 @@ def svd(
         method: "krylov", "gram", "tall_skinny" or "compressed", see the method files; "auto" is decided by
             the planner's arithmetic.
         stop: "residual" or "error", see `tol`; "signal": the residual of those of the k triplets alone that
-            stand above the noise, see `Signal` in the certificate.
+            stand above the noise, see `Signal` in the certificate; "estimate": that of V and s alone (of U
+            and s where A is wide), foretold a read before it is proved, see `Foretold` there.
         center: subtract column means.
         scale: divide columns by population standard deviations (1 for a constant column).
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its libraries.

@@ -173,6 +173,8 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
     exact, rayleigh = slack, slack
     if c.basis == "left":
         exact, rayleigh = slack + squared, slack + squared**2
+    elif c.basis == "estimate":  # no residual is 0, and uᵀAv is not σ
+        rayleigh = promised**2 / 2 + slack
     by_right, by_left = c.basis == ("ritz" if as_then else "left"), c.basis == ("left" if as_then else "ritz")
     findings = []
     for name, values, limit in (

@@ -171,7 +171,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Tolerance, see --stop."),
         click.option("--stop", type=click.Choice(CHOICES["stop"]), default="residual", show_default=True,
                      help="residual: worst relative residual; signal: that of triplets above the noise; "
-                          "error: relative error above the best."),
+                          "error: relative error above the best; estimate: residual of one factor and s, "
+                          "foretold a read before it is proved."),
         click.option("--method", type=click.Choice(("auto", *METHODS)), default="auto", show_default=True,
                      help="auto: what the planner's arithmetic finds fastest."),
         click.option("--center", is_flag=True, help="Subtract column means."),

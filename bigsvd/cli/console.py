@@ -174,9 +174,14 @@ class Console:
     def _(self, event: Certified) -> None:
         rank = f", k={event.k}" if event.k else ""
         self.say(
-            f"         error {event.relative_error:.6f}, "
-            f"worst residual {event.max_residual:.2e}{rank}{_counted(event)}: {_outlook(event)}"
+            f"         error {event.relative_error:.6f}, worst residual {_foretold(event)}"
+            f"{event.max_residual:.2e}{rank}{_counted(event)}: {_outlook(event)}"
         )
+
+
+def _foretold(event: Certified) -> str:
+    """That no pass has proved it, if so."""
+    return "foretold as " if event.foretold else ""
 
 
 def _counted(event: Certified) -> str:

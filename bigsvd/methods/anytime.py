@@ -47,7 +47,7 @@ def within_tolerance(matrix: Matrix, triplets: Triplets, tol: float, signal: Sig
     power = 1 if triplets.basis == "two-sided" else 2
     least = 100 * matrix.eps if matrix.dtype == "float64" else 0.0
     rounding = least * (sigma[0] / sigma) ** power
-    good = triplets.residuals <= np.maximum(tol, rounding)
+    good = triplets.judged <= np.maximum(tol, rounding)
     return bool(np.all(good if signal is None else good[: signal.count]))
 
 

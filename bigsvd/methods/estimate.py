@@ -20,6 +20,7 @@ class Estimate:
         rounding: (c,) relative, what rounding of the products alone may make of a residual.
         growth: (c,) by how much σ² may still grow, relative, as far as is known: bounded or estimated.
         complete: whether these are all the values that B has.
+        foretold: whether residuals are those of v alone, and no pass has proved that they are so small.
 
     """
 
@@ -28,3 +29,4 @@ class Estimate:
     rounding: np.ndarray
     growth: np.ndarray
     complete: bool
+    foretold: bool = False

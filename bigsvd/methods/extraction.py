@@ -105,7 +105,7 @@ def _ritz_triplets(basis: Basis, all_sigma: np.ndarray, W: np.ndarray, finish: F
     floor = noise_floor(matrix, float(all_sigma[0]), finish.eps)
     kept = max(1, int(np.sum(all_sigma[: finish.k] > floor)))
     while True:
-        long = _OrthonormalLong(basis, W[:, :kept] / all_sigma[:kept])
+        long = OrthonormalLong(basis, W[:, :kept] / all_sigma[:kept])
         # Y·W = U·(R·diag(σ)): the SVD of that core refits σ and both sides.
         P, sigma, Ot = np.linalg.svd(long.R * all_sigma[:kept])
         asked = finish.refit(sigma, all_sigma[kept:])
@@ -135,7 +135,7 @@ def _left_triplets(basis: Basis, left: LeftRitz, finish: Finish) -> Triplets:
     kept = min(finish.k, above)
     while True:
         left = left.widened(kept)
-        long = _OrthonormalLong(basis, left.coordinates(kept))
+        long = OrthonormalLong(basis, left.coordinates(kept))
         found = _adjoint_of_long(space, left, long.R)
         asked = finish.refit(found.sigma, left.sigma[kept:])
         if asked is not None or kept == most:
@@ -202,7 +202,7 @@ def _graded(basis: Basis, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray, f
     Halko, Martinsson & Tropp 2011, Alg. 5.1, whose σ are accurate to rounding of σ₁ rather than of σ₁².
     """
     matrix, context = basis.matrix, basis.matrix.context
-    long = _OrthonormalLong(basis, W / sigma)
+    long = OrthonormalLong(basis, W / sigma)
     start = FactorArray("graded/long")
     start.create(context.scratch, (context.plan.rows, sigma.size), long.chunk_rows, matrix.dtype)
     long.factor(np.eye(sigma.size), long.chunk_rows).write(start)
@@ -222,7 +222,7 @@ def _graded(basis: Basis, sigma: np.ndarray, W: np.ndarray, noise: np.ndarray, f
     return _with_summed_error(basis, certified, np.append(found[kept:], noise), finish)
 
 
-class _OrthonormalLong:
+class OrthonormalLong:
     """U = (Y·C)·R⁻¹, orthonormal to rounding, by Cholesky QR of Y·C (Yamamoto et al. 2015)."""
 
     def __init__(self, basis: Basis, combine: np.ndarray) -> None:

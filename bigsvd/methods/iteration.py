@@ -115,7 +115,8 @@ class BlockIteration(Iteration):
         block: of the next pass (N, c).
         ritz, left: of the last estimate; no left triplets where rounding or the lack of probes forbids it.
         outside: what the probes showed then of the rest; set once there are probes.
-        probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass.
+        probes: the Gaussian columns W and BᵀB·W, once they have been through an exact pass. probe_level: the
+            least standard deviation of an entry of W.
 
     """
 
@@ -129,6 +130,7 @@ class BlockIteration(Iteration):
         self.seed = seed
         self.forget()
         self.probes: tuple[np.ndarray, np.ndarray] | None = None
+        self.probe_level = 1.0
         self._latest = np.zeros((self.context.plan.cols, 0))
         self._resolved: Resolved | None = None
         self._enough = 1.0
@@ -166,7 +168,7 @@ class BlockIteration(Iteration):
     def _absorb(self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int) -> None:
         """Append a block that was multiplied by the exact matrix."""
         if self.probes is None:
-            self.probes = columns[:, keep:].copy(), Z[:, keep:].copy()
+            self.probes, self.probe_level = (columns[:, keep:].copy(), Z[:, keep:].copy()), 1.0
         self.subspace.append(columns[:, :keep], Z[:, :keep])
         self.parts.append(name, np.zeros(keep), np.eye(keep))
         self._latest = Z[:, :keep]
@@ -184,6 +186,7 @@ class BlockIteration(Iteration):
         if by.ratio.max() <= 2 * by.ratio.min():  # else no longer close to isotropic: audit in the next pass
             level = np.sqrt(np.mean(by.ratio**2))  # of P̂ = Γ⁻¹P, which makes them standard normal again
             self.probes = columns[:, keep:] * level, Z[:, keep:] * level
+            self.probe_level = float(level / by.ratio.max())
         Q, R = np.linalg.qr(columns[:, :keep])
         mixing = np.linalg.inv(R)
         Z = Z[:, :keep] @ mixing

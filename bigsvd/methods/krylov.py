@@ -7,7 +7,8 @@ thick restart where the basis outgrows its budget.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from bigsvd.catalog.table import load
 from bigsvd.catalog.widths import BEYOND, CORRECTION_TERMS, PROBES, SAMPLE_BLOCKS, SPECTRAL_GAP, whole_columns
 from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
+from bigsvd.methods.foretold import Foreseen, Probes, foresee, publish
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.iteration import BASIS_PARTS, BlockIteration
 from bigsvd.methods.matrix import Correction, Matrix
@@ -27,6 +29,10 @@ from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
 
+if TYPE_CHECKING:
+    from bigsvd.methods.estimate import Estimate
+    from bigsvd.methods.result import Finish, Triplets
+
 # A correction has failed where it leaves more than this part of the residual; there is no other after it.
 _CORRECTION_FAILED = 0.3
 # A correction takes a residual ρ to about ρ²: it is made where that is at most so many times the tolerance.
@@ -34,6 +40,8 @@ _CORRECTION_SLACK = 2.0
 # Where ρ² is below this part of the tolerance, a step along the residuals themselves does (1.5 ρ² on a slow
 # decay), and no product with the sample is needed.
 _PLAIN_SLACK = 0.5
+# Ritz vectors with a residual below this part of the tolerance need none.
+_GOOD_PART = 1 / 3
 # The tolerance that two passes usually reach, and by which factor each further pass lowers the residual,
 # where the sample resembles the data (benchmarks/results/passes-small.md).
 _USUAL_TOL = 1e-2
@@ -46,15 +54,20 @@ class Preconditioner(Protocol):
     def correct(self, name: str, R: np.ndarray, theta: np.ndarray, K: np.ndarray) -> np.ndarray:
         """Directions (N, c) outside span K in which Ritz vectors with residuals R, values θ (c,) err."""
 
+    def complement(self, name: str, Q: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Of QᵀBᵀB·Q (c, c) what products with K do not tell."""
+
 
 class KrylovRun(BlockIteration):
     """Takes as next block the residuals of the wanted Ritz vectors, preconditioned, where one step should do.
 
     Else it takes all that the last products have outside the subspace, with `spare_vectors` (N, c) of the
-    sample beside them if the first block was narrow.
+    sample beside them if the first block was narrow. See `_PLAIN_SLACK` and `_GOOD_PART` for the parts of the
+    tolerance below which it does less.
     """
 
     kind = "krylov"
+    plain_slack, good_part = _PLAIN_SLACK, _GOOD_PART
 
     def __init__(
         self,
@@ -163,15 +176,75 @@ class KrylovRun(BlockIteration):
             return None
         count = min(whole_columns(k + BEYOND), ritz.residuals.size)
         every = self.matrix.rough
-        wanted = [i for i in range(count) if every or i >= k or ritz.residuals[i] > tol / 3]
+        enough = self.good_part * tol
+        wanted = [i for i in range(count) if every or i >= k or ritz.residuals[i] > enough]
         theta = ritz.theta[wanted]
         if theta.min() <= 0:
             return None
         self._before_correction = worst
         R = _residuals(space, ritz, wanted)
-        if worst**2 <= _PLAIN_SLACK * tol:
+        if worst**2 <= self.plain_slack * tol:
             return np.asarray(R / theta)
         return self.sample.correct(f"correct-{self.next_name}", R, theta, space.K)
+
+
+class ForetellingRun(KrylovRun):
+    """Ends where the short factor and the values are foretold to be good enough, before a pass proves it.
+
+    What it publishes else, and where it goes on to, is what a `KrylovRun` would.
+    """
+
+    plain_slack, good_part = 0.0, 0.0  # it is the sample that makes each of the estimates good
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._seen: Foreseen | None = None
+        self._corrections: dict[int, np.ndarray | None] = {}
+
+    def estimate(self, k: int | None, enough: float) -> Estimate:
+        """The proved one; with residuals foretold of the short factor alone where these suffice first."""
+        found, self._seen = super().estimate(k, enough), None
+        if k is None or self.left is None or found.sigma.size < k:
+            return found
+        if np.all(found.residuals[:k] + found.rounding[:k] <= enough):
+            return found
+        seen = self._foresee(k, enough)
+        if seen is None or not np.all(seen.residuals <= enough):
+            return found
+        self._seen = seen
+        residuals = np.append(seen.residuals - found.rounding[:k], found.residuals[k:])
+        return replace(found, residuals=residuals, foretold=True)
+
+    def _foresee(self, k: int, tol: float) -> Foreseen | None:
+        """The estimate after this pass; None where no correction is to be had."""
+        space, ritz, eps, plan = self.subspace, self.ritz, self.matrix.eps, self.context.plan
+        W, room = self._correction(space, ritz, k, tol), min(plan.width, plan.max_width - space.width)
+        if W is None or room < 1 or self.probes is None:
+            return None
+        Q = orthonormal_complement(W, space.K, room, eps)
+        if Q.shape[1] == 0 or self.sample is None:
+            return None
+        behind = self.sample.complement(f"foretell-{self.next_name}", Q, space.K)
+        probes = Probes(*self.probes, self.probe_level, eps)
+        return foresee(space, ritz, Q, behind, k, probes)
+
+    def _correction(self, space: Subspace, ritz: Ritz, k: int | None, tol: float) -> np.ndarray | None:
+        """See `KrylovRun`; made once after a pass, since the next block is what the estimate was made of."""
+        after = self.matrix.passes
+        if after not in self._corrections:
+            self._corrections = {after: super()._correction(space, ritz, k, tol)}
+        return self._corrections[after]
+
+    def extend(self, k: int | None, tol: float) -> None:
+        """See `KrylovRun`."""
+        self._seen = None
+        super().extend(k, tol)
+
+    def finish(self, finish: Finish) -> Triplets:
+        """What was foretold, if that was enough."""
+        if self._seen is None or self.left is None:
+            return super().finish(finish)
+        return publish(self._basis(), self.left, self._seen, finish)
 
 
 def _residuals(space: Subspace, ritz: Ritz, wanted: list[int]) -> np.ndarray:
@@ -249,7 +322,8 @@ class Krylov(Method):
             block, spare_vectors = start.block, start.behind
         else:
             block = gaussian_block(matrix, request.seed)
-        return iterate(KrylovRun(matrix, block, request.seed, sample, spare_vectors), goal)
+        kind = ForetellingRun if request.stop == "estimate" else KrylovRun
+        return iterate(kind(matrix, block, request.seed, sample, spare_vectors), goal)
 
 
 METHOD = Krylov()

@@ -11,6 +11,7 @@ import numpy as np
 from bigsvd.execution.passes import Context
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.products import exact_pass
+from bigsvd.results.certificate import Foretold
 from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.store import chunk_lines
 from bigsvd.slabs.kernels import TwoSidedKernel
@@ -22,7 +23,8 @@ class Triplets:
 
     Attributes:
         sigma: (k,) descending, prescaled. short: (N, k) orthonormal. beyond: computed values below the k-th.
-        residuals: (k,). basis: "ritz", "left" or "two-sided", and audited: see `Certificate`.
+        residuals: (k,). basis: "ritz", "left", "two-sided" or "estimate", audited and foretold: see
+            `Certificate`.
         error: exact ‖B−U·S·Vᵀ‖_F/‖B‖_F where a two-sided pass gave it, or where all values behind are known:
             then exact to `error_floor`, else to that of a difference of squares.
         dropped: values below `noise_floor` that were left out.
@@ -39,6 +41,12 @@ class Triplets:
     noise_floor: float
     error_floor: float | None = None
     audited: bool = False
+    foretold: Foretold | None = None
+
+    @property
+    def judged(self) -> np.ndarray:
+        """The residuals (k,) that have to be within the tolerance."""
+        return self.residuals if self.foretold is None else np.asarray(self.foretold.residuals)
 
 
 def long_target(context: Context, k: int, dtype: str) -> tuple[FactorArray, int]:

@@ -26,6 +26,8 @@ from bigsvd.slabs.transform import MeansAndDivisors
 _GAUSSIAN_SHARE = 0.1
 # Blocks' worth of the values of the sample that are nearly those of S; the others are too small yet.
 _WELL_KNOWN_BLOCKS = 2
+# Roundings of the largest value of S on a subspace from which on the others are no longer rounding.
+_LEAST_OF_SAMPLE = 1e3
 # Times that the sample is looked at, at most: each may teach a prescaling or better means for the next.
 _LOOKS = 3
 
@@ -68,6 +70,20 @@ class Sample:
             term = term * np.where(growth > 1, 1 / growth, 1.0)
             total += term
         return np.asarray(total)
+
+    def complement(self, name: str, Q: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """QᵀSQ − QᵀSK·(KᵀSK)⁻¹·KᵀSQ (c, c): what S has on span Q besides what its products with K tell."""
+        SQ = self.multiply(f"{name}-new", Q)
+        cross, width = K.T @ SQ, self._matrix.context.plan.width
+        inner = [
+            K.T @ self.multiply(f"{name}-{start}", K[:, start : start + width])
+            for start in range(0, K.shape[1], width)
+        ]
+        gram, whole = np.concatenate(inner, axis=1), Q.T @ SQ
+        theta, E = np.linalg.eigh((gram + gram.T) / 2)
+        solid = theta > _LEAST_OF_SAMPLE * self._matrix.eps * theta[-1]
+        half = (E[:, solid] / np.sqrt(theta[solid])).T @ cross
+        return np.asarray((whole + whole.T) / 2 - half.T @ half)
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ class StoppingTest(ABC):
             k=answer.k,
             reached=self._reached,
             above_noise=self._counted,
+            foretold=answer.estimate.foretold,
         )
 
     def _decided(self, pick: Pick) -> bool:
@@ -299,7 +300,7 @@ class SignalTest(ResidualTest):
 
 
 TESTS: dict[str, type[StoppingTest]] = {
-    "residual": ResidualTest, "error": ErrorTest, "signal": SignalTest,
+    "residual": ResidualTest, "error": ErrorTest, "signal": SignalTest, "estimate": ResidualTest,
 }  # fmt: skip
 
 

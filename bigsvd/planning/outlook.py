@@ -99,6 +99,8 @@ def outlook(seen: Seen, plan: Plan) -> Outlook:
     in_bulk = stop == "signal" and signal < plan.k
     unfilled = plan.request.missing == "mean" and not plan.transposed
     least = 2 if in_bulk or unfilled or plan.rough else 1
+    if stop == "estimate":
+        low -= 1  # the pass that would prove it
     return Outlook(max(least, low), max(least, high), flat, _told(plan.k, signal, flat=flat))
 
 

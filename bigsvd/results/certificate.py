@@ -116,6 +116,46 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Foretold:
+    """How good one factor and s are, where no read has proved it yet (``stop="estimate"``).
+
+    Attributes:
+        factor: "Vt", or "U" of a matrix that was streamed by columns; x is one of its vectors v or u.
+        residuals: (k,) no less than ‖AᵀA·v−σ²v‖/σ², or ‖AAᵀ·u−σ²u‖/σ², but for a chance of 1 in 1,000 each,
+            as Gaussian probes show it that went through the last read and never entered the basis; and so is
+            the largest of them.
+        rayleigh: (k,) uᵀAv/σ, exact.
+
+    """
+
+    factor: str
+    residuals: tuple[float, ...]
+    rayleigh: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Foretold:
+        """The inverse of `dataclasses.asdict`, also after JSON."""
+        return cls(values["factor"], tuple(values["residuals"]), tuple(values["rayleigh"]))
+
+    @property
+    def captured(self) -> np.ndarray:
+        """By how much each triplet makes ‖A−U·S·Vᵀ‖²_F less, in units of σ², (k,): 1 where σ = uᵀAv."""
+        return 2 * np.asarray(self.rayleigh) - 1
+
+    def leading(self, k: int) -> Foretold:
+        """Of the first k triplets."""
+        return Foretold(self.factor, self.residuals[:k], self.rayleigh[:k])
+
+    def __str__(self) -> str:
+        worst = max(self.residuals, default=0.0)
+        return (
+            f"probes foretell that residuals of s and {self.factor} are at most {worst:.2e}, but for a "
+            "chance of 1 in 1,000; the other factor is less exact, and one more read "
+            '(stop="residual") would make it as exact and prove all'
+        )
+
+
+@dataclass(frozen=True)
 class Certificate:
     """The error of one result.
 
@@ -146,6 +186,10 @@ class Certificate:
         audited: whether it is σ_k that was taken for τ. That is no proof: it rests on the probes, which saw
             nothing above σ_k outside the basis (`Audit.unseen_direction` is false). sigma_bounds,
             angle_bounds and identifiable then rest on it too. relative_error never does.
+        foretold: of basis "estimate": what the run was stopped by, and what sigma_bounds, angle_bounds (of
+            the one factor alone) and identifiable rest on, with that chance of being wrong; `residuals` then
+            are those of the triplets with the other factor, resting on it too. None of a result that is
+            proved.
         counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
         signal: which triplets stand above the noise, where that was asked for by ``stop="signal"``: then
             `converged` is said of these alone.
@@ -173,6 +217,17 @@ class Certificate:
     next_sigma: float | None = None
     audited: bool = False
     signal: Signal | None = None
+    foretold: Foretold | None = None
+
+    @property
+    def judged(self) -> np.ndarray:
+        """The residuals (k,) that sigma_bounds, angle_bounds and `converged` are of."""
+        return np.asarray(self.residuals if self.foretold is None else self.foretold.residuals)
+
+    @property
+    def captured(self) -> np.ndarray:
+        """By how much each triplet makes ‖A−U·S·Vᵀ‖²_F less, in units of σ², (k,)."""
+        return np.ones(len(self.residuals)) if self.foretold is None else self.foretold.captured
 
     @property
     def shortfall(self) -> str | None:
@@ -196,14 +251,19 @@ class Certificate:
         counts = Counts.from_dict(values["counts"]) if values.get("counts") else None
         signal = Signal(**values["signal"]) if values.get("signal") else None
         tuples = {name: tuple(values[name]) for name in lists}
-        return cls(**{**values, **tuples, "audit": audit, "counts": counts, "signal": signal})
+        foretold = values.get("foretold") and Foretold.from_dict(values["foretold"])
+        parts = {"audit": audit, "counts": counts, "signal": signal, "foretold": foretold}
+        return cls(**{**values, **tuples, **parts})
 
     def __str__(self) -> str:
         state = "converged: as exact as asked" if self.converged else "NOT converged: less exact than asked"
+        if self.foretold is not None:
+            state = f"FORETOLD, not proved: s and {self.foretold.factor} as exact as asked"
         lines = [
             f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
             f"of a true one{self._kind}",
             *self._told_of_residuals(),
+            *map(str, filter(None, [self.foretold])),
             f"relative error {self.relative_error:.6g} (exact to {self.relative_error_floor:.1e})",
         ]
         unsure = sum(not sure for sure in self.identifiable)
@@ -276,10 +336,15 @@ def angle_bounds(residuals: np.ndarray, sigma: np.ndarray, beyond: np.ndarray, e
 
 
 @silent
-def relative_error(sigma: np.ndarray, norm: float, eps: float) -> tuple[float, float]:
-    """(√(1 − Σσ²/‖A‖²), its cancellation floor): the rounding eps of the two sums, under the root."""
+def relative_error(
+    sigma: np.ndarray, norm: float, eps: float, captured: np.ndarray | float = 1.0
+) -> tuple[float, float]:
+    """(√(1 − Σσ²/‖A‖²), its cancellation floor): the rounding eps of the two sums, under the root.
+
+    With a factor for each σ² where not all of it was `captured`.
+    """
     if norm == 0:
         return 0.0, 0.0
-    share = float(np.sum((sigma / norm) ** 2))
+    share = float(np.sum((sigma / norm) ** 2 * captured))
     floor = float(np.sqrt(64 * eps))
     return float(np.sqrt(max(0.0, 1.0 - share))), floor

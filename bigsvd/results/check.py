@@ -50,7 +50,7 @@ def check_store(factors: Factors) -> list[str]:
     if not np.all(np.isfinite(s)) or np.any(s < 0) or np.any(np.diff(s) > 0):
         findings.append("s is not finite, non-negative and descending")
     c = factors.certificate
-    error, _ = relative_error(s, c.frobenius_norm, np.finfo(float).eps)
+    error, _ = relative_error(s, c.frobenius_norm, np.finfo(float).eps, c.captured)
     spacing = np.spacing(c.frobenius_norm) / (c.frobenius_norm or 1.0)  # coarse where the norm is subnormal
     if not abs(error**2 - c.relative_error**2) <= 64 * max(np.finfo(factors.dtype).eps, spacing):
         findings.append(f"s gives relative error {error:.9g}, the certificate says {c.relative_error:.9g}")

@@ -173,7 +173,7 @@ class Factors:
         k = int(k)
         c, sigma = self.certificate, self.s[:k]
         residuals = np.asarray(c.residuals[:k])
-        bounds = angle_bounds(residuals, sigma, self.s[k:], float(np.finfo(self.dtype).eps))
+        bounds = angle_bounds(c.judged[:k], sigma, self.s[k:], float(np.finfo(self.dtype).eps))
         certificate = replace(
             c,
             relative_error=self._error_of(k),
@@ -187,6 +187,7 @@ class Factors:
             audit=None,
             excess_error=None,
             signal=c.signal and replace(c.signal, count=min(c.signal.count, k)),
+            foretold=c.foretold and c.foretold.leading(k),
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
@@ -195,8 +196,8 @@ class Factors:
     def _error_of(self, k: int) -> float:
         """The relative error of the first k triplets, with no less digits than that of all."""
         c = self.certificate
-        if c.relative_error_floor >= _SUMMED_FLOOR:
-            return relative_error(self.s[:k], c.frobenius_norm, np.finfo(float).eps)[0]
+        if c.foretold is not None or c.relative_error_floor >= _SUMMED_FLOOR:
+            return relative_error(self.s[:k], c.frobenius_norm, np.finfo(float).eps, c.captured[:k])[0]
         return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
     @silent
