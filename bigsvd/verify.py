@@ -168,11 +168,11 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
     slack = np.where(sigma > 0, (rounding + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
     # Of right Ritz pairs of the streamed matrix B·v = σu holds to rounding, of left ones Bᵀ·u = σv to that of
-    # BᵀB, and σ to the square of that; B may have been Aᵀ then and A now.
+    # BᵀB, and so does uᵀB·v = σ, which differs by vᵀ(Bᵀ·u − σv); B may have been Aᵀ then and A now.
     squared = 8 * eps * (sigma[0] / np.maximum(sigma, np.finfo(float).tiny)) ** 2
     exact, rayleigh = slack, slack
     if c.basis == "left":
-        exact, rayleigh = slack + squared, slack + squared**2
+        exact = rayleigh = slack + squared
     elif c.basis == "estimate":  # no residual is 0, and uᵀAv is not σ
         rayleigh = promised**2 / 2 + slack
     by_right, by_left = c.basis == ("ritz" if as_then else "left"), c.basis == ("left" if as_then else "ritz")

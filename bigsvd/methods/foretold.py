@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bigsvd.methods.estimate import COARSEST
 from bigsvd.methods.extraction import Basis, OrthonormalLong
-from bigsvd.methods.left import COARSEST, LeftRitz, resolved_by_gram
+from bigsvd.methods.left import LeftRitz, resolved_by_gram
 from bigsvd.methods.result import Finish, Triplets, noise_floor
 from bigsvd.methods.subspace import Ritz, Subspace
 from bigsvd.results.certificate import Foretold, relative_error
