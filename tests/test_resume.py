@@ -105,7 +105,7 @@ def test_a_smaller_budget_than_the_scratch_was_planned_for_is_refused(client: Cl
     options: dict[str, Any] = {"method": "krylov", "client": client}
     with pytest.raises(StoppedError):
         bigsvd.svd(NOISE, 5, tmp_path / "u", memory="1GB", progress=stop_at("pass", 1), **options)
-    planned = bigsvd.plan(NOISE, 5, memory="1GB", method="krylov").memory_bytes
+    planned = bigsvd.plan(NOISE, 5, tmp_path / "u", memory="1GB", **options).memory_bytes
     with pytest.raises(MemoryBudgetError, match="was planned for"):
         bigsvd.svd(NOISE, 5, tmp_path / "u", memory=int(planned * 0.99), **options)
 
