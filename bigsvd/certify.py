@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -112,7 +113,7 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
     if matrix.census.inexact:
         notes.append(f"{matrix.census.inexact} integers beyond 2^53 were rounded to float64")
     constant = matrix.census.constant
-    if constant and matrix.transform.scale:
+    if constant and matrix.transform.scale.startswith("std"):
         notes.append(f"{constant} constant column(s) were scaled by 1")
     if request.missing_value is not None and matrix.census.missing == 0:
         notes.append(f"no entry equals missing_value={request.missing_value}: nothing was filled")
@@ -143,8 +144,10 @@ def _unscaled(audit: Audit, exponent: int) -> Audit:
     )
 
 
-def write_factors(solution: Solution, request: Request, monitor: MemoryMonitor) -> None:
-    """Complete the factor folder beside the long factor, check it, seal it."""
+def write_factors(
+    solution: Solution, request: Request, vectors: Mapping[str, np.ndarray], monitor: MemoryMonitor
+) -> None:
+    """Complete the factor folder beside the long factor, check it, seal it; `vectors` are those given."""
     matrix, context = solution.matrix, solution.matrix.context
     scratch, plan = context.scratch, context.plan
     t = solution.triplets
@@ -153,11 +156,8 @@ def write_factors(solution: Solution, request: Request, monitor: MemoryMonitor) 
     rows = short.create(scratch, (plan.cols, k), chunk_lines(k, plan.cols, dtype), dtype)
     rows[:] = t.short.astype(dtype)
     scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.result_exponent))
-    lines = matrix.column_lines()
-    if lines is not None and request.center:
-        scratch.write(f"{FOLDER}/mean", lines[0])
-    if lines is not None and request.scale:
-        scratch.write(f"{FOLDER}/scale", lines[1])
+    for name, values in stored_vectors(matrix, request, vectors).items():
+        scratch.write(f"{FOLDER}/{name}", values)
     costs, certificate = _costs(solution, plan) | _memory(context, monitor), certify(solution, request)
     excess = excess_of_memory(costs, _LITTLE_BYTES_WITH_CUDA if plan.has_own_memory else _LITTLE_BYTES)
     if excess:
@@ -178,16 +178,34 @@ def write_factors(solution: Solution, request: Request, monitor: MemoryMonitor) 
         )
 
 
+def stored_vectors(
+    matrix: Matrix, request: Request, vectors: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What reconstruction needs besides triplets, by its name in the store, in A's own units.
+
+    `mean` is what is subtracted and `scale` what is divided by, each column's own or given.
+    """
+    lines, found = matrix.column_lines(), dict(vectors)
+    if "offset" in found:
+        found["mean"] = found.pop("offset")
+    if lines is not None and request.center:
+        found["mean"] = lines[0]
+    if lines is not None and request.own_scale:
+        found["scale"] = lines[1]
+    return found
+
+
 def check_statistics(factors: Factors, matrix: Matrix) -> list[str]:
     """Where stored means, divisors and counts are not what a second opinion on the data found."""
     opinion, counts = matrix.opinion, factors.certificate.counts
     if not opinion.columns:
         return []
-    exponent, columns = matrix.transform.exponent, list(opinion.columns)
+    transform, columns = matrix.transform, list(opinion.columns)
     mean, scale = (
-        None if line is None else np.ldexp(line[columns], exponent) for line in (factors.mean, factors.scale)
+        np.ldexp(line[columns], transform.exponent) if line is not None and own else None
+        for line, own in ((factors.mean, transform.center), (factors.scale, transform.scale))
     )
-    findings = disagreements(opinion, mean, scale, matrix.transform)
+    findings = disagreements(opinion, mean, scale, transform)
     if counts is not None:
         findings += miscounts(opinion, counts.missing, matrix.census.observed, counts.entries)
     return findings

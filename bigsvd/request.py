@@ -29,6 +29,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
 }
+# What a column may be divided by of its own; True is "std". Another text names a vector that is given.
+SCALES = ("std", "std-observed", "patterson", "binom2")
+# The fields that may name vectors, and the lines of A that these have a value for each of.
+VECTORS = {"offset": "columns", "scale": "columns", "weights": "columns", "row_weights": "rows"}
 _UNITS = (
     {"": 1}
     | {u: 1000**i for i, u in enumerate("kmgtp", 1)}
@@ -76,6 +80,11 @@ class Request:
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and
             where all data stay on a GPU one more multiplies the long factor.
         deadline: seconds after which no further pass of the iteration is started.
+        center: whether the mean of each column is subtracted. offset: name of what is subtracted instead.
+        scale: by what columns are divided: one of `SCALES` (True is "std"), or the name of a vector.
+        ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
+        weights, row_weights: names of what columns and rows are multiplied by at last. Means and deviations
+            are of A, and so do not know them.
         missing: what stands in for missing entries.
         missing_value: the value, or the values, that mean missing; NaN where it is None. They are compared as
             they are stored: rounded to float32 in float32 data, as integers in integer data (unsigned ones
@@ -98,7 +107,7 @@ class Request:
     stop: Stop = "residual"
     method: str = "auto"
     center: bool = False
-    scale: bool = False
+    scale: bool | str = False
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: int | None = None
@@ -109,6 +118,10 @@ class Request:
     overwrite: bool = False
     stage: str | None = None
     warm_start: str | None = None
+    offset: str | None = None
+    ddof: int = 0
+    weights: str | None = None
+    row_weights: str | None = None
     missing: Missing = "none"
     missing_value: Number | tuple[Number, ...] | None = None
     decode: bool = True
@@ -142,6 +155,8 @@ class Request:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, plain(getattr(self, field.name)))
+        if isinstance(self.scale, str) and self.scale == SCALES[0]:
+            object.__setattr__(self, "scale", True)
         self._check_words()
         self._check_numbers()
         for name in ("memory", "device_memory", "max_bytes"):
@@ -178,7 +193,9 @@ class Request:
             value = getattr(self, name)
             if value not in allowed:
                 raise RequestError(f"{name}={value!r} is not known", f"use one of {', '.join(allowed)}")
-        for name in ("center", "scale", "overwrite", "decode"):
+        for name, value in self.named.items():
+            _check_name(name, value)
+        for name in ("center", "overwrite", "decode"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
@@ -190,6 +207,7 @@ class Request:
         for name, high in (("energy", 1.0), ("error", math.nextafter(1.0, 0.0)), ("deadline", _MOST_SECONDS)):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 0.0, high)
+        _check_integer("ddof", self.ddof, 0)
         if self.max_passes is not None:
             _check_integer("max_passes", self.max_passes, 1)
         if self.missing_value is not None:
@@ -227,6 +245,14 @@ class Request:
             )
         if self.precision == ROUGH:
             self._check_rough()
+        if self.center and self.offset is not None:
+            raise RequestError(
+                f"center=True and offset={self.offset!r} both say what is subtracted", "give one of them"
+            )
+        if self.ddof and (self.ddof != 1 or not self.own_scale.startswith("std")):
+            raise RequestError(
+                f"ddof={self.ddof} with scale={self.scale!r}", "use ddof=0, or ddof=1 with scale='std'"
+            )
         if self.method != "auto":
             load(self.method).check(self)
 
@@ -287,9 +313,24 @@ class Request:
         return runs_on_dask(self.method)
 
     @property
+    def own_scale(self) -> str:
+        """By what of its own a column is divided, one of `SCALES`; empty where it is not."""
+        if self.scale is True:
+            return "std"
+        return self.scale if self.scale in SCALES else ""
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The names of the vectors that are given, by the option."""
+        found = {name: getattr(self, name) for name in VECTORS if name != "scale"}
+        found = {name: value for name, value in found.items() if value is not None}
+        own = isinstance(self.scale, bool) or self.scale in SCALES
+        return found if own else found | {"scale": self.scale}
+
+    @property
     def standardized(self) -> bool:
-        """Whether entries are shifted or scaled by the mean or deviation of their column."""
-        return self.center or self.scale or self.missing == "mean"
+        """Whether entries are shifted or scaled by the mean or deviation of their own column."""
+        return self.center or bool(self.own_scale) or self.missing == "mean"
 
     def problem(self) -> str:
         """JSON of the fields that fix the mathematics, and so decide whether scratch may be continued."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from bigsvd.catalog.table import load
@@ -54,10 +55,11 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER
 from bigsvd.scratch import HeldScratch, Scratch
-from bigsvd.slabs.transform import Transform
+from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import streamed
+from bigsvd.sources.vectors import Vectors, name_vectors, vectors_of
 from bigsvd.units import human_bytes
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def svd(
     stop: Literal["residual", "error", "signal", "estimate"] = "residual",
     method: str = "auto",
     center: bool = False,
-    scale: bool = False,
+    scale: Any = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     memory: int | str | None = None,
     client: DaskClient | None = None,
@@ -106,7 +108,10 @@ def svd(
             stand above the noise, see `Signal` in the certificate; "estimate": that of V and s alone (of U
             and s where A is wide), foretold a read before it is proved, see `Foretold` there.
         center: subtract column means.
-        scale: divide columns by population standard deviations (1 for a constant column).
+        scale: divide columns: by the standard deviation of all entries, gaps filled (True or "std", with
+            option ddof 0 or 1) or of the observed ones ("std-observed"); by √(p(1−p)) ("patterson") or
+            √(2p(1−p)) ("binom2") for genotypes that count an allele of frequency p, half the mean; by 1 where
+            that is 0; or by given numbers (n,), an array or the path or URL of one.
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its libraries.
             The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
@@ -117,8 +122,11 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, precision, missing, missing_value, missing_chunks, decode, energy, error, max_bytes; and
-            those of a method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
+            deadline, precision, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
+            ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted instead of means;
+            weights (n,) and row_weights (m,), not negative, which multiply columns and rows at last (means
+            and deviations are of A, unweighted); and those of a method, see `catalog.options`:
+            power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -129,11 +137,13 @@ def svd(
 
     """
     opened = open_source(source, storage_options=storage_options, **_reading(options))
+    options["scale"] = scale
+    vectors = name_vectors(options, storage_options)
     request = make_request(
-        opened, k, out, tol=tol, stop=stop, method=method, center=center, scale=scale, device=device,
+        opened, k, out, tol=tol, stop=stop, method=method, center=center, device=device,
         memory=memory, max_passes=max_passes, seed=seed, overwrite=overwrite, **options,
     )  # fmt: skip
-    factors = run(request, opened, client=client, progress=progress or unheard)
+    factors = run(request, opened, vectors=vectors, client=client, progress=progress or unheard)
     for text in factors.certificate.warnings:
         warnings.warn(text, UserWarning, stacklevel=2)
     return factors
@@ -150,7 +160,9 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     options.pop("progress", None)
     secret = options.pop("storage_options", None)
     opened = open_source(source, storage_options=secret, **_reading(options))
+    vectors = name_vectors(options, secret)
     request = make_request(opened, k, out, **options)
+    vectors_of(request, opened.facts.shape, vectors)
     return nominal_plan(request, opened.facts, client)
 
 
@@ -173,12 +185,17 @@ def run(
     request: Request,
     source: Source,
     *,
+    vectors: Vectors = MappingProxyType({}),
     plan: Plan | None = None,
     client: DaskClient | None = None,
     progress: Progress = unheard,
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
-    """Carry out a request on an opened source; `should_stop` is asked after every pass."""
+    """Carry out a request on an opened source; `should_stop` is asked after every pass.
+
+    `vectors` are those that the request names, by option; the others are opened by their names.
+    """
+    vectors = vectors_of(request, source.facts.shape, vectors)
     output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
@@ -194,8 +211,9 @@ def run(
         plan.check_source(source.facts)
         _check_device(plan, offer.machine)
         with output:
+            digests = {option: vector.digest for option, vector in vectors.items()}
             scratch, plan, resumed = _prepare_scratch(
-                output, request, plan, offer.machine, progress, pinned=pinned
+                output, request, plan, digests, offer.machine, progress, pinned=pinned
             )
             if client is None and request.out is None:
                 scratch = HeldScratch.of(scratch, plan.held_scratch_bytes)
@@ -205,10 +223,11 @@ def run(
                 context = Context(running, plan, B, scratch, offer.device, progress)
                 with _swept_if_useless(output, scratch, resumed):
                     with panels_kept(context):
-                        solution = _solve(request, context, should_stop)
+                        solution = _solve(request, context, vectors, should_stop)
                     _tell_of_warm_start(solution, request, source.facts, offer.machine, progress)
                     progress(PhaseStarted("writing and verifying the factors"))
-                    write_factors(solution, request, monitor)
+                    given = {option: vector.values for option, vector in vectors.items()}
+                    write_factors(solution, request, given, monitor)
                     factors = output.publish()
             if factors.certificate.converged or request.out is None:
                 output.tidy()
@@ -288,10 +307,18 @@ def _begun(request: Request) -> bool:
 
 
 def _prepare_scratch(
-    output: Output, request: Request, plan: Plan, machine: Machine, progress: Progress, *, pinned: bool
+    output: Output,
+    request: Request,
+    plan: Plan,
+    digests: dict[str, str],
+    machine: Machine,
+    progress: Progress,
+    *,
+    pinned: bool,
 ) -> tuple[Scratch, Plan, bool]:
     """The scratch to work in: one left by a run of the same problem on the same source, else a new one.
 
+    It is the same where the vectors that are given have the same `digests`, whatever their names.
     A run that is continued keeps the plan it began with, unless another is `pinned`. What another request has
     finished is given up for `overwrite` only.
     """
@@ -299,7 +326,7 @@ def _prepare_scratch(
     found = scratch.recorded("run") if scratch.run else None
     if found is not None:
         old = _plan_of(found)
-        differences = _differences(found, old, request, plan, pinned=pinned)
+        differences = _differences(found, old, request, plan, digests, pinned=pinned)
         if old is not None and not differences:
             if old.memory_bytes > machine.budget_bytes:
                 raise MemoryBudgetError(
@@ -313,12 +340,18 @@ def _prepare_scratch(
         if scratch.recorded("checksums") is not None:
             _give_up(scratch, differences, request, progress)
     scratch = Scratch(output.scratch, output.begin())
-    scratch.record("run", {"plan": plan.to_dict(), "problem": request.problem()})
+    scratch.record("run", {"plan": plan.to_dict(), "problem": request.problem(), "vectors": digests})
     return scratch, plan, False
 
 
 def _differences(
-    found: dict[str, Any], old: Plan | None, request: Request, plan: Plan, *, pinned: bool
+    found: dict[str, Any],
+    old: Plan | None,
+    request: Request,
+    plan: Plan,
+    digests: dict[str, str],
+    *,
+    pinned: bool,
 ) -> list[str]:
     """What was otherwise in the run that left scratch: fields of its request, its data, its plan."""
     if old is None:
@@ -326,6 +359,8 @@ def _differences(
     before, now = json.loads(found["problem"]), json.loads(request.problem())
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     differences = [f"{name}={before.get(name)!r} (now {now.get(name)!r})" for name in names]
+    given = found.get("vectors", {})
+    differences += [f"other values of {option}" for option in digests if given.get(option) != digests[option]]
     same_data = old.facts.same_data(plan.facts)
     if not same_data and "source" not in names:
         differences.append(_OTHER_DATA)
@@ -359,11 +394,12 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
         return None
 
 
-def _solve(request: Request, context: Context, should_stop: Callable[[], bool]) -> Solution:
+def _solve(request: Request, context: Context, vectors: Vectors, should_stop: Callable[[], bool]) -> Solution:
     """The plan's method, on the matrix as it is to be decomposed."""
+    given = Given.of({option: vector.values for option, vector in vectors.items()})
     source = context.source
     transform = Transform.of(request, source.facts, source.orientation.column_axis)
-    matrix = Matrix(context, transform, context.plan.compute_dtype)
+    matrix = Matrix(context, transform, context.plan.compute_dtype, given)
     goal = Goal.of(request, matrix, should_stop)
     solution: Solution = load(context.plan.method).run(matrix, goal)
     if any(cost.resumed for cost in matrix.costs) and not any(cost.checked for cost in matrix.costs):

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigsvd.errors import RequestError
-
 DIGEST = "sha256:"  # how the name of values in memory begins
 
 
@@ -34,16 +32,12 @@ class Vector:
         """SHA-256 of type and values: others under the same name have another one."""
         return digest_of(self.values)
 
-    def check_length(self, option: str, length: int, lines: str) -> None:
-        """`RequestError` unless there is one value for each of so many `lines`, such as "columns"."""
-        if self.values.size != length:
-            raise RequestError(
-                f"{option} has {self.values.size} values, the matrix has {length} {lines}",
-                f"give one for each of the {lines}",
-            )
-
 
 def digest_of(values: np.ndarray) -> str:
     """SHA-256 of the type and the values of an array (c,)."""
+    return DIGEST + hashlib.sha256(_encoded(values)).hexdigest()
+
+
+def _encoded(values: np.ndarray) -> bytes:
     ordered = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    return DIGEST + hashlib.sha256(ordered.dtype.str.encode() + ordered.tobytes()).hexdigest()
+    return ordered.dtype.str.encode() + ordered.tobytes()

@@ -24,7 +24,7 @@ from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
-from bigsvd.slabs.transform import Transform
+from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.transposed import streamed
 
@@ -111,12 +111,11 @@ def _measured_by_a_pass(factors: Factors, asked: Request, context: Context) -> t
     """The stored triplets against the data, standardised as the request that they are of has it."""
     source = context.source
     transform = Transform.of(asked, source.facts, source.orientation.column_axis)
-    matrix = Matrix(context, transform, "float64")
+    matrix = Matrix(context, transform, "float64", Given.of(factors.given(asked)))
     rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
-    matrix.prescale(rms)
-    exponent = matrix.transform.exponent
+    matrix.expect(rms)
     if matrix.transform.by_columns:
-        matrix.lines = stored_lines(factors, exponent)
+        matrix.lines = stored_lines(factors, matrix.transform)
     target, _ = long_target(context, factors.k, factors.dtype.name)
     short = _copy_factors(factors, source.orientation, target.open(context.scratch))
     sigma = np.ldexp(factors.s, matrix.transform.result_exponent)
@@ -153,8 +152,10 @@ def _mean_rounding(factors: Factors) -> float:
     if factors.mean is None:
         return 0.0
     divisor = 1.0 if factors.scale is None else np.asarray(factors.scale)
-    delta = np.finfo(np.float64).eps * np.asarray(factors.mean) / divisor
-    return float(np.sqrt(factors.shape[0]) * np.linalg.norm(delta))
+    weights = 1.0 if factors.weights is None else np.asarray(factors.weights)
+    rows = np.ones(factors.shape[0]) if factors.row_weights is None else np.asarray(factors.row_weights)
+    delta = np.finfo(np.float64).eps * np.asarray(factors.mean) * weights / divisor
+    return float(np.linalg.norm(rows) * np.linalg.norm(delta))
 
 
 def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, as_then: bool) -> list[str]:
@@ -194,7 +195,10 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
         findings.append(
             f"relative error is {measured.error:.9g}, the certificate says {c.relative_error:.9g}"
         )
-    for name, stored, found in (("means", factors.mean, lines[0]), ("scales", factors.scale, lines[1])):
+    asked = Request.from_dict(factors.provenance["request"])
+    learned = {"means": (factors.mean, lines[0])} if asked.center else {}
+    learned |= {"scales": (factors.scale, lines[1])} if asked.own_scale else {}
+    for name, (stored, found) in learned.items():
         if stored is not None:
             shift = float(np.max(np.abs(np.asarray(stored[:]) - found), initial=0.0))
             if shift > 1e-6 * np.max(np.abs(found), initial=0.0):

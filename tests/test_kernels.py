@@ -114,14 +114,14 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, a
     rng = np.random.default_rng(1)
     raw = rng.integers(0, 5, (M, N)).astype(dtype)
     missing_value = 4.0
-    transform = Transform(3, missing, (missing_value,), center=True, scale=True, axis=axis)
+    transform = Transform(3, missing, (missing_value,), center=True, scale="std", axis=axis)
     results = []
     for where in (CpuDevice(), device):
         values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
         sums = ColumnMoments(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
         gaps = mask if transform.fills_with_mean else None
         sums.add(where, values, gaps, at=slice(None))
-        standardizer = Standardizer.of(where, transform, sums.lines(1.0), raw.dtype, "float64")
+        standardizer = Standardizer.of(where, transform, sums.lines(Transform()), raw.dtype, "float64")
         results.append(where.to_host(standardizer.apply(values, gaps)))
     wanted = raw.astype(np.float64) * 8
     gone = raw == missing_value
@@ -161,7 +161,7 @@ def test_constant_lines_are_divided_by_one() -> None:
     sums = ColumnMoments(np.array([0.1, 0.0]), 3)
     column = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]])
     sums.add(CpuDevice(), column, None, at=slice(None))
-    lines: MeansAndDivisors = sums.lines(1.0)
+    lines: MeansAndDivisors = sums.lines(Transform())
     assert lines.divisor[0] == 1
     assert lines.divisor[1] == pytest.approx(np.std([1, 2, 3]))
 

@@ -52,8 +52,8 @@ def decompose(data: Path, out: Path, client: Client) -> bigsvd.Factors:
 def wrong_mean(patch: pytest.MonkeyPatch) -> None:
     right = ColumnMoments.lines
 
-    def lines(self: ColumnMoments, unit: float) -> MeansAndDivisors:
-        found = right(self, unit)
+    def lines(self: ColumnMoments, transform: Transform) -> MeansAndDivisors:
+        found = right(self, transform)
         return MeansAndDivisors(found.high, found.low + 1e-3, found.divisor)
 
     patch.setattr(ColumnMoments, "lines", lines)
@@ -62,8 +62,8 @@ def wrong_mean(patch: pytest.MonkeyPatch) -> None:
 def wrong_divisor(patch: pytest.MonkeyPatch) -> None:
     right = ColumnMoments.lines
 
-    def lines(self: ColumnMoments, unit: float) -> MeansAndDivisors:
-        found = right(self, unit)
+    def lines(self: ColumnMoments, transform: Transform) -> MeansAndDivisors:
+        found = right(self, transform)
         return MeansAndDivisors(found.high, found.low, found.divisor * (1 + 1e-5))
 
     patch.setattr(ColumnMoments, "lines", lines)
@@ -188,8 +188,8 @@ def test_a_nearly_constant_column_may_be_either() -> None:
         (0,), np.array([[1.0], [1.0 + 60 * np.finfo(float).eps]]), np.zeros(1, int), Transform()
     )
     for divisor in (1.0, float(opinion.deviation[0])):
-        assert not disagreements(opinion, None, np.array([divisor]), Transform(scale=True))
-    assert disagreements(opinion, None, np.array([0.5]), Transform(scale=True))
+        assert not disagreements(opinion, None, np.array([divisor]), Transform(scale="std"))
+    assert disagreements(opinion, None, np.array([0.5]), Transform(scale="std"))
 
 
 def test_extreme_columns_are_looked_at() -> None:

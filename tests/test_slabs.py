@@ -13,10 +13,10 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.moments import ColumnMoments
+from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.standardize import Standardization, written_out
 from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import Given, MeansAndDivisors, Transform
 from tests.devices import StrictDevice
 from tests.laws import MadeSlab, SlabLaws
 
@@ -36,7 +36,7 @@ def standardised(transform: Transform) -> np.ndarray:
     if transform.missing == "zero":
         A[STORED == GAP] = 0
     mean, deviation = A.mean(axis=across, keepdims=True), A.std(axis=across, keepdims=True)
-    return np.asarray((A - mean * transform.center) / np.where(transform.scale, deviation, 1.0))
+    return np.asarray((A - mean * transform.center) / np.where(transform.scale == "std", deviation, 1.0))
 
 
 def exact_lines(transform: Transform) -> MeansAndDivisors:
@@ -66,7 +66,7 @@ def standardization(device: Device, transform: Transform, *, known: bool) -> Sta
     return written_out(transform, "float64", device.space(), N, lines, row_lines)
 
 
-KINDS = [{}, {"center": True}, {"center": True, "scale": True}, {"scale": True}]
+KINDS = [{}, {"center": True}, {"center": True, "scale": "std"}, {"scale": "std"}]
 
 
 class TestDense(SlabLaws):
@@ -109,12 +109,68 @@ class TestDense(SlabLaws):
         return MadeSlab(slab, standardised(transform)[ROWS, tiles[-1]])
 
 
+class TestGiven(SlabLaws):
+    """With an offset and a factor for each line, and weights across the lines, beside what is their own."""
+
+    @pytest.fixture(params=[CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
+    def device(self, request: pytest.FixtureRequest) -> Device:
+        device: Device = request.param
+        return device
+
+    @pytest.fixture(
+        params=[
+            (axis, tiled, missing, scale)
+            for axis in (0, 1)
+            for tiled in (False, True)
+            for missing, scale in (("none", ""), ("mean", "std"), ("zero", "std"))
+        ],
+        ids=str,
+    )
+    def made(self, request: pytest.FixtureRequest, device: Device) -> MadeSlab:
+        axis, tiled, missing, scale = request.param
+        lengths, across = (M, N), 1 - axis
+        offset, factor = np.linspace(0, 3, lengths[axis]), np.linspace(0, 2, lengths[axis])
+        given = Given(offset, factor, np.linspace(0, 1, lengths[across]))
+        kind: dict[str, Any] = {"missing": missing, "sentinels": (GAP,), "axis": axis, "scale": scale}
+        transform = Transform(given=("offset", "factor", "across"), **kind)
+        own = Transform(**kind)
+        lines, row_lines = exact_lines(own), None
+        if axis == 0:
+            lines = MeansAndDivisors.neutral(N)
+        standard = written_out(transform, "float64", device.space(), N, lines, row_lines, given)
+        tiles = [slice(0, 9), slice(9, N)] if tiled else [slice(0, N)]
+        standard.begin_panel(ROWS)
+        for tile in tiles:
+            entries(device, transform, tile).show(standard.lookers)
+        slab = standard.slab(entries(device, transform, tiles[-1]))
+        off, factor, more = (
+            np.expand_dims(line, side)
+            for line, side in ((given.offset, across), (given.factor, across), (given.across, axis))
+        )
+        divisor = np.expand_dims(exact_lines(own).divisor, across) if scale else 1.0
+        filled = standardised(Transform(missing=missing, sentinels=(GAP,), axis=axis))
+        return MadeSlab(slab, ((filled - off) / divisor * factor * more)[ROWS, tiles[-1]])
+
+
+@pytest.mark.parametrize("device", [CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
+def test_weighted_sums_are_those_around_any_mean(device: Device) -> None:
+    weights, mean = np.linspace(0.5, 2, M), np.linspace(-1, 1, N)
+    gaps = STORED == GAP
+    sums = WeightedSums.nothing(np.full(N, 0.25))
+    for rows in (slice(0, 11), slice(11, M)):
+        values, mask = (device.to_device(np.ascontiguousarray(part[rows])) for part in (STORED, gaps))
+        sums.add(device, values, mask, weights[rows], slice(0, N))
+    rest = np.where(gaps, 0, STORED - mean)
+    np.testing.assert_allclose(sums.sums_around(mean - 0.25), weights @ rest)
+    np.testing.assert_allclose(sums.squares_around(mean - 0.25), weights @ rest**2)
+
+
 def test_columns_are_summed_before_a_slab_is_made(tmp_path: Path) -> None:
     """Their sums take memory, which the plan does not count beside that of a slab."""
-    transform = Transform(center=True, scale=True)
+    transform = Transform(center=True, scale="std")
     operator = StatisticsKernel(transform, (M, N), STORED.dtype).start(
         Scratch(tmp_path / "s"), CpuDevice(), "float64"
     )
     entries(CpuDevice(), transform, slice(0, N)).show([operator])
     sums = ColumnMoments.from_stacked(np.zeros(N), ROWS.stop - ROWS.start, operator.sums()[LINE_SUMS])
-    np.testing.assert_allclose(sums.lines(1.0).mean, STORED[ROWS].mean(axis=0, dtype=np.float64))
+    np.testing.assert_allclose(sums.lines(Transform()).mean, STORED[ROWS].mean(axis=0, dtype=np.float64))

@@ -12,7 +12,7 @@ import zarr
 
 from bigsvd.errors import BadInputError, ChunkMissingError, RequestError, SourceError
 from bigsvd.sources.vectors import open_numbers, open_places
-from bigsvd.vectors import DIGEST, Vector, digest_of
+from bigsvd.vectors import DIGEST, digest_of
 
 NUMBERS = np.array([0.5, 2.0, 0.0, 3.25])
 
@@ -136,12 +136,3 @@ def test_a_digest_cannot_be_opened() -> None:
         RequestError, match=r"in memory when the request was made.*give the values again as rows="
     ):
         open_places("rows", digest_of(NUMBERS))
-
-
-def test_the_length_is_that_of_the_matrix() -> None:
-    vector = Vector("w", NUMBERS)
-    vector.check_length("weights", 4, "columns")
-    with pytest.raises(
-        RequestError, match="weights has 4 values, the matrix has 5 columns; give one for each"
-    ):
-        vector.check_length("weights", 5, "columns")

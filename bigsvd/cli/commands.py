@@ -35,7 +35,7 @@ from bigsvd.errors import (
     VerifyError,
 )
 from bigsvd.report.table import format_table
-from bigsvd.request import CHOICES, Request, parse_bytes
+from bigsvd.request import CHOICES, SCALES, Request, parse_bytes
 from bigsvd.results import rank
 from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors
@@ -43,6 +43,7 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
+from bigsvd.sources.vectors import name_vectors, vectors_of
 from bigsvd.units import source_name
 
 _FAILED = 3
@@ -71,6 +72,14 @@ def _complain(text: str) -> None:
 
 class Command(click.Command):
     """A command whose errors name its options as they are typed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but that --scale takes what follows it only where that is one of its words."""
+        kinds = [(arg, args[i + 1 : i + 2]) for i, arg in enumerate(args)]
+        bare = [i for i, (arg, after) in enumerate(kinds) if arg == "--scale" and not {*after} & {*SCALES}]
+        for i in bare:
+            args[i] = f"--scale={SCALES[0]}"
+        return super().parse_args(ctx, args)
 
     def invoke(self, context: click.Context) -> Any:
         """Run it."""
@@ -176,7 +185,16 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--method", type=click.Choice(("auto", *METHODS)), default="auto", show_default=True,
                      help="auto: what the planner's arithmetic finds fastest."),
         click.option("--center", is_flag=True, help="Subtract column means."),
-        click.option("--scale", is_flag=True, help="Divide columns by their standard deviation."),
+        click.option("--scale", default=None, metavar="[KIND]",
+                     help="Divide columns by their standard deviation; by std-observed, patterson or binom2; "
+                          "or, with --scale=PATH, by given numbers."),
+        click.option("--ddof", type=click.Choice(("0", "1")), default="0", show_default=True,
+                     help="1: standard deviations of a sample."),
+        click.option("--offset", default=None, metavar="PATH",
+                     help="Subtract these numbers, of a .npy file or a Zarr array, instead of column means."),
+        click.option("--weights", default=None, metavar="PATH",
+                     help="Multiply columns by these numbers, at last."),
+        click.option("--row-weights", default=None, metavar="PATH", help="Multiply rows by these numbers."),
         click.option("--missing", type=click.Choice(CHOICES["missing"]), default="none", show_default=True,
                      help="Fill missing entries by their column's mean, or by zero."),
         click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
@@ -240,7 +258,8 @@ def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: 
     rules = ("energy", "error", "max_bytes")
     if k is None and not any(options[name] is not None for name in rules):
         raise RequestError("no rank was asked for", "give -k K, or one of --energy, --error, --max-bytes")
-    options["missing_value"] = options["missing_value"] or None
+    options |= {"missing_value": options["missing_value"] or None, "ddof": int(options["ddof"])}
+    options["scale"] = options["scale"] or False
     if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
         k = int(k)
     return Request.of(
@@ -340,14 +359,20 @@ def svd(
     interrupt = Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     plan = load_plan(Path(plan_file)) if plan_file else None
+    secret, vectors = _storage_options(storage_options), {}
     if plan is not None:
         _refuse_beside_a_plan(options)
         request = replace(plan.request, source=source_name(data), out=out, overwrite=overwrite)
     else:
+        vectors = name_vectors(options, secret)
         request = _request(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)
+    vectors = vectors_of(request, source.facts.shape, vectors, secret)
     with _client(scheduler) as client:
-        factors = run(request, source, plan=plan, client=client, progress=console, should_stop=interrupt.stop)
+        factors = run(
+            request, source, vectors=vectors, plan=plan, client=client, progress=console,
+            should_stop=interrupt.stop,
+        )  # fmt: skip
     if as_json:
         click.echo(json.dumps(factors.info()))
     else:
@@ -386,8 +411,10 @@ def plan_command(
     """Print what a decomposition of DATA will cost, without reading it."""
     from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
+    vectors = name_vectors(options, _storage_options(storage_options))
     request = _request(data, None, options)
     source = _open(data, request, storage_options)
+    vectors_of(request, source.facts.shape, vectors)
     with _client(scheduler) as client:
         plan = nominal_plan(request, source.facts, client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))

@@ -1,6 +1,6 @@
 """Forms the long factor from the rows of Y in scratch, without the data.
 
-U = Σ_b (Y_b − 1·offset_b)·C_b, in row blocks as tasks: `gram` gives UᵀU, `triangle` the R of a
+U = Σ_b (Y_b − r·offset_b)·C_b, in row blocks as tasks: `gram` gives UᵀU, `triangle` the R of a
 tall-skinny QR (Demmel et al. 2012, sequential TSQR in each task, then a tree over tasks), `write` stores the
 rows. Order is that of the plan's lanes, so the bits do not depend on the number of workers. What tasks find
 goes through scratch, since all of it together may be more than fits.
@@ -41,8 +41,9 @@ _TASK_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class BasisBlock:
-    """Rows `y` of Y in scratch and how they enter: (Y − 1·offset)·coefficients; (c,) and (c, C) in scratch.
+    """Rows `y` of Y in scratch and how they enter: (Y − r·offset)·coefficients; (c,) and (c, C) in scratch.
 
+    The weights r of the rows, (M,), lie in scratch where they are not 1.
     Coefficients are those of the columns from `first` on that are not zero: of a block that was appended to
     a basis and never rotated, its own.
     """
@@ -52,6 +53,7 @@ class BasisBlock:
     coefficients: str
     columns: int
     first: int
+    across: str | None = None
 
 
 class BasisBlocks:
@@ -66,9 +68,9 @@ class BasisBlocks:
         self.parts: list[BasisBlock] = []
         self.columns = 0
 
-    def append(self, y: str, offset: np.ndarray, mixing: np.ndarray) -> None:
-        """K has new columns, for which B·K = (Y − 1·offset)·mixing."""
-        self.parts.append(self._written(y, offset, mixing, self.columns))
+    def append(self, y: str, offset: np.ndarray, mixing: np.ndarray, across: str | None = None) -> None:
+        """K has new columns, for which B·K = (Y − r·offset)·mixing, r those of `across` or 1."""
+        self.parts.append(self._written(y, offset, mixing, self.columns, across))
         self.columns += mixing.shape[1]
 
     def times(self, E: np.ndarray, folder: str) -> BasisBlocks:
@@ -78,15 +80,18 @@ class BasisBlocks:
         for part in self.parts:
             mixing = self._scratch.read(part.coefficients)
             product = mixing @ E[part.first : part.first + mixing.shape[1]]
-            found.parts.append(found._written(part.y, self._scratch.read(part.offset), product, 0))
+            offset = self._scratch.read(part.offset)
+            found.parts.append(found._written(part.y, offset, product, 0, part.across))
         return found
 
-    def _written(self, y: str, offset: np.ndarray, coefficients: np.ndarray, first: int) -> BasisBlock:
+    def _written(
+        self, y: str, offset: np.ndarray, coefficients: np.ndarray, first: int, across: str | None
+    ) -> BasisBlock:
         index = len(self.parts)
         names = f"{self._folder}/offset-{index}", f"{self._folder}/coefficients-{index}"
         self._scratch.write(names[0], offset)
         self._scratch.write(names[1], coefficients)
-        return BasisBlock(y, *names, offset.size, first)
+        return BasisBlock(y, *names, offset.size, first, across)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class RowBlock:
             yield
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Rows and values (r, c) float64 of (Σ (Y − 1·offset)·C)·P."""
+        """Rows and values (r, c) float64 of (Σ (Y − r·offset)·C)·P."""
         post = None if self.post is None else self.scratch.read(self.post)
         space = ReusableBuffer()
         opened = self._opened()
@@ -135,7 +140,7 @@ class RowBlock:
                 for piece in pieces:
                     there = slice(piece.start - first, piece.stop - first)
                     wide = Y[there].astype(np.float64)
-                    wide -= part.offset
+                    wide -= part.shifts(piece)
                     total[there, part.columns] += wide @ coefficients
             for piece in pieces:
                 values = total[piece.start - first : piece.stop - first]
@@ -151,7 +156,8 @@ class RowBlock:
             left -= found.nbytes
             coefficients = partial(np.asarray, found) if left >= 0 else read
             y, offset = self.scratch.open(part.y), self.scratch.read(part.offset)
-            opened.append(_Opened(part.y, y, offset, coefficients, columns))
+            across = None if part.across is None else self.scratch.open(part.across)
+            opened.append(_Opened(part.y, y, offset, coefficients, columns, across))
         return opened
 
     def _read(self, part: _Opened, rows: slice, space: ReusableBuffer) -> np.ndarray:
@@ -176,10 +182,17 @@ class _Opened:
     offset: np.ndarray
     coefficients: Callable[[], np.ndarray]
     columns: slice
+    across: ScratchArray | None
+
+    def shifts(self, rows: slice) -> np.ndarray:
+        """What is subtracted from rows of Y."""
+        if self.across is None:
+            return self.offset
+        return np.outer(self.across[rows], self.offset)
 
 
 class LongFactor:
-    """The long factor as a combination of stored Y blocks, the `parts`: (Σ (Y_b − 1·offset_b)·C_b)·P.
+    """The long factor as a combination of stored Y blocks, the `parts`: (Σ (Y_b − r·offset_b)·C_b)·P.
 
     P is applied last, to the very numbers whose Gram matrix it was computed from: that is what makes the
     product orthonormal to rounding where C cancels many digits. None stands for the identity.

@@ -17,7 +17,7 @@ from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.operator import Findings
 from bigsvd.slabs.rounded import Rounded
 from bigsvd.slabs.slab import Slab
-from bigsvd.slabs.standardize import Standardization, lines_in, row_lines_in, written_out
+from bigsvd.slabs.standardize import Standardization, given_in, lines_in, row_lines_in, written_out
 
 Sweep = Callable[[Entries], None]
 
@@ -107,7 +107,8 @@ def _standardization(
     """What makes slabs of B (M, N) in a lane: with lines that are known, or learned of each panel."""
     lines = lines_in(scratch, spec.lines_name, shape[1])
     row_lines = row_lines_in(scratch, spec.row_lines_name)
-    exact = written_out(spec.transform, spec.dtype, device.space(), shape[1], lines, row_lines)
+    given = given_in(scratch, spec.transform)
+    exact = written_out(spec.transform, spec.dtype, device.space(), shape[1], lines, row_lines, given)
     if spec.rough:
         return Rounded(exact)
     return exact

@@ -17,7 +17,7 @@ from bigsvd.methods.anytime import iterate
 from bigsvd.methods.base import Method
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.krylov import KrylovRun
-from bigsvd.methods.matrix import Matrix
+from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.planning.cost import Cost, Prospect, besides
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
@@ -29,7 +29,7 @@ from bigsvd.slabs.kernels import GramKernel
 def gram_block(matrix: Matrix) -> np.ndarray:
     """The leading eigenvectors of BᵀB, k and some more, all l where k is not known yet; (N, ≤l).
 
-    Means and divisors enter afterwards: for B = (B0 − 1δᵀ)Γ, BᵀB = Γ(G0 − M·δδᵀ)Γ.
+    Means and divisors enter afterwards, see `Correction`.
     """
     context = matrix.context
     correction = None
@@ -39,12 +39,18 @@ def gram_block(matrix: Matrix) -> np.ndarray:
         result = run_pass(context, matrix.spec(name, GramKernel(context.plan.cols)))
         matrix.record_cost(result)
         correction = matrix.absorb_first_pass(name, result)
-    G = result.sums["gram"]
-    G -= context.plan.rows * np.outer(correction.delta, correction.delta)
-    G *= correction.ratio[:, None] * correction.ratio[None, :]
-    plan = context.plan
+    G, plan = result.sums["gram"], context.plan
+    _correct(G, correction)
     columns = plan.width if plan.request.k == "auto" else min(plan.width, plan.k + BEYOND)
     return leading_vectors(context, G, columns)
+
+
+def _correct(G: np.ndarray, by: Correction) -> None:
+    """Make BᵀB = Γ(G − t·δᵀ − δ·tᵀ + c·δδᵀ)Γ of G = B0ᵀB0, in place; t = c·δ where rows have no weights."""
+    G -= np.outer(by.moment, by.delta)
+    if by.across is not None:  # else it is 0
+        G -= np.outer(by.delta, by.moment - by.count * by.delta)
+    G *= by.ratio[:, None] * by.ratio[None, :]
 
 
 def leading_vectors(context: Context, G: np.ndarray, count: int) -> np.ndarray:

@@ -176,9 +176,9 @@ class BlockIteration(Iteration):
     def _absorb_corrected(
         self, name: str, columns: np.ndarray, Z: np.ndarray, keep: int, by: Correction
     ) -> None:
-        """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − 1·(δᵀP) and BᵀB·P̂ = Γ(Z − M·δ(δᵀP))."""
+        """Append the first block, corrected: for P̂ = Γ⁻¹P, B·P̂ = Y − r·(δᵀP); see `Correction`."""
         along = by.delta @ columns
-        Z = by.ratio[:, None] * (Z - self.context.plan.rows * np.outer(by.delta, along))
+        Z = by.adjoint(columns, Z)
         columns = columns / by.ratio[:, None]
         if not by.correctable:
             self.block = self._rough_step(columns[:, :keep], Z[:, :keep], by)
@@ -191,7 +191,7 @@ class BlockIteration(Iteration):
         mixing = np.linalg.inv(R)
         Z = Z[:, :keep] @ mixing
         self.subspace.append(Q, Z)
-        self.parts.append(name, along[:keep], mixing)
+        self.parts.append(name, along[:keep], mixing, by.across)
         self._latest = Z
 
     def _rough_step(self, P: np.ndarray, Z: np.ndarray, by: Correction) -> np.ndarray:

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.errors import DynamicRangeError, NonFiniteError
+from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.execution.passes import Context, PassResult
 from bigsvd.slabs.census import Census
-from bigsvd.slabs.moments import ColumnMoments
+from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
-from bigsvd.slabs.statistics import LINE_SUMS, StatisticsKernel
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.statistics import LINE_SUMS, WEIGHTED_SUMS, StatisticsKernel
+from bigsvd.slabs.transform import ALLELES, GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
 # Powers of two that the largest entry may differ by from 1: its square, summed over many, stays far from
 # overflow and underflow of the precision. Beyond it all entries are scaled by a power of two.
@@ -38,10 +38,12 @@ _SAME_DIVISOR = 2.0**-48  # relative; as far as two ways to sum the same column 
 
 @dataclass(frozen=True)
 class Correction:
-    """The pass multiplied B0 = (A − 1μ0ᵀ)D0⁻¹; the matrix is B = (B0 − 1·δᵀ)·Γ.
+    """The pass multiplied B0 = R(A − 1μ0ᵀ)D0⁻¹; the matrix is B = (B0 − r·δᵀ)·Γ, r the weights of its rows.
 
     Attributes:
         delta: (μ − μ0)/D0, (N,). ratio: Γ = D0/D, (N,).
+        moment: B0ᵀr, (N,). count: rᵀr, which is M where rows have no weights; then r is 1.
+        across: where r lies in scratch; None where it is 1.
         correctable: whether products of B can be had from those of B0 without loss of accuracy.
         alike: whether B0 was B up to rounding: its means, its divisors, and how missing entries were filled.
         close: whether B0 was so near to B that its leading vectors are nearly those of B.
@@ -53,6 +55,17 @@ class Correction:
     correctable: bool
     alike: bool
     close: bool
+    moment: np.ndarray
+    count: float
+    across: str | None = None
+
+    def adjoint(self, P: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """BᵀB·Γ⁻¹P (N, c) for Z = B0ᵀB0·P."""
+        along = self.delta @ P
+        Z = Z - np.outer(self.moment, along)
+        if self.across is not None:  # else it is 0
+            Z = Z - np.outer(self.delta, self.moment @ P - self.count * along)
+        return np.asarray(self.ratio[:, None] * Z)
 
 
 class Matrix:
@@ -61,7 +74,8 @@ class Matrix:
     Attributes:
         dtype: the precision of slabs, of what passes store, and of products. rough: whether products are
             made in the plan's `rough_dtype` instead for now. precisions: that of each pass over all panels.
-        transform, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B, if any.
+        transform, given, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B,
+            if any.
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
         census, opinion: counts of the first pass, and what another way gave for some columns of A.
@@ -69,9 +83,10 @@ class Matrix:
 
     """
 
-    def __init__(self, context: Context, transform: Transform, dtype: str) -> None:
+    def __init__(self, context: Context, transform: Transform, dtype: str, given: Given = NOTHING) -> None:
         self.context = context
-        self.transform = transform
+        self.transform = replace(transform, given=given.names, level=given.level)
+        self.given = given
         self.dtype = dtype
         self.rough = context.plan.rough
         self.precisions: list[str] = []
@@ -84,6 +99,20 @@ class Matrix:
         self.opinion = Opinion.nothing(())
         self.costs: list[PassResult] = []
         self.sample_costs: list[PassResult] = []
+        self._leave_given()
+        self._keep_in_range(1.0)
+
+    def _leave_given(self) -> None:
+        """Write what was given where lanes open it, unless it is there; what is along rows of B by panels."""
+        scratch, axis = self.context.scratch, self.transform.axis
+        if not self.given.names or scratch.recorded(f"{GIVEN}/all") is not None:
+            return
+        for name in self.given.names:
+            values = getattr(self.given, name)
+            along_rows = (name == "across") == (axis == 1)
+            chunk = self.context.plan.panel_rows if along_rows else values.size
+            scratch.create(f"{GIVEN}/{name}", values.shape, (chunk,), "float64")[:] = values
+        scratch.record(f"{GIVEN}/all", {})
 
     @property
     def passes(self) -> int:
@@ -196,12 +225,45 @@ class Matrix:
             self.norm_squared = more * result.census.squares
             return True
         sums = self._line_sums(result.sums[LINE_SUMS], rows)
-        self.norm_squared = more * sums.squared_norm(self.transform)
+        self.norm_squared = more * self._squared_norm(sums, result)
         self.lines = self._estimate(sums)
         return not sums.far_shift
 
     def prescale(self, peak: float) -> bool:
-        """Choose 2^e so that squares neither overflow nor vanish; whether it changed."""
+        """Choose 2^e for entries of at most `peak` so that squares neither overflow nor vanish.
+
+        Also for what given vectors make of them; whether anything changed.
+        """
+        changed = self._prescale_entries(peak)
+        if changed and not self.transform.scale:
+            peak = 1.0
+        return self._keep_in_range(1.0 if self.transform.scale else peak) or changed
+
+    def expect(self, rms: float) -> None:
+        """Prescale for entries of B of this size, as other factors have it."""
+        self.prescale(rms / self.given.largest_factor)
+
+    def _keep_in_range(self, peak: float) -> bool:
+        """Choose what given factors are multiplied by for entries of at most `peak`; whether it changed.
+
+        Factors that differ too much for float32 make the products float64.
+        """
+        lines = self.given.lines(self.transform, slice(None))
+        used = np.ones(1) if lines.factor is None else lines.factor[lines.factor > 0]
+        if lines.offset is not None and not self.transform.scale:
+            peak = max(peak, float(np.max(np.abs(lines.offset))))
+        if not used.size or not 0 < peak < np.inf or not self.transform.scales_by_given:
+            return False
+        size, spread = float(np.log2(used.max()) + np.log2(peak)), np.log2(used.max()) - np.log2(used.min())
+        if abs(size) <= _SAFE_EXPONENT[self.dtype]:
+            return False
+        if self.dtype == "float32" and spread > _SAFE_EXPONENT["float32"]:
+            self.dtype = "float64"
+        else:
+            self.transform = replace(self.transform, boost=self.transform.boost - round(size))
+        return True
+
+    def _prescale_entries(self, peak: float) -> bool:
         if peak <= 0 or abs(np.log2(peak)) <= _SAFE_EXPONENT[self.dtype]:
             return False
         before = self.transform.exponent
@@ -239,9 +301,11 @@ class Matrix:
             self.row_lines = f"{name}/row-lines"
         if sums is None:
             self.norm_squared = census.squares
-            correction = Correction(np.zeros(N), np.ones(N), correctable=True, alike=True, close=True)
+            nothing = np.zeros(N)
+            correction = Correction(nothing, np.ones(N), correctable=True, alike=True, close=True,
+                                    moment=nothing, count=1.0)  # fmt: skip
         else:
-            correction = self._exact_lines(sums)
+            correction = self._exact_lines(sums, result)
         self.opinion = result.opinion
         self._check_statistics()
         return correction
@@ -255,9 +319,15 @@ class Matrix:
 
         """
         plan, census = self.context.plan, self.census
-        if census.faint:
+        if census.unfit and self.transform.scale in ALLELES:
+            raise RequestError(
+                f"scale={self.transform.scale!r} is for alleles counted 0, 1 and 2, but the mean of "
+                f"{census.unfit} column(s), the first of them {census.first_unfit}, is not between 0 and 2",
+                "name what stands for missing entries by missing_value, or use another scale",
+            )
+        if census.unfit:
             raise DynamicRangeError(
-                f"{census.faint} column(s), the first of them {census.first_faint}, vary by so little "
+                f"{census.unfit} column(s), the first of them {census.first_unfit}, vary by so little "
                 "beside the largest entry that their squares are 0 in float64",
                 "multiply them by a power of ten first: what is scaled does not change",
             )
@@ -268,6 +338,22 @@ class Matrix:
         lines = self._lines_of(np.array(self.opinion.columns))
         if lines is not None:
             refuse(disagreements(self.opinion, lines[0], lines[1], self.transform))
+
+    def _squared_norm(self, sums: ColumnMoments, result: PassResult) -> float:
+        """‖B‖²_F of the rows that a pass has summed."""
+        given = self.given.lines(self.transform, slice(None))
+        return sums.squared_norm(self.transform, given, self._weighted_sums(sums, result))
+
+    def _weighted_sums(self, sums: ColumnMoments, result: PassResult) -> WeightedSums | None:
+        """Those of the rows that a pass has summed, where rows have weights."""
+        if WEIGHTED_SUMS not in result.sums:
+            return None
+        return WeightedSums(sums.high, self._count(sums.length), result.sums[WEIGHTED_SUMS])
+
+    def _count(self, rows: int) -> float:
+        """rᵀr for the weights r of the rows of B; that of a sample of as many `rows` is about its share."""
+        M = self.context.plan.rows
+        return self.given.squares_across(M) * rows / M
 
     def _line_sums(self, raw_sums: np.ndarray, rows: int) -> ColumnMoments:
         shifts = self.transform.shifts(self._used, self._stored)
@@ -285,43 +371,48 @@ class Matrix:
 
     def _estimate(self, sums: ColumnMoments) -> MeansAndDivisors:
         """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
-        rough = sums.lines(self.transform.unit)
+        rough = sums.lines(self.transform)
         before = self.transform.unit if self.lines is None else self.lines.divisor
         resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
         divisor = np.where(resolved, rough.divisor, before)
         return MeansAndDivisors(rough.mean, np.zeros_like(rough.mean), divisor)
 
-    def _exact_lines(self, sums: ColumnMoments) -> Correction:
-        t, M = self.transform, self.context.plan.rows
+    def _exact_lines(self, sums: ColumnMoments, result: PassResult) -> Correction:
+        t, count = self.transform, self._count(sums.length)
         used = self._used
-        exact = sums.lines(t.unit)
-        if t.scale:
-            self.census.add_faint(sums.unresolved)
+        exact, given = sums.lines(t), self.given.lines(t, slice(None))
+        self.census.add_unfit(sums.unfit(t))
         self.census.add_lines(sums.constant, sums.observed == 0)
         if t.fills_with_mean:
             self.census.observed = int(sums.observed.sum())
-        self.norm_squared = sums.squared_norm(t)
+        self.norm_squared = self._squared_norm(sums, result)
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
-        delta = np.zeros_like(used.high)
+        delta = moment = np.zeros_like(used.high)
+        gain = given.gain(used.divisor if t.scale else 1.0)
         if t.center:
-            delta = (exact.high - used.high) + (exact.low - used.low)
-        delta = delta / used.divisor if t.scale else delta
+            delta = ((exact.high - used.high) + (exact.low - used.low)) * gain
+            moment = count * delta
+        weighted = self._weighted_sums(sums, result)
+        if t.center and weighted is not None:
+            moment = weighted.sums_around(used.mean - sums.high) * gain
         shift = np.abs(exact.mean - used.mean) - _FILL_ROUNDINGS * np.spacing(np.abs(exact.mean))
         means_matter = t.center or t.fills_with_mean
         alike = not means_matter or bool(np.all(shift <= _FILL_SLACK * sums.deviation))
         alike = alike and bool(np.all(np.abs(ratio - 1) <= _SAME_DIVISOR))
         self.lines = exact
-        mean_energy = M * float(np.sum((delta * ratio) ** 2))
+        mean_energy = count * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
         correctable = correctable and (alike or not t.fills_with_mean)
-        filled = np.sum((sums.length - sums.observed) * ((exact.mean - used.mean) / exact.divisor) ** 2)
+        gain = given.gain(exact.divisor if t.scale else 1.0)
+        filled = np.sum((sums.length - sums.observed) * ((exact.mean - used.mean) * gain) ** 2)
         wrong = mean_energy + t.fills_with_mean * float(filled)
         close = wrong <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
-        return Correction(delta, ratio, bool(correctable), alike, bool(close))
+        across = None if self.given.across is None else f"{GIVEN}/across"
+        return Correction(delta, ratio, bool(correctable), alike, bool(close), moment, count, across)
 
     def column_lines(self) -> np.ndarray | None:
-        """(mean, divisor) of the columns of A, (2, n), in its own units; None where neither was used."""
+        """(mean, divisor) of the columns of A, (2, n), in its own units; None where they were not learned."""
         lines = self._lines_of(slice(None)) if self.row_lines is None else self._lines_of_panels()
         return None if lines is None else np.ldexp(lines, -self.transform.exponent, out=lines)
 

@@ -20,7 +20,7 @@ from bigsvd.methods.products import product_pass
 from bigsvd.methods.subspace import Subspace, gaussian, orthonormal_complement
 from bigsvd.planning.outlook import Seen
 from bigsvd.results.factors import Factors
-from bigsvd.slabs.transform import MeansAndDivisors
+from bigsvd.slabs.transform import MeansAndDivisors, Transform
 
 # Part of the first block that is random, so that a biased sample cannot hide a direction.
 _GAUSSIAN_SHARE = 0.1
@@ -162,22 +162,25 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
         )
     grown = plan.cols - short.shape[0]
     rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
-    matrix.prescale(rms)
+    matrix.expect(rms)
     if matrix.unresolved(float(factors.s[0]) ** 2, float(factors.s[-1]) ** 2, tol):
         matrix.dtype = "float64"
     if matrix.transform.by_columns and not grown:
-        matrix.lines = stored_lines(factors, matrix.transform.exponent)
+        matrix.lines = stored_lines(factors, matrix.transform)
     short = np.pad(short, ((0, grown), (0, 0)))[:, : plan.width]
     rest = min(plan.cols, max(plan.narrow, short.shape[1] + PROBES)) - short.shape[1]
     more = gaussian(seed, 2, (plan.cols, max(0, rest)))
     return np.linalg.qr(np.concatenate([short, more], axis=1))[0]
 
 
-def stored_lines(factors: Factors, exponent: int) -> MeansAndDivisors:
-    """Mean and divisor of the columns, of factors in a matrix's prescaled units."""
-    n = factors.shape[1]
-    mean = np.zeros(n) if factors.mean is None else np.asarray(factors.mean[:])
-    scale = np.ones(n) if factors.scale is None else np.asarray(factors.scale[:])
+def stored_lines(factors: Factors, transform: Transform) -> MeansAndDivisors:
+    """Mean and divisor of the columns, of factors in a matrix's prescaled units, where those are its own."""
+    n, exponent = factors.shape[1], transform.exponent
+    mean, scale = np.zeros(n), np.ones(n)
+    if transform.center and factors.mean is not None:
+        mean = np.asarray(factors.mean[:])
+    if transform.scale and factors.scale is not None:
+        scale = np.asarray(factors.scale[:])
     return MeansAndDivisors(np.ldexp(mean, exponent), np.zeros(n), np.ldexp(scale, exponent))
 
 

@@ -18,7 +18,7 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.standardize import Standardization, row_lines_in, written_out
+from bigsvd.slabs.standardize import Standardization, given_in, row_lines_in, written_out
 from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from bigsvd.sources.base import Source
 
@@ -78,7 +78,8 @@ class Prepared:
         lines = self.lines or MeansAndDivisors.neutral(self.plan.cols)
         row_lines = row_lines_in(self.scratch, self.row_lines)
         space = self.device.space()
-        return written_out(self.transform, self.dtype, space, self.plan.cols, lines, row_lines)
+        given = given_in(self.scratch, self.transform)
+        return written_out(self.transform, self.dtype, space, self.plan.cols, lines, row_lines, given)
 
 
 @travels

@@ -8,7 +8,7 @@ from bigsvd.catalog.widths import AUTO_SHARE, DEFAULT_MAX_PASSES, PROBES, SAMPLE
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.pieces import FormingTask, forming_rows, slab_rows
-from bigsvd.request import Request
+from bigsvd.request import VECTORS, Request
 
 # Bytes that grow in every run, whatever the data: of Dask and Python, and for each thread its stack, its
 # arena and the buffers of BLAS. Measured.
@@ -32,6 +32,8 @@ _ROUGH_ITEMSIZE = 2
 _TORCH_BYTES = 240 * 2**20
 # Bytes that cuBLAS takes on a GPU for each thread that multiplies.
 _DEVICE_LIBRARY_BYTES = 64 * 2**20
+# Bytes for each entry of a vector that is given. Counted: four copies in float64.
+_GIVEN_BYTES = 32
 # Chunks that zarr-python decodes at a time (its setting async.concurrency).
 _ZARR_CONCURRENCY = 10
 _LANES = (
@@ -137,8 +139,16 @@ def _basis_memory(request: Request, layout: Layout) -> dict[str, int]:
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),
         "small dense work (driver)": max(48 * N * columns, answer) + 48 * basis**2,
         "checksums of panels (driver)": _PANEL_RECORD_BYTES * panels,
+        "given vectors": _given_memory(request, layout),
         "means and divisors (driver)": 48 * layout.M if layout.transposed and request.standardized else 0,
     }
+
+
+def _given_memory(request: Request, layout: Layout) -> int:
+    """Vectors that were given: as they came, as B has them, on their way to and from scratch."""
+    m, n = (layout.N, layout.M) if layout.transposed else (layout.M, layout.N)
+    lengths = {"rows": m, "columns": n}
+    return sum(_GIVEN_BYTES * lengths[VECTORS[option]] for option in request.named)
 
 
 def _most_values(request: Request, layout: Layout) -> int:

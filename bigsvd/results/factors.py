@@ -16,7 +16,7 @@ from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
-from bigsvd.request import DEVICES
+from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.results.reconstruct import LowRank, row_and_column, to_dask
@@ -62,12 +62,21 @@ def _refuse_view(copy: bool | None) -> None:
         raise ValueError("an array that is read or computed cannot be had without a copy")
 
 
+# What a store has for each column, or for each row, of A: what was done to it, in this order.
+LINES = ("mean", "scale", "weights", "row_weights")
+
+
 class Factors:
-    """A published truncated SVD, A ≈ (U·diag(s)·Vt)·scale + mean, read lazily.
+    """A published truncated SVD, read lazily: row_weights·(A − mean)/scale·weights ≈ U·diag(s)·Vt.
+
+    A region of the reconstruction is A in its own units: divided by weights, NaN where one is 0, times scale,
+    plus mean.
 
     Attributes:
         U, Vt: (m, k) and (k, n), array-likes on disk; slicing reads only the chunks it needs.
-        s: (k,) float64, descending. mean, scale: (n,) float64 or None.
+        s: (k,) float64, descending.
+        mean, scale, weights, row_weights: (n,), and (m,) of rows, float64; None for what was not subtracted,
+            divided or multiplied by. Each was given or is the columns' own.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
 
     """
@@ -77,13 +86,16 @@ class Factors:
         U: Any,
         s: np.ndarray,
         Vt: Any,
-        mean: Any,
-        scale: Any,
+        lines: dict[str, Any],
         attributes: dict[str, Any],
         path: Path,
         device: Device | None = None,
     ) -> None:
-        self.U, self.s, self.Vt, self.mean, self.scale = U, s, Vt, mean, scale
+        self.U, self.s, self.Vt = U, s, Vt
+        self.mean: Any = lines.get("mean")
+        self.scale: Any = lines.get("scale")
+        self.weights: Any = lines.get("weights")
+        self.row_weights: Any = lines.get("row_weights")
         self.path = path
         self._device = device or CpuDevice()
         self.certificate = Certificate.from_dict(attributes["certificate"])
@@ -106,6 +118,17 @@ class Factors:
         """Element type of U, Vt and of what is reconstructed."""
         found: np.dtype[Any] = np.dtype(self.U.dtype)
         return found
+
+    @property
+    def lines(self) -> dict[str, Any]:
+        """What there is for each column or row, by its name in the store."""
+        found = {name: getattr(self, name) for name in LINES}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def given(self, request: Request) -> dict[str, np.ndarray]:
+        """The vectors that the request named, by option, as they are stored with the factors."""
+        stored = self.lines | {"offset": self.mean}
+        return {option: stored[option] for option in request.named}
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -134,7 +157,10 @@ class Factors:
         m, n = self.shape
         side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
         chunks = (min(m, side), min(n, side))
-        return LowRank(self.U, self.s, self.Vt, self.mean, self.scale, chunks, self.dtype, self._device)
+        return LowRank(
+            self.U, self.s, self.Vt, self.mean, _product(self.scale, _inverse(self.weights)), chunks,
+            self.dtype, self._device, _inverse(self.row_weights),
+        )  # fmt: skip
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
         """The same factors, large products (regions, `reconstruct`, `project`) computed on that device.
@@ -150,7 +176,7 @@ class Factors:
             raise RequestError(f"device={device!r} is not known", f"use one of {', '.join(DEVICES)}")
         attributes = self.provenance | {"certificate": self.certificate.to_dict()}
         chosen, _ = choose_device(device)
-        return Factors(self.U, self.s, self.Vt, self.mean, self.scale, attributes, self.path, chosen)
+        return Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen)
 
     def reconstruct(self) -> Any:
         """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
@@ -191,7 +217,7 @@ class Factors:
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
-        return Factors(U, sigma, Vt, self.mean, self.scale, attributes, self.path, self._device)
+        return Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device)
 
     def _error_of(self, k: int) -> float:
         """The relative error of the first k triplets, with no less digits than that of all."""
@@ -202,7 +228,10 @@ class Factors:
 
     @silent
     def project(self, rows: np.ndarray) -> np.ndarray:
-        """((x − mean)/scale)·V: coordinates (r, k) of new rows (r, n), or (k,) of one, as rows of U·diag(s).
+        """((x − mean)/scale·weights)·V: coordinates (r, k) of new rows (r, n), or (k,) of one.
+
+        Those of a row of A, times its row weight, are the row of U·diag(s): new rows have none. Columns of
+        weight 0 are not looked at.
 
         Raises:
             RequestError: another number of columns.
@@ -218,6 +247,8 @@ class Factors:
             values = values - np.asarray(self.mean[:])
         if self.scale is not None:
             values = values / np.asarray(self.scale[:])
+        if self.weights is not None:
+            values = np.where(self.weights == 0, 0.0, values * self.weights)
         step = chunk_lines(self.k, n, self.dtype.name) * 16
         rows_of_values = values.reshape(-1, n)
         total = np.zeros((len(rows_of_values), self.k))
@@ -259,6 +290,7 @@ class Factors:
             "s": [float(value) for value in self.s],
             "centered": self.provenance["request"]["center"],
             "scaled": self.provenance["request"]["scale"],
+            "given": sorted(Request.from_dict(self.provenance["request"]).named),
             **costs,
             "source": self.provenance["source"],
             "versions": self.provenance["versions"],
@@ -284,6 +316,23 @@ def sealed_factors(folder: Path) -> Factors:
 def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) -> Factors:
     with opening_errors(path):
         attributes, arrays = open_store(path, parts)
-        mean, scale = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("mean", "scale"))
+        lines = {name: np.asarray(arrays[name][:]) for name in LINES if name in arrays}
         s = np.asarray(arrays["s"][:])
-        return Factors(arrays["U"], s, arrays["Vt"], mean, scale, attributes, Path(path))
+        return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path))
+
+
+def _inverse(weights: np.ndarray | None) -> np.ndarray | None:
+    """1/weights; NaN where a weight is 0, since nothing is known of what it was the weight of."""
+    return None if weights is None else _reciprocals(weights)
+
+
+def _reciprocals(weights: np.ndarray) -> np.ndarray:
+    found = np.full(weights.shape, np.nan)
+    return np.asarray(np.divide(1.0, weights, out=found, where=weights != 0))
+
+
+def _product(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """Their product, where either may be left out."""
+    if one is None or other is None:
+        return other if one is None else one
+    return np.asarray(one * other)

@@ -1,4 +1,4 @@
-"""Any part of A ≈ U·diag(s)·Vt (times scale, plus mean), computed when it is read and never stored.
+"""Any part of A ≈ U·diag(s)·Vt (times scales, plus mean), computed when it is read and never stored.
 
 One value, `LowRank`, and ways to read it: `region` gives a NumPy block, `to_dask` a Dask array, and
 `virtual_store.to_zarr` a read-only Zarr array that other programs open as if it lay on disk.
@@ -44,7 +44,7 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """A ≈ (U·diag(s)·Vt)·diag(scale) + 1·mean, an (m, n) matrix held as its factors.
+    """A ≈ diag(row_scale)·(U·diag(s)·Vt)·diag(scale) + 1·mean, an (m, n) matrix held as its factors.
 
     Shapes that do not fit each other, negative or NaN singular values, chunks below 1 and other dtypes are
     refused with ValueError.
@@ -54,7 +54,8 @@ class LowRank:
         s: (k,) float64, not negative. Fewer values than `U` has columns make the truncation to k.
         Vt: (≥k, n); only its first k rows are read.
         mean: (n,) in the units of A, or None where nothing was subtracted.
-        scale: (n,) in the units of A, or None where nothing was divided.
+        scale: (n,) in the units of A, or None where nothing was divided. row_scale: (m,), or None. NaN in
+            either is what is not known.
         chunks: rows and columns of the blocks that a reader of the whole matrix should ask for.
         dtype: float32 or float64, of what is computed and of the arithmetic.
         device: where large products are made; it must be there for whoever reads.
@@ -69,9 +70,10 @@ class LowRank:
     chunks: tuple[int, int]
     dtype: np.dtype[Any]
     device: Device = field(default=CpuDevice(), repr=False)
+    row_scale: ArrayLike | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        k, n = len(self.s), self.Vt.shape[-1]
+        k, m, n = len(self.s), self.U.shape[0], self.Vt.shape[-1]
         shapes = self.U.shape, self.Vt.shape
         if any(len(shape) != _NDIM for shape in shapes) or min(self.U.shape[1], self.Vt.shape[0]) < k:
             raise ValueError(
@@ -82,6 +84,8 @@ class LowRank:
         for name, row in (("mean", self.mean), ("scale", self.scale)):
             if row is not None and row.shape != (n,):
                 raise ValueError(f"{name} has shape {row.shape} but the matrix has {n} columns")
+        if self.row_scale is not None and self.row_scale.shape != (m,):
+            raise ValueError(f"row_scale has shape {self.row_scale.shape} but the matrix has {m} rows")
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ValueError(f"dtype is {self.dtype} but a reconstruction is float32 or float64")
         if len(self.chunks) != _NDIM or min(self.chunks) < 1:
@@ -127,7 +131,7 @@ class LowRank:
 
 @silent
 def region(low_rank: LowRank, rows: Selection, cols: Selection) -> Block:
-    """Entries ``A[rows, cols]`` of A ≈ (U·diag(s)·Vt)·diag(scale) + mean, each axis selected on its own.
+    """Entries ``A[rows, cols]`` of what `LowRank` stands for, each axis selected on its own.
 
     `rows` and `cols` are each an int (drops the axis), a slice, a 1-D integer array or list (any order,
     repeats allowed), or a boolean mask of the axis' length; negative integers count from the end. Two arrays
@@ -232,7 +236,7 @@ class _Axis:
 
 
 def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
-    """(U[rows]·√s) @ (√s·Vt[:, cols]) · scale[cols] + mean[cols].
+    """(U[rows]·√s) @ (√s·Vt[:, cols]) · row_scale[rows] · scale[cols] + mean[cols].
 
     Half of each singular value goes to either side: no intermediate then leaves the range of float32 unless
     the result does, although s itself may (s grows with √(m·n), the entries of U and Vt shrink with it).
@@ -249,6 +253,8 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
         left = _left(low_rank, rows)
         for piece in _pieces(low_rank, cols, _grain(low_rank.Vt, 1)):
             multiply(low_rank.device, left, _right(low_rank, cols[piece]), block[:, piece])
+    if low_rank.row_scale is not None:
+        block *= _read(low_rank.row_scale, (_subscript(rows),), low_rank.dtype)[:, None]
     if low_rank.scale is not None:
         block *= _read(low_rank.scale, (_subscript(cols),), low_rank.dtype)
     if low_rank.mean is not None:

@@ -1,8 +1,8 @@
 """The factor store on disk: sealed by its manifest, opened, every byte of it under a checksum.
 
-A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean` and `scale` (n,), crc32c on every
-chunk. The group's attributes hold request, plan, certificate, provenance and the manifest; they are written
-last, and a group without them is not a factor store.
+A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean`, `scale`, `weights` (n,) and
+`row_weights` (m,), crc32c on every chunk. The group's attributes hold request, plan, certificate, provenance
+and the manifest; they are written last, and a group without them is not a factor store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from bigsvd.results.folders import (
 )
 from bigsvd.scratch import RESULT, Scratch, storage_errors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WITHOUT_WEIGHTS = 1  # the format of a store that has none, which older readers know too
 FOLDER = RESULT
 _CHECKSUM = "crc32c"
 _CHUNK_BYTES = 2**20
@@ -105,10 +106,10 @@ def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
     if not isinstance(attributes, dict):
         raise _no_store(folder, path)
     found = attributes.get("format_version")
-    if found != FORMAT_VERSION:
+    if found not in (_WITHOUT_WEIGHTS, FORMAT_VERSION):
         raise FactorStoreError(
-            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads format "
-            f"{FORMAT_VERSION}",
+            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads formats "
+            f"{_WITHOUT_WEIGHTS} and {FORMAT_VERSION}",
             "use the version of bigsvd that wrote it, or compute it again",
         )
     if attributes.get(_CHECKSUM) != _checksum(attributes):
@@ -199,7 +200,9 @@ def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
             name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
             for name, array in arrays.items()
         }
-        body = {"format_version": FORMAT_VERSION, "versions": versions(), "manifest": manifest, **attributes}
+        weighted = arrays.keys() & {"weights", "row_weights"}
+        format_version = FORMAT_VERSION if weighted else _WITHOUT_WEIGHTS
+        body = {"format_version": format_version, "versions": versions(), "manifest": manifest, **attributes}
         scratch.seal(FOLDER, {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
 
 

@@ -25,8 +25,8 @@ class Census:
         missing: entries filled. observed: the others, counted another way.
         inexact: integers beyond 2^53. constant: columns of A that are constant, of these
         `empty` have no observed entry; both with the first few by index.
-        faint: columns that vary too little for their squares, `first_faint` the first of them; doubts: what a
-        second look at columns found wrong. Both count only once entries are finite and prescaled.
+        unfit: columns that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
+        look at columns found wrong. Both count only once entries are finite and prescaled.
 
     """
 
@@ -41,8 +41,8 @@ class Census:
     constant_columns: tuple[int, ...] = ()
     empty: int = 0
     empty_columns: tuple[int, ...] = ()
-    faint: int = 0
-    first_faint: int | None = None
+    unfit: int = 0
+    first_unfit: int | None = None
     doubts: tuple[str, ...] = ()
 
     def add(self, other: Census) -> None:
@@ -59,18 +59,18 @@ class Census:
         self.constant_columns = _fewest(self.constant_columns, other.constant_columns)
         self.empty += other.empty
         self.empty_columns = _fewest(self.empty_columns, other.empty_columns)
-        self.faint += other.faint
-        both = (self.first_faint, other.first_faint)
-        self.first_faint = min((column for column in both if column is not None), default=None)
+        self.unfit += other.unfit
+        both = (self.first_unfit, other.first_unfit)
+        self.first_unfit = min((column for column in both if column is not None), default=None)
         self.doubts = (*self.doubts, *other.doubts)[:_FEW]
 
-    def add_faint(self, faint: np.ndarray, offset: int = 0) -> None:
-        """Count columns of A, from that of index `offset` on, that vary too little to be scaled."""
-        places = np.flatnonzero(faint)
+    def add_unfit(self, unfit: np.ndarray, offset: int = 0) -> None:
+        """Count columns of A, from that of index `offset` on, that cannot be scaled as asked."""
+        places = np.flatnonzero(unfit)
         if places.size:
             first = int(places[0]) + offset
-            self.faint += int(places.size)
-            self.first_faint = first if self.first_faint is None else min(first, self.first_faint)
+            self.unfit += int(places.size)
+            self.first_unfit = first if self.first_unfit is None else min(first, self.first_unfit)
 
     def add_lines(self, constant: np.ndarray, empty: np.ndarray, offset: int = 0) -> None:
         """Count columns of A, from that of index `offset` on, that are constant or have nothing observed."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.devices.base import Array, Device
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import ALLELES, NO_LINES, GivenLines, MeansAndDivisors, Transform
 
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
 _FLOAT32_WHOLE = 2.0**24  # up to here float32 holds every whole number
@@ -140,6 +140,22 @@ class ColumnMoments:
         """Σ(x−mean)² of the observed entries; filled ones add nothing."""
         return np.asarray(np.maximum(self.squares - self.observed * self.low**2, 0.0))
 
+    def divisor(self, transform: Transform) -> np.ndarray:
+        """What each line is divided by, `unit` where that would be 0.
+
+        Deviations are of all entries, filled ones at the mean, or of the observed ones. Of alleles that are
+        counted 0, 1 and 2 it is a function of their frequency p, half the mean: √(p(1−p)) (Patterson, Price
+        & Reich 2006, eq. 3) or √(2p(1−p)).
+        """
+        unit = transform.unit
+        if transform.scale in ALLELES:
+            p = (self.high + self.low) / (2 * unit)
+            variance = ALLELES[transform.scale] * np.maximum(p * (1 - p), 0.0)
+            return np.where(variance > 0, np.sqrt(variance) * unit, unit)
+        entries = self.observed if transform.scale == "std-observed" else self.length
+        deviation = np.sqrt(self.centered_squares / np.maximum(entries - transform.ddof, 1))
+        return np.where(self.constant, unit, deviation)
+
     @property
     def deviation(self) -> np.ndarray:
         """Population standard deviation (ddof 0)."""
@@ -156,22 +172,76 @@ class ColumnMoments:
         varies = self.faint > _CONSTANT_EPS * self.observed * np.abs(self.high + self.low)
         return np.asarray(varies & (self.squares < _LEAST_SQUARES))
 
+    def unfit(self, transform: Transform) -> np.ndarray:
+        """Which lines cannot be scaled: with a mean that alleles cannot have, or unresolved deviations."""
+        if transform.scale in ALLELES:
+            mean = (self.high + self.low) / transform.unit
+            return np.asarray((mean < -_CONSTANT_EPS) | (mean > 2 + _CONSTANT_EPS))
+        return self.unresolved if transform.scale else np.zeros(self.high.shape, dtype=bool)
+
     @property
     def far_shift(self) -> bool:
         """Whether a shift is so far from its mean that the squares have lost their digits to cancellation."""
         far = self.observed * self.low**2 > _FAR_SHIFT * self.centered_squares
         return bool(np.any(far & (np.abs(self.low) > 1e-10 * np.abs(self.high + self.low))))
 
-    def squared_norm(self, transform: Transform) -> float:
-        """‖·‖²_F of the lines once they are standardised, with missing entries at the mean."""
-        lines = self.lines(transform.unit)
-        squares = np.where(self.constant, 0.0, self.centered_squares)
-        if not transform.center:
-            squares = squares + self.length * lines.mean**2
-        if transform.scale:
-            squares = squares / lines.divisor**2
-        return float(squares.sum())
+    def squared_norm(
+        self, transform: Transform, given: GivenLines = NO_LINES, weighted: WeightedSums | None = None
+    ) -> float:
+        """‖·‖²_F of the lines once they are standardised, with missing entries at the mean.
 
-    def lines(self, unit: float) -> MeansAndDivisors:
-        """The exact mean, and the deviation as divisor, `unit` where the line is constant."""
-        return MeansAndDivisors(self.high, self.low, np.where(self.constant, unit, self.deviation))
+        `weighted` are the sums by the squares of what the entries of each line are multiplied by, if they
+        are.
+        """
+        squares, cross, count = self.centered_squares, np.zeros_like(self.high), float(self.length)
+        if weighted is not None:
+            squares, cross = weighted.squares_around(self.low), weighted.sums_around(self.low)
+            count = weighted.total
+        squares = np.where(self.constant, 0.0, squares)
+        if not transform.center:
+            off = 0.0 if given.offset is None else given.offset
+            rest = (self.high - off) + self.low
+            squares = squares + 2 * rest * cross + count * rest**2
+        gain = given.gain(self.divisor(transform) if transform.scale else 1.0)
+        return float((squares * gain**2).sum())
+
+    def lines(self, transform: Transform) -> MeansAndDivisors:
+        """The exact mean, and what the line is divided by if it is."""
+        return MeansAndDivisors(self.high, self.low, self.divisor(transform))
+
+
+@dataclass
+class WeightedSums:
+    """Sums of lines by weights ω of their entries: Σω, Σω(x−h), Σω(x−h)² of observed ones; `total` of all."""
+
+    high: np.ndarray
+    total: float
+    values: np.ndarray
+
+    @classmethod
+    def nothing(cls, high: np.ndarray) -> WeightedSums:
+        """Before any entry was seen; in one lane `total` is not known, and not needed."""
+        return cls(high, 0.0, np.zeros((3, high.size)))
+
+    def add(self, device: Device, values: Array, mask: Array | None, weights: np.ndarray, at: slice) -> None:
+        """Add widened entries (r, c), whose columns are the lines `at`; weights (r,)."""
+        xp = device.xp
+        residue = xp.astype(values, xp.float64, copy=True)
+        residue -= xp.expand_dims(device.to_device(self.high[at]), axis=0)
+        omega = device.to_device(weights)
+        self.values[0, at] += weights.sum()
+        if mask is not None:
+            residue = device.filled(residue, mask, 0.0)
+            self.values[0, at] -= device.to_host(omega @ xp.astype(mask, xp.float64))
+        self.values[1, at] += device.to_host(omega @ residue)
+        residue *= residue
+        self.values[2, at] += device.to_host(omega @ residue)
+
+    def sums_around(self, low: np.ndarray) -> np.ndarray:
+        """Σω(x−μ) for μ = h + low, of the observed entries."""
+        return np.asarray(self.values[1] - low * self.values[0])
+
+    def squares_around(self, low: np.ndarray) -> np.ndarray:
+        """Σω(x−μ)² for μ = h + low, of the observed entries."""
+        rest = self.sums_around(low) + self.values[1]
+        return np.asarray(np.maximum(self.values[2] - low * rest, 0.0))

@@ -18,7 +18,7 @@ import numpy as np
 from bigsvd.errors import VerifyError
 from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import ALLELES, MeansAndDivisors, Transform
 
 _DRAWN = 8  # columns chosen at random, beside those that are hardest
 _EXTREME = 2  # columns of each kind of extreme that join those drawn at random
@@ -124,6 +124,20 @@ class Opinion:
     def deviation(self) -> np.ndarray:
         """Population standard deviation of each column with missing entries at its mean (ddof 0)."""
         return np.asarray(np.sqrt(self.spread / np.maximum(self.entries, 1)))
+
+    def divisors(self, transform: Transform) -> np.ndarray:
+        """What each column is to be divided by, 0 where it has no deviation."""
+        if transform.scale in ALLELES:
+            p = np.ldexp(self.mean, -1 - transform.exponent)
+            return np.asarray(np.sqrt(np.maximum(ALLELES[transform.scale] * p * (1 - p), 0)) * transform.unit)
+        entries = self.counted if transform.scale == "std-observed" else self.entries
+        return np.asarray(np.sqrt(self.spread / np.maximum(entries - transform.ddof, 1)))
+
+    def limit(self, i: int, transform: Transform) -> float:
+        """Up to which divisor column i may count as one that has no deviation."""
+        if transform.scale in ALLELES:  # a function of the mean, whose rounding shows where p is 0 or 1
+            return float(np.sqrt(_CONSTANT_ROUNDINGS * _EPS) * transform.unit / _BORDER)
+        return float(_CONSTANT_ROUNDINGS * _EPS * abs(self.mean[i]))
 
 
 _COUNTS = ("entries", "missing", "claimed", "counted")
@@ -241,29 +255,28 @@ def disagreements(
     Divisors are not looked at where the transform does not divide.
     """
     findings = []
-    deviations = opinion.deviation
+    divisors = opinion.divisors(transform)
     for i, column in enumerate(opinion.columns):
-        own, spread = float(opinion.mean[i]), float(deviations[i])
+        own, spread = float(opinion.mean[i]), float(opinion.deviation[i])
         rounding = _EPS * abs(own)
         if mean is not None and not abs(mean[i] - own) <= _MEAN_SLACK * spread + _MEAN_ROUNDINGS * rounding:
             said, found = (float(np.ldexp(value, -transform.exponent)) for value in (mean[i], own))
             findings.append(f"the mean of column {column} is {said!r}, recomputed it is {found!r}")
         if divisor is None or not transform.scale:
             continue
-        if not _right_divisor(float(divisor[i]), spread, rounding, transform.unit):
-            said, found = (float(np.ldexp(value, -transform.exponent)) for value in (divisor[i], spread))
-            findings.append(
-                f"the divisor of column {column} is {said!r}, recomputed the standard deviation is {found!r}"
-            )
+        if not _right_divisor(
+            float(divisor[i]), float(divisors[i]), opinion.limit(i, transform), transform.unit
+        ):
+            said, found = (float(np.ldexp(value, -transform.exponent)) for value in (divisor[i], divisors[i]))
+            findings.append(f"the divisor of column {column} is {said!r}, recomputed it is {found!r}")
     return findings
 
 
-def _right_divisor(divisor: float, spread: float, rounding: float, unit: float) -> bool:
-    """Whether it is the deviation, or `unit` where the column is constant up to rounding."""
-    limit = _CONSTANT_ROUNDINGS * rounding
-    constant = spread <= _BORDER * limit
-    varies = spread * _BORDER > limit
-    near = abs(divisor - spread) <= _DIVISOR_SLACK * spread
+def _right_divisor(divisor: float, own: float, limit: float, unit: float) -> bool:
+    """Whether it is what was found, or `unit` where that is 0 up to rounding, of at most `limit`."""
+    constant = own <= _BORDER * limit
+    varies = own * _BORDER > limit
+    near = abs(divisor - own) <= _DIVISOR_SLACK * own
     return (constant and divisor == unit) or (varies and near)
 
 

@@ -6,6 +6,7 @@ than as one array is another class here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,11 +59,18 @@ class Slab(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DenseSlab:
-    """A slab that holds every entry in an array."""
+    """A slab that holds every entry in an array.
+
+    Attributes:
+        finely: its squared norm from entries standardised in float64: of many that are nearly the same, such
+            as numbers far from a given offset, float32 rounds all alike.
+
+    """
 
     entries: Entries
     array: Array
     sums: ColumnMoments | None = None
+    finely: Callable[[], float] | None = None
 
     @property
     def rows(self) -> slice:
@@ -92,6 +100,8 @@ class DenseSlab:
 
     def squares(self) -> float:
         """See `Slab.squares`."""
+        if self.finely is not None:
+            return self.finely()
         return self.entries.device.sum_of_squares(self.array)
 
     def to_array(self) -> Array:

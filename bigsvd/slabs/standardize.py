@@ -8,8 +8,10 @@ stored and correcting the products. Where nothing is subtracted or divided, entr
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from bigsvd.slabs.entries import Entries, Looker, Piece
 from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.slab import DenseSlab, Slab
 from bigsvd.slabs.standardizer import Standardizer
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
 
 class Standardization(Protocol):
@@ -63,10 +65,6 @@ class AsStored:
             return DenseSlab(entries, entries.raw)
         return DenseSlab(entries, self._written(entries, lookers, None))
 
-    def _standardizer(self, entries: Entries, lines: MeansAndDivisors) -> Standardizer:
-        """What standardises such entries by these lines."""
-        return Standardizer.of(entries.device, entries.transform, lines, entries.stored, self._dtype)
-
     def _written(
         self, entries: Entries, lookers: Sequence[Looker], standardizer: Standardizer | None
     ) -> Array:
@@ -92,28 +90,12 @@ class AsStored:
         return array
 
 
-class ByColumns(AsStored):
-    """Means and divisors of the columns of B, which are known, or estimated, when the pass begins."""
+class ByKnown(AsStored):
+    """Lines that are known, or estimated, when a panel begins."""
 
-    def __init__(self, dtype: str, space: Space, lines: MeansAndDivisors) -> None:
+    def __init__(self, dtype: str, space: Space, given: Given) -> None:
         super().__init__(dtype, space)
-        self._lines = lines
-        self._by_tile: dict[int, Standardizer] = {}
-
-    def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
-        """See `Standardization.slab`."""
-        tile = entries.cols.start
-        if tile not in self._by_tile:
-            self._by_tile[tile] = self._standardizer(entries, self._lines.part(entries.cols))
-        return DenseSlab(entries, self._written(entries, lookers, self._by_tile[tile]))
-
-
-class ByKnownRows(AsStored):
-    """Means and divisors of the rows of B, which an earlier pass has left in scratch."""
-
-    def __init__(self, dtype: str, space: Space, lines: Rows) -> None:
-        super().__init__(dtype, space)
-        self._lines = lines
+        self._given = given
         self._panel = slice(0, 0)
         self._of_panel: Standardizer | None = None
 
@@ -124,18 +106,59 @@ class ByKnownRows(AsStored):
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         if self._of_panel is None:
-            self._of_panel = self._standardizer(entries, MeansAndDivisors(*self._lines[self._panel].T))
-        first = self._panel.start
-        here = slice(entries.rows.start - first, entries.rows.stop - first)
-        return DenseSlab(entries, self._written(entries, lookers, self._of_panel.part(here, slice(None))))
+            self._of_panel = self._standardizer(entries, self._dtype)
+        here = _within(entries.rows, self._panel), entries.cols
+        array = self._written(entries, lookers, self._of_panel.part(*here))
+        return DenseSlab(entries, array, finely=partial(self._squares, entries, here))
+
+    @abstractmethod
+    def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
+        """That of the whole panel, for products in `dtype`."""
+
+    def _squares(self, entries: Entries, here: tuple[slice, slice]) -> float:
+        return _squares(entries, self._standardizer(entries, "float64").part(*here))
+
+
+class ByColumns(ByKnown):
+    """Lines that are columns of B."""
+
+    def __init__(self, dtype: str, space: Space, lines: MeansAndDivisors, given: Given) -> None:
+        super().__init__(dtype, space, given)
+        self._lines = lines
+
+    def begin_panel(self, rows: slice) -> None:
+        """See `Standardization.begin_panel`; but for the weights of rows, all panels have the same."""
+        self._panel = rows
+        if self._given.across is not None:
+            self._of_panel = None
+
+    def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
+        made = _standardizer(entries, self._lines, dtype, self._given, slice(None))
+        return made.crossed(self._given.across_part(self._panel))
+
+
+class ByKnownRows(ByKnown):
+    """Lines that are rows of B, which an earlier pass has left in scratch, or that need none of their own."""
+
+    def __init__(self, dtype: str, space: Space, lines: Rows | None, given: Given) -> None:
+        super().__init__(dtype, space, given)
+        self._lines = lines
+
+    def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
+        lines = MeansAndDivisors.neutral(self._panel.stop - self._panel.start)
+        if self._lines is not None:
+            lines = MeansAndDivisors(*self._lines[self._panel].T)
+        made = _standardizer(entries, lines, dtype, self._given, self._panel)
+        return made.crossed(self._given.across_part(slice(None)))
 
 
 class ByRows(AsStored):
     """Means and divisors of the rows of B, learned from all entries of them before slabs are made."""
 
-    def __init__(self, dtype: str, space: Space, cols: int) -> None:
+    def __init__(self, dtype: str, space: Space, cols: int, given: Given) -> None:
         super().__init__(dtype, space)
-        self._cols = cols
+        self._cols, self._given = cols, given
+        self._across = given.across_part(slice(None))
         self._sums: dict[int, ColumnMoments] = {}
 
     def begin_panel(self, rows: slice) -> None:
@@ -158,12 +181,44 @@ class ByRows(AsStored):
 
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
-        sums = self._sums[entries.rows.start]
-        standardizer = self._standardizer(entries, sums.lines(entries.transform.unit))
-        array = self._written(entries, lookers, standardizer)
+        sums, finely = self._sums[entries.rows.start], partial(self._squares, entries)
+        array = self._written(entries, lookers, self._standardizer(entries, self._dtype))
         if entries.cols.start > 0:  # they are of the first tile already
-            return DenseSlab(entries, array)
-        return DenseSlab(entries, array, sums)
+            return DenseSlab(entries, array, finely=finely)
+        return DenseSlab(entries, array, sums, finely)
+
+    def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
+        lines = self._sums[entries.rows.start].lines(entries.transform)
+        made = _standardizer(entries, lines, dtype, self._given, entries.rows)
+        return made.crossed(self._across).part(slice(None), entries.cols)
+
+    def _squares(self, entries: Entries) -> float:
+        return _squares(entries, self._standardizer(entries, "float64"))
+
+
+def _squares(entries: Entries, standardizer: Standardizer) -> float:
+    """‖·‖²_F of the entries as they are standardised in float64."""
+    total = 0.0
+    for piece in entries.pieces():
+        part = standardizer.part(piece.rows, piece.cols)
+        total += entries.device.sum_of_squares(part.apply(piece.values, entries.gaps(piece)))
+        del piece, part  # before the next are made
+    return total
+
+
+def _standardizer(
+    entries: Entries, lines: MeansAndDivisors, dtype: str, given: Given, some: slice
+) -> Standardizer:
+    """What standardises such entries by `some` lines of B and what was given for them."""
+    transform = entries.transform
+    return Standardizer.of(
+        entries.device, transform, lines, entries.stored, dtype, given.lines(transform, some)
+    )
+
+
+def _within(rows: slice, panel: slice) -> slice:
+    """Rows of B counted from the first of a panel."""
+    return slice(rows.start - panel.start, rows.stop - panel.start)
 
 
 def written_out(
@@ -173,19 +228,20 @@ def written_out(
     cols: int,
     lines: MeansAndDivisors,
     row_lines: Rows | None,
+    given: Given = NOTHING,
 ) -> Standardization:
     """The standardisation that a transform asks for of B with so many columns.
 
     `lines` are those of B's columns, `row_lines` (M, 3) those of its rows; where they are not known, each
     panel shows its own.
     """
-    if not transform.standardized:
+    if not (transform.standardized or transform.scales_by_given):
         return AsStored(dtype, space)
-    if transform.by_columns:
-        return ByColumns(dtype, space, lines)
-    if row_lines is not None:
-        return ByKnownRows(dtype, space, row_lines)
-    return ByRows(dtype, space, cols)
+    if transform.axis == 1:
+        return ByColumns(dtype, space, lines, given)
+    if row_lines is not None or not transform.standardized:
+        return ByKnownRows(dtype, space, row_lines, given)
+    return ByRows(dtype, space, cols, given)
 
 
 def row_lines_in(scratch: Scratch, name: str | None) -> Rows | None:
@@ -193,6 +249,12 @@ def row_lines_in(scratch: Scratch, name: str | None) -> Rows | None:
     if name is None:
         return None
     return Rows(scratch.open(name), 1)
+
+
+def given_in(scratch: Scratch, transform: Transform) -> Given:
+    """The vectors that were given, as a run has left them in scratch."""
+    found: Any = {name: scratch.open(f"{GIVEN}/{name}") for name in transform.given}
+    return Given(**found)
 
 
 def lines_in(scratch: Scratch, name: str | None, count: int) -> MeansAndDivisors:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bigsvd.devices.base import Array, Device
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import NO_LINES, GivenLines, MeansAndDivisors, Transform
 
 _FLOAT32_FAR = 2.0**100  # means and divisors beyond this, or its inverse, are left to float64
 
@@ -53,6 +53,7 @@ class Standardizer:
         work: the precision in which this is done.
         axis: as in `Transform`.
         steps: what is done to the entries, one after the other, and with which line, each (1, c) or (r, 1).
+        across: by what the entries of each line are multiplied at last, (r, 1) or (1, c); None for 1.
 
     """
 
@@ -60,49 +61,97 @@ class Standardizer:
     work: Any
     axis: int
     steps: tuple[tuple[Step, Array], ...]
+    across: Array | None = None
 
     @classmethod
     def of(
-        cls, device: Device, transform: Transform, lines: MeansAndDivisors, stored: np.dtype[Any], dtype: str
+        cls,
+        device: Device,
+        transform: Transform,
+        lines: MeansAndDivisors,
+        stored: np.dtype[Any],
+        dtype: str,
+        given: GivenLines = NO_LINES,
     ) -> Standardizer:
         """For entries `stored` so and products in `dtype`."""
         work: np.dtype[Any] = np.dtype(np.float64)
-        first = lines.high
-        if dtype == "float32" and transform.holds_exactly(stored) and _fit_float32(lines):
+        if dtype == "float32" and transform.holds_exactly(stored) and _fit_float32(lines, given):
             work = np.dtype(np.float32)
-            first = lines.mean.astype(work).astype(np.float64)
-        found: list[tuple[Step, np.ndarray]] = []
-        if transform.center:
-            second = (lines.high - first) + lines.low
-            # Missing entries are then at the mean, which high + low rounded to one number is not.
-            found += [(_subtract, first), (_subtract, second), (_clear, second)]
-        elif transform.fills_with_mean:
-            found.append((_fill, lines.mean))
-        if transform.scale:
-            found.append((_multiply, 1 / lines.divisor))
-        xp, across = device.xp, 1 - transform.axis
-        steps = [
-            (step, xp.expand_dims(device.to_device(line.astype(work)), axis=across)) for step, line in found
-        ]
-        return cls(device, getattr(xp, work.name), transform.axis, tuple(steps))
+        found = [*_shifting(transform, lines, given, work)]
+        if transform.scale or given.factor is not None:
+            gain = given.gain(lines.divisor if transform.scale else 1.0)
+            found.append((_multiply, np.broadcast_to(gain, lines.high.shape)))
+        steps = [(step, _line(device, line, work, 1 - transform.axis)) for step, line in found]
+        return cls(device, getattr(device.xp, work.name), transform.axis, tuple(steps))
+
+    def crossed(self, across: np.ndarray | None) -> Standardizer:
+        """The same where the entries of each line are multiplied besides, by `across` (r,) if by anything."""
+        device = self.device
+        if across is None:
+            return self
+        line = device.xp.astype(device.to_device(across), self.work)
+        return replace(self, across=device.xp.expand_dims(line, axis=self.axis))
 
     def part(self, rows: slice, cols: slice) -> Standardizer:
         """That of a piece of the slab."""
-        here = ((rows, slice(None)), (slice(None), cols))[self.axis]
-        return replace(self, steps=tuple((step, line[here]) for step, line in self.steps))
+        along_rows, along_cols = (rows, slice(None)), (slice(None), cols)
+        here, there = (along_rows, along_cols)[self.axis], (along_cols, along_rows)[self.axis]
+        across = None if self.across is None else self.across[there]
+        return replace(self, steps=tuple((step, line[here]) for step, line in self.steps), across=across)
 
     def apply(self, values: Array, mask: Array | None) -> Array:
         """The standardised entries; `values` may be changed."""
         values = self.device.xp.astype(values, self.work, copy=False)
         for step, line in self.steps:
             values = step(self.device, values, mask, line)
+        if self.across is not None:
+            values *= self.across
         return values
 
 
-def _fit_float32(lines: MeansAndDivisors) -> bool:
-    """Whether means and divisors are far from where float32 overflows or loses digits."""
-    size = np.abs(lines.mean)
+def _line(device: Device, line: np.ndarray, work: np.dtype[Any], axis: int) -> Array:
+    """A line on the device, with an axis across it."""
+    return device.xp.expand_dims(device.to_device(line.astype(work)), axis=axis)
+
+
+def _shifting(
+    transform: Transform, lines: MeansAndDivisors, given: GivenLines, work: np.dtype[Any]
+) -> Iterator[tuple[Step, np.ndarray]]:
+    """The steps that subtract and fill.
+
+    What is subtracted is a number of the precision `work`, then the rest of the mean or the offset.
+    """
+    if transform.center:
+        first = _held(lines.high, lines.mean, work)
+        yield _subtract, first
+        yield _subtract, (lines.high - first) + lines.low
+        # Missing entries are then at the mean, which high + low rounded to one number is not.
+        yield _clear, first
+    elif given.offset is not None:
+        first = _held(given.offset, given.offset, work)
+        yield _subtract, first
+        yield _subtract, given.offset - first
+    if transform.fills_with_mean and not transform.center:
+        off = 0.0 if given.offset is None else given.offset
+        yield _fill, (lines.high - off) + lines.low
+
+
+def _held(wide: np.ndarray, value: np.ndarray, work: np.dtype[Any]) -> np.ndarray:
+    """The value rounded to float32 where that is the precision, as float64; else the `wide` part of it."""
+    return value.astype(work).astype(np.float64) if work == np.float32 else wide
+
+
+def _fit_float32(lines: MeansAndDivisors, given: GivenLines) -> bool:
+    """Whether means, divisors and what was given are far from where float32 overflows or loses digits."""
+    off, factor = (np.zeros(1) if part is None else part for part in (given.offset, given.factor))
+    used = np.abs(factor[factor != 0])
     return bool(
-        np.all(size < _FLOAT32_FAR)
-        and np.all((lines.divisor > 1 / _FLOAT32_FAR) & (lines.divisor < _FLOAT32_FAR))
+        np.all(np.abs(lines.mean) < _FLOAT32_FAR)
+        and np.all(np.abs(off) < _FLOAT32_FAR)
+        and np.all(_far_from_limits(lines.divisor))
+        and np.all(_far_from_limits(used))
     )
+
+
+def _far_from_limits(size: np.ndarray) -> np.ndarray:
+    return np.asarray((size > 1 / _FLOAT32_FAR) & (size < _FLOAT32_FAR))

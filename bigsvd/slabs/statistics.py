@@ -15,14 +15,15 @@ from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of, observed_in
 from bigsvd.slabs.entries import Entries, Piece
-from bigsvd.slabs.moments import ColumnMoments
+from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
 from bigsvd.slabs.slab import Slab
-from bigsvd.slabs.standardize import lines_in
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.standardize import given_in, lines_in
+from bigsvd.slabs.transform import Given, MeansAndDivisors, Transform
 
 LINE_SUMS = "line-sums"
+WEIGHTED_SUMS = "weighted-sums"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class StatisticsKernel:
         """The operator of one lane."""
         del device, dtype
         if self.transform.by_columns:
-            return ColumnStatistics(self, lines_in(scratch, self.lines, self.shape[1]))
+            given = given_in(scratch, self.transform)
+            return ColumnStatistics(self, lines_in(scratch, self.lines, self.shape[1]), given)
         if self.row_lines is not None:
             return RowStatistics(self, Rows(scratch.open(self.row_lines), 1))
         return Statistics(self)
@@ -85,13 +87,15 @@ class Statistics(Operator):
 class ColumnStatistics(Statistics):
     """Also sums over the columns of B, which make their means and divisors exact once all rows are seen."""
 
-    def __init__(self, kernel: StatisticsKernel, lines: MeansAndDivisors) -> None:
+    def __init__(self, kernel: StatisticsKernel, lines: MeansAndDivisors, given: Given) -> None:
         super().__init__(kernel)
         shifts, whole = (
             kernel.transform.shifts(lines, kernel.stored),
             kernel.transform.keeps_whole(kernel.stored),
         )
         self._sums = ColumnMoments(shifts, kernel.shape[0], whole=whole)
+        self._given, self._weighted = given, WeightedSums.nothing(shifts)
+        self._rows, self._across = slice(0, 0), given.across_part(slice(0, 0))
 
     def forward(self, slab: Slab) -> None:
         """Take in what is of some columns; the sums give ‖B‖²_F too."""
@@ -100,12 +104,24 @@ class ColumnStatistics(Statistics):
     def look(self, entries: Entries, piece: Piece) -> None:
         """Take in a piece of entries, and sum it over the rows."""
         super().look(entries, piece)
-        _, cols = entries.place(piece)
-        self._sums.add(entries.device, piece.values, entries.gaps(piece), at=cols)
+        (rows, cols), gaps = entries.place(piece), entries.gaps(piece)
+        self._sums.add(entries.device, piece.values, gaps, at=cols)
+        if self._across is not None:
+            self._weighted.add(entries.device, piece.values, gaps, self._across_of(entries.rows, rows), cols)
+
+    def _across_of(self, slab: slice, rows: slice) -> np.ndarray:
+        """The squares of the weights of some rows of a slab, those of the slab read once."""
+        if slab != self._rows:
+            self._rows, self._across = slab, self._given.across_part(slab)
+        there = slice(rows.start - slab.start, rows.stop - slab.start)
+        return np.asarray(self._across)[there] ** 2
 
     def sums(self) -> dict[str, np.ndarray]:
-        """See `ColumnMoments.stacked`."""
-        return {LINE_SUMS: self._sums.stacked()}
+        """See `ColumnMoments.stacked`, and `WeightedSums` where rows have weights."""
+        found = {LINE_SUMS: self._sums.stacked()}
+        if self._across is not None:
+            found[WEIGHTED_SUMS] = self._weighted.values
+        return found
 
 
 class RowStatistics(Statistics):
@@ -119,14 +135,16 @@ class RowStatistics(Statistics):
     def forward(self, slab: Slab) -> None:
         """Take in the statistics of the rows of a slab, where it has them, and what is of some columns."""
         self._witness.look(slab.entries)
+        if self._transform.scales_by_given:
+            self._census.squares += slab.squares()
+        elif slab.sums is not None:
+            self._census.squares += slab.sums.squared_norm(self._transform)
         if slab.sums is not None:
             self._keep(slab, slab.sums)
 
     def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
-        self._census.squares += sums.squared_norm(self._transform)
-        lines = sums.lines(self._transform.unit)
-        if self._transform.scale:
-            self._census.add_faint(sums.unresolved, slab.rows.start)
+        lines = sums.lines(self._transform)
+        self._census.add_unfit(sums.unfit(self._transform), slab.rows.start)
         self._census.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
         if self._transform.fills_with_mean:
             self._census.observed += int(sums.observed.sum())

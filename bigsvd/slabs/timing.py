@@ -12,7 +12,7 @@ from bigsvd.devices.base import Device
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.standardize import written_out
 from bigsvd.slabs.statistics import ColumnStatistics, Statistics, StatisticsKernel
-from bigsvd.slabs.transform import MeansAndDivisors, Transform
+from bigsvd.slabs.transform import NOTHING, MeansAndDivisors, Transform
 
 _REPEATS = 3
 
@@ -29,7 +29,9 @@ class Making:
         kernel = StatisticsKernel(transform, (raw.shape[0], raw.shape[1]), raw.dtype)
         self._entries = Entries(device, transform, raw, raw.dtype, rows, cols)
         self._standardization = written_out(transform, dtype, device.space(), raw.shape[1], lines, None)
-        self._statistics = ColumnStatistics(kernel, lines) if transform.by_columns else Statistics(kernel)
+        self._statistics = (
+            ColumnStatistics(kernel, lines, NOTHING) if transform.by_columns else Statistics(kernel)
+        )
 
     def seconds(self) -> float:
         """Seconds an entry without statistics."""

@@ -1,13 +1,17 @@
-"""`Transform`: what is done to every entry of the matrix, and `MeansAndDivisors`, by which.
+"""`Transform`: what is done to every entry of the matrix; `MeansAndDivisors` and `Given`, by which.
 
 A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines are the columns of A: the
 columns of B, or the rows of B, where mean and scale of a line are known exactly from the row itself. In the
 other case the first pass works with estimates and collects `moments.ColumnMoments`, which make them exact.
+
+In place of its mean a line may have a given offset; what is left of it, divided, is multiplied by a given
+factor, its weight over a given divisor. Across the lines run the weights of A's rows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +22,9 @@ from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.request import Request
 from bigsvd.sentinels import Number
 
+ALLELES = {"patterson": 1.0, "binom2": 2.0}  # by which p(1−p) is multiplied
+GIVEN = "given"  # the folder of scratch for the vectors that were given
+_VECTORS = ("offset", "factor", "across")
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
 
 
@@ -56,12 +63,19 @@ class MeansAndDivisors:
 class Transform:
     """What is done to every entry: (2^exponent·a − mean)/divisor, with missing entries filled.
 
+    What is `given` then comes in: an offset in place of the mean, a factor 2^boost·f of each line, and one of
+    each entry of a line; see `Given`.
+
     Attributes:
         missing: "none", "zero" or "mean".
         sentinels: the stored values that mean missing where `missing` is not "none"; NaN is one of them.
-        center, scale: whether the mean is subtracted and the divisor divides.
+        center: whether the mean is subtracted.
+        scale: by what of its own a line is divided, one of `request.SCALES`, or "".
+        ddof: by how much the entries that deviations are averaged over are fewer.
         packing: how stored entries stand for the numbers a, and which of them are gaps.
         axis: the axis of B that numbers the lines: 1 where they are its columns, 0 where they are its rows.
+        given: the names of vectors that were given. level: the entries across were divided by 2^this.
+        boost: keeps products in range.
 
     """
 
@@ -69,9 +83,13 @@ class Transform:
     missing: str = "none"
     sentinels: tuple[Number, ...] = ()
     center: bool = False
-    scale: bool = False
+    scale: str = ""
     packing: Packing = AS_STORED
     axis: int = 1
+    ddof: int = 0
+    given: tuple[str, ...] = ()
+    level: int = 0
+    boost: int = 0
 
     @classmethod
     def of(cls, request: Request, facts: SourceFacts, axis: int) -> Transform:
@@ -79,12 +97,20 @@ class Transform:
         sentinels = request.sentinels
         if request.missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels)):
             sentinels = (*sentinels, float("nan"))
-        return cls(0, request.missing, sentinels, request.center, request.scale, facts.packing, axis)
+        return cls(
+            0, request.missing, sentinels, request.center, request.own_scale, facts.packing, axis,
+            request.ddof,
+        )  # fmt: skip
 
     @property
     def standardized(self) -> bool:
-        """Whether means or divisors are needed at all."""
-        return self.center or self.scale or self.missing == "mean"
+        """Whether means or divisors of the lines themselves are needed at all."""
+        return self.center or bool(self.scale) or self.missing == "mean"
+
+    @property
+    def scales_by_given(self) -> bool:
+        """Whether something given is subtracted or multiplied by."""
+        return bool(self.given) or self.boost != 0
 
     @property
     def by_columns(self) -> bool:
@@ -129,11 +155,11 @@ class Transform:
     @property
     def result_exponent(self) -> int:
         """B as multiplied is 2^this times the matrix asked for; dividing columns removes the prescaling."""
-        return 0 if self.scale else self.exponent
+        return (0 if self.scale else self.exponent) + self.boost - self.level
 
     @property
     def unit(self) -> float:
-        """1 in the prescaled units of the entries: what a constant column is divided by."""
+        """1 in the prescaled units of the entries: what is divided by where a column has no deviation."""
         return float(2.0**self.exponent)
 
     @property
@@ -153,7 +179,7 @@ class Transform:
         if mask is not None and not bool(xp.any(mask)):
             mask = None
         precision = xp.float32 if self.holds_exactly(stored) else xp.float64
-        changed = self.standardized or not self.takes_as_stored
+        changed = self.standardized or self.scales_by_given or not self.takes_as_stored
         values = xp.astype(raw, precision, copy=changed)
         if self.packing.packed:
             values *= self.packing.scale
@@ -168,3 +194,86 @@ class Transform:
         """Which entries of a raw slab are missing or gaps; None where none can be."""
         more = self.sentinels if self.missing != "none" else ()
         return self.packing.gaps_in(xp, raw, stored, more)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenLines:
+    """What was given for some lines, (c,) float64 each, in the units of prescaled entries.
+
+    Attributes:
+        offset: what is subtracted; None where it is the mean, or nothing.
+        factor: by what lines are multiplied at last; None where they are not.
+
+    """
+
+    offset: np.ndarray | None = None
+    factor: np.ndarray | None = None
+
+    def gain(self, divisor: np.ndarray | float) -> np.ndarray:
+        """By what is left of a line is multiplied in all, its divisor being known (c,)."""
+        return np.asarray((1.0 if self.factor is None else self.factor) / divisor)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What was given for all of B: arrays in memory, or in scratch for lanes; None for what was not.
+
+    Attributes:
+        offset, factor: of the lines, not prescaled. across: 2^−`level` times that by which the entries
+            of each line are multiplied, so that the largest lies in [1, 2).
+
+    """
+
+    offset: Any = None
+    factor: Any = None
+    across: Any = None
+    level: int = 0
+
+    @classmethod
+    def of(cls, vectors: Mapping[str, np.ndarray]) -> Given:
+        """By the names of a request: offset, scale and weights (n,), row_weights (m,)."""
+        factor = vectors.get("weights")
+        if "scale" in vectors:
+            factor = (1.0 if factor is None else factor) / vectors["scale"]
+        across, level = vectors.get("row_weights"), 0
+        if across is not None and np.any(across):
+            level = int(np.frexp(across.max())[1]) - 1
+            across = np.ldexp(across, -level)
+        return cls(vectors.get("offset"), factor, across, level)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of its vectors that were given."""
+        return tuple(name for name in _VECTORS if getattr(self, name) is not None)
+
+    @property
+    def largest_factor(self) -> float:
+        """The largest; 1 where there is none, or none but 0."""
+        if self.factor is None or not np.any(self.factor):
+            return 1.0
+        return float(np.max(self.factor))
+
+    def squares_across(self, count: int) -> float:
+        """The sum of the squares of what the entries of a line, so many of them, are multiplied by."""
+        if self.across is None:
+            return float(count)
+        return float(self.across @ self.across)
+
+    def lines(self, transform: Transform, some: slice) -> GivenLines:
+        """What was given for some lines, in the units of the transform."""
+        offset = factor = None
+        if self.offset is not None:
+            offset = np.ldexp(self.offset[some], transform.exponent)
+        if self.factor is not None:
+            factor = np.ldexp(self.factor[some], transform.boost)
+        elif transform.boost:
+            factor = np.asarray(2.0**transform.boost)
+        return GivenLines(offset, factor)
+
+    def across_part(self, some: slice) -> np.ndarray | None:
+        """By what some entries of each line are multiplied, (r,); None where that is 1."""
+        return None if self.across is None else np.asarray(self.across[some])
+
+
+NOTHING = Given()
+NO_LINES = GivenLines()

@@ -12,12 +12,15 @@ from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
+from bigsvd.request import SCALES, VECTORS, Request
 from bigsvd.sources.packing import decoded
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import open_zarr
 from bigsvd.sources.zarr_packing import packing_of_zarr
 from bigsvd.units import source_name
 from bigsvd.vectors import DIGEST, Vector, digest_of
+
+Vectors = Mapping[str, Vector]  # those that are given for a run, by option
 
 
 def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
@@ -127,3 +130,68 @@ def _reading(option: str, name: str) -> Iterator[None]:
         raise SourceError(
             f"{option}={name} cannot be read ({first_line(error)})", "give a Zarr array or a .npy file"
         ) from error
+
+
+def name_vectors(
+    options: dict[str, Any], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, Vector]:
+    """The vectors among the options of a request, by option; in the options their names take their place."""
+    found = {}
+    for option in VECTORS:
+        given = options.get(option)
+        own = option == "scale" and (isinstance(given, (bool, np.bool_)) or _is_scale(given))
+        if given is not None and not own:
+            found[option] = open_numbers(option, given, storage_options)
+            options[option] = found[option].name
+    return found
+
+
+def _is_scale(given: Any) -> bool:
+    return isinstance(given, str) and given in SCALES
+
+
+def vectors_of(
+    request: Request,
+    shape: tuple[int, int],
+    known: Vectors,
+    storage_options: Mapping[str, Any] | None = None,
+) -> dict[str, Vector]:
+    """The vectors that a request names, by option: those that are known, others opened; for a matrix (m, n).
+
+    Raises:
+        RequestError: another length, a negative weight, a divisor that is not positive.
+
+    """
+    found = {}
+    for option, name in request.named.items():
+        vector = known.get(option)
+        if vector is None or vector.name != name:
+            vector = open_numbers(option, name, storage_options)
+        lines = VECTORS[option]
+        _check_length(option, vector, shape[lines == "columns"], lines)
+        _check_sign(option, vector.values)
+        found[option] = vector
+    return found
+
+
+def _check_length(option: str, vector: Vector, length: int, lines: str) -> None:
+    """`RequestError` unless there is one value for each of so many `lines`, such as "columns"."""
+    if vector.values.size != length:
+        raise RequestError(
+            f"{option} has {vector.values.size} values, the matrix has {length} {lines}",
+            f"give one for each of the {lines}",
+        )
+
+
+def _check_sign(option: str, values: np.ndarray) -> None:
+    """`RequestError` for negative weights, and for divisors that are not positive."""
+    if option == "offset":
+        return
+    bad, wanted = np.flatnonzero(values < 0), "0 or more"
+    if option == "scale":
+        bad, wanted = np.flatnonzero(values <= 0), "positive"
+    if bad.size:
+        raise RequestError(
+            f"{option} has {bad.size} value(s) not {wanted}, the first {values[bad[0]]:g} at {bad[0]}",
+            f"give numbers that are {wanted}",
+        )
