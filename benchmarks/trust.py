@@ -38,6 +38,10 @@ _FEATURES = (
     "method",
     "center",
     "scale",
+    "ddof",
+    "offset",
+    "weights",
+    "row_weights",
     "tiles",
     "verified",
 )
@@ -47,6 +51,9 @@ _MISSING: st.SearchStrategy[Literal["none", "mean", "zero"]] = st.sampled_from(
 )
 
 
+_SCALES: st.SearchStrategy[bool | str] = st.sampled_from((False, False, True, "std-observed", "given"))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Any case; tall and wide ones alike."""
@@ -54,6 +61,9 @@ def cases(draw: st.DrawFn) -> Case:
     m, n = sides if draw(st.booleans()) else sides[::-1]
     dtype = draw(st.sampled_from(DTYPES))
     sentinels = ("nan", "least", "greatest") if dtype.startswith("float") else ("least", "greatest")
+    centering = draw(st.sampled_from(("", "center", "center", "offset")))
+    scale = draw(_SCALES)
+    weights = st.sampled_from(("", "", "positive", "zeros"))
     return Case(
         shape=(m, n),
         chunks=(_chunk(m, draw(st.integers(1, _MOST_CHUNKS))), _chunk(n, draw(st.integers(1, _MOST_CHUNKS)))),
@@ -66,14 +76,18 @@ def cases(draw: st.DrawFn) -> Case:
         gappy=draw(st.sampled_from(("scattered", "top", "column"))),
         sentinel=draw(st.sampled_from(sentinels)),
         missing=draw(_MISSING),
-        center=draw(st.booleans()),
-        scale=draw(st.booleans()),
+        center=centering == "center",
+        scale=scale,
         method=draw(st.sampled_from(_METHODS)),
         k=draw(st.integers(1, min(m, n, 12))),
         tol=draw(st.sampled_from((1e-2, 1e-2, 1e-4, 1e-8))),
         tiles=draw(st.integers(0, 4)) == 0,
         verified=draw(st.integers(0, 9)) == 0,
         seed=draw(st.integers(0, 2**32 - 1)),
+        ddof=draw(st.integers(0, 1)) * (scale in (True, "std-observed")),
+        offset=centering == "offset",
+        weights=draw(weights),
+        row_weights=draw(weights),
     )
 
 

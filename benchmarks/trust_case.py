@@ -22,6 +22,7 @@ from bigsvd.request import Request
 from bigsvd.results.factors import Factors
 from bigsvd.solve import make_request, run
 from bigsvd.sources.open import open_source
+from bigsvd.sources.vectors import name_vectors
 from bigsvd.verify import verify
 
 DTYPES = ("int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
@@ -45,6 +46,9 @@ class Case:
         gaps: share of missing entries. gappy: "scattered", "top" (the first half of the rows has none
             observed in some columns), "column" (one column is all missing).
         sentinel: what stands for a missing entry: "nan", or the least or greatest value of the type.
+        scale: as in a request; "given": by drawn numbers. ddof: of deviations. offset: whether drawn numbers
+            are subtracted instead of means.
+        weights, row_weights: "": none; "positive"; "zeros": some of them are 0.
         tiles: whether panels are read in tiles, as where memory is short.
         verified: whether `verify` is asked too.
         seed: of the entries.
@@ -63,13 +67,38 @@ class Case:
     sentinel: str
     missing: Literal["none", "mean", "zero"]
     center: bool
-    scale: bool
+    scale: bool | str
     method: Literal["auto", "krylov", "gram", "tall_skinny", "compressed"]
     k: int
     tol: float
     tiles: bool
     verified: bool
     seed: int
+    ddof: int = 0
+    offset: bool = False
+    weights: str = ""
+    row_weights: str = ""
+
+    @property
+    def own_scale(self) -> bool:
+        """Whether columns are divided by deviations of their own."""
+        return self.scale not in (False, "given")
+
+    @property
+    def vectors(self) -> dict[str, np.ndarray]:
+        """What is given beside the matrix, by option."""
+        rng, (m, n) = np.random.default_rng([self.seed, 1]), self.shape
+        drawn = {
+            "offset": self.level * rng.uniform(0.5, 1.5, n) + rng.standard_normal(n),
+            "scale": rng.uniform(0.5, 2.0, n),
+            "weights": rng.uniform(0.1, 2.0, n) * (rng.random(n) > 0.2 * (self.weights == "zeros")),
+            "row_weights": rng.uniform(0.1, 2.0, m) * (rng.random(m) > 0.2 * (self.row_weights == "zeros")),
+        }
+        asked = {
+            "offset": self.offset, "scale": self.scale == "given", "weights": bool(self.weights),
+            "row_weights": bool(self.row_weights),
+        }  # fmt: skip
+        return {name: values for name, values in drawn.items() if asked[name]}
 
 
 @dataclass(frozen=True)
@@ -165,15 +194,20 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     observed = case.shape[0] - gone.sum(axis=0)
     step = residue.sum(axis=0) / np.maximum(observed, 1)
     residue = np.where(gone, np.longdouble(0), residue - step)
-    deviation = np.sqrt((residue * residue).sum(axis=0) / case.shape[0])
+    squares, vectors = (residue * residue).sum(axis=0), case.vectors
+    deviation = np.sqrt(squares / case.shape[0])
     limit = _CONSTANT_ROUNDINGS * np.finfo(np.float64).eps * np.abs(base + step)
     constant = deviation <= limit
     unsure = (deviation > limit / _BORDER) & (deviation < limit * _BORDER)
-    divisor = np.where(constant, np.longdouble(1), deviation)
-    B = residue if case.center else np.where(gone, base + step, values)
-    if case.scale:
+    averaged = observed if case.scale == "std-observed" else case.shape[0]
+    spread = np.sqrt(squares / np.maximum(averaged - case.ddof, 1))
+    divisor = np.where(constant, np.longdouble(1), spread)
+    rest = 0 if case.center else (base - vectors.get("offset", 0)) + step
+    B = np.where(gone, rest, residue + rest)
+    if case.own_scale:
         B = B / divisor
-    wide = B.astype(np.float64)
+    B = B / vectors.get("scale", 1) * vectors.get("weights", 1)
+    wide = (B * np.reshape(vectors.get("row_weights", 1), (-1, 1))).astype(np.float64)
     sigma = np.linalg.svd(wide, compute_uv=False)
     empty = int(np.count_nonzero(observed == 0))
     return Exact(wide, sigma, base + step, divisor, int(missing.sum()), constant, unsure, empty)
@@ -206,12 +240,14 @@ def decompose(case: Case, data: Any, out: str | None) -> Factors:
     """The run that the case asks for."""
     source = open_source(data)
     options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
-    options |= {"scale": case.scale, "seed": case.seed % 1000, "missing": case.missing}
+    options |= {"scale": case.scale, "ddof": case.ddof, "seed": case.seed % 1000, "missing": case.missing}
     if case.missing != "none":
         options["missing_value"] = sentinel(case)
+    options |= case.vectors
+    vectors = name_vectors(options)
     request = make_request(source, case.k, out, **options)
     plan = _tiled(request, source) if case.tiles else None
-    return run(request, source, plan=plan)
+    return run(request, source, vectors=vectors, plan=plan)
 
 
 def _tiled(request: Request, source: Any) -> Plan | None:
@@ -248,7 +284,11 @@ def _about_lines(case: Case, truth: Exact, factors: Factors) -> list[str]:
         error = np.abs(factors.mean - truth.mean) - 16 * np.spacing(np.abs(truth.mean).astype(np.float64))
         if np.any(error > _MEAN_SLACK * np.maximum(truth.divisor, np.abs(truth.mean) * 1e-3)):
             found.append(f"a mean is off by {float(error.max()):.2e}")
-    if case.scale:
+    for name, values in case.vectors.items():
+        stored_as = {"offset": "mean"}.get(name, name)
+        if not np.array_equal(getattr(factors, stored_as), values):
+            found.append(f"{name} is not stored as it was given")
+    if case.own_scale:
         error = np.abs(factors.scale - truth.divisor) / truth.divisor
         worst = float(np.max(np.where(truth.unsure, 0, error)))
         if worst > _SCALE_SLACK:
@@ -263,7 +303,7 @@ def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
     wanted = {"missing": truth.missing, "entries": truth.B.size, "filled_chunks": 0}
     if case.missing == "mean":
         wanted["empty"] = truth.empty
-    standardized = case.center or case.scale or case.missing == "mean"
+    standardized = case.center or case.own_scale or case.missing == "mean"
     if standardized and not truth.unsure.any():
         wanted["constant"] = int(truth.constant.sum())
     said = {name: getattr(counts, name) for name in wanted}
@@ -272,7 +312,7 @@ def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
 
 def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
     """Orthonormality, residuals, singular values, relative error, reconstruction."""
-    if case.scale and truth.unsure.any():
+    if case.own_scale and truth.unsure.any():
         return []
     c, B, s = factors.certificate, truth.B, factors.s
     U = np.asarray(factors.U[:], dtype=np.float64)
@@ -291,7 +331,7 @@ def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
             else [*found, f"sigma_1 {s[0]:g} of a matrix of norm {norm:g}"]
         )
     # What is certified is the matrix with the published divisors, whose own error `_about_lines` judges.
-    spread = float(np.max(np.abs(factors.scale - truth.divisor) / truth.divisor)) if case.scale else 0.0
+    spread = float(np.max(np.abs(factors.scale - truth.divisor) / truth.divisor)) if case.own_scale else 0.0
     rounding = (64 * eps + spread) * norm / np.maximum(s, 1e-300)
     residuals = np.maximum(np.linalg.norm(B @ V - U * s, axis=0), np.linalg.norm(B.T @ U - V * s, axis=0)) / s
     if np.any(residuals > 1.05 * np.asarray(c.residuals) + rounding):
@@ -314,11 +354,20 @@ def _about_regions(factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
     """Whether a region is U·diag(s)·Vt in the data's own units."""
     rows = slice(0, 7)
     wanted = (U[rows] * factors.s) @ V.T
+    largest = float(factors.s[0])
+    for weights, axis in ((factors.weights, 0), (factors.row_weights, 1)):
+        if weights is not None:
+            known = np.where(weights == 0, np.nan, weights)
+            wanted = wanted / (known if axis == 0 else known[rows, np.newaxis])
+            largest /= float(np.nanmin(known)) if np.any(weights) else 1.0
     wanted = wanted if factors.scale is None else wanted * factors.scale
     wanted = wanted if factors.mean is None else wanted + factors.mean
-    size = float(np.max(np.abs(wanted), initial=0.0)) + float(factors.s[0])
+    found = factors[rows]
+    if not np.array_equal(np.isnan(found), np.isnan(wanted)):
+        return ["a region has other gaps than where weights are 0"]
+    size = float(np.nanmax(np.abs(wanted), initial=0.0)) + largest
     size += 0.0 if factors.mean is None else float(np.max(np.abs(factors.mean)))  # which entries may cancel
-    worst = float(np.max(np.abs(factors[rows] - wanted), initial=0.0))
+    worst = float(np.nanmax(np.abs(found - wanted), initial=0.0))
     if worst > 1e3 * float(np.finfo(factors.dtype).eps) * size:
         return [f"a region of the reconstruction is off by {worst:.2e}"]
     return []
