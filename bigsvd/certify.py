@@ -98,6 +98,7 @@ def counts_of(matrix: Matrix) -> Counts:
         empty=census.empty,
         empty_columns=census.empty_columns,
         rounded=census.inexact,
+        feature=matrix.feature,
     )
 
 
@@ -114,7 +115,7 @@ def _notes(solution: Solution, request: Request, worst: float) -> list[str]:
         notes.append(f"{matrix.census.inexact} integers beyond 2^53 were rounded to float64")
     constant = matrix.census.constant
     if constant and matrix.transform.scale.startswith("std"):
-        notes.append(f"{constant} constant column(s) were scaled by 1")
+        notes.append(f"{constant} constant {matrix.feature}(s) were scaled by 1")
     if request.missing_value is not None and matrix.census.missing == 0:
         notes.append(f"no entry equals missing_value={request.missing_value}: nothing was filled")
     if solution.audit is not None and solution.audit.flagged:
@@ -185,7 +186,7 @@ def stored_vectors(
 
     `mean` is what is subtracted and `scale` what is divided by, each column's own or given.
     """
-    lines, found = matrix.column_lines(), dict(vectors)
+    lines, found = matrix.feature_lines(), dict(vectors)
     if "offset" in found:
         found["mean"] = found.pop("offset")
     if lines is not None and request.center:

@@ -14,7 +14,8 @@ import numpy as np
 
 from bigsvd.sentinels import Number, matches, outside
 
-_PAIRS = ("shape", "chunks", "piece")
+LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
+_TUPLES = ("shape", "chunks", "piece", "dims")
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class SourceFacts:
         held_bytes: memory that a process holds all the time in order to read at all.
         masked: whether masked entries were turned into NaN, so that NaN means a missing entry.
         packing: how stored entries stand for the numbers of A.
+        samples_axis: the axis of A that numbers the samples; means are taken along it, one for each line of
+            the other axis, which are the features.
+        dims: the names of the axes of A; empty where they have none.
         codec: the compressors of a chunk, by name; empty where there are none or they are not known.
 
     """
@@ -122,12 +126,29 @@ class SourceFacts:
     held_bytes: int = 0
     masked: bool = False
     packing: Packing = AS_STORED
+    samples_axis: int = 0
+    dims: tuple[str, ...] = ()
     codec: str = ""
 
     @property
     def marks_gaps(self) -> bool:
         """Whether the source itself says which entries have no value."""
         return self.masked or self.packing.marks_gaps
+
+    @property
+    def features_axis(self) -> int:
+        """The axis that numbers the features."""
+        return 1 - self.samples_axis
+
+    @property
+    def sample(self) -> str:
+        """What a sample is called, as a line of A."""
+        return LINES[self.samples_axis]
+
+    @property
+    def feature(self) -> str:
+        """What a feature is called, as a line of A."""
+        return LINES[self.features_axis]
 
     @property
     def itemsize(self) -> int:
@@ -141,7 +162,7 @@ class SourceFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""
-        lists = {name: list(getattr(self, name)) for name in _PAIRS}
+        lists = {name: list(getattr(self, name)) for name in _TUPLES}
         packing = asdict(self.packing) | {"fills": list(self.packing.fills)}
         return asdict(self) | lists | {"packing": packing}
 
@@ -158,10 +179,10 @@ class SourceFacts:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SourceFacts:
         """The inverse of `to_dict`."""
-        pairs = {name: tuple(values[name]) for name in _PAIRS}
+        tuples = {name: tuple(values[name]) for name in _TUPLES if name in values}
         packing = values.get("packing", {})
         packing = Packing(**{**packing, "fills": tuple(packing.get("fills", ()))})
-        return cls(**{**values, **pairs, "packing": packing})
+        return cls(**{**values, **tuples, "packing": packing})
 
 
 @dataclass(frozen=True)

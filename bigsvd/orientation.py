@@ -3,16 +3,17 @@
 B is A, or Aᵀ where a plan streams A's columns. B ≈ L·diag(s)·Sᵀ has a long factor L with a row for each row
 of B and a short one S with a row for each of its columns: U and V of A, or V and U. Everything between the
 plan and the published factors speaks of B. The few places where A matters ask the source's `Orientation`.
+
+Either axis of A may number the samples: `SourceFacts.samples_axis` says which. The lines of A along the other
+are its features, which have means and divisors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-
-T = TypeVar("T")
 
 
 class Rows:
@@ -64,7 +65,6 @@ class Orientation:
     Attributes:
         row, column: what a row and a column of B are called in A.
         long, short: the factor of A with a row for each row of B, and for each column of B.
-        column_axis: the axis of B that numbers A's columns.
 
     """
 
@@ -72,19 +72,14 @@ class Orientation:
     column: str
     long: Side
     short: Side
-    column_axis: int
 
     @property
     def flipped(self) -> Orientation:
         """That of Bᵀ."""
-        return Orientation(self.column, self.row, self.short, self.long, 1 - self.column_axis)
-
-    def right(self, *, long: T, short: T) -> T:
-        """`long` where the long factor is V, else `short`."""
-        return long if self.long == RIGHT else short
+        return Orientation(self.column, self.row, self.short, self.long)
 
 
-BY_ROWS = Orientation("row", "column", LEFT, RIGHT, 1)
+BY_ROWS = Orientation("row", "column", LEFT, RIGHT)
 
 
 def largest_entries(vectors: np.ndarray) -> np.ndarray:
@@ -95,10 +90,10 @@ def largest_entries(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(vectors.shape[1])])
 
 
-def signs(largest_of_right: np.ndarray) -> np.ndarray:
+def signs(largest_of_components: np.ndarray) -> np.ndarray:
     """±1 for each triplet, which give both its vectors the contract's sign (k,).
 
-    The contract: the largest entry of each row of Vt is positive. `largest_of_right` are these entries of the
-    vectors V as they were computed.
+    The contract: the largest entry of each component is positive, of the rows of Vt where A's rows are the
+    samples. `largest_of_components` are these entries of the vectors as they were computed.
     """
-    return np.where(largest_of_right < 0, -1.0, 1.0)
+    return np.where(largest_of_components < 0, -1.0, 1.0)

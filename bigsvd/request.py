@@ -29,10 +29,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "missing": ("none", "mean", "zero"),
     "missing_chunks": ("error", "fill"),
 }
-# What a column may be divided by of its own; True is "std". Another text names a vector that is given.
+# What a feature may be divided by of its own; True is "std". Another text names a vector that is given.
 SCALES = ("std", "std-observed", "patterson", "binom2")
-# The fields that may name vectors, and the lines of A that these have a value for each of.
-VECTORS = {"offset": "columns", "scale": "columns", "weights": "columns", "row_weights": "rows"}
+# The fields that may name vectors, and what of A these have a value for each of.
+VECTORS = {"offset": "features", "scale": "features", "weights": "features", "row_weights": "samples"}
+# The fields that say how the source is to be read.
+READING = ("missing_chunks", "decode", "missing", "samples")
 _UNITS = (
     {"": 1}
     | {u: 1000**i for i, u in enumerate("kmgtp", 1)}
@@ -80,11 +82,13 @@ class Request:
         max_passes: most passes of the iteration; a spectrum too steep for BᵀB takes two more to certify, and
             where all data stay on a GPU one more multiplies the long factor.
         deadline: seconds after which no further pass of the iteration is started.
-        center: whether the mean of each column is subtracted. offset: name of what is subtracted instead.
-        scale: by what columns are divided: one of `SCALES` (True is "std"), or the name of a vector.
+        samples: along which axis means and deviations are taken: "rows", "columns", or the name of a
+            dimension of the source. The lines of the other axis are the features.
+        center: whether the mean of each feature is subtracted. offset: name of what is subtracted instead.
+        scale: by what features are divided: one of `SCALES` (True is "std"), or the name of a vector.
         ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
-        weights, row_weights: names of what columns and rows are multiplied by at last. Means and deviations
-            are of A, and so do not know them.
+        weights, row_weights: names of what features and samples are multiplied by at last. Means and
+            deviations are of A, and so do not know them.
         missing: what stands in for missing entries.
         missing_value: the value, or the values, that mean missing; NaN where it is None. They are compared as
             they are stored: rounded to float32 in float32 data, as integers in integer data (unsigned ones
@@ -108,6 +112,7 @@ class Request:
     method: str = "auto"
     center: bool = False
     scale: bool | str = False
+    samples: str = "rows"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: int | None = None
@@ -199,6 +204,11 @@ class Request:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
+
+        if not isinstance(self.samples, str) or not self.samples:
+            raise RequestError(
+                f"samples={self.samples!r} is no axis", "use rows, columns, or the name of a dimension"
+            )
 
     def _check_numbers(self) -> None:
         _check_k(self.k)
@@ -299,6 +309,11 @@ class Request:
         return cls.of(**{**values, "missing_value": number_from_json(given)})
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """The fields that say how the source is to be read, by name."""
+        return {name: getattr(self, name) for name in READING}
+
+    @property
     def sentinels(self) -> tuple[Number, ...]:
         """The values that mean missing: NaN where none were given, none where nothing is to be filled."""
         if self.missing == "none":
@@ -329,7 +344,7 @@ class Request:
 
     @property
     def standardized(self) -> bool:
-        """Whether entries are shifted or scaled by the mean or deviation of their own column."""
+        """Whether entries are shifted or scaled by the mean or deviation of their own feature."""
         return self.center or bool(self.own_scale) or self.missing == "mean"
 
     def problem(self) -> str:

@@ -49,7 +49,7 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.request import Request
+from bigsvd.request import READING, Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
@@ -107,11 +107,11 @@ def svd(
         stop: "residual" or "error", see `tol`; "signal": the residual of those of the k triplets alone that
             stand above the noise, see `Signal` in the certificate; "estimate": that of V and s alone (of U
             and s where A is wide), foretold a read before it is proved, see `Foretold` there.
-        center: subtract column means.
-        scale: divide columns: by the standard deviation of all entries, gaps filled (True or "std", with
+        center: subtract the mean of each feature: of each column where the samples are the rows.
+        scale: divide features: by the standard deviation of all entries, gaps filled (True or "std", with
             option ddof 0 or 1) or of the observed ones ("std-observed"); by √(p(1−p)) ("patterson") or
             √(2p(1−p)) ("binom2") for genotypes that count an allele of frequency p, half the mean; by 1 where
-            that is 0; or by given numbers (n,), an array or the path or URL of one.
+            that is 0; or by given numbers, an array or the path or URL of one.
         memory: bytes, or "1GB": what the run may hold beyond the interpreter and its libraries.
             The option device_memory is bytes of a GPU's own memory; four fifths of what is free by default.
         device: "cpu", "gpu", or "auto": a GPU where there is one that works.
@@ -122,10 +122,10 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, precision, missing, missing_value, missing_chunks, decode, energy, error, max_bytes,
-            ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted instead of means;
-            weights (n,) and row_weights (m,), not negative, which multiply columns and rows at last (means
-            and deviations are of A, unweighted); and those of a method, see `catalog.options`:
+            deadline, precision, missing, missing_value, missing_chunks, decode, samples, energy, error,
+            max_bytes, ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted instead of
+            means; weights (n,) and row_weights (m,), not negative, which multiply features and samples at
+            last (means and deviations are of A, unweighted); and those of a method, see `catalog.options`:
             power_iterations, iterator, oversampling, compute.
 
     Raises:
@@ -162,13 +162,13 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     opened = open_source(source, storage_options=secret, **_reading(options))
     vectors = name_vectors(options, secret)
     request = make_request(opened, k, out, **options)
-    vectors_of(request, opened.facts.shape, vectors)
+    vectors_of(request, opened.facts, vectors)
     return nominal_plan(request, opened.facts, client)
 
 
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Those of a request's options that say how its source is to be read."""
-    return {name: options[name] for name in ("missing_chunks", "decode", "missing") if name in options}
+    return {name: options[name] for name in READING if name in options}
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
@@ -195,7 +195,7 @@ def run(
 
     `vectors` are those that the request names, by option; the others are opened by their names.
     """
-    vectors = vectors_of(request, source.facts.shape, vectors)
+    vectors = vectors_of(request, source.facts, vectors)
     output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
@@ -398,7 +398,7 @@ def _solve(request: Request, context: Context, vectors: Vectors, should_stop: Ca
     """The plan's method, on the matrix as it is to be decomposed."""
     given = Given.of({option: vector.values for option, vector in vectors.items()})
     source = context.source
-    transform = Transform.of(request, source.facts, source.orientation.column_axis)
+    transform = Transform.of(request, source.facts)
     matrix = Matrix(context, transform, context.plan.compute_dtype, given)
     goal = Goal.of(request, matrix, should_stop)
     solution: Solution = load(context.plan.method).run(matrix, goal)

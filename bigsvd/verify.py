@@ -67,6 +67,11 @@ def verify(
     findings = check_store(factors)
     if source is None:
         return Verification(tuple(findings), None, None)
+    if source.facts.samples_axis != factors.samples_axis:
+        raise FactorStoreError(
+            f"the factors have {factors.samples} as samples, {source.facts.name} has {source.facts.sample}s",
+            f"open the data with samples={factors.samples!r}",
+        )
     if source.facts.shape != factors.shape:
         raise FactorStoreError(
             f"the factors are of a {factors.shape} matrix, {source.facts.name} is {source.facts.shape}",
@@ -74,7 +79,7 @@ def verify(
         )
     with tempfile.TemporaryDirectory(prefix="bigsvd-verify-") as folder:
         measured, matrix = _measure(factors, source, Path(folder), progress, client, device)
-        lines = matrix.column_lines()
+        lines = matrix.feature_lines()
     same = matrix.context.plan.transposed == factors.provenance["plan"]["transposed"]
     findings += _compare(factors, measured, np.zeros((2, 0)) if lines is None else lines, as_then=same)
     findings += check_statistics(factors, matrix) + _recount(factors, matrix)
@@ -110,7 +115,7 @@ def _measure(
 def _measured_by_a_pass(factors: Factors, asked: Request, context: Context) -> tuple[TwoSidedResult, Matrix]:
     """The stored triplets against the data, standardised as the request that they are of has it."""
     source = context.source
-    transform = Transform.of(asked, source.facts, source.orientation.column_axis)
+    transform = Transform.of(asked, source.facts)
     matrix = Matrix(context, transform, "float64", Given.of(factors.given(asked)))
     rms = factors.certificate.frobenius_norm / np.sqrt(np.prod(np.array(factors.shape, dtype=float)))
     matrix.expect(rms)
@@ -153,9 +158,11 @@ def _mean_rounding(factors: Factors) -> float:
         return 0.0
     divisor = 1.0 if factors.scale is None else np.asarray(factors.scale)
     weights = 1.0 if factors.weights is None else np.asarray(factors.weights)
-    rows = np.ones(factors.shape[0]) if factors.row_weights is None else np.asarray(factors.row_weights)
+    samples = np.ones(factors.shape[factors.samples_axis])
+    if factors.row_weights is not None:
+        samples = np.asarray(factors.row_weights)
     delta = np.finfo(np.float64).eps * np.asarray(factors.mean) * weights / divisor
-    return float(np.linalg.norm(rows) * np.linalg.norm(delta))
+    return float(np.linalg.norm(samples) * np.linalg.norm(delta))
 
 
 def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, as_then: bool) -> list[str]:

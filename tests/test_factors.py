@@ -144,7 +144,7 @@ def test_projecting_the_data_gives_its_own_coordinates(original: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(N + 1,), (3, N - 1), (2, 3, N), ()])
 def test_rows_of_another_width_are_refused(original: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(RequestError, match=f"{N} columns"):
+    with pytest.raises(RequestError, match=f"{N} features"):
         open_factors(original).project(np.zeros(shape))
 
 

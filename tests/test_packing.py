@@ -240,7 +240,7 @@ def test_decoded_entries_are_those_of_the_convention(tmp_path: Path, seed: int) 
         zarr_format=(2, 3)[seed // 8 % 2],
     )  # fmt: skip
     source = open_source(array)
-    transform = Transform.of(Request("a", 1, missing="zero", missing_value=-7777), source.facts, 1)
+    transform = Transform.of(Request("a", 1, missing="zero", missing_value=-7777), source.facts)
     read = source.read(slice(0, 9), slice(0, 7))
     values, mask = transform.widen(CpuDevice(), read, np.dtype(source.facts.dtype))
     wanted = numbers.astype(np.float64) * scale + offset

@@ -697,7 +697,7 @@ def test_a_slab_takes_no_more_to_make_than_planned(
         "d", 5, method="krylov", missing=missing, missing_value=value, center=standardized, scale=standardized
     )
     plan = make_plan(request, facts, replace(LIMITS, threads=1))
-    transform = replace(Transform.of(request, facts, axis=1 - plan.transposed), exponent=3)
+    transform = replace(Transform.of(request, replace(facts, samples_axis=int(plan.transposed))), exponent=3)
     rows = slab_rows(plan.cols, plan.compute_dtype, has_own_memory=False)
     raw = np.ones((min(plan.panel_rows, rows), plan.cols), dtype)
     raw[::3, ::2] = 9

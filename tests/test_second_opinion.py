@@ -101,13 +101,13 @@ def test_a_wrong_statistic_is_caught_before_publishing(
 def test_a_statistic_spoilt_while_it_is_written_is_caught(
     client: Client, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = Matrix.column_lines
+    right = Matrix.feature_lines
 
     def spoilt(self: Matrix) -> np.ndarray | None:
         lines = right(self)
         return None if lines is None else lines * (1 + 1e-6)
 
-    monkeypatch.setattr(Matrix, "column_lines", spoilt)
+    monkeypatch.setattr(Matrix, "feature_lines", spoilt)
     with pytest.raises(BigsvdError, match=r"failed their own check .*the mean of column"):
         decompose(data, tmp_path / "f", client)
     assert not (tmp_path / "f").exists()

@@ -184,19 +184,22 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                           "foretold a read before it is proved."),
         click.option("--method", type=click.Choice(("auto", *METHODS)), default="auto", show_default=True,
                      help="auto: what the planner's arithmetic finds fastest."),
-        click.option("--center", is_flag=True, help="Subtract column means."),
+        click.option("--samples", default="rows", show_default=True, metavar="AXIS",
+                     help="What the samples are: rows, columns, or the name of a dimension."),
+        click.option("--center", is_flag=True, help="Subtract the mean of each feature over the samples."),
         click.option("--scale", default=None, metavar="[KIND]",
-                     help="Divide columns by their standard deviation; by std-observed, patterson or binom2; "
+                     help="Divide features by their deviation; by std-observed, patterson or binom2; "
                           "or, with --scale=PATH, by given numbers."),
         click.option("--ddof", type=click.Choice(("0", "1")), default="0", show_default=True,
                      help="1: standard deviations of a sample."),
         click.option("--offset", default=None, metavar="PATH",
-                     help="Subtract these numbers, of a .npy file or a Zarr array, instead of column means."),
+                     help="Subtract these numbers, of a .npy file or a Zarr array, instead of means."),
         click.option("--weights", default=None, metavar="PATH",
-                     help="Multiply columns by these numbers, at last."),
-        click.option("--row-weights", default=None, metavar="PATH", help="Multiply rows by these numbers."),
+                     help="Multiply features by these numbers, at last."),
+        click.option("--row-weights", default=None, metavar="PATH",
+                     help="Multiply samples by these numbers."),
         click.option("--missing", type=click.Choice(CHOICES["missing"]), default="none", show_default=True,
-                     help="Fill missing entries by their column's mean, or by zero."),
+                     help="Fill missing entries by their feature's mean, or by zero."),
         click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
                      help="A stored value that means missing, may be given several times; default NaN."),
         click.option("--decode/--no-decode", default=True, show_default=True,
@@ -275,9 +278,7 @@ def _open(data: str, request: Request, storage_options: tuple[str, ...]) -> Sour
     """DATA, read as the request says."""
     return open_source(
         data,
-        missing_chunks=request.missing_chunks,
-        decode=request.decode,
-        missing=request.missing,
+        **request.reading,
         storage_options=_storage_options(storage_options),
     )
 
@@ -367,7 +368,7 @@ def svd(
         vectors = name_vectors(options, secret)
         request = _request(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)
-    vectors = vectors_of(request, source.facts.shape, vectors, secret)
+    vectors = vectors_of(request, source.facts, vectors, secret)
     with _client(scheduler) as client:
         factors = run(
             request, source, vectors=vectors, plan=plan, client=client, progress=console,
@@ -414,7 +415,7 @@ def plan_command(
     vectors = name_vectors(options, _storage_options(storage_options))
     request = _request(data, None, options)
     source = _open(data, request, storage_options)
-    vectors_of(request, source.facts.shape, vectors)
+    vectors_of(request, source.facts, vectors)
     with _client(scheduler) as client:
         plan = nominal_plan(request, source.facts, client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))

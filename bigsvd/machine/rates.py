@@ -131,8 +131,9 @@ def measure_making(rates: Rates, source: Source, device: Device, plan: Plan) -> 
     """Add what making slabs costs, of zeros and ones as long as a chunk; on a GPU it is as nothing."""
     if device.has_own_memory:
         return rates
-    transform = Transform.of(plan.request, source.facts, 1)
-    making = Making(device, transform, _some_entries(source.facts, plan.compute_dtype), plan.compute_dtype)
+    facts = replace(source.facts, samples_axis=0)  # timed with features along columns
+    transform = Transform.of(plan.request, facts)
+    making = Making(device, transform, _some_entries(facts, plan.compute_dtype), plan.compute_dtype)
     seconds = making.seconds()
     more = max(0.0, making.seconds_with_statistics() - seconds)
     return replace(rates, making_seconds=seconds, looking_seconds=more)

@@ -96,4 +96,4 @@ class Method(ABC):
 
     def passes_for_means(self, request: Request, layout: Layout) -> float:
         """One where missing entries are filled with column means, which a pass must find first; else none."""
-        return float(request.missing == "mean" and not layout.transposed)
+        return float(request.missing == "mean" and layout.features_axis == 1)

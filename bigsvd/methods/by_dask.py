@@ -107,7 +107,8 @@ def _store(matrix: Matrix, client: Any, U: Any, s: Any, Vt: Any) -> Triplets:
     # Computed once: a graph that is computed again for U reads the data again, and Dask warns of its keys.
     U, s, Vt = client.persist([_on_host(factor, context.device) for factor in (U, s, Vt)])
     asked = int(U.shape[1])
-    largest = _largest_entries(context.source.orientation.right(long=U, short=Vt.T))
+    components = (U, Vt.T)[context.source.facts.features_axis]
+    largest = _largest_entries(components)
     s, Vt, largest = dask.compute(s, Vt, largest, scheduler=client)
     s = np.asarray(s, dtype=np.float64)
     floor = noise_floor(matrix, float(s[0]), rounding_of(matrix))

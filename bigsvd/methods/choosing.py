@@ -191,10 +191,11 @@ class Noise:
 
 
 def noise_of(values: Values, plan: Plan) -> Noise:
-    """Values against the law of noise: that of a row less where column means were subtracted."""
+    """Values against the law of noise: that of a sample less where means were subtracted."""
     facts = plan.facts
-    rows, cols = facts.shape
-    shape = max(1, rows - plan.request.center), cols
+    lengths = list(facts.shape)
+    lengths[facts.samples_axis] = max(1, lengths[facts.samples_axis] - plan.request.center)
+    shape = lengths[0], lengths[1]
     known = min(values.sigma.size, *shape)
     spectrum = Spectrum(
         s=values.sigma[:known], frobenius=values.norm, shape=shape, matrix_bytes=facts.nbytes,

@@ -242,14 +242,14 @@ class OrthonormalLong:
     def write(self, short: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, FactorArray]:
         """Write U·rotation as the result's long factor, and return the short one, with the contract's signs.
 
-        Where the long one is V of A, it is formed a first time for its largest entries.
+        Where the long one has the components, it is formed a first time for its largest entries.
         """
         context = self._matrix.context
-        largest: Callable[[], np.ndarray] = context.source.orientation.right(
-            long=lambda: self.factor(rotation, self.chunk_rows).largest_entries(),
-            short=lambda: largest_entries(short),
-        )
-        both = signs(largest())
+        if context.source.facts.features_axis == 0:
+            largest = self.factor(rotation, self.chunk_rows).largest_entries()
+        else:
+            largest = largest_entries(short)
+        both = signs(largest)
         target, chunk_rows = long_target(context, short.shape[1], self._matrix.dtype)
         self.factor(rotation * both, chunk_rows).write(target)
         return short * both, target

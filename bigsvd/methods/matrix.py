@@ -78,7 +78,7 @@ class Matrix:
             if any.
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
-        census, opinion: counts of the first pass, and what another way gave for some columns of A.
+        census, opinion: counts of the first pass, and what another way gave for some features.
         costs, sample_costs: what each pass over all panels, and over the sample's, took.
 
     """
@@ -205,7 +205,7 @@ class Matrix:
         )
 
     def _witnesses(self) -> tuple[int, ...]:
-        """Columns of A of which the first pass forms a second opinion; none where it does no statistics."""
+        """Features of which the first pass forms a second opinion; none where it does no statistics."""
         plan, axis, transform = self.context.plan, self.transform.axis, self.transform
         if not transform.standardized and transform.missing == "none":
             return ()
@@ -322,13 +322,14 @@ class Matrix:
         if census.unfit and self.transform.scale in ALLELES:
             raise RequestError(
                 f"scale={self.transform.scale!r} is for alleles counted 0, 1 and 2, but the mean of "
-                f"{census.unfit} column(s), the first of them {census.first_unfit}, is not between 0 and 2",
+                f"{census.unfit} {self.feature}(s), the first of them {census.first_unfit}, is not between "
+                "0 and 2",
                 "name what stands for missing entries by missing_value, or use another scale",
             )
         if census.unfit:
             raise DynamicRangeError(
-                f"{census.unfit} column(s), the first of them {census.first_unfit}, vary by so little "
-                "beside the largest entry that their squares are 0 in float64",
+                f"{census.unfit} {self.feature}(s), the first of them {census.first_unfit}, vary by so "
+                "little beside the largest entry that their squares are 0 in float64",
                 "multiply them by a power of ten first: what is scaled does not change",
             )
         if not self.opinion.columns:
@@ -411,13 +412,18 @@ class Matrix:
         across = None if self.given.across is None else f"{GIVEN}/across"
         return Correction(delta, ratio, bool(correctable), alike, bool(close), moment, count, across)
 
-    def column_lines(self) -> np.ndarray | None:
-        """(mean, divisor) of the columns of A, (2, n), in its own units; None where they were not learned."""
+    @property
+    def feature(self) -> str:
+        """What a feature is called: a column of A, or a row."""
+        return self.context.plan.facts.feature
+
+    def feature_lines(self) -> np.ndarray | None:
+        """(mean, divisor) of the features, (2, n) or (2, m), in A's units; None where not learned."""
         lines = self._lines_of(slice(None)) if self.row_lines is None else self._lines_of_panels()
         return None if lines is None else np.ldexp(lines, -self.transform.exponent, out=lines)
 
     def _lines_of_panels(self) -> np.ndarray:
-        """(mean, divisor) of all columns of A, (2, M), prescaled: of a panel at a time, being very many."""
+        """(mean, divisor) of all features, (2, M), prescaled: of a panel at a time, being very many."""
         plan = self.context.plan
         found = np.zeros((2, plan.rows))
         for start, stop in map(plan.panel, range(plan.panels)):
@@ -425,7 +431,7 @@ class Matrix:
         return found
 
     def _lines_of(self, columns: np.ndarray | slice) -> np.ndarray | None:
-        """(mean, divisor) of some columns of A, (2, c), prescaled; None where neither was used."""
+        """(mean, divisor) of some features, (2, c), prescaled; None where neither was used."""
         if not self.transform.standardized:
             return None
         if self.row_lines is not None:
@@ -440,9 +446,10 @@ class Matrix:
         nans, plus, minus = census.nonfinite
         if census.first is None:
             return
-        row, column = census.first
+        facts = self.context.plan.facts
+        row, column = census.first[facts.samples_axis], census.first[facts.features_axis]
         raise NonFiniteError(
-            f"{self.context.source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
+            f"{facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
             f"the first at row {row}, column {column}",
             self._cure_of_nonfinite(nans),
         )

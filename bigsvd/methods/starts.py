@@ -165,7 +165,8 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
     matrix.expect(rms)
     if matrix.unresolved(float(factors.s[0]) ** 2, float(factors.s[-1]) ** 2, tol):
         matrix.dtype = "float64"
-    if matrix.transform.by_columns and not grown:
+    same = factors.samples_axis == plan.facts.samples_axis
+    if matrix.transform.by_columns and same and not grown:
         matrix.lines = stored_lines(factors, matrix.transform)
     short = np.pad(short, ((0, grown), (0, 0)))[:, : plan.width]
     rest = min(plan.cols, max(plan.narrow, short.shape[1] + PROBES)) - short.shape[1]
@@ -174,8 +175,8 @@ def warm_block(matrix: Matrix, factors: Factors, seed: int, tol: float) -> np.nd
 
 
 def stored_lines(factors: Factors, transform: Transform) -> MeansAndDivisors:
-    """Mean and divisor of the columns, of factors in a matrix's prescaled units, where those are its own."""
-    n, exponent = factors.shape[1], transform.exponent
+    """Mean and divisor of the features, of factors in a matrix's prescaled units, where those are its own."""
+    n, exponent = factors.shape[factors.features_axis], transform.exponent
     mean, scale = np.zeros(n), np.ones(n)
     if transform.center and factors.mean is not None:
         mean = np.asarray(factors.mean[:])

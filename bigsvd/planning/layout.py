@@ -15,6 +15,7 @@ class Layout:
     """One orientation with its panels and block widths.
 
     Attributes:
+        features_axis: the axis of B that numbers the features, which have means and divisors.
         M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
@@ -26,6 +27,7 @@ class Layout:
     """
 
     transposed: bool
+    features_axis: int
     M: int
     N: int
     k: int

@@ -135,19 +135,20 @@ def _basis_memory(request: Request, layout: Layout) -> dict[str, int]:
     basis = max(layout.max_width, min(N, SAMPLE_BLOCKS * layout.narrow))
     answer = 40 * N * _most_values(request, layout)
     panels = -(-layout.M // layout.panel_rows)
+    lines_of_rows = layout.features_axis == 0 and request.standardized
     return {
         "basis K and products Z (driver)": 16 * N * (basis + PROBES),
         "small dense work (driver)": max(48 * N * columns, answer) + 48 * basis**2,
         "checksums of panels (driver)": _PANEL_RECORD_BYTES * panels,
         "given vectors": _given_memory(request, layout),
-        "means and divisors (driver)": 48 * layout.M if layout.transposed and request.standardized else 0,
+        "means and divisors (driver)": 48 * layout.M * lines_of_rows,
     }
 
 
 def _given_memory(request: Request, layout: Layout) -> int:
     """Vectors that were given: as they came, as B has them, on their way to and from scratch."""
-    m, n = (layout.N, layout.M) if layout.transposed else (layout.M, layout.N)
-    lengths = {"rows": m, "columns": n}
+    axes = layout.M, layout.N
+    lengths = {"samples": axes[1 - layout.features_axis], "features": axes[layout.features_axis]}
     return sum(_GIVEN_BYTES * lengths[VECTORS[option]] for option in request.named)
 
 

@@ -97,7 +97,7 @@ def outlook(seen: Seen, plan: Plan) -> Outlook:
     high = _passes(first * _FIRST_OFF, gain**_LEAST_GAIN, tol, flat=flat)
     # One pass cannot show where noise ends, nor be exact where gaps are filled with what it finds, or rough.
     in_bulk = stop == "signal" and signal < plan.k
-    unfilled = plan.request.missing == "mean" and not plan.transposed
+    unfilled = plan.request.missing == "mean" and plan.features_axis == 1
     least = 2 if in_bulk or unfilled or plan.rough else 1
     if stop == "estimate":
         low -= 1  # the pass that would prove it

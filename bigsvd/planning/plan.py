@@ -151,6 +151,11 @@ class Plan:
     version: int = PLAN_VERSION
 
     @property
+    def features_axis(self) -> int:
+        """The axis of B that numbers the features, which have means and divisors."""
+        return self.facts.samples_axis if self.transposed else self.facts.features_axis
+
+    @property
     def panels(self) -> int:
         """Number of panels of a pass."""
         return -(-self.rows // self.panel_rows)

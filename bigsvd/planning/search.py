@@ -79,8 +79,10 @@ def _candidates(question: Question, *, transposed: bool) -> Iterator[Layout]:
     most_width = min(N, max(4 * width, _MAX_DENSE_WIDTH), max(2 * width, basis_share))
     between = (most_width - least_width) // 3
     max_widths = (most_width, least_width + 2 * between, least_width + between, least_width)
+    features_axis = facts.samples_axis if transposed else facts.features_axis
     base = Layout(
-        transposed, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow, least_width,
+        transposed, features_axis, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow,
+        least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
         facts.packing, machine.readers, machine.has_own_memory, fits=True,
     )  # fmt: skip
@@ -91,7 +93,7 @@ def _candidates(question: Question, *, transposed: bool) -> Iterator[Layout]:
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)
     if not question.method.takes_tiles:
         return
-    reads = 3 if transposed and request.standardized else 2
+    reads = 2 + (base.features_axis == 0 and request.standardized)
     tiled = replace(base, panel_rows=min(M, unit_rows), reads_per_pass=reads)
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(-(-N // unit_cols) // 2):

@@ -42,14 +42,15 @@ class Audit:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many entries and columns were not taken as they are stored.
+    """How many entries and features were not taken as they are stored.
 
     Attributes:
         entries: of A in all. missing: of these, filled as `filled_with` says ("mean", "zero"; "none" where
             nothing was to be filled).
         filled_chunks: chunks that do not exist and were read as the fill value.
-        constant: columns that are constant, `constant_columns` the first few of them by index; counted where
-            columns are shifted or scaled. empty, empty_columns: those of them without an observed entry.
+        constant: features that are constant, `constant_columns` the first few of them by index; counted where
+            they are shifted or scaled. empty, empty_columns: those of them without an observed entry.
+        feature: what a feature is of A, "column" or "row".
         rounded: integers beyond 2^53, which float64 may not hold.
 
     """
@@ -63,6 +64,7 @@ class Counts:
     empty: int = 0
     empty_columns: tuple[int, ...] = ()
     rounded: int = 0
+    feature: str = "column"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Counts:
@@ -79,10 +81,10 @@ class Counts:
             parts.append(f"{self.filled_chunks:,} absent chunks read as the fill value")
         if self.constant:
             which = _indices(self.constant, self.constant_columns)
-            parts.append(f"{self.constant:,} constant column(s): {which}")
+            parts.append(f"{self.constant:,} constant {self.feature}(s): {which}")
         if self.empty:
             which = _indices(self.empty, self.empty_columns)
-            parts.append(f"{self.empty:,} column(s) all missing, taken as 0: {which}")
+            parts.append(f"{self.empty:,} {self.feature}(s) all missing, taken as 0: {which}")
         if self.rounded:
             parts.append(f"{self.rounded:,} integers beyond 2^53 rounded")
         return "; ".join(parts)

@@ -72,11 +72,14 @@ class Factors:
     A region of the reconstruction is A in its own units: divided by weights, NaN where one is 0, times scale,
     plus mean.
 
+    U has A's rows and Vt its columns, whichever of them are the samples. Mean and scale are of the features,
+    the lines of A along the other axis.
+
     Attributes:
         U, Vt: (m, k) and (k, n), array-likes on disk; slicing reads only the chunks it needs.
         s: (k,) float64, descending.
-        mean, scale, weights, row_weights: (n,), and (m,) of rows, float64; None for what was not subtracted,
-            divided or multiplied by. Each was given or is the columns' own.
+        mean, scale, weights: of the features, (n,) or (m,) float64, and row_weights of the samples; None for
+            what was not subtracted, divided or multiplied by. Each was given or is the features' own.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
 
     """
@@ -112,6 +115,38 @@ class Factors:
     def shape(self) -> tuple[int, int]:
         """(m, n)."""
         return int(self.U.shape[0]), int(self.Vt.shape[1])
+
+    @property
+    def samples_axis(self) -> int:
+        """The axis of A that numbers the samples."""
+        return int(self.provenance["source"].get("samples_axis", 0))
+
+    @property
+    def features_axis(self) -> int:
+        """The axis of A that numbers the features, along which mean and scale run."""
+        return 1 - self.samples_axis
+
+    @property
+    def samples(self) -> str:
+        """Which lines of A are the samples: "rows" or "columns"."""
+        return ("rows", "columns")[self.samples_axis]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(samples, k) float64, read: the samples' coordinates, which are U·diag(s), or V·diag(s)."""
+        lines = np.asarray(self.U[:]) if self.samples_axis == 0 else np.asarray(self.Vt[:]).T
+        return np.asarray(lines.astype(np.float64) * self.s)
+
+    @property
+    def components(self) -> np.ndarray:
+        """(k, features), read: orthonormal, the largest entry of each positive; Vt, or Uᵀ."""
+        return self._components(slice(None))
+
+    def _components(self, some: slice) -> np.ndarray:
+        """Those of some features, (k, c)."""
+        if self.features_axis == 0:
+            return np.asarray(self.U[some]).T
+        return np.asarray(self.Vt[:, some])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -159,7 +194,7 @@ class Factors:
         chunks = (min(m, side), min(n, side))
         return LowRank(
             self.U, self.s, self.Vt, self.mean, _product(self.scale, _inverse(self.weights)), chunks,
-            self.dtype, self._device, _inverse(self.row_weights),
+            self.dtype, self._device, _inverse(self.row_weights), self.features_axis,
         )  # fmt: skip
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
@@ -227,22 +262,25 @@ class Factors:
         return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
     @silent
-    def project(self, rows: np.ndarray) -> np.ndarray:
-        """((x − mean)/scale·weights)·V: coordinates (r, k) of new rows (r, n), or (k,) of one.
+    def project(self, samples: np.ndarray) -> np.ndarray:
+        """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
 
-        Those of a row of A, times its row weight, are the row of U·diag(s): new rows have none. Columns of
-        weight 0 are not looked at.
+        New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
+        and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
+        `scores`: new samples have none. Features of weight 0 are not looked at.
 
         Raises:
-            RequestError: another number of columns.
+            RequestError: another number of features.
 
         """
-        if isinstance(rows, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(rows)):
-            raise RequestError("the rows have masked entries", "fill them, such as with the means")
-        values = np.asarray(rows, dtype=np.float64)
-        n = self.shape[1]
-        if values.ndim not in (1, 2) or values.shape[-1] != n:
-            raise RequestError(f"rows of shape {values.shape} do not have {n} columns", "give (r, n) or (n,)")
+        if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
+            raise RequestError("the samples have masked entries", "fill them, such as with the means")
+        values = np.asarray(samples, dtype=np.float64)
+        n, form = self.shape[self.features_axis], ("(m, r) or (m,)", "(r, n) or (n,)")[self.features_axis]
+        if values.ndim not in (1, 2) or values.shape[min(self.features_axis, values.ndim - 1)] != n:
+            raise RequestError(f"samples of shape {values.shape} do not have {n} features", f"give {form}")
+        if self.features_axis == 0:
+            values = values.T
         if self.mean is not None:
             values = values - np.asarray(self.mean[:])
         if self.scale is not None:
@@ -255,7 +293,7 @@ class Factors:
         part = np.empty_like(total)
         with damage_errors(self.path):
             for start in range(0, n, step):
-                V = np.asarray(self.Vt[:, start : start + step], dtype=np.float64).T
+                V = self._components(slice(start, start + step)).astype(np.float64).T
                 multiply(self._device, rows_of_values[:, start : start + step], V, part)
                 total += part
         return total.reshape(*values.shape[:-1], self.k)
@@ -291,6 +329,7 @@ class Factors:
             "centered": self.provenance["request"]["center"],
             "scaled": self.provenance["request"]["scale"],
             "given": sorted(Request.from_dict(self.provenance["request"]).named),
+            "samples": self.samples,
             **costs,
             "source": self.provenance["source"],
             "versions": self.provenance["versions"],

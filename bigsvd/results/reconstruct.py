@@ -46,6 +46,8 @@ class ArrayLike(Protocol):
 class LowRank:
     """A ≈ diag(row_scale)·(U·diag(s)·Vt)·diag(scale) + 1·mean, an (m, n) matrix held as its factors.
 
+    Where the features are A's rows it is diag(scale)·(U·diag(s)·Vt)·diag(row_scale) + mean·1.
+
     Shapes that do not fit each other, negative or NaN singular values, chunks below 1 and other dtypes are
     refused with ValueError.
 
@@ -53,12 +55,13 @@ class LowRank:
         U: (m, ≥k); only its first k columns are read.
         s: (k,) float64, not negative. Fewer values than `U` has columns make the truncation to k.
         Vt: (≥k, n); only its first k rows are read.
-        mean: (n,) in the units of A, or None where nothing was subtracted.
-        scale: (n,) in the units of A, or None where nothing was divided. row_scale: (m,), or None. NaN in
+        mean: of the features, (n,) or (m,), in the units of A, or None where nothing was subtracted.
+        scale: the same of what was divided by. row_scale: of the samples, (m,) or (n,), or None. NaN in
             either is what is not known.
         chunks: rows and columns of the blocks that a reader of the whole matrix should ask for.
         dtype: float32 or float64, of what is computed and of the arithmetic.
         device: where large products are made; it must be there for whoever reads.
+        features_axis: the axis of A that numbers the features.
 
     """
 
@@ -71,9 +74,10 @@ class LowRank:
     dtype: np.dtype[Any]
     device: Device = field(default=CpuDevice(), repr=False)
     row_scale: ArrayLike | None = field(default=None, repr=False)
+    features_axis: int = 1
 
     def __post_init__(self) -> None:
-        k, m, n = len(self.s), self.U.shape[0], self.Vt.shape[-1]
+        k = len(self.s)
         shapes = self.U.shape, self.Vt.shape
         if any(len(shape) != _NDIM for shape in shapes) or min(self.U.shape[1], self.Vt.shape[0]) < k:
             raise ValueError(
@@ -81,11 +85,12 @@ class LowRank:
             )
         if not (self.s >= 0).all():
             raise ValueError("s has a negative or undefined singular value")
-        for name, row in (("mean", self.mean), ("scale", self.scale)):
-            if row is not None and row.shape != (n,):
-                raise ValueError(f"{name} has shape {row.shape} but the matrix has {n} columns")
-        if self.row_scale is not None and self.row_scale.shape != (m,):
-            raise ValueError(f"row_scale has shape {self.row_scale.shape} but the matrix has {m} rows")
+        features, samples = self.shape[self.features_axis], self.shape[1 - self.features_axis]
+        for name, line in (("mean", self.mean), ("scale", self.scale)):
+            if line is not None and line.shape != (features,):
+                raise ValueError(f"{name} has shape {line.shape} but the matrix has {features} features")
+        if self.row_scale is not None and self.row_scale.shape != (samples,):
+            raise ValueError(f"row_scale has shape {self.row_scale.shape} but there are {samples} samples")
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ValueError(f"dtype is {self.dtype} but a reconstruction is float32 or float64")
         if len(self.chunks) != _NDIM or min(self.chunks) < 1:
@@ -236,7 +241,7 @@ class _Axis:
 
 
 def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
-    """(U[rows]·√s) @ (√s·Vt[:, cols]) · row_scale[rows] · scale[cols] + mean[cols].
+    """(U[rows]·√s) @ (√s·Vt[:, cols]) · row_scale · scale + mean, of the samples and features there.
 
     Half of each singular value goes to either side: no intermediate then leaves the range of float32 unless
     the result does, although s itself may (s grows with √(m·n), the entries of U and Vt shrink with it).
@@ -253,12 +258,14 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
         left = _left(low_rank, rows)
         for piece in _pieces(low_rank, cols, _grain(low_rank.Vt, 1)):
             multiply(low_rank.device, left, _right(low_rank, cols[piece]), block[:, piece])
+    both, axis = (rows, cols), low_rank.features_axis
+    features, by_feature = _subscript(both[axis]), (block.T, block)[axis]
     if low_rank.row_scale is not None:
-        block *= _read(low_rank.row_scale, (_subscript(rows),), low_rank.dtype)[:, None]
+        by_feature *= _read(low_rank.row_scale, (_subscript(both[1 - axis]),), low_rank.dtype)[:, None]
     if low_rank.scale is not None:
-        block *= _read(low_rank.scale, (_subscript(cols),), low_rank.dtype)
+        by_feature *= _read(low_rank.scale, (features,), low_rank.dtype)
     if low_rank.mean is not None:
-        block += _read(low_rank.mean, (_subscript(cols),), low_rank.dtype)
+        by_feature += _read(low_rank.mean, (features,), low_rank.dtype)
     return block
 
 

@@ -21,12 +21,12 @@ class Census:
 
     Attributes:
         squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
-        nonfinite: counts of NaN, +Inf, −Inf. first: (row, column) in A of the first, row by row.
+        nonfinite: counts of NaN, +Inf, −Inf. first: (sample, feature) of the first, sample by sample.
         missing: entries filled. observed: the others, counted another way.
-        inexact: integers beyond 2^53. constant: columns of A that are constant, of these
+        inexact: integers beyond 2^53. constant: features that are constant, of these
         `empty` have no observed entry; both with the first few by index.
-        unfit: columns that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
-        look at columns found wrong. Both count only once entries are finite and prescaled.
+        unfit: features that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
+        look at some found wrong. Both count only once entries are finite and prescaled.
 
     """
 
@@ -65,7 +65,7 @@ class Census:
         self.doubts = (*self.doubts, *other.doubts)[:_FEW]
 
     def add_unfit(self, unfit: np.ndarray, offset: int = 0) -> None:
-        """Count columns of A, from that of index `offset` on, that cannot be scaled as asked."""
+        """Count features, from that of index `offset` on, that cannot be scaled as asked."""
         places = np.flatnonzero(unfit)
         if places.size:
             first = int(places[0]) + offset
@@ -73,7 +73,7 @@ class Census:
             self.first_unfit = first if self.first_unfit is None else min(first, self.first_unfit)
 
     def add_lines(self, constant: np.ndarray, empty: np.ndarray, offset: int = 0) -> None:
-        """Count columns of A, from that of index `offset` on, that are constant or have nothing observed."""
+        """Count features, from that of index `offset` on, that are constant or have nothing observed."""
         flat, gone = np.flatnonzero(constant), np.flatnonzero(empty)
         self.constant += flat.size
         self.constant_columns = _fewest(self.constant_columns, (flat[:_FEW] + offset).tolist())
@@ -136,6 +136,6 @@ def _count_nonfinite(found: Census, entries: Entries, piece: Piece) -> None:
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
     found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
     places = [there + start for there, start in zip(np.nonzero(~np.isfinite(host)), origin, strict=True)]
-    rows, cols = places[1 - axis], places[axis]
-    first = np.lexsort((cols, rows))[0]
-    found.first = (int(rows[first]), int(cols[first]))
+    samples, features = places[1 - axis], places[axis]
+    first = np.lexsort((features, samples))[0]
+    found.first = (int(samples[first]), int(features[first]))

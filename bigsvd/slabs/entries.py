@@ -61,8 +61,8 @@ class Entries:
         return int(self.raw.shape[0]), int(self.raw.shape[1])
 
     @property
-    def columns_of_A(self) -> slice:  # noqa: N802
-        """The columns of A that these are of."""
+    def features(self) -> slice:
+        """The features of A that these are of."""
         return (self.rows, self.cols)[self.transform.axis]
 
     def pieces(self, lookers: Sequence[Looker] = ()) -> Iterator[Piece]:

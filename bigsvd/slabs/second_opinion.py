@@ -190,7 +190,7 @@ class Witness:
 
     def look(self, entries: Entries) -> None:
         """Take in what of these entries is of its columns."""
-        whole, along = self.opinion, entries.columns_of_A
+        whole, along = self.opinion, entries.features
         here = [i for i, column in enumerate(whole.columns) if along.start <= column < along.stop]
         if not here:
             return

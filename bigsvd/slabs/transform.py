@@ -1,6 +1,6 @@
 """`Transform`: what is done to every entry of the matrix; `MeansAndDivisors` and `Given`, by which.
 
-A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines are the columns of A: the
+A slab is some whole rows of the streamed matrix B, or a tile of them. Its lines are the features of A: the
 columns of B, or the rows of B, where mean and scale of a line are known exactly from the row itself. In the
 other case the first pass works with estimates and collects `moments.ColumnMoments`, which make them exact.
 
@@ -92,14 +92,14 @@ class Transform:
     boost: int = 0
 
     @classmethod
-    def of(cls, request: Request, facts: SourceFacts, axis: int) -> Transform:
-        """What a request asks for, of a source with these facts; not prescaled."""
+    def of(cls, request: Request, facts: SourceFacts) -> Transform:
+        """What a request asks for, of a source of B with these facts; not prescaled."""
         sentinels = request.sentinels
         if request.missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels)):
             sentinels = (*sentinels, float("nan"))
         return cls(
-            0, request.missing, sentinels, request.center, request.own_scale, facts.packing, axis,
-            request.ddof,
+            0, request.missing, sentinels, request.center, request.own_scale, facts.packing,
+            facts.features_axis, request.ddof,
         )  # fmt: skip
 
     @property

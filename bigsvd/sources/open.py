@@ -17,6 +17,7 @@ from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.hdf5 import Hdf5Source, reopenable
+from bigsvd.sources.oriented import oriented
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
 from bigsvd.units import source_name, without_credentials
@@ -28,20 +29,30 @@ def open_source(
     missing_chunks: str = "error",
     decode: bool = True,
     missing: str = "none",
+    samples: str = "rows",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """A `Source` for a path, URL, Zarr array, group or store, h5py dataset, NumPy, xarray or Dask array.
 
     `decode` says whether the CF attributes of a Zarr array or dataset are applied, see `packing_of`.
-    `missing` is the request's option: unless it is "none", masked entries are read as NaN. `storage_options`
-    are for the store of a URL, see `open_url`; they may be secret, and are stored nowhere.
+    `missing` and `samples` are the request's options: unless `missing` is "none", masked entries are read as
+    NaN; `samples` names the axis that numbers the samples. `storage_options` are for the store of a URL, see
+    `open_url`; they may be secret, and are stored nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
         MetadataError, ShapeError, DtypeError: the array is no matrix of real numbers.
+        RequestError: it has no axis of the name `samples`.
 
     """
     fill = missing_chunks == "fill"
+    return oriented(_opened(data, fill, decode, missing, storage_options), samples)
+
+
+def _opened(
+    data: Any, fill: bool, decode: bool, missing: str, storage_options: Mapping[str, Any] | None
+) -> Source:
+    """The source as it lies."""
     if storage_options and not _is_url(data):
         raise RequestError("storage options are for a URL, which this source is not", "drop them")
     if isinstance(data, Source):

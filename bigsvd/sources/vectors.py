@@ -12,6 +12,7 @@ from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
+from bigsvd.facts import LINES, SourceFacts
 from bigsvd.request import SCALES, VECTORS, Request
 from bigsvd.sources.packing import decoded
 from bigsvd.sources.urls import open_url
@@ -152,11 +153,11 @@ def _is_scale(given: Any) -> bool:
 
 def vectors_of(
     request: Request,
-    shape: tuple[int, int],
+    facts: SourceFacts,
     known: Vectors,
     storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Vector]:
-    """The vectors that a request names, by option: those that are known, others opened; for a matrix (m, n).
+    """The vectors that a request names, by option: those that are known, others opened.
 
     Raises:
         RequestError: another length, a negative weight, a divisor that is not positive.
@@ -167,8 +168,8 @@ def vectors_of(
         vector = known.get(option)
         if vector is None or vector.name != name:
             vector = open_numbers(option, name, storage_options)
-        lines = VECTORS[option]
-        _check_length(option, vector, shape[lines == "columns"], lines)
+        axis = facts.features_axis if VECTORS[option] == "features" else facts.samples_axis
+        _check_length(option, vector, facts.shape[axis], f"{LINES[axis]}s")
         _check_sign(option, vector.values)
         found[option] = vector
     return found

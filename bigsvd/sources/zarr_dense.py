@@ -39,7 +39,7 @@ from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import places_of
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
-from bigsvd.sources.zarr_packing import packing_of_zarr
+from bigsvd.sources.zarr_packing import dimensions_of, packing_of_zarr
 
 _RETRIES = 3
 _RETRY_SECONDS = 0.2
@@ -90,6 +90,7 @@ class ZarrSource(Source):
             piece=(height, width),
             spare_bytes=spare_bytes,
             packing=packing,
+            dims=dimensions_of(self._array),
             codec=" ".join(map(_told_codec, self._array.compressors)),
         )
 

@@ -45,3 +45,14 @@ def _own_fill(array: zarr.Array[Any], attributes: dict[str, Any]) -> list[Number
     if own == 0 and not packed:
         return []
     return [own]
+
+
+def dimensions_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """The names of an array's axes, from its metadata in format 3 or from xarray's attribute; empty if none.
+
+    An axis that has no name is called by the empty text.
+    """
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(_DIMENSIONS)
+    if not isinstance(names, (list, tuple)) or len(names) != len(array.shape):
+        return ()
+    return tuple(name if isinstance(name, str) else "" for name in names)
