@@ -62,6 +62,19 @@ FOUND = [
         gaps=0.01, sentinel="nan", missing="none", center=False, method="krylov", k=7, tol=1e-4,
         seed=1703121,
     ),
+    # The means that had filled gaps in the first pass were the run's without their second parts.
+    replace(
+        BASE, shape=(6, 4), chunks=(6, 2), dtype="float64", store="numpy", spectrum="clustered", constant=2,
+        gappy="column", sentinel="greatest", scale=False, k=1, tol=1e-8, verified=True, seed=2,
+    ),
+    replace(
+        BASE, shape=(107, 83), chunks=(36, 83), dtype="float32", store="sharded", spectrum="flat", level=1e9,
+        constant=0, gaps=0.9, scale=False, method="krylov", k=1, tol=1e-8, seed=6550,
+    ),
+    replace(
+        BASE, shape=(107, 83), chunks=(107, 83), dtype="float32", store="sharded", spectrum="flat", level=1e9,
+        constant=0, gaps=0.9, scale=False, method="krylov", k=1, tol=1e-8, tiles=True, seed=107,
+    ),
 ]  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from bigsvd.slabs.transform import ALLELES, GIVEN, NOTHING, Given, MeansAndDivis
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 # Of a mean: a deviation that the first estimates find smaller than this part of it is mostly rounding.
 _ROUGH_EPS = 1e-7
-# By which the mean that filled a column may differ from its own: of its deviation, and in units of rounding.
+# By which the mean that filled a column may differ from its own: of its deviation; and in roundings, of its
+# second part and of the norm.
 _FILL_SLACK = 1e-12
 _FILL_ROUNDINGS = 4
 # Up to which part of ‖B‖²_F lies in what the first means leave, or have filled gaps with, and up to which
@@ -376,7 +377,7 @@ class Matrix:
         before = self.transform.unit if self.lines is None else self.lines.divisor
         resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
         divisor = np.where(resolved, rough.divisor, before)
-        return MeansAndDivisors(rough.mean, np.zeros_like(rough.mean), divisor)
+        return MeansAndDivisors(rough.mean, (rough.high - rough.mean) + rough.low, divisor)
 
     def _exact_lines(self, sums: ColumnMoments, result: PassResult) -> Correction:
         t, count = self.transform, self._count(sums.length)
@@ -390,24 +391,28 @@ class Matrix:
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
         delta = moment = np.zeros_like(used.high)
         gain = given.gain(used.divisor if t.scale else 1.0)
+        step = (exact.high - used.high) + (
+            exact.low - used.low
+        )  # of the means, whose difference loses digits
         if t.center:
-            delta = ((exact.high - used.high) + (exact.low - used.low)) * gain
+            delta = step * gain
             moment = count * delta
         weighted = self._weighted_sums(sums, result)
         if t.center and weighted is not None:
-            moment = weighted.sums_around(used.mean - sums.high) * gain
-        shift = np.abs(exact.mean - used.mean) - _FILL_ROUNDINGS * np.spacing(np.abs(exact.mean))
+            moment = weighted.sums_around((used.high - sums.high) + used.low) * gain
+        rounding = _FILL_ROUNDINGS * np.spacing(np.abs(exact.low))
         means_matter = t.center or t.fills_with_mean
-        alike = not means_matter or bool(np.all(shift <= _FILL_SLACK * sums.deviation))
+        alike = not means_matter or bool(np.all(np.abs(step) <= _FILL_SLACK * sums.deviation + rounding))
         alike = alike and bool(np.all(np.abs(ratio - 1) <= _SAME_DIVISOR))
+        gain = given.gain(exact.divisor if t.scale else 1.0)
+        filled = float(np.sum((sums.length - sums.observed) * (step * gain) ** 2)) * t.fills_with_mean
+        alike = alike and filled <= (_FILL_ROUNDINGS * self.eps) ** 2 * self.norm_squared
         self.lines = exact
         mean_energy = count * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
         correctable = correctable and (alike or not t.fills_with_mean)
-        gain = given.gain(exact.divisor if t.scale else 1.0)
-        filled = np.sum((sums.length - sums.observed) * ((exact.mean - used.mean) * gain) ** 2)
-        wrong = mean_energy + t.fills_with_mean * float(filled)
+        wrong = mean_energy + filled
         close = wrong <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
         across = None if self.given.across is None else f"{GIVEN}/across"
         return Correction(delta, ratio, bool(correctable), alike, bool(close), moment, count, across)
