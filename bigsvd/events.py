@@ -35,6 +35,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class ChunksAbsent(Event):
+    """So many chunks of the data do not exist and will be read as the fill value."""
+
+    kind = "chunks-absent"
+    count: int
+
+
+@dataclass(frozen=True)
 class PlanMade(Event):
     """The run begins, or goes on after the `passes_done` finished passes that scratch holds."""
 
@@ -186,8 +194,8 @@ Progress: TypeAlias = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneRepeated, PassEnded, Certified,
-        PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
+        ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneRepeated, PassEnded,
+        Certified, PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
     )
 }  # fmt: skip
 

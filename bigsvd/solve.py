@@ -30,6 +30,7 @@ from bigsvd.errors import (
     StorageError,
 )
 from bigsvd.events import (
+    ChunksAbsent,
     GivenUp,
     PhaseStarted,
     PlanMade,
@@ -199,6 +200,7 @@ def run(
     output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
+    _look_for_chunks(source, progress)
     with executor_of(client) as executor:
         offers = executor.machines(request)
         source = executor.reach(source)
@@ -233,6 +235,14 @@ def run(
                 output.tidy()
             progress(Published(str(factors.path), str(output.scratch)))
             return factors
+
+
+def _look_for_chunks(source: Source, progress: Progress) -> None:
+    """Refuse now, not after hours, what a pass would find missing; say how many chunks are not there."""
+    m, n = source.facts.shape
+    absent = source.absent_chunks(slice(0, m), slice(0, n))
+    if absent:
+        progress(ChunksAbsent(absent))
 
 
 def _tell_of_warm_start(

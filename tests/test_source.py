@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
+import bigsvd
 from bigsvd.chunks.buffers import ReadBuffers
+from bigsvd.cli import main
 from bigsvd.errors import (
     BadInputError,
     ChunkCorruptError,
@@ -32,8 +35,9 @@ from bigsvd.errors import (
     SourceError,
     StorageError,
 )
+from bigsvd.events import ChunksAbsent, Event
 from bigsvd.orientation import BY_ROWS
-from bigsvd.sources import remote
+from bigsvd.sources import remote, zarr_dense
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import TransposedSource
@@ -413,6 +417,46 @@ def test_missing_chunks_may_be_the_fill_value(chunked: Path) -> None:
     expected[10:15, 4:8] = 0
     np.testing.assert_array_equal(source.read(*ALL), expected)
     assert source.counters.filled_chunks == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"), [({}, 4), ({"zarr_format": 2}, 4), ({"shards": (10, 8)}, 1)],
+    ids=["nested", "flat", "sharded"],
+)  # fmt: skip
+def test_chunks_that_are_not_there_are_found_without_reading(
+    tmp_path: Path, options: dict[str, Any], gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zarr writes no zeros unless told to. Only the rectangle is looked at that is asked about."""
+    path, array = tmp_path / "a.zarr", A.copy()
+    array[10:20, :8] = 0
+    stored(path, array, **options)
+    source, told = open_source(path), rf"{gone} of \d+ chunk\(s\) .*nothing but 0\.0 use missing_chunks"
+    with pytest.raises(ChunkMissingError, match=told):
+        source.absent_chunks(*ALL)
+    assert source.absent_chunks(slice(0, 10), slice(0, N)) == 0
+    filling = open_source(path, missing_chunks="fill")
+    assert filling.absent_chunks(*ALL) == gone
+    assert TransposedSource(filling).absent_chunks(*ALL[::-1]) == gone
+    assert filling.counters.encoded_bytes == 0
+    monkeypatch.setattr(zarr_dense, "_MOST_LOOKED_FOR", 2)
+    assert source.absent_chunks(*ALL) == 0
+
+
+def test_absent_chunks_are_told_before_any_pass(tmp_path: Path) -> None:
+    array = np.vstack([A, 0 * A])
+    stored(tmp_path / "a.zarr", array, chunks=(M, N))
+    seen: list[Event] = []
+    with pytest.raises(ChunkMissingError, match="1 of 2"):
+        bigsvd.svd(tmp_path / "a.zarr", 2, tmp_path / "u", progress=seen.append)
+    assert seen == []
+    assert not list(tmp_path.glob("u*"))
+    factors = bigsvd.svd(tmp_path / "a.zarr", 2, missing_chunks="fill", progress=seen.append)
+    assert seen[0] == ChunksAbsent(1)
+    assert "1 absent chunks read as the fill value" in str(factors.certificate)
+    ended = CliRunner().invoke(
+        main, ["svd", str(tmp_path / "a.zarr"), str(tmp_path / "u"), "-k", "2", "--missing-chunks", "fill"]
+    )
+    assert "1 chunks do not exist and are taken as the fill value" in ended.stderr
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])

@@ -14,6 +14,7 @@ from typing import TextIO
 from bigsvd.events import (
     BytesRead,
     Certified,
+    ChunksAbsent,
     Event,
     GivenUp,
     LaneRepeated,
@@ -111,6 +112,10 @@ class Console:
         )
         if plan.reading:
             self.say(f"         {plan.reading}")
+
+    @_show.register
+    def _(self, event: ChunksAbsent) -> None:
+        self.say(f"{event.count:,} chunks do not exist and are taken as the fill value")
 
     @_show.register
     def _(self, event: GivenUp) -> None:

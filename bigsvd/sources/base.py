@@ -75,6 +75,14 @@ class Source(ABC):
         del rows, cols
         return None
 
+    def absent_chunks(self, rows: slice, cols: slice) -> int:
+        """How many chunks of the rectangle do not exist, where a look at folders tells; else 0.
+
+        `ChunkMissingError` unless such chunks are to be read as the fill value.
+        """
+        del rows, cols
+        return 0
+
     @property
     def on_disk(self) -> bool:
         """Whether its chunks are files here that are read by this module, past the page cache if asked."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,26 @@ def places_of(store: Any, path: str, name: str) -> tuple[Path, ...]:
         if "file" in _protocols(system):
             found.append(Path(store.path) / path)
     return tuple(found)
+
+
+def absent_files(folder: Path, keys: Iterable[str]) -> list[str]:
+    """Those of the keys that are no files in a folder, or below it; each folder is listed once."""
+    absent = []
+    for parent, some in groupby(keys, key=lambda key: key.rpartition("/")[0]):
+        there = _listed(folder / parent)
+        absent += [key for key in some if there is not None and key.rpartition("/")[2] not in there]
+    return absent
+
+
+def _listed(folder: Path) -> set[str] | None:
+    """The names in a folder, none where it does not exist; None where it may not be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError:
+        return None
 
 
 def _protocols(system: Any) -> tuple[str, ...]:

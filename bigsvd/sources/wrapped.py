@@ -81,6 +81,10 @@ class WrappedSource(Source):
             return stamps[0]
         return None if None in stamps else tuple(stamps)
 
+    def absent_chunks(self, rows: slice, cols: slice) -> int:
+        """See `Source.absent_chunks`."""
+        return sum(self.inner.absent_chunks(*rectangle) for rectangle in self.inside(rows, cols))
+
     @property
     def on_disk(self) -> bool:
         """See `Source.on_disk`."""

@@ -36,11 +36,13 @@ from bigsvd.errors import (
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import Source, check_matrix, stamp_of
 from bigsvd.sources.groups import members_of
-from bigsvd.sources.local import places_of
+from bigsvd.sources.local import absent_files, places_of
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.tokens import keep, kept
 from bigsvd.sources.zarr_packing import dimensions_of, packing_of_zarr
 
+# Chunks that are looked for before a run; more would take seconds, and memory for their names. Chosen.
+_MOST_LOOKED_FOR = 2**18
 _RETRIES = 3
 _RETRY_SECONDS = 0.2
 
@@ -138,14 +140,31 @@ class ZarrSource(Source):
         if self._remote is not None:
             self.counters.retries = self._remote.retries
         missing = self._guard.take_missing()
-        if missing and not self._fill_missing:
-            keys = ", ".join(sorted(missing)[:3])
-            raise ChunkMissingError(
-                f"{len(missing)} chunk(s) of {self.facts.name} do not exist: {keys}",
-                "restore them, or use missing_chunks='fill' to read them as the fill value",
-            )
+        if missing:
+            self._refuse_absent(sorted(missing), str(len(missing)))
         self.counters.filled_chunks += len(missing)
         return block
+
+    def absent_chunks(self, rows: slice, cols: slice) -> int:
+        """See `Source.absent_chunks`: on local disks, where there are not too many chunks to look for."""
+        store, count = self._arguments[1], self._chunk_count(rows, cols)
+        if not isinstance(store, LocalStore) or count > _MOST_LOOKED_FOR:
+            return 0
+        keys = (key for _, key in self._chunks_in(rows, cols))
+        absent = absent_files(Path(store.root) / self._array.path, keys)
+        if absent:
+            self._refuse_absent(absent, f"{len(absent):,} of {count:,}")
+        return len(absent)
+
+    def _refuse_absent(self, keys: list[str], how_many: str) -> None:
+        """`ChunkMissingError` that names chunks that do not exist, unless they are to be read as filled."""
+        if self._fill_missing:
+            return
+        raise ChunkMissingError(
+            f"{how_many} chunk(s) of {self.facts.name} do not exist: {', '.join(keys[:3])}",
+            f"restore them, or if they were left out for holding nothing but {self._array.fill_value} use "
+            "missing_chunks='fill'",
+        )
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`: size and time of last change of each file; None on other than local stores."""
@@ -154,6 +173,13 @@ class ZarrSource(Source):
             return None
         folder = Path(store.root) / self._array.path
         return tuple(stamp_of(folder / key) for _, key in self._chunks_in(rows, cols))
+
+    def _chunk_count(self, rows: slice, cols: slice) -> int:
+        """How many chunks (shards) the rectangle touches."""
+        height, width = self._array.shards or self._array.chunks
+        down: int = -(-rows.stop // height) - rows.start // height
+        across: int = -(-cols.stop // width) - cols.start // width
+        return down * across
 
     def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, int], str]]:
         """Grid position and key of the chunks (shards) that the rectangle touches."""
