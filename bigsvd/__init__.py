@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bigsvd import errors
 
 if TYPE_CHECKING:
+    from bigsvd.gaps import with_gaps
     from bigsvd.planning.plan import Plan
     from bigsvd.request import Request
     from bigsvd.results.certificate import Certificate
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from bigsvd.solve import plan, svd
 
 __version__ = "0.1.0"
-__all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan", "svd"]
+__all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan", "svd", "with_gaps"]
 
 _PLACES = {
     "Certificate": ("bigsvd.results.certificate", "Certificate"),
@@ -29,6 +30,7 @@ _PLACES = {
     "open": ("bigsvd.results.factors", "open_factors"),
     "plan": ("bigsvd.solve", "plan"),
     "svd": ("bigsvd.solve", "svd"),
+    "with_gaps": ("bigsvd.gaps", "with_gaps"),
 }
 
 

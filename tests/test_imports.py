@@ -45,6 +45,7 @@ ROOMS = (
     "certify",
     "solve",
     "verify",
+    "gaps",
     "cli",
     "__main__",
     "__init__",

@@ -34,6 +34,7 @@ from bigsvd.errors import (
     StorageError,
     VerifyError,
 )
+from bigsvd.gaps import with_gaps
 from bigsvd.report.table import format_table
 from bigsvd.request import CHOICES, SCALES, Request, parse_bytes
 from bigsvd.results import rank
@@ -532,7 +533,11 @@ def _refuse_to_print(region: tuple[slice, slice]) -> None:
 @click.option("--rows", default=":", show_default=True, metavar="RANGE", help="start:stop or one index.")
 @click.option("--cols", default=":", show_default=True, metavar="RANGE", help="start:stop or one index.")
 @click.option("-k", "k", type=int, default=None, metavar="N", help="Use only the first N triplets.")
+@click.option(
+    "--gaps", default=None, metavar="PATH", help="The data that FACTORS are of: NaN where they have no value."
+)
 @device_option
+@storage_option
 @click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
 def reconstruct(
     factors: str,
@@ -540,13 +545,17 @@ def reconstruct(
     rows: str,
     cols: str,
     k: int | None,
+    gaps: str | None,
     device: DeviceName,
+    storage_options: tuple[str, ...],
     *,
     as_json: bool,
 ) -> None:
     """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
     opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
+    if gaps is not None:
+        opened = with_gaps(opened, gaps, storage_options=_storage_options(storage_options))
     region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
     if out is None:
         _refuse_to_print(region)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +17,14 @@ from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
+from bigsvd.orientation import Rows
 from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
-from bigsvd.results.reconstruct import LowRank, row_and_column, to_dask
+from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
+from bigsvd.results.scaled import Scaled
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
+from bigsvd.results.variance import Spread
 from bigsvd.results.virtual_store import to_zarr
 
 _RECONSTRUCTION_CHUNK_BYTES = 2**22
@@ -101,6 +105,7 @@ class Factors:
         self.row_weights: Any = lines.get("row_weights")
         self.path = path
         self._device = device or CpuDevice()
+        self._gaps: Gaps | None = None
         self.certificate = Certificate.from_dict(attributes["certificate"])
         self.provenance: dict[str, Any] = {
             name: attributes[name] for name in attributes if name != "certificate"
@@ -194,7 +199,7 @@ class Factors:
         chunks = (min(m, side), min(n, side))
         return LowRank(
             self.U, self.s, self.Vt, self.mean, _product(self.scale, _inverse(self.weights)), chunks,
-            self.dtype, self._device, _inverse(self.row_weights), self.features_axis,
+            self.dtype, self._device, _inverse(self.row_weights), self.features_axis, self._gaps,
         )  # fmt: skip
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
@@ -211,7 +216,14 @@ class Factors:
             raise RequestError(f"device={device!r} is not known", f"use one of {', '.join(DEVICES)}")
         attributes = self.provenance | {"certificate": self.certificate.to_dict()}
         chosen, _ = choose_device(device)
-        return Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen)
+        shown = Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen)
+        return shown.showing(self._gaps)
+
+    def showing(self, gaps: Gaps | None) -> Factors:
+        """The same factors, reconstructed entries NaN where `gaps` says so; see `bigsvd.with_gaps`."""
+        other = copy(self)
+        other._gaps = gaps  # noqa: SLF001 - of this very class
+        return other
 
     def reconstruct(self) -> Any:
         """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
@@ -252,7 +264,8 @@ class Factors:
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
-        return Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device)
+        few = Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device)
+        return few.showing(self._gaps)
 
     def _error_of(self, k: int) -> float:
         """The relative error of the first k triplets, with no less digits than that of all."""
@@ -298,6 +311,102 @@ class Factors:
                 total += part
         return total.reshape(*values.shape[:-1], self.k)
 
+    @property
+    def _spread(self) -> Spread:
+        """What `variance` needs to know."""
+        c = self.certificate
+        samples, features = self.shape[self.samples_axis], self.shape[self.features_axis]
+        return Spread(self.s, c.frobenius_norm, c.relative_error * c.frobenius_norm, samples, features)
+
+    @silent
+    def explained_variance(self, ddof: int = 1) -> np.ndarray:
+        """s²/(samples − ddof), (k,) float64: the variance of each column of `scores`, in the units of B.
+
+        ddof=1 is the convention of scikit-learn's and dask-ml's PCA (`explained_variance_`), scanpy
+        (`uns["pca"]["variance"]`), xeofs (`explained_variance`) and eofs (`eigenvalues`); ddof=0 that of
+        sgkit and scikit-allel (`sample_pca_explained_variance`, `explained_variance_`). flashpca's, PLINK's
+        and GCTA's eigenvalues are `relatedness_eigenvalues`. Of a matrix that was not centred these are mean
+        squares, which scikit-learn's TruncatedSVD does not give.
+
+        Raises:
+            RequestError: `ddof` is not in 0..samples − 1.
+
+        """
+        return self._spread.explained(ddof)
+
+    @property
+    def explained_variance_ratio(self) -> np.ndarray:
+        """s²/‖B‖²_F, (k,) float64: the share of the total, which is that of B in full, not of k triplets.
+
+        scikit-learn's PCA (`explained_variance_ratio_`), scanpy (`variance_ratio`), xeofs
+        (`explained_variance_ratio`), eofs (`varianceFraction`), sgkit (`sample_pca_explained_variance_ratio`)
+        and flashpca (`pve`) have the same.
+        """
+        return self._spread.ratio()
+
+    @silent
+    def total_variance(self, ddof: int = 1) -> float:
+        """‖B‖²_F/(samples − ddof): the sum of all variances, also of triplets that were not computed.
+
+        eofs has it as `totalAnomalyVariance`, xeofs as `total_variance`, both with ddof=1.
+
+        Raises:
+            RequestError: `ddof` is not in 0..samples − 1.
+
+        """
+        return self._spread.total(ddof)
+
+    @silent
+    def noise_variance(self, ddof: int = 1) -> float:
+        """The mean of the min(m, n) − k variances behind those computed, 0 where there are none.
+
+        scikit-learn's PCA has it as `noise_variance_` (Tipping & Bishop 1999, eq. 8), with ddof=1.
+
+        Raises:
+            RequestError: `ddof` is not in 0..samples − 1.
+
+        """
+        return self._spread.noise(ddof)
+
+    @property
+    def relatedness_eigenvalues(self) -> np.ndarray:
+        """s²/features, (k,) float64: eigenvalues of B·Bᵀ/features, (samples, samples).
+
+        With ``scale="binom2"`` that is the genetic relationship matrix, whose eigenvalues flashpca prints,
+        and PLINK and GCTA too.
+        """
+        return np.asarray((self.s / np.sqrt(self._spread.features)) ** 2)
+
+    @silent
+    def north(self, ddof: int = 1, independent: float | None = None) -> np.ndarray:
+        """λ·√(2/N), (k,) float64: the standard error of each explained variance by sampling.
+
+        North, Bell, Cahalan & Moeng 1982, eq. 24: modes whose variances differ by less than this are
+        determined only together. N is `independent`, the number of independent samples, or the number of
+        samples where it is None, as in eofs (`northTest`); samples that follow each other in time are fewer
+        than they seem. Divided by `total_variance` it is what eofs gives with ``vfscaled=True``.
+
+        Raises:
+            RequestError: `ddof` is not in 0..samples − 1, or `independent` not positive.
+
+        """
+        return self._spread.north(ddof, independent)
+
+    @silent
+    def loadings(self, ddof: int = 1) -> Scaled:
+        """Components times the root of their variance, (features, k), computed when it is sliced.
+
+        Of columns that were divided by their standard deviation these are correlations with the scores.
+        sgkit (`sample_pca_loading`) and scikit-allel have them with ddof=0, eofs as
+        ``eofs(eofscaling=2)``, transposed, with ddof=1.
+
+        Raises:
+            RequestError: `ddof` is not in 0..samples − 1.
+
+        """
+        axis = self.features_axis
+        return Scaled(Rows((self.U, self.Vt)[axis], axis), np.sqrt(self.explained_variance(ddof)))
+
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""
         m, n = self.shape
@@ -330,6 +439,9 @@ class Factors:
             "scaled": self.provenance["request"]["scale"],
             "given": sorted(Request.from_dict(self.provenance["request"]).named),
             "samples": self.samples,
+            "total_variance": self.total_variance(),
+            "explained_variance": self.explained_variance().tolist(),
+            "explained_variance_ratio": self.explained_variance_ratio.tolist(),
             **costs,
             "source": self.provenance["source"],
             "versions": self.provenance["versions"],

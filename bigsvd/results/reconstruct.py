@@ -7,7 +7,7 @@ One value, `LowRank`, and ways to read it: `region` gives a NumPy block, `to_das
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -42,6 +42,18 @@ class ArrayLike(Protocol):
         """The entries at `key`."""
 
 
+class Gaps(Protocol):
+    """Which entries of A have no value."""
+
+    def among(
+        self, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
+    ) -> Iterable[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+        """Parts of ``A[rows][:, cols]``, both ascending, and which entries of each have no value.
+
+        Parts that are left out have no gaps.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class LowRank:
     """A ≈ diag(row_scale)·(U·diag(s)·Vt)·diag(scale) + 1·mean, an (m, n) matrix held as its factors.
@@ -62,6 +74,7 @@ class LowRank:
         dtype: float32 or float64, of what is computed and of the arithmetic.
         device: where large products are made; it must be there for whoever reads.
         features_axis: the axis of A that numbers the features.
+        gaps: which entries are to be NaN, since A has no value there; None where all are to be numbers.
 
     """
 
@@ -75,6 +88,7 @@ class LowRank:
     device: Device = field(default=CpuDevice(), repr=False)
     row_scale: ArrayLike | None = field(default=None, repr=False)
     features_axis: int = 1
+    gaps: Gaps | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         k = len(self.s)
@@ -266,6 +280,9 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
         by_feature *= _read(low_rank.scale, (features,), low_rank.dtype)
     if low_rank.mean is not None:
         by_feature += _read(low_rank.mean, (features,), low_rank.dtype)
+    if low_rank.gaps is not None:
+        for part, missing in low_rank.gaps.among(np.asarray(rows), np.asarray(cols)):
+            block[part][missing] = np.nan
     return block
 
 

@@ -13,12 +13,9 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import Source, check_matrix, hashed, reading_errors
+from bigsvd.sources.base import Source, check_matrix, hashed, line_chunks, reading_errors
 from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
 from bigsvd.sources.tokens import keep, kept
-
-# Bytes of the rows that are treated as one chunk if an array has no chunks; chosen, not measured.
-_CHUNK_BYTES = 2**22
 
 
 class ArraySource(Source):
@@ -124,12 +121,6 @@ def _known_chunks(array: Any, shape: tuple[int, int]) -> tuple[int, int] | None:
     if min(rows, cols) < 1:
         return None
     return min(rows, shape[0]), min(cols, shape[1])
-
-
-def line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
-    """The whole rows of an array without chunks that are treated as one chunk."""
-    rows = _CHUNK_BYTES // (shape[1] * itemsize)
-    return min(shape[0], max(1, rows)), shape[1]
 
 
 def _remap(filename: str, dtype: str, shape: tuple[int, int], offset: int, order: Any) -> Source:

@@ -24,6 +24,9 @@ from bigsvd.facts import SourceFacts
 from bigsvd.orientation import BY_ROWS, Orientation
 from bigsvd.slabs.block import Block, DenseBlock
 
+# Bytes of the rows that are treated as one chunk if an array has no chunks; chosen, not measured.
+_CHUNK_BYTES = 2**22
+
 Rectangle = tuple[slice, slice]
 
 
@@ -257,6 +260,12 @@ def _advice(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "f":
         return "convert it to float64 first"
     return "convert it to numbers first"
+
+
+def line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
+    """The whole rows of an array without chunks that are treated as one chunk."""
+    rows = _CHUNK_BYTES // (shape[1] * itemsize)
+    return min(shape[0], max(1, rows)), shape[1]
 
 
 def stamp_of(file: Path) -> Hashable:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from zarr.storage import LocalStore
 
-from bigsvd.errors import SourceError
 from bigsvd.sources.base import Source
-from bigsvd.sources.files import Place, place_of
+from bigsvd.sources.files import place_of
 from bigsvd.sources.hdf5 import Hdf5Source
 from bigsvd.sources.npy import NpySource
 from bigsvd.sources.zarr_dense import ZarrSource
@@ -23,7 +22,7 @@ def open_local(name: str, *, fill_missing: bool, decode: bool) -> Source:
     """
     place = place_of(name)
     if place.kind == "npy":
-        return _open_npy(place)
+        return NpySource(str(place.path))
     if place.kind == "hdf5":
         return Hdf5Source(str(place.path), place.inner, decode=decode)
     if place.kind == "zip":
@@ -32,9 +31,3 @@ def open_local(name: str, *, fill_missing: bool, decode: bool) -> Source:
         return ZarrSource(name, zipped, inner, fill_missing=fill_missing, decode=decode)
     store = LocalStore(place.path.resolve(), read_only=True)
     return ZarrSource(name, store, "", fill_missing=fill_missing, decode=decode)
-
-
-def _open_npy(place: Place) -> Source:
-    if place.inner:
-        raise SourceError(f"{place.path} is an .npy file, which holds no {place.inner!r}", "give the file")
-    return NpySource(str(place.path))

@@ -48,8 +48,15 @@ def place_of(name: str) -> Place:
         return Place(path, "folder")
     for file in (path, *path.parents):
         if file.is_file():
-            return Place(file, _kind_of(file), path.relative_to(file).as_posix().removeprefix("."))
+            return _placed(file, path.relative_to(file).as_posix().removeprefix("."))
     raise SourceError(f"{name} does not exist", "check the path")
+
+
+def _placed(file: Path, inner: str) -> Place:
+    kind = _kind_of(file)
+    if inner and kind == "npy":
+        raise SourceError(f"{file} is an .npy file, which holds no {inner!r}", "give the file")
+    return Place(file, kind, inner)
 
 
 def _kind_of(file: Path) -> Kind:

@@ -15,9 +15,7 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import ChunkCorruptError, SourceError, StorageError, first_line
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
-from bigsvd.request import plain
-from bigsvd.sources.arrays import line_chunks
-from bigsvd.sources.base import Source, check_matrix, hashed, stamp_of
+from bigsvd.sources.base import Source, check_matrix, hashed, line_chunks, stamp_of
 from bigsvd.sources.members import Member, Members
 from bigsvd.sources.packing import dtype_of, packing_of
 
@@ -162,10 +160,10 @@ def _attributes(dataset: h5py.Dataset) -> dict[str, Any]:
     """The attributes as Python's values; references to other datasets, such as dimension scales, left out."""
     found = {}
     for name, value in dataset.attrs.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biufSU":
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufSU":
             found[name] = value.tolist()
-        elif isinstance(value, (str, bytes, np.generic)):
-            found[name] = plain(value)
+        elif isinstance(value, (str, bytes)):
+            found[name] = value
     return {name: _text(value) for name, value in found.items()}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import SourceError, StorageError, first_line
-from bigsvd.sources.arrays import MemmapSource, line_chunks
-from bigsvd.sources.base import Source, hashed, stamp_of
+from bigsvd.sources.arrays import MemmapSource
+from bigsvd.sources.base import Source, hashed, line_chunks, stamp_of
 
 
 class NpySource(MemmapSource):

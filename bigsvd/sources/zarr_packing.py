@@ -9,8 +9,6 @@ import zarr
 from zarr.core.metadata import ArrayV2Metadata
 
 from bigsvd.facts import AS_STORED, Packing
-from bigsvd.request import plain
-from bigsvd.sentinels import Number
 from bigsvd.sources.packing import dtype_of, packing_of
 
 _DIMENSIONS = "_ARRAY_DIMENSIONS"  # the attribute that shows that xarray wrote an array of format 2
@@ -32,15 +30,16 @@ def packing_of_zarr(
     return dtype_of(attributes, stored), packing_of(name, attributes, stored, _own_fill(array, attributes))
 
 
-def _own_fill(array: zarr.Array[Any], attributes: dict[str, Any]) -> list[Number]:
+def _own_fill(array: zarr.Array[Any], attributes: dict[str, Any]) -> list[int | float]:
     """The array's own fill value in a list, if it is what xarray has made of `_FillValue`, as in format 2.
 
     There a 0 counts only if the array is packed: 0 is Zarr's default, and other programs write it without
     meaning that zeros are missing.
     """
-    own = plain(array.metadata.fill_value)
+    own = array.metadata.fill_value
     if not isinstance(array.metadata, ArrayV2Metadata) or _DIMENSIONS not in attributes or own is None:
         return []
+    own = np.asarray(own).item()
     packed = "scale_factor" in attributes or "add_offset" in attributes
     if own == 0 and not packed:
         return []
