@@ -15,7 +15,7 @@ import numpy as np
 from bigsvd.sentinels import Number, matches, outside
 
 LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
-_TUPLES = ("shape", "chunks", "piece", "dims")
+_TUPLES = ("shape", "chunks", "piece", "dims", "array_shape")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class SourceFacts:
         packing: how stored entries stand for the numbers of A.
         samples_axis: the axis of A that numbers the samples; means are taken along it, one for each line of
             the other axis, which are the features.
-        dims: the names of the axes of A; empty where they have none.
+        dims: the names of the axes of A, or of the array that A is made of; empty where they have none.
+        array_shape: lengths of the axes of that array, where A is made by stacking some; else empty.
+        array_axis: the axis of that array that numbers the samples.
         codec: the compressors of a chunk, by name; empty where there are none or they are not known.
 
     """
@@ -128,6 +130,8 @@ class SourceFacts:
     packing: Packing = AS_STORED
     samples_axis: int = 0
     dims: tuple[str, ...] = ()
+    array_shape: tuple[int, ...] = ()
+    array_axis: int = 0
     codec: str = ""
 
     @property
@@ -149,6 +153,17 @@ class SourceFacts:
     def feature(self) -> str:
         """What a feature is called, as a line of A."""
         return LINES[self.features_axis]
+
+    def place(self, row: int, column: int) -> str:
+        """Where an entry of A is, in words: by row and column, or by its place in the array of more axes."""
+        if not self.array_shape:
+            return f"row {row}, column {column}"
+        lengths = list(self.array_shape)
+        del lengths[self.array_axis]
+        places = [int(place) for place in np.unravel_index(column, lengths)]
+        places.insert(self.array_axis, row)
+        names = self.dims or tuple(f"axis {axis}" for axis in range(len(places)))
+        return ", ".join(f"{name} {place}" for name, place in zip(names, places, strict=True))
 
     @property
     def itemsize(self) -> int:

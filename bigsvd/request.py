@@ -34,7 +34,7 @@ SCALES = ("std", "std-observed", "patterson", "binom2")
 # The fields that may name vectors, and what of A these have a value for each of.
 VECTORS = {"offset": "features", "scale": "features", "weights": "features", "row_weights": "samples"}
 # The fields that say how the source is to be read.
-READING = ("missing_chunks", "decode", "missing", "samples")
+READING = ("missing_chunks", "decode", "missing", "samples", "dim", "sum")
 _UNITS = (
     {"": 1}
     | {u: 1000**i for i, u in enumerate("kmgtp", 1)}
@@ -84,6 +84,10 @@ class Request:
         deadline: seconds after which no further pass of the iteration is started.
         samples: along which axis means and deviations are taken: "rows", "columns", or the name of a
             dimension of the source. The lines of the other axis are the features.
+        dim: the axis of the samples of a source with more axes than two, by name or number; the others are
+            stacked to features, in C order.
+        sum: the last axis of the source, by name or number, where entries are summed over it first, such as
+            the alleles of a genotype; where one is negative there is no sum.
         center: whether the mean of each feature is subtracted. offset: name of what is subtracted instead.
         scale: by what features are divided: one of `SCALES` (True is "std"), or the name of a vector.
         ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
@@ -113,6 +117,8 @@ class Request:
     center: bool = False
     scale: bool | str = False
     samples: str = "rows"
+    dim: str | int | None = None
+    sum: str | int | None = None
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: int | None = None
@@ -204,10 +210,22 @@ class Request:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise RequestError(f"{name}={value!r} is not a truth value", "use true or false")
+        self._check_axes()
 
+    def _check_axes(self) -> None:
         if not isinstance(self.samples, str) or not self.samples:
             raise RequestError(
                 f"samples={self.samples!r} is no axis", "use rows, columns, or the name of a dimension"
+            )
+
+        for name in ("dim", "sum"):
+            value = getattr(self, name)
+            named = isinstance(value, str) and value != ""
+            if value is not None and not named and (isinstance(value, bool) or not isinstance(value, int)):
+                raise RequestError(f"{name}={value!r} is no axis", "give its name or number")
+        if self.dim is not None and self.samples != "rows":
+            raise RequestError(
+                f"dim={self.dim!r} and samples={self.samples!r} both say what the samples are", "give one"
             )
 
     def _check_numbers(self) -> None:

@@ -123,11 +123,11 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, precision, missing, missing_value, missing_chunks, decode, samples, energy, error,
-            max_bytes, ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted instead of
-            means; weights (n,) and row_weights (m,), not negative, which multiply features and samples at
-            last (means and deviations are of A, unweighted); and those of a method, see `catalog.options`:
-            power_iterations, iterator, oversampling, compute.
+            deadline, precision, missing, missing_value, missing_chunks, decode, samples, dim, sum, energy,
+            error, max_bytes, ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted
+            instead of means; weights (n,) and row_weights (m,), not negative, which multiply features and
+            samples at last (means and deviations are of A, unweighted); and those of a method, see
+            `catalog.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).

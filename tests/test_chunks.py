@@ -74,7 +74,7 @@ def test_every_rectangle_is_zarr_s(
             spans.append(slice(start, data.draw(st.integers(start + 1, length))))
         rows, cols = spans
         target = np.full((rows.stop - rows.start, cols.stop - cols.start), np.nan, np.float32)
-        found.read(rows, cols, target, space)
+        found.read((rows, cols), target, space)
         np.testing.assert_array_equal(target, A[rows, cols])
 
 
@@ -192,7 +192,7 @@ def test_a_bad_chunk_is_named(tmp_path: Path, name: str, damage: str) -> None:
                "another": (tmp_path / "b" / "c" / "0" / "0").read_bytes()}  # fmt: skip
     key.write_bytes(changes[damage])
     with pytest.raises(ChunkCorruptError, match="c/0/0"):
-        reader(LocalStore(tmp_path / "a")).read(slice(0, 57), slice(0, 43), np.empty_like(A), ReadBuffers())
+        reader(LocalStore(tmp_path / "a")).read((slice(0, 57), slice(0, 43)), np.empty_like(A), ReadBuffers())
 
 
 @pytest.mark.parametrize("size", [2, 8, 15, 16, 100])
@@ -230,7 +230,7 @@ def test_a_decoder_without_memory_does_not_speak_of_a_bad_chunk(tmp_path: Path) 
     found = reader(LocalStore(tmp_path))
     found._codecs = (Starved(),)
     with pytest.raises(MemoryError):
-        found.read(slice(0, 57), slice(0, 43), np.empty_like(A), ReadBuffers())
+        found.read((slice(0, 57), slice(0, 43)), np.empty_like(A), ReadBuffers())
 
 
 @pytest.mark.parametrize("name", ["zstd", "sharded"])
@@ -241,7 +241,7 @@ def test_absent_chunks_are_the_fill_value(tmp_path: Path, name: str) -> None:
     )
     array[:16, :20] = A[:16, :20]
     target = np.empty_like(A)
-    reader(store).read(slice(0, 57), slice(0, 43), target, ReadBuffers())
+    reader(store).read((slice(0, 57), slice(0, 43)), target, ReadBuffers())
     np.testing.assert_array_equal(target, array[:])
 
 
@@ -303,7 +303,7 @@ def test_files_are_read_past_the_page_cache_where_that_can_be(
     monkeypatch.setattr(os, "open", watched_open)
     monkeypatch.setattr(os, "readv", watched_readv)
     target = np.empty(A.shape, A.dtype)
-    chunks.read(slice(0, 57), slice(0, 43), target, ReadBuffers(past_page_cache=True))
+    chunks.read((slice(0, 57), slice(0, 43)), target, ReadBuffers(past_page_cache=True))
     np.testing.assert_array_equal(target, A)
     assert flags[0] == os.O_DIRECT
     assert refuses is None or flags[:4] == [os.O_DIRECT, 0] * 2
@@ -325,5 +325,5 @@ def test_a_file_that_grows_is_read_to_the_length_it_had(
     chunks = reader(LocalStore(tmp_path))
     target = np.empty(A.shape, A.dtype)
     monkeypatch.setattr(os, "fstat", grown)
-    chunks.read(slice(0, 57), slice(0, 43), target, ReadBuffers())
+    chunks.read((slice(0, 57), slice(0, 43)), target, ReadBuffers())
     np.testing.assert_array_equal(target, A)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,9 @@ class ReusableBuffer:
         self._allocate = allocate
         self._memory = _ordinary(0)
 
-    def take(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """An array over this memory, holding whatever was there."""
-        size = shape[0] * shape[1] * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if self._memory.size < size:
             memory = self._allocate(size + mmap.PAGESIZE)
             start = -memory.ctypes.data % mmap.PAGESIZE
@@ -54,6 +56,11 @@ class ReadBuffers:
         self.panel = panel or ReusableBuffer()
         self.chunk, self.file = ReusableBuffer(), ReusableBuffer()
         self.past_page_cache = past_page_cache
+
+    @cached_property
+    def on_the_way(self) -> ReadBuffers:
+        """The same once more, for what is read to make of it what was asked for."""
+        return ReadBuffers(past_page_cache=self.past_page_cache)
 
 
 class BufferRing:

@@ -7,9 +7,12 @@ megabytes the page faults of that memory cost more than the decoding. Where a ch
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from operator import add, floordiv, mul, sub
 from typing import Any
 
 import google_crc32c
@@ -41,36 +44,43 @@ _UNWRITTEN = (0x9E, 0x61)
 
 @dataclass(frozen=True)
 class _Box:
-    """Rows top … top+height and columns left … left+width of an array."""
+    """The entries start … stop of an array along each of its axes."""
 
-    top: int
-    left: int
-    height: int
-    width: int
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
 
-    def grid(self, height: int, width: int) -> Iterator[_Box]:
-        """The boxes of a regular grid from the array's corner that this one touches, row by row."""
-        for i in range(self.top // height, -(-(self.top + self.height) // height)):
-            for j in range(self.left // width, -(-(self.left + self.width) // width)):
-                yield _Box(i * height, j * width, height, width)
+    @classmethod
+    def of(cls, sides: tuple[slice, ...]) -> _Box:
+        """The box of these ranges."""
+        return cls(tuple(side.start for side in sides), tuple(side.stop for side in sides))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths."""
+        return tuple(map(sub, self.stop, self.start))
+
+    def grid(self, cell: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], _Box]]:
+        """Place and box of each cell of a regular grid, from the array's corner, that it touches."""
+        each = (range(a // n, -(-b // n)) for a, b, n in zip(self.start, self.stop, cell, strict=True))
+        for place in product(*each):
+            start = tuple(map(mul, place, cell))
+            yield place, _Box(start, tuple(map(add, start, cell)))
 
     def common(self, other: _Box) -> _Box:
         """The part in both, which touch."""
-        top, left = max(self.top, other.top), max(self.left, other.left)
-        bottom = min(self.top + self.height, other.top + other.height)
-        return _Box(top, left, bottom - top, min(self.left + self.width, other.left + other.width) - left)
+        return _Box(tuple(map(max, self.start, other.start)), tuple(map(min, self.stop, other.stop)))
 
     def view(self, inside: _Box, values: np.ndarray) -> np.ndarray:
         """The part of `values`, those of the box `inside`, that lies in this one."""
-        i, j = self.top - inside.top, self.left - inside.left
-        return values[i : i + self.height, j : j + self.width]
+        starts, stops = map(sub, self.start, inside.start), map(sub, self.stop, inside.start)
+        return values[tuple(map(slice, starts, stops))]
 
 
 class ChunkReader:
-    """Reads rectangles of an array on a regular grid of chunks or shards, each decoded where it belongs.
+    """Reads boxes of an array on a regular grid of chunks or shards, each decoded where it belongs.
 
-    A chunk that spans whole rows of the rectangle is decoded into the target itself, any other into one
-    buffer chunk of which the part wanted is copied. A shard is read whole, in one file or object.
+    A chunk whose entries follow each other in the target is decoded into the target itself, any other into
+    one buffer chunk of which the part wanted is copied. A shard is read whole, in one file or object.
     """
 
     def __init__(
@@ -81,8 +91,8 @@ class ChunkReader:
         self._guard = guard
         self._codecs = codecs
         self._index = index
-        self._chunk = (int(array.chunks[0]), int(array.chunks[1]))
-        self._stored = self._chunk if array.shards is None else (int(array.shards[0]), int(array.shards[1]))
+        self._chunk = tuple(map(int, array.chunks))
+        self._stored = tuple(map(int, array.shards or array.chunks))
         self._prefix = f"{array.path}/" if array.path else ""
 
     @property
@@ -108,11 +118,10 @@ class ChunkReader:
             codecs = _decoders(metadata.codecs, array.dtype)
         return None if codecs is None else cls(name, array, guard, codecs, index)
 
-    def read(self, rows: slice, cols: slice, target: np.ndarray, space: ReadBuffers) -> None:
-        """Fill `target` (rows, cols). `ChunkCorruptError` names the chunk; absent ones are the fill value."""
-        wanted = _Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-        for box in wanted.grid(*self._stored):
-            place = (box.top // box.height, box.left // box.width)
+    def read(self, sides: tuple[slice, ...], target: np.ndarray, space: ReadBuffers) -> None:
+        """Fill `target`, a box. `ChunkCorruptError` names the chunk; absent ones are the fill value."""
+        wanted = _Box.of(sides)
+        for place, box in wanted.grid(self._stored):
             key = self._prefix + self._array.metadata.encode_chunk_key(place)
             encoded = self._guard.get_bytes(key, space.file, past_page_cache=space.past_page_cache)
             try:
@@ -130,16 +139,16 @@ class ChunkReader:
         self, shard: np.ndarray, box: _Box, wanted: _Box, target: np.ndarray, space: ReadBuffers
     ) -> None:
         """Decode the chunks of a shard (Zarr's sharding_indexed codec, v1.0) that are wanted."""
-        height, width = self._chunk
-        across = box.width // width
-        count = (box.height // height) * across
+        inside = tuple(map(floordiv, box.shape, self._chunk))
+        count = math.prod(inside)
         size = 16 * count
         raw = shard[: size + _CRC_BYTES] if self._index == "start" else shard[-size - _CRC_BYTES :]
         index = np.empty(size, np.uint8)
         _Checksummed().decode(raw, out=index)
         ends = index.view("<u8").reshape(count, 2)
-        for chunk in wanted.common(box).grid(height, width):
-            at = (chunk.top - box.top) // height * across + (chunk.left - box.left) // width
+        for _, chunk in wanted.common(box).grid(self._chunk):
+            corner = map(sub, chunk.start, box.start)
+            at = np.ravel_multi_index(tuple(map(floordiv, corner, self._chunk)), inside)
             offset, length = (int(value) for value in ends[at])
             absent = offset == length == _ABSENT
             self._put(None if absent else shard[offset : offset + length], chunk, wanted, target, space)
@@ -154,9 +163,8 @@ class ChunkReader:
             fill = self._array.fill_value
             part[...] = 0 if fill is None else fill
             return
-        shape = (box.height, box.width)
-        whole = part.shape == shape and part.flags.c_contiguous
-        chunk = part if whole else space.chunk.take(shape, target.dtype)
+        whole = part.shape == box.shape and part.flags.c_contiguous
+        chunk = part if whole else space.chunk.take(box.shape, target.dtype)
         self._decode(encoded, chunk.reshape(-1).view(np.uint8))
         if not whole:
             part[...] = common.view(box, chunk)
@@ -226,6 +234,7 @@ def _decoders(codecs: tuple[Any, ...], dtype: np.dtype[Any]) -> tuple[Any, ...] 
 
 def _decoders_of_format_2(metadata: ArrayV2Metadata, chunks: tuple[int, ...]) -> tuple[Any, ...] | None:
     """As `_decoders`."""
-    if metadata.filters or (metadata.order != "C" and 1 not in chunks):
+    lines = sum(length > 1 for length in chunks)
+    if metadata.filters or (metadata.order != "C" and lines > 1):
         return None
     return (metadata.compressor or _Plain(),)

@@ -187,6 +187,10 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="auto: what the planner's arithmetic finds fastest."),
         click.option("--samples", default="rows", show_default=True, metavar="AXIS",
                      help="What the samples are: rows, columns, or the name of a dimension."),
+        click.option("--dim", default=None, metavar="AXIS",
+                     help="Of more axes than two that of the samples, by name or number."),
+        click.option("--sum", default=None, metavar="AXIS",
+                     help="The last axis, by name or number, to be summed first, such as ploidy."),
         click.option("--center", is_flag=True, help="Subtract the mean of each feature over the samples."),
         click.option("--scale", default=None, metavar="[KIND]",
                      help="Divide features by their deviation; by std-observed, patterson or binom2; "
@@ -536,6 +540,7 @@ def _refuse_to_print(region: tuple[slice, slice]) -> None:
 @click.option(
     "--gaps", default=None, metavar="PATH", help="The data that FACTORS are of: NaN where they have no value."
 )
+@click.option("--unstack", is_flag=True, help="Write whole samples along the axes that the data had.")
 @device_option
 @storage_option
 @click.option("--json", "as_json", is_flag=True, help="Print the region as JSON.")
@@ -549,6 +554,7 @@ def reconstruct(
     device: DeviceName,
     storage_options: tuple[str, ...],
     *,
+    unstack: bool,
     as_json: bool,
 ) -> None:
     """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
@@ -558,6 +564,8 @@ def reconstruct(
         opened = with_gaps(opened, gaps, storage_options=_storage_options(storage_options))
     region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
     if out is None:
+        if unstack:
+            raise RequestError("a region of more axes than two is not printed", "give OUT beside --unstack")
         _refuse_to_print(region)
         block = opened[region]
         if as_json:
@@ -565,9 +573,9 @@ def reconstruct(
         else:
             np.savetxt(sys.stdout, block, fmt="%.7g")
         return
-    shape = write_region(opened, region, out)
+    shape = write_region(opened, region, out, unstack=unstack)
     facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
-    click.echo(json.dumps(facts) if as_json else f"{out}: {shape[0]} x {shape[1]} {opened.dtype}")
+    click.echo(json.dumps(facts) if as_json else f"{out}: {' x '.join(map(str, shape))} {opened.dtype}")
 
 
 @main.command()

@@ -451,11 +451,10 @@ class Matrix:
         nans, plus, minus = census.nonfinite
         if census.first is None:
             return
-        facts = self.context.plan.facts
-        row, column = census.first[facts.samples_axis], census.first[facts.features_axis]
+        source, axis = self.context.source, self.transform.axis
         raise NonFiniteError(
-            f"{facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
-            f"the first at row {row}, column {column}",
+            f"{source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
+            f"the first at {source.where(census.first[1 - axis], census.first[axis])}",
             self._cure_of_nonfinite(nans),
         )
 

@@ -6,6 +6,7 @@ A region is written under another name and renamed when it is whole, so that wha
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import uuid
@@ -31,15 +32,22 @@ _NO_LINKS = frozenset(
 )
 
 
-def write_region(factors: Factors, region: tuple[slice, slice], out: str) -> tuple[int, int]:
+def write_region(
+    factors: Factors, region: tuple[slice, slice], out: str, *, unstack: bool = False
+) -> tuple[int, ...]:
     """Write ``factors[region]`` to a .npy file or a Zarr array, some rows at a time; its shape.
+
+    To `unstack` whole rows is to write them along the axes that the data had.
 
     Raises:
         RequestError: something of that name is there, or the name ends as neither kind does.
 
     """
     rows, cols = region
-    shape = (rows.stop - rows.start, cols.stop - cols.start)
+    width = cols.stop - cols.start
+    if unstack and width != factors.shape[1]:
+        raise RequestError(f"{width} of {factors.shape[1]} columns have no axes of their own", "drop cols")
+    shape, axis = _written_shape(factors, region, unstack=unstack)
     path = Path(out)
     if path.suffix.lower() not in (_NPY, *_ZARR):
         raise RequestError(
@@ -49,30 +57,45 @@ def write_region(factors: Factors, region: tuple[slice, slice], out: str) -> tup
         raise RequestError(f"{out} already exists", "choose another name")
     _check_surroundings(path, factors)
     with storage_errors(f"writing {out}"), _renamed_when_whole(path) as partial:
-        step = max(1, _BLOCK_BYTES // (shape[1] * factors.dtype.itemsize))
+        step = max(1, _BLOCK_BYTES // (width * factors.dtype.itemsize))
         if path.suffix.lower() == _NPY:
             target: Any = np.lib.format.open_memmap(partial, mode="w+", dtype=factors.dtype, shape=shape)
         else:
-            target = _create_output(str(partial), shape, factors.dtype)
-            step = max(1, step // target.chunks[0]) * target.chunks[0]
-        for start in range(0, shape[0], step):
-            stop = min(shape[0], start + step)
-            target[start:stop] = factors[rows.start + start : rows.start + stop, cols]
+            target = _create_output(str(partial), shape, axis, factors.dtype)
+            step = max(1, step // target.chunks[axis]) * target.chunks[axis]
+        for start in range(0, shape[axis], step):
+            stop = min(shape[axis], start + step)
+            block = factors[rows.start + start : rows.start + stop, cols]
+            here = (slice(None),) * axis + (slice(start, stop),)
+            target[here] = factors.unstacked(block) if unstack else block
         if path.suffix.lower() == _NPY:
             target.flush()
     return shape
 
 
-def _create_output(path: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
+def _written_shape(
+    factors: Factors, region: tuple[slice, slice], *, unstack: bool
+) -> tuple[tuple[int, ...], int]:
+    """The shape of what is written, and the axis of it that the rows are along."""
+    rows, cols = region
+    count = rows.stop - rows.start
+    if not unstack or len(factors.array_shape) == len(region):
+        return (count, cols.stop - cols.start), 0
+    axis, lengths = factors.array_axis, factors.array_shape
+    return (*lengths[:axis], count, *lengths[axis + 1 :]), axis
+
+
+def _create_output(path: str, shape: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> zarr.Array[Any]:
     """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB.
 
     Chunks of zeros are written too: a program that finds none cannot know that it is not lost.
     """
-    rows = max(1, min(shape[0], 2**22 // (shape[1] * dtype.itemsize)))
+    width = math.prod(shape) // shape[axis]
+    rows = max(1, min(shape[axis], 2**22 // (width * dtype.itemsize)))
     return zarr.create_array(
         path,
         shape=shape,
-        chunks=(rows, shape[1]),
+        chunks=(*shape[:axis], rows, *shape[axis + 1 :]),
         dtype=dtype,
         zarr_format=3,
         config={"write_empty_chunks": True},

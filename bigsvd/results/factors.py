@@ -144,8 +144,55 @@ class Factors:
 
     @property
     def components(self) -> np.ndarray:
-        """(k, features), read: orthonormal, the largest entry of each positive; Vt, or Uᵀ."""
-        return self._components(slice(None))
+        """(k, features), read: orthonormal, the largest entry of each positive; Vt, or Uᵀ.
+
+        Where axes were stacked they come back in the shape of these, (k, y, x).
+        """
+        return self._components(slice(None)).reshape(self.k, *self.feature_shape)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the axes of the data, in their own order; empty where they have none."""
+        return tuple(self.provenance["source"].get("dims", ()))
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """The shape of the data along their own axes; that of A where none were stacked."""
+        return tuple(self.provenance["source"].get("array_shape", ())) or self.shape
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The lengths of the axes that were stacked to features; the number of features where none were."""
+        lengths = self.array_shape
+        if len(lengths) == len(self.shape):
+            return (self.shape[self.features_axis],)
+        return (*lengths[: self.array_axis], *lengths[self.array_axis + 1 :])
+
+    @property
+    def array_axis(self) -> int:
+        """The axis of the data that numbers the samples."""
+        if len(self.array_shape) == len(self.shape):
+            return self.samples_axis
+        return int(self.provenance["source"].get("array_axis", 0))
+
+    def unstacked(self, values: Any) -> np.ndarray:
+        """What has a value for each feature, such as `mean`, or whole samples (r, n), along the data's axes.
+
+        Of a matrix it is as it is.
+
+        Raises:
+            RequestError: another number of features.
+
+        """
+        found, n = np.asarray(values), self.shape[self.features_axis]
+        if len(self.array_shape) == len(self.shape):
+            return found
+        if found.ndim not in (1, 2) or found.shape[-1] != n:
+            raise RequestError(
+                f"values of shape {found.shape} do not have {n} features", "give (n,) or (r, n)"
+            )
+        shaped = found.reshape(*found.shape[:-1], *self.feature_shape)
+        return shaped if found.ndim == 1 else np.moveaxis(shaped, 0, self.array_axis)
 
     def _components(self, some: slice) -> np.ndarray:
         """Those of some features, (k, c)."""
@@ -442,6 +489,8 @@ class Factors:
             "total_variance": self.total_variance(),
             "explained_variance": self.explained_variance().tolist(),
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),
+            "dims": list(self.dims),
+            "array_shape": list(self.array_shape),
             **costs,
             "source": self.provenance["source"],
             "versions": self.provenance["versions"],

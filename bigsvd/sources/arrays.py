@@ -13,31 +13,48 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import SourceError
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import Source, check_matrix, hashed, line_chunks, reading_errors
+from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, hashed, line_chunks, reading_errors
 from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan
+from bigsvd.sources.stacking import stacked
 from bigsvd.sources.tokens import keep, kept
 
 
 class ArraySource(Source):
-    """A NumPy array in this process, read where it lies; a masked one needs `missing`."""
+    """A NumPy array in this process, read where it lies; a masked one needs `missing`.
 
-    def __init__(self, array: Any, missing: str = "none", reader: str = "memory") -> None:
+    One of more axes than two is read where it lies too if its rows, or its columns, follow each other there.
+    """
+
+    _reader_kind = "memory"
+
+    def __init__(
+        self, array: Any, missing: str = "none", axes: Axes = AS_A_MATRIX, dims: tuple[str, ...] = ()
+    ) -> None:
         self.counters = Counters()
         self._array = array
         given = getattr(array, "given", type(array))  # the caller's type, not that of a shell of ours
         kind = given.__name__
-        shape = check_matrix(kind, array.shape, array.dtype)
+        self._stacking = stacked(kind, array.shape, array.dtype, axes, dims)
+        self._asked = (axes, dims)
+        shape, reader = self._stacking.lengths, self._reader_kind
+        if not (self._stacking.is_matrix or _in_order(array, self._stacking.keeps_order)):
+            reader = "foreign"
         dtype = np.dtype(array.dtype).newbyteorder("=")
         masked = isinstance(array, np.ma.MaskedArray) and bool(np.any(np.ma.getmaskarray(array)))
         if masked and missing == "none":
             raise SourceError(f"the masked array of shape {shape} hides entries", MASK_CURE)
         if masked:
             dtype, reader = dtype_with_nan(dtype), "foreign"
-        name = f"<{given.__module__.split('.')[0]} array {shape[0]}x{shape[1]} {dtype.name}>"
+        name = f"<{given.__module__.split('.')[0]} array {'x'.join(map(str, shape))} {dtype.name}>"
         self._token = keep(self)
         self._reader = Reader(f"the {kind}", dtype, missing)
-        chunks = _known_chunks(array, shape) or line_chunks(shape, dtype.itemsize)
-        self.facts = SourceFacts(name, shape, dtype.name, chunks, hashed(name), reader, masked=masked)
+        known = _known_chunks(array, shape)
+        matrix = self._stacking.shape
+        chunks = self._stacking.unit(known) if known else line_chunks(matrix, dtype.itemsize)
+        self.facts = SourceFacts(
+            name, matrix, dtype.name, chunks, hashed(name), reader, masked=masked, dims=dims,
+            array_shape=() if self._stacking.is_matrix else shape, array_axis=self._stacking.axis,
+        )  # fmt: skip
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         return kept, (self._token,)
@@ -56,15 +73,15 @@ class ArraySource(Source):
         """See `Source.read`; the result is a view if the array allows one."""
         del space
         with reading_errors(self.facts.name, rows, cols):
-            found = self._array[rows, cols]
-            return self._reader.block(found, (rows.stop - rows.start, cols.stop - cols.start))
+            box = self._stacking.box(rows, cols)
+            found = self._reader.block(self._array[box], tuple(side.stop - side.start for side in box))
+            return self._stacking.lay(found, rows, cols)
 
 
 class ForeignSource(ArraySource):
     """An array that another library reads when it is sliced: h5py, lazily opened xarray, older zarr, …"""
 
-    def __init__(self, array: Any, missing: str = "none") -> None:
-        super().__init__(array, missing, "foreign")
+    _reader_kind = "foreign"
 
 
 class MemmapSource(ArraySource):
@@ -75,7 +92,7 @@ class MemmapSource(ArraySource):
         order = "C"
         if a.flags.f_contiguous and not a.flags.c_contiguous:
             order = "F"
-        return _remap, (str(a.filename), a.dtype.str, a.shape, a.offset, order)
+        return _remap, (str(a.filename), a.dtype.str, a.shape, a.offset, order, *self._asked)
 
     @property
     def in_this_process_only(self) -> bool:
@@ -89,7 +106,7 @@ class MemmapSource(ArraySource):
 
 
 class XarrayMatrix:
-    """A lazily read xarray.DataArray as ``[rows, cols]`` -> NumPy."""
+    """A lazily read xarray.DataArray as ``[slices]`` -> NumPy."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -101,7 +118,7 @@ class XarrayMatrix:
         if all(name in stored for name in data.dims):
             self.chunks = tuple(stored[name] for name in data.dims)
 
-    def __getitem__(self, key: tuple[slice, slice]) -> Any:
+    def __getitem__(self, key: tuple[slice, ...]) -> Any:
         return self._data[key].to_numpy()
 
 
@@ -111,19 +128,31 @@ def maps_whole_file(data: Any) -> bool:
     return mapped and data.filename is not None and data.mode != "c"
 
 
-def _known_chunks(array: Any, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of the largest chunk along each axis; None if the array does not say."""
+def _known_chunks(array: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The largest chunk along each axis; None if the array does not say."""
     chunks = getattr(array, "chunks", None)
     try:
-        rows, cols = (int(np.max(lengths)) for lengths in chunks or ())
+        sides = tuple(int(np.max(lengths)) for lengths in chunks or ())
     except (TypeError, ValueError):
         return None
-    if min(rows, cols) < 1:
+    if len(sides) != len(shape) or min(sides) < 1:
         return None
-    return min(rows, shape[0]), min(cols, shape[1])
+    return tuple(map(min, sides, shape))
 
 
-def _remap(filename: str, dtype: str, shape: tuple[int, int], offset: int, order: Any) -> Source:
-    return MemmapSource(
-        np.memmap(filename, dtype=np.dtype(dtype), mode="r", shape=shape, offset=offset, order=order)
-    )
+def _in_order(array: Any, keeps_order: bool) -> bool:
+    """Whether boxes of an array can be seen as rectangles where they lie."""
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous and keeps_order
+
+
+def _remap(
+    filename: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    offset: int,
+    order: Any,
+    axes: Axes,
+    dims: tuple[str, ...],
+) -> Source:
+    mapped = np.memmap(filename, dtype=np.dtype(dtype), mode="r", shape=shape, offset=offset, order=order)
+    return MemmapSource(mapped, axes=axes, dims=dims)

@@ -6,9 +6,8 @@ A `Source` travels to workers by pickle and reopens itself there.
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import index
@@ -19,7 +18,15 @@ import numpy as np
 
 from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
-from bigsvd.errors import BigsvdError, DtypeError, ShapeError, SourceError, StorageError, first_line
+from bigsvd.errors import (
+    BigsvdError,
+    DtypeError,
+    RequestError,
+    ShapeError,
+    SourceError,
+    StorageError,
+    first_line,
+)
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import BY_ROWS, Orientation
 from bigsvd.slabs.block import Block, DenseBlock
@@ -47,6 +54,35 @@ class Rehearsal:
     shared: dict[Any, Any]
 
 
+LINES_OF_A = ("rows", "columns")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a request says of the axes of its source.
+
+    Attributes:
+        samples: "rows" or "columns" of a matrix, or the name of an axis.
+        dim: the axis that numbers the samples, by name or number; the others are stacked to features.
+        sum: the last axis, by name or number, where it is to be summed over.
+
+    """
+
+    samples: str = "rows"
+    dim: str | int | None = None
+    sum: str | int | None = None
+
+    @property
+    def of_samples(self) -> str | int | None:
+        """The axis of the samples, where the request names it: as `dim`, or by the name of `samples`."""
+        if self.dim is not None or self.samples in LINES_OF_A:
+            return self.dim
+        return self.samples
+
+
+AS_A_MATRIX = Axes()
+
+
 class Source(ABC):
     """An m×n matrix on some medium.
 
@@ -66,12 +102,19 @@ class Source(ABC):
 
     def block(self, rows: slice, cols: slice, space: ReadBuffers) -> Block:
         """The same as a block, in the form in which this source has it."""
-        return DenseBlock(self.read(rows, cols, space))
+        array = self.read(rows, cols, space)
+        if array.flags.f_contiguous and not array.flags.c_contiguous:
+            return DenseBlock(array.T).T
+        return DenseBlock(array)
 
     @property
     def orientation(self) -> Orientation:
         """What its rows and columns are in the matrix that a run was given."""
         return BY_ROWS
+
+    def where(self, row: int, column: int) -> str:
+        """Where an entry is, in the words of whoever gave the data."""
+        return self.facts.place(row, column)
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """What changes when somebody writes into the rectangle, as far as is known without reading it."""
@@ -200,27 +243,6 @@ def reading_errors(name: str, rows: slice, cols: slice) -> Iterator[None]:
         raise SourceError(said, "mend what it is read with, or store it as Zarr first") from error
 
 
-def check_matrix(name: str, shape: Iterable[Any], dtype: Any) -> tuple[int, int]:
-    """The shape as (m, n) of Python's integers; `ShapeError` or `DtypeError` for what is no real matrix."""
-    lengths = _lengths(name, shape)
-    if len(lengths) > 2:
-        raise ShapeError(
-            f"{name} has shape {lengths}",
-            f"give a matrix (two axes): {flattening(lengths)}",
-        )
-    if len(lengths) == 1:
-        raise ShapeError(f"{name} has shape {lengths}", "give a matrix (two axes); sparse is not read yet")
-    if len(lengths) != 2 or min(lengths) < 1:
-        raise ShapeError(f"{name} has shape {lengths}", "give a matrix (two axes) with at least one entry")
-    dtype = numpy_dtype(name, dtype)
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise DtypeError(
-            f"{name} has dtype {dtype}, not bool, int8..int64, uint8..uint64 or float16/32/64",
-            _advice(dtype),
-        )
-    return lengths[0], lengths[1]
-
-
 def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     """An element type as NumPy's; `DtypeError` where NumPy has none such."""
     try:
@@ -235,7 +257,7 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     )
 
 
-def _lengths(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
+def lengths_of(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
     """The lengths of the axes as Python's integers."""
     try:
         return tuple(index(length) for length in shape)
@@ -245,13 +267,7 @@ def _lengths(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
         ) from error
 
 
-def flattening(lengths: tuple[int, ...]) -> str:
-    """How an array of more axes becomes a matrix."""
-    joined = f"dask.array.from_zarr(path).reshape({lengths[0]}, {math.prod(lengths[1:])})"
-    return f"join all axes but one by {joined} or xarray's stack, or take a slice"
-
-
-def _advice(dtype: np.dtype[Any]) -> str:
+def advice_on(dtype: np.dtype[Any]) -> str:
     """What to do with entries of a type that has no arithmetic here."""
     if dtype.kind == "c":
         return "decompose the real [[Re, -Im], [Im, Re]] with twice the k: it has each singular value twice"
@@ -280,3 +296,24 @@ def stamp_of(file: Path) -> Hashable:
 def hashed(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def axis_of(name: str, asked: str | int, lengths: Sequence[int], names: Sequence[str]) -> int:
+    """The number of an axis that is asked for by name or number; `RequestError` where there is none such."""
+    if asked in names:
+        return list(names).index(str(asked))
+    try:
+        number = int(asked)  # on the command line a number is a text
+    except ValueError:
+        number = len(lengths)
+    if -len(lengths) <= number < len(lengths):
+        return number % len(lengths)
+    raise RequestError(
+        f"{name} has no axis {asked!r}; its shape is {tuple(lengths)}", f"give {axis_names(lengths, names)}"
+    )
+
+
+def axis_names(lengths: Sequence[int], names: Sequence[str]) -> str:
+    """What the axes of an array can be called by, in words."""
+    known = [name for name in names if name] or list(map(str, range(len(lengths))))
+    return " or ".join([", ".join(known[:-1]), known[-1]])

@@ -51,7 +51,7 @@ class Reader:
     missing: str
     masked: bool = False
 
-    def block(self, found: Any, shape: tuple[int, int]) -> np.ndarray:
+    def block(self, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """The block in the source's dtype, NaN where it is masked; `SourceError` if shape or type differ."""
         if is_sparse(found):
             raise SourceError(

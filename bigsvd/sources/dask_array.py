@@ -1,11 +1,11 @@
-"""A 2-D Dask array as a source: its graph stays in this process, and other processes get parts of it."""
+"""A Dask array as a source: its graph stays in this process, and other processes get parts of it."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import numpy as np
@@ -15,44 +15,50 @@ from bigsvd.counters import Counters
 from bigsvd.errors import SourceError, first_line
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import (
+    AS_A_MATRIX,
+    Axes,
     Rectangle,
     Rehearsal,
     Source,
-    check_matrix,
     hashed,
     reading_errors,
 )
 from bigsvd.sources.blocks import MASK_CURE, SPARSE_CURE, Reader, dtype_with_nan, is_sparse
 from bigsvd.sources.graph import Graph, Prepared
+from bigsvd.sources.stacking import Box, Stacking, stacked
 from bigsvd.sources.tokens import keep, kept
 
 # Results that blocks share are kept up to this fraction of the matrix's bytes, one in so many; chosen, not
 # measured.
 _KEPT_SHARE = 8
-Edges = tuple[list[int], list[int]]
-Given = tuple[Graph, str, Edges, Reader, SourceFacts]
+Edges = tuple[list[int], ...]
+Given = tuple[Graph, str, Edges, Reader, SourceFacts, Stacking]
 
 
 class DaskSource(Source):
-    """A 2-D Dask array; reading a rectangle computes what it needs in the calling thread."""
+    """A Dask array; reading a rectangle computes what it needs in the calling thread."""
 
     _limit_bytes: int | None = None
 
-    def __init__(self, array: Any, missing: str = "none") -> None:
+    def __init__(
+        self, array: Any, missing: str = "none", axes: Axes = AS_A_MATRIX, dims: tuple[str, ...] = ()
+    ) -> None:
         name = f"<dask array {array.name}>"
         _check_kind(name, array, missing)
-        shape = check_matrix("the Dask array", array.shape, array.dtype)
+        self._stacking = stacked("the Dask array", array.shape, array.dtype, axes, dims)
         dtype = np.dtype(array.dtype).newbyteorder("=")
         masked = isinstance(array._meta, np.ma.MaskedArray)  # noqa: SLF001 - Dask has no public name for it
         if masked:
             dtype = dtype_with_nan(dtype)
-        chunks = (int(max(array.chunks[0])), int(max(array.chunks[1])))
+        chunks = self._stacking.unit([int(max(lengths)) for lengths in array.chunks])
         self.counters = Counters()
         self.facts = SourceFacts(
-            name, shape, dtype.name, chunks, hashed(array.name), "foreign", masked=masked
-        )
+            name, self._stacking.shape, dtype.name, chunks, hashed(array.name), "foreign", masked=masked,
+            dims=dims, array_shape=() if self._stacking.is_matrix else self._stacking.lengths,
+            array_axis=self._stacking.axis,
+        )  # fmt: skip
         self._name = array.name
-        self._edges: Edges = (_edges(array.chunks[0]), _edges(array.chunks[1]))
+        self._edges: Edges = tuple(map(_edges, array.chunks))
         self._reader = Reader(name, dtype, missing)
         self._prepared = Prepared(array, self.facts.nbytes // _KEPT_SHARE)
         self._token = keep(self)
@@ -93,24 +99,21 @@ class DaskSource(Source):
 
     def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`; all blocks that the rectangle touches are computed together."""
-        shape = (rows.stop - rows.start, cols.stop - cols.start)
+        box = self._stacking.box(rows, cols)
+        shape = tuple(side.stop - side.start for side in box)
         stored = self._graph.zarr_array(self._place)
         if stored is not None:
             with reading_errors(self.facts.name, rows, cols):
-                return self._reader.block(stored[rows, cols], shape)
-        places = dict(self._places(rows, cols))
+                return self._stacking.lay(self._reader.block(stored[box], shape), rows, cols)
+        places = dict(self._places(box))
         if len(places) == 1 and shape == self._shape(next(iter(places))):
             with reading_errors(self.facts.name, rows, cols):
-                return self._whole_block(places)
-        result = self._memory(shape, space)
+                return self._stacking.lay(self._whole_block(places), rows, cols)
+        dtype, memory = np.dtype(self.facts.dtype), space or ReadBuffers()
+        result, rectangle = self._stacking.room(rows, cols, lambda shape: memory.panel.take(shape, dtype))
         with reading_errors(self.facts.name, rows, cols):
-            return self._put_together(places, result)
-
-    def _memory(self, shape: tuple[int, int], space: ReadBuffers | None) -> np.ndarray:
-        dtype = np.dtype(self.facts.dtype)
-        if space is None:
-            return np.empty(shape, dtype)
-        return space.panel.take(shape, dtype)
+            self._put_together(places, result)
+        return rectangle
 
     def _whole_block(self, places: Collection[Any]) -> np.ndarray:
         """The only block that is asked for, as it is."""
@@ -122,15 +125,14 @@ class DaskSource(Source):
         self._graph.evaluate(places, take, self._limit_bytes)
         return found[0]
 
-    def _put_together(self, places: Mapping[Any, Any], found: np.ndarray) -> np.ndarray:
-        """`found`, filled with pieces of blocks; `places` has which piece of each goes where."""
+    def _put_together(self, places: Mapping[Any, Any], found: np.ndarray) -> None:
+        """Fill `found` with pieces of blocks; `places` has which piece of each goes where."""
 
         def take(key: Any, value: Any) -> None:
             inner, outer = places[key]
             found[outer] = self._reader.block(value, self._shape(key))[inner]
 
         self._graph.evaluate(places, take, self._limit_bytes)
-        return found
 
     def adopt(self, rehearsal: Rehearsal) -> None:
         """See `Source.adopt`."""
@@ -153,7 +155,7 @@ class DaskSource(Source):
         return self._graph.held_bytes
 
     def _as_sent(self, graph: Graph) -> Source:
-        return SentGraph(graph, self._name, self._edges, self._reader, self.facts)
+        return SentGraph(graph, self._name, self._edges, self._reader, self.facts, self._stacking)
 
     def _why_not_sent(self) -> str:
         """The message with which pickle refuses the first block's graph; empty if it can be sent."""
@@ -161,38 +163,46 @@ class DaskSource(Source):
 
         first = slice(0, 1)
         try:
-            dumps(self._graph.part(list(dict(self._places(first, first)))))
+            dumps(self._graph.part(list(dict(self._places(self._stacking.box(first, first))))))
         except Exception as error:  # noqa: BLE001 - objects raise anything when they are pickled
             return first_line(error)
         return ""
 
-    def _place(self, key: Any) -> Rectangle:
-        _, i, j = key
-        rows, cols = self._edges
-        return slice(rows[i], rows[i + 1]), slice(cols[j], cols[j + 1])
+    def _place(self, key: Any) -> Box:
+        _, *place = key
+        return tuple(slice(edges[i], edges[i + 1]) for i, edges in zip(place, self._edges, strict=True))
 
-    def _shape(self, key: Any) -> tuple[int, int]:
-        rows, cols = self._place(key)
-        return rows.stop - rows.start, cols.stop - cols.start
+    def _shape(self, key: Any) -> tuple[int, ...]:
+        return tuple(side.stop - side.start for side in self._place(key))
 
-    def _places(self, rows: slice, cols: slice) -> Iterator[tuple[Any, tuple[Rectangle, Rectangle]]]:
-        """The blocks that a rectangle touches: which part of the block lies where in the rectangle."""
-        for i, (inner_rows, outer_rows) in _pieces(self._edges[0], rows):
-            for j, (inner_cols, outer_cols) in _pieces(self._edges[1], cols):
-                yield (self._name, i, j), ((inner_rows, inner_cols), (outer_rows, outer_cols))
+    def _places(self, box: Box) -> Iterator[tuple[Any, tuple[Box, Box]]]:
+        """The blocks that a box touches: which part of the block lies where in the box."""
+        for found in product(*map(_pieces, self._edges, box)):
+            place, parts = zip(*found, strict=True)
+            inner, outer = zip(*parts, strict=True)
+            yield (self._name, *place), (inner, outer)
 
 
 class SentGraph(DaskSource):
     """A Dask array, or a part of one, as it travels to workers in other processes."""
 
-    def __init__(self, graph: Graph, name: str, edges: Edges, reader: Reader, facts: SourceFacts) -> None:
-        self._given: Given = (graph, name, edges, reader, facts)
+    def __init__(
+        self,
+        graph: Graph,
+        name: str,
+        edges: Edges,
+        reader: Reader,
+        facts: SourceFacts,
+        stacking: Stacking,
+    ) -> None:
+        self._given: Given = (graph, name, edges, reader, facts, stacking)
         self.counters = Counters()
         self._name, self._edges, self._reader, self.facts = name, edges, reader, facts
+        self._stacking = stacking
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
-        graph, name, edges, reader, _ = self._given
-        return SentGraph, (graph, name, edges, reader, self.facts)
+        graph, name, edges, reader, _, stacking = self._given
+        return SentGraph, (graph, name, edges, reader, self.facts, stacking)
 
     @property
     def _graph(self) -> Graph:
@@ -229,7 +239,8 @@ class SentGraph(DaskSource):
         return self._as_sent(self._graph.given(values))
 
     def _keys(self, rectangles: list[Rectangle]) -> set[Any]:
-        return {key for rows, cols in rectangles for key, _ in self._places(rows, cols)}
+        boxes = (self._stacking.box(*rectangle) for rectangle in rectangles)
+        return {key for box in boxes for key, _ in self._places(box)}
 
 
 def _check_kind(name: str, array: Any, missing: str) -> None:

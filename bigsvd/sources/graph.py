@@ -54,7 +54,7 @@ class Graph:
     def __reduce__(self) -> tuple[type[Graph], tuple[Any, ...]]:
         return Graph, (self._tasks, self._blocks, self._keep_bytes, self.kept, self._common)
 
-    def zarr_array(self, place: Callable[[Any], tuple[slice, slice]]) -> Any:
+    def zarr_array(self, place: Callable[[Any], tuple[slice, ...]]) -> Any:
         """The Zarr array of which every block is just the piece at its place; None if there is none.
 
         Zarr reads many small chunks together in a fraction of the time that it takes one after another.
@@ -63,7 +63,7 @@ class Graph:
             self._zarr = [self._common_origin(place)]
         return self._zarr[0]
 
-    def _common_origin(self, place: Callable[[Any], tuple[slice, slice]]) -> Any:
+    def _common_origin(self, place: Callable[[Any], tuple[slice, ...]]) -> Any:
         found = [self._origin(key, place(key)) for key in self._blocks]
         if not found or any(origin is not found[0] for origin in found):
             return None
@@ -71,7 +71,7 @@ class Graph:
             return None
         return found[0]
 
-    def _origin(self, key: Key, place: tuple[slice, slice]) -> Any:
+    def _origin(self, key: Key, place: tuple[slice, ...]) -> Any:
         """The array from which a task takes the piece at its place, if it does nothing else; else None."""
         task = self._tasks.get(key)
         if task is None or getattr(getattr(task, "func", None), "__name__", "") != "getter":

@@ -15,9 +15,10 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.counters import Counters
 from bigsvd.errors import ChunkCorruptError, SourceError, StorageError, first_line
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
-from bigsvd.sources.base import Source, check_matrix, hashed, line_chunks, stamp_of
+from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, hashed, line_chunks, stamp_of
 from bigsvd.sources.members import Member, Members
 from bigsvd.sources.packing import dtype_of, packing_of
+from bigsvd.sources.stacking import stacked
 
 if TYPE_CHECKING:
     import h5py
@@ -37,28 +38,34 @@ class Hdf5Source(Source):
 
     """
 
-    def __init__(self, path: str, inner: str = "", *, decode: bool = True) -> None:
-        self._arguments = (path, inner, decode)
+    def __init__(self, path: str, inner: str = "", *, decode: bool = True, axes: Axes = AS_A_MATRIX) -> None:
+        self._arguments = (path, inner, decode, axes)
         self.counters = Counters()
         self._dataset = found = _dataset(path, inner)
-        name, attributes = f"{path}{found.name}", _attributes(found)
-        shape = check_matrix(name, found.shape, found.dtype)
+        name, attributes, dims = f"{path}{found.name}", _attributes(found), _dimensions(found)
+        self._stacking = stacked(name, found.shape, found.dtype, axes, dims)
+        shape = self._stacking.shape
         _check_filters(name, found)
         self._stored = found.dtype.newbyteorder("=")
         self._dtype, packing = _decoding(name, attributes, self._stored, decode=decode)
-        chunks = found.chunks or line_chunks(shape, found.dtype.itemsize)
-        chunk_bytes = chunks[0] * chunks[1] * found.dtype.itemsize
+        unit = piece = line_chunks(shape, found.dtype.itemsize)
+        if found.chunks:
+            unit, piece = self._stacking.unit(found.chunks), self._stacking.piece(found.chunks)
+        chunk_bytes = piece[0] * piece[1] * found.dtype.itemsize
         self.facts = SourceFacts(
             name=name,
             shape=shape,
             dtype=self._dtype.name,
-            chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
-            fingerprint=hashed(f"{found.dtype.str} {shape} {chunks} {sorted(attributes.items())}"),
-            reader="direct",
+            chunks=unit,
+            fingerprint=hashed(f"{found.dtype.str} {found.shape} {piece} {sorted(attributes.items())}"),
+            reader="direct" if self._stacking.keeps_order else "foreign",
             stored_bytes=chunk_bytes,
-            piece=(chunks[0], chunks[1]),
+            piece=piece,
             spare_bytes=chunk_bytes + _CACHE_BYTES,
             packing=packing,
+            dims=dims,
+            array_shape=() if self._stacking.is_matrix else self._stacking.lengths,
+            array_axis=self._stacking.axis,
             codec=found.compression or "",
         )
 
@@ -77,10 +84,15 @@ class Hdf5Source(Source):
 
     def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`."""
-        shape = (rows.stop - rows.start, cols.stop - cols.start)
-        target = (space or ReadBuffers()).panel.take(shape, self._stored)
+        box, memory = self._stacking.box(rows, cols), space or ReadBuffers()
+        target, rectangle = self._stacking.room(
+            rows, cols, lambda shape: memory.panel.take(shape, self._stored)
+        )
         try:
-            self._dataset.read_direct(target, source_sel=(rows, cols))
+            if self._stacking.keeps_order:
+                self._dataset.read_direct(target, source_sel=box)
+            else:
+                target[...] = self._dataset[box]
         except (OSError, RuntimeError) as error:
             where = f"rows {rows.start}:{rows.stop}, columns {cols.start}:{cols.stop} of {self.facts.name}"
             if getattr(error, "errno", None):
@@ -90,7 +102,7 @@ class Hdf5Source(Source):
             raise ChunkCorruptError(
                 f"{where} cannot be decoded ({first_line(error)})", "restore that file"
             ) from error
-        return target.view(self._dtype)
+        return rectangle.view(self._dtype)
 
 
 def _decoding(
@@ -107,8 +119,8 @@ def reopenable(data: Any) -> bool:
     return bool(data.file.mode == "r" and Path(data.file.filename).is_file())
 
 
-def _reopened(path: str, inner: str, decode: bool) -> Source:
-    return Hdf5Source(path, inner, decode=decode)
+def _reopened(path: str, inner: str, decode: bool, axes: Axes) -> Source:
+    return Hdf5Source(path, inner, decode=decode, axes=axes)
 
 
 def _dataset(path: str, inner: str) -> h5py.Dataset:
@@ -154,6 +166,13 @@ def _members(group: h5py.Group) -> Members:
 
     group.visititems(look)
     return Members.of(found)
+
+
+def _dimensions(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The names of the axes: their labels, or those of the scales that netCDF attaches; empty if none."""
+    scales = [[scale.name.rpartition("/")[2] for scale in axis.values()] for axis in dataset.dims]
+    names = tuple(axis.label or "".join(scale[:1]) for axis, scale in zip(dataset.dims, scales, strict=True))
+    return names if any(names) else ()
 
 
 def _attributes(dataset: h5py.Dataset) -> dict[str, Any]:

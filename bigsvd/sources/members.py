@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.errors import SourceError
-from bigsvd.sources.base import flattening
 from bigsvd.sources.blocks import SPARSE_CURE
 
 _MOST_NAMED = 6  # the number of arrays that a message names; chosen so that it stays readable
@@ -124,7 +123,7 @@ def _cure(name: str, arrays: list[Member], sparse: list[Member]) -> str:
     first = arrays[0]
     none = f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
     if len(first.shape) > 2:
-        return f"{none}: {flattening(first.shape)}"
+        return f"{none}: name it, and by dim the axis of its samples"
     return none
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bigsvd.errors import SourceError, StorageError, first_line
 from bigsvd.sources.arrays import MemmapSource
-from bigsvd.sources.base import Source, hashed, line_chunks, stamp_of
+from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, hashed, line_chunks, stamp_of
 
 
 class NpySource(MemmapSource):
@@ -22,7 +22,7 @@ class NpySource(MemmapSource):
 
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, axes: Axes = AS_A_MATRIX) -> None:
         try:
             array = np.lib.format.open_memmap(path, mode="r")
         except OSError as error:
@@ -32,16 +32,18 @@ class NpySource(MemmapSource):
                 f"{path} cannot be mapped ({first_line(error)})",
                 "store it again by numpy.save, or copy it again",
             ) from error
-        super().__init__(array)
+        super().__init__(array, axes=axes)
         self._path = path
         order, chunks = "C", self.facts.chunks
         if not array.flags.c_contiguous:
-            order, chunks = "F", line_chunks(self.facts.shape[::-1], array.itemsize)[::-1]
+            order = "F"
+        if order == "F" and array.ndim == len(chunks):
+            chunks = line_chunks(self.facts.shape[::-1], array.itemsize)[::-1]
         fingerprint = hashed(f"{array.dtype.str} {array.shape} {order}")
         self.facts = replace(self.facts, name=path, chunks=chunks, fingerprint=fingerprint)
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
-        return NpySource, (self._path,)
+        return NpySource, (self._path, self._asked[0])
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`: that of the file."""

@@ -12,12 +12,13 @@ from zarr.abc.store import Store
 
 from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
-from bigsvd.sources.base import Source
+from bigsvd.sources.base import Axes, Source
 from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.hdf5 import Hdf5Source, reopenable
 from bigsvd.sources.oriented import oriented
+from bigsvd.sources.summed import SummedSource
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
 from bigsvd.units import source_name, without_credentials
@@ -30,76 +31,86 @@ def open_source(
     decode: bool = True,
     missing: str = "none",
     samples: str = "rows",
+    dim: str | int | None = None,
+    sum: str | int | None = None,  # noqa: A002 - the contract's word
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """A `Source` for a path, URL, Zarr array, group or store, h5py dataset, NumPy, xarray or Dask array.
 
     `decode` says whether the CF attributes of a Zarr array or dataset are applied, see `packing_of`.
-    `missing` and `samples` are the request's options: unless `missing` is "none", masked entries are read as
-    NaN; `samples` names the axis that numbers the samples. `storage_options` are for the store of a URL, see
-    `open_url`; they may be secret, and are stored nowhere.
+    Others are options of the request too: unless `missing` is "none", masked entries are read as NaN;
+    `samples`, `dim` and `sum` say what the axes are, see `Axes`. `storage_options` are for the store of a
+    URL, see `open_url`; they may be secret, and are stored nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
         MetadataError, ShapeError, DtypeError: the array is no matrix of real numbers.
-        RequestError: it has no axis of the name `samples`.
+        RequestError: it has no axis of that name.
 
     """
-    fill = missing_chunks == "fill"
-    return oriented(_opened(data, fill, decode, missing, storage_options), samples)
+    fill, axes = missing_chunks == "fill", Axes(samples, dim, sum)
+    if isinstance(data, Source):
+        return oriented(data, axes)
+    opened = _opened(data, fill, decode, missing, axes, storage_options)
+    return oriented(opened if sum is None else SummedSource(opened), axes)
 
 
 def _opened(
-    data: Any, fill: bool, decode: bool, missing: str, storage_options: Mapping[str, Any] | None
+    data: Any,
+    fill: bool,
+    decode: bool,
+    missing: str,
+    axes: Axes,
+    storage_options: Mapping[str, Any] | None,
 ) -> Source:
-    """The source as it lies."""
+    """The source as it lies, stacked to a matrix."""
     if storage_options and not _is_url(data):
         raise RequestError("storage options are for a URL, which this source is not", "drop them")
-    if isinstance(data, Source):
-        return data
     if isinstance(data, (str, Path)):
-        return _open_path(str(data), fill, decode, storage_options or {})
+        return _open_path(str(data), fill, decode, axes, storage_options or {})
     if isinstance(data, (zarr.Array, zarr.Group)):
         name = without_credentials(str(data.store_path))
-        return ZarrSource(name, data.store, data.path, fill_missing=fill, decode=decode)
+        return ZarrSource(name, data.store, data.path, fill_missing=fill, decode=decode, axes=axes)
     if isinstance(data, Store):
-        return ZarrSource(without_credentials(str(data)), data, "", fill_missing=fill, decode=decode)
+        name = without_credentials(str(data))
+        return ZarrSource(name, data, "", fill_missing=fill, decode=decode, axes=axes)
     if library(data) == "h5py" and reopenable(data):
-        return Hdf5Source(data.file.filename, data.name, decode=decode)
-    return _open_array_like(data, missing)
+        return Hdf5Source(data.file.filename, data.name, decode=decode, axes=axes)
+    return _open_array_like(data, missing, axes)
 
 
-def _open_array_like(data: Any, missing: str) -> Source:
+def _open_array_like(data: Any, missing: str, axes: Axes, dims: tuple[str, ...] = ()) -> Source:
     """An array of another library, recognised by its type's module, so that the library is not imported."""
     refuse_what_is_no_array(data)
     if library(data) == "xarray":
-        return _open_xarray(data, missing)
+        return _open_xarray(data, missing, axes)
     if library(data) == "dask":
-        return DaskSource(data, missing)
+        return DaskSource(data, missing, axes, dims)
     if maps_whole_file(data):
-        return MemmapSource(data, missing)
+        return MemmapSource(data, missing, axes, dims)
     if isinstance(data, np.ndarray):
-        return ArraySource(data, missing)
+        return ArraySource(data, missing, axes, dims)
     if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
-        return ForeignSource(data, missing)
+        return ForeignSource(data, missing, axes, dims)
     raise not_readable(data)
 
 
-def _open_xarray(data: Any, missing: str) -> Source:
+def _open_xarray(data: Any, missing: str, axes: Axes) -> Source:
     """A DataArray or Variable: the array that it wraps, or itself if classes of xarray read it lazily."""
+    dims = tuple(map(str, data.dims))
     inner = getattr(getattr(data, "variable", data), "_data", None)
     in_memory = getattr(getattr(data, "variable", data), "_in_memory", False)
     if in_memory or (inner is not None and library(inner) != "xarray"):
-        return _open_array_like(data.data, missing)
-    return ForeignSource(XarrayMatrix(data), missing)
+        return _open_array_like(data.data, missing, axes, dims)
+    return ForeignSource(XarrayMatrix(data), missing, axes, dims)
 
 
 def _is_url(data: Any) -> bool:
     return isinstance(data, str) and "://" in data and not data.startswith("file://")
 
 
-def _open_path(name: str, fill: bool, decode: bool, options: Mapping[str, Any]) -> Source:
+def _open_path(name: str, fill: bool, decode: bool, axes: Axes, options: Mapping[str, Any]) -> Source:
     if _is_url(name):
         store = open_url(name, options)
-        return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode)
-    return open_local(source_name(name), fill_missing=fill, decode=decode)
+        return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode, axes=axes)
+    return open_local(source_name(name), fill_missing=fill, decode=decode, axes=axes)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bigsvd.errors import RequestError
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import Source
+from bigsvd.sources.base import Axes, Source, axis_of
 from bigsvd.sources.wrapped import WrappedSource
-
-_WORDS = ("rows", "columns")
 
 
 class OtherwiseOriented(WrappedSource):
@@ -20,23 +17,20 @@ class OtherwiseOriented(WrappedSource):
         return replace(facts, samples_axis=facts.features_axis)
 
 
-def oriented(source: Source, samples: str) -> Source:
-    """The source with its samples along the axis that `samples` names: "rows", "columns" or a dimension.
+def oriented(source: Source, axes: Axes) -> Source:
+    """The source with its samples along the axis that a request names: "rows", "columns" or a dimension.
 
     Raises:
-        RequestError: the source has no dimension of that name.
+        RequestError: the source has no such dimension.
 
     """
-    if _axis(source.facts, samples) == source.facts.samples_axis:
+    facts, asked = source.facts, axes.of_samples
+    if facts.array_shape:
+        wanted = 0  # where axes are stacked the samples are the rows
+    elif asked is None:
+        wanted = int(axes.samples != "rows")
+    else:
+        wanted = axis_of(facts.name, asked, facts.shape, facts.dims)
+    if wanted == facts.samples_axis:
         return source
     return OtherwiseOriented(source)
-
-
-def _axis(facts: SourceFacts, samples: str) -> int:
-    for names in (_WORDS, facts.dims):
-        if samples in names:
-            return names.index(samples)
-    known = ", ".join((*_WORDS, *(name for name in facts.dims if name)))
-    raise RequestError(
-        f"samples={samples!r} is not an axis of {facts.name}, which has {known}", "give one of these"
-    )

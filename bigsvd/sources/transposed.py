@@ -29,7 +29,6 @@ class TransposedSource(WrappedSource):
             chunks=facts.chunks[::-1],
             piece=facts.piece[::-1],
             samples_axis=facts.features_axis,
-            dims=facts.dims[::-1],
         )
 
     def inside(self, rows: slice, cols: slice) -> list[Rectangle]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
+from functools import partial
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +14,7 @@ import numpy as np
 from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
-from bigsvd.slabs.block import Block
+from bigsvd.slabs.block import Block, DenseBlock
 from bigsvd.sources.base import Rectangle, Rehearsal, Source
 
 
@@ -73,6 +75,11 @@ class WrappedSource(Source):
     def orientation(self) -> Orientation:
         """See `Source.orientation`."""
         return self.inner.orientation
+
+    def where(self, row: int, column: int) -> str:
+        """See `Source.where`."""
+        [(rows, cols)] = self.inside(slice(row, row + 1), slice(column, column + 1))
+        return self.inner.where(rows.start, cols.start)
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`."""
@@ -156,3 +163,39 @@ class WrappedSource(Source):
 
     def _all_inside(self, rectangles: list[Rectangle]) -> list[Rectangle]:
         return [there for rectangle in rectangles for there in self.inside(*rectangle)]
+
+
+class PiecewiseSource(WrappedSource):
+    """A source that makes its rectangles of pieces of the source inside, none larger than a chunk."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of such a piece."""
+        facts = self.inner.facts
+        return facts.chunks[0] * facts.chunks[1] * facts.itemsize
+
+    def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
+        """See `Source.read`."""
+        own = space or ReadBuffers()
+        target = own.panel.take((rows.stop - rows.start, cols.stop - cols.start), np.dtype(self.facts.dtype))
+        self.fill(target, rows, cols, partial(self.inner.read, space=own.on_the_way))
+        return target
+
+    @abstractmethod
+    def fill(self, target: np.ndarray, rows: slice, cols: slice, read: Callable[..., np.ndarray]) -> None:
+        """Put the entries of a rectangle into `target` (r, c), by pieces that are `read` inside."""
+
+    def block(self, rows: slice, cols: slice, space: ReadBuffers) -> Block:
+        """See `Source.block`."""
+        return DenseBlock(self.read(rows, cols, space))
+
+
+def reader_of_pieces(facts: SourceFacts) -> str:
+    """`SourceFacts.reader` of a source that copies what it reads from one of these facts."""
+    return "foreign" if facts.reader == "memory" else facts.reader
+
+
+def cells(along: slice, length: int) -> list[slice]:
+    """A range cut at the multiples of a length."""
+    edges = range(along.start // length * length + length, along.stop, length)
+    return list(starmap(slice, pairwise([along.start, *edges, along.stop])))

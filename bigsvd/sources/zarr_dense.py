@@ -1,4 +1,4 @@
-"""A 2-D Zarr array as a source: read through `GuardStore`, which counts bytes and notices absent keys.
+"""A Zarr array as a source: read through `GuardStore`, which counts bytes and notices absent keys.
 
 Everything Zarr raises is translated here, once.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Hashable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,10 +36,11 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import Source, check_matrix, stamp_of
+from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, stamp_of
 from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import absent_files, places_of
 from bigsvd.sources.remote import RemoteStore
+from bigsvd.sources.stacking import stacked
 from bigsvd.sources.tokens import keep, kept
 from bigsvd.sources.zarr_packing import dimensions_of, packing_of_zarr
 
@@ -48,7 +51,7 @@ _RETRY_SECONDS = 0.2
 
 
 class ZarrSource(Source):
-    """A 2-D Zarr array, v2 or v3, on any of Zarr's own stores."""
+    """A Zarr array, v2 or v3, on any of Zarr's own stores; one of more axes than two stacked to a matrix."""
 
     def __init__(
         self,
@@ -58,9 +61,10 @@ class ZarrSource(Source):
         *,
         fill_missing: bool,
         decode: bool = True,
+        axes: Axes = AS_A_MATRIX,
         array: zarr.Array[Any] | None = None,
     ) -> None:
-        self._arguments = (name, store, path, fill_missing, decode)
+        self._arguments = (name, store, path, fill_missing, decode, axes)
         self._remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
         self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
@@ -70,41 +74,44 @@ class ZarrSource(Source):
         self._array = array
         if array.path != path.strip("/"):  # the only one of a group
             name = f"{name.rstrip('/')}/{array.path.removeprefix(path).lstrip('/')}"
-        shape = check_matrix(name, self._array.shape, self._array.dtype)
+        dims = dimensions_of(self._array)
+        self._stacking = stacked(name, self._array.shape, self._array.dtype, axes, dims)
         _check_chunks(name, self._array)
         self._direct = ChunkReader.of(name, self._array, self._guard)
-        chunks = self._array.shards or self._array.chunks
-        height, width = self._array.chunks
-        stored_bytes = int(chunks[0]) * int(chunks[1]) * self._array.dtype.itemsize
+        self._stored = tuple(map(int, self._array.shards or self._array.chunks))
+        stored_bytes = math.prod(self._stored) * self._array.dtype.itemsize
+        chunk_bytes = math.prod(self._array.chunks) * self._array.dtype.itemsize
         spare_bytes = 0 if isinstance(store, LocalStore) else stored_bytes
-        if self._direct is not None and self._direct.copies:
-            spare_bytes += height * width * self._array.dtype.itemsize
+        if self._direct is not None and (self._direct.copies or self._stacking.axis > 0):
+            spare_bytes += chunk_bytes
         self._dtype, packing = packing_of_zarr(name, self._array, decode=decode)
         metadata = json.dumps(self._array.metadata.to_dict(), sort_keys=True, default=str)
         self.facts = SourceFacts(
             name=name,
-            shape=shape,
+            shape=self._stacking.shape,
             dtype=self._dtype.name,
-            chunks=(min(chunks[0], shape[0]), min(chunks[1], shape[1])),
+            chunks=self._stacking.unit(self._stored),
             fingerprint=hashlib.sha256(metadata.encode()).hexdigest(),
             reader="pipeline" if self._direct is None else "direct",
             stored_bytes=stored_bytes,
-            piece=(height, width),
+            piece=self._stacking.piece(self._array.chunks),
             spare_bytes=spare_bytes,
             packing=packing,
-            dims=dimensions_of(self._array),
+            dims=dims,
+            array_shape=() if self._stacking.is_matrix else self._stacking.lengths,
+            array_axis=self._stacking.axis,
             codec=" ".join(map(_told_codec, self._array.compressors)),
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
-        name, store, path, fill_missing, decode = self._arguments
-        return _reopen_zarr, (name, _portable(store), path, fill_missing, decode)
+        name, store, *how = self._arguments
+        return _reopen_zarr, (name, _portable(store), *how)
 
     def fresh(self) -> Source:
         """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
-        name, store, path, fill_missing, decode = self._arguments
+        name, store, path, fill_missing, decode, axes = self._arguments
         known = self._array if self._direct is not None else None
-        return ZarrSource(name, store, path, fill_missing=fill_missing, decode=decode, array=known)
+        return ZarrSource(name, store, path, fill_missing=fill_missing, decode=decode, axes=axes, array=known)
 
     @property
     def on_disk(self) -> bool:
@@ -176,40 +183,38 @@ class ZarrSource(Source):
 
     def _chunk_count(self, rows: slice, cols: slice) -> int:
         """How many chunks (shards) the rectangle touches."""
-        height, width = self._array.shards or self._array.chunks
-        down: int = -(-rows.stop // height) - rows.start // height
-        across: int = -(-cols.stop // width) - cols.start // width
-        return down * across
+        box = self._stacking.box(rows, cols)
+        sides = zip(box, self._stored, strict=True)
+        return math.prod(-(-side.stop // n) - side.start // n for side, n in sides)
 
-    def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, int], str]]:
+    def _chunks_in(self, rows: slice, cols: slice) -> Iterator[tuple[tuple[int, ...], str]]:
         """Grid position and key of the chunks (shards) that the rectangle touches."""
-        height, width = self._array.shards or self._array.chunks
-        for i in range(rows.start // height, -(-rows.stop // height)):
-            for j in range(cols.start // width, -(-cols.stop // width)):
-                yield (i, j), self._array.metadata.encode_chunk_key((i, j))
+        box = self._stacking.box(rows, cols)
+        sides = zip(box, self._stored, strict=True)
+        for place in product(*(range(side.start // n, -(-side.stop // n)) for side, n in sides)):
+            yield place, self._array.metadata.encode_chunk_key(place)
 
     def _read_once(self, rows: slice, cols: slice, space: ReadBuffers) -> np.ndarray:
-        shape = (rows.stop - rows.start, cols.stop - cols.start)
-        dtype = self._array.dtype
-        target = space.panel.take(shape, dtype)
+        dtype, box = self._array.dtype, self._stacking.box(rows, cols)
+        target, rectangle = self._stacking.room(rows, cols, lambda shape: space.panel.take(shape, dtype))
         if self._direct is not None:
-            self._direct.read(rows, cols, target, space)
-            return target.view(self._dtype)
+            self._direct.read(box, target, space)
+            return rectangle.view(self._dtype)
         buffer = default_buffer_prototype().nd_buffer.from_ndarray_like(cast("Any", target))
         try:
-            self._array.get_basic_selection((rows, cols), out=buffer)
+            self._array.get_basic_selection(box, out=buffer)
         except (OSError, TimeoutError, BigsvdError):
             raise
         except Exception as error:  # codecs raise RuntimeError, ValueError, TypeError, zlib.error, ...
             raise self._corrupt(rows, cols, error) from error
-        return target.astype(dtype.newbyteorder("="), copy=False).view(self._dtype)
+        return rectangle.astype(dtype.newbyteorder("="), copy=False).view(self._dtype)
 
     def _corrupt(self, rows: slice, cols: slice, error: Exception) -> ChunkCorruptError:
         """Name the first chunk of the rectangle that cannot be decoded alone."""
-        height, width = self.facts.chunks
-        for (i, j), key in self._chunks_in(rows, cols):
+        for place, key in self._chunks_in(rows, cols):
             try:
-                self._array[i * height : (i + 1) * height, j * width : (j + 1) * width]
+                sides = zip(place, self._stored, strict=True)
+                self._array[tuple(slice(i * length, (i + 1) * length) for i, length in sides)]
             except Exception as chunk_error:  # noqa: BLE001 - whatever a codec raises is the evidence
                 return ChunkCorruptError(
                     f"chunk {key} of {self.facts.name} cannot be decoded ({first_line(chunk_error)})",
@@ -253,14 +258,14 @@ def open_zarr(
 def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
     """`SourceError` unless all chunks have one size, as those of Zarr's regular grid."""
     try:
-        height, width = array.chunks
+        chunks = tuple(map(int, array.chunks))
     except (NotImplementedError, ValueError, TypeError) as error:
         raise SourceError(
             f"{name} has chunks of varying sizes ({first_line(error)})",
             "store it again with chunks of one size, such as by zarr.create_array with chunks=(1000, 1000)",
         ) from error
-    if min(height, width) < 1:
-        raise SourceError(f"{name} has chunks of {height}x{width}", "store it again with chunks of one size")
+    if min(chunks) < 1:
+        raise SourceError(f"{name} has chunks of {chunks}", "store it again with chunks of one size")
 
 
 def _portable(store: Store) -> Store | str:
@@ -282,9 +287,11 @@ def _pickles(store: Store) -> bool:
     return True
 
 
-def _reopen_zarr(name: str, store: Store | str, path: str, fill_missing: bool, decode: bool) -> Source:
+def _reopen_zarr(
+    name: str, store: Store | str, path: str, fill_missing: bool, decode: bool, axes: Axes
+) -> Source:
     there = kept(store) if isinstance(store, str) else store
-    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode)
+    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode, axes=axes)
 
 
 def _told_codec(codec: Any) -> str:
