@@ -30,6 +30,7 @@ from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.factors import Factors, sealed_factors
 from bigsvd.results.store import FOLDER, chunk_lines, seal
 from bigsvd.slabs.second_opinion import disagreements, miscounts
+from bigsvd.sources.transposed import streamed
 from bigsvd.units import human_bytes
 
 # Bytes that a process may grow beyond a plan unsaid. Modules that a run is the first to use take up to 20 MB;
@@ -159,6 +160,11 @@ def write_factors(
     scratch.write(f"{FOLDER}/s", np.ldexp(t.sigma, -matrix.transform.result_exponent))
     for name, values in stored_vectors(matrix, request, vectors).items():
         scratch.write(f"{FOLDER}/{name}", values)
+    for name, ids in zip(
+        ("rows", "cols"), streamed(context.source, transposed=plan.transposed).kept, strict=True
+    ):
+        if ids is not None:
+            scratch.write(f"{FOLDER}/{name}", ids)
     costs, certificate = _costs(solution, plan) | _memory(context, monitor), certify(solution, request)
     excess = excess_of_memory(costs, _LITTLE_BYTES_WITH_CUDA if plan.has_own_memory else _LITTLE_BYTES)
     if excess:

@@ -15,7 +15,7 @@ import numpy as np
 from bigsvd.sentinels import Number, matches, outside
 
 LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
-_TUPLES = ("shape", "chunks", "piece", "dims", "array_shape")
+_TUPLES = ("shape", "chunks", "piece", "dims", "array_shape", "full_shape")
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class SourceFacts:
         dims: the names of the axes of A, or of the array that A is made of; empty where they have none.
         array_shape: lengths of the axes of that array, where A is made by stacking some; else empty.
         array_axis: the axis of that array that numbers the samples.
+        full_shape: that of the matrix of which A is some rows and columns; empty where it is all of it.
         codec: the compressors of a chunk, by name; empty where there are none or they are not known.
 
     """
@@ -132,6 +133,7 @@ class SourceFacts:
     dims: tuple[str, ...] = ()
     array_shape: tuple[int, ...] = ()
     array_axis: int = 0
+    full_shape: tuple[int, ...] = ()
     codec: str = ""
 
     @property
@@ -154,13 +156,18 @@ class SourceFacts:
         """What a feature is called, as a line of A."""
         return LINES[self.features_axis]
 
+    def stacked_shape(self, axis: int) -> tuple[int, ...]:
+        """The lengths of the axes of the data that the lines of A along an axis are made of."""
+        lengths, own = self.array_shape, self.array_axis
+        if axis == 0 or not lengths:
+            return (self.shape[axis],)
+        return (*lengths[:own], *lengths[own + 1 :])
+
     def place(self, row: int, column: int) -> str:
         """Where an entry of A is, in words: by row and column, or by its place in the array of more axes."""
         if not self.array_shape:
             return f"row {row}, column {column}"
-        lengths = list(self.array_shape)
-        del lengths[self.array_axis]
-        places = [int(place) for place in np.unravel_index(column, lengths)]
+        places = [int(place) for place in np.unravel_index(column, self.stacked_shape(1))]
         places.insert(self.array_axis, row)
         names = self.dims or tuple(f"axis {axis}" for axis in range(len(places)))
         return ", ".join(f"{name} {place}" for name, place in zip(names, places, strict=True))

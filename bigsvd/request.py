@@ -34,7 +34,7 @@ SCALES = ("std", "std-observed", "patterson", "binom2")
 # The fields that may name vectors, and what of A these have a value for each of.
 VECTORS = {"offset": "features", "scale": "features", "weights": "features", "row_weights": "samples"}
 # The fields that say how the source is to be read.
-READING = ("missing_chunks", "decode", "missing", "samples", "dim", "sum")
+READING = ("missing_chunks", "decode", "missing", "samples", "dim", "sum", "rows", "cols")
 _UNITS = (
     {"": 1}
     | {u: 1000**i for i, u in enumerate("kmgtp", 1)}
@@ -88,6 +88,8 @@ class Request:
             stacked to features, in C order.
         sum: the last axis of the source, by name or number, where entries are summed over it first, such as
             the alleles of a genotype; where one is negative there is no sum.
+        rows, cols: which rows and columns of the matrix are decomposed: "start:stop" or "start:stop:step", or
+            the path of truth values or indices; None for all. What was in memory is named by its digest.
         center: whether the mean of each feature is subtracted. offset: name of what is subtracted instead.
         scale: by what features are divided: one of `SCALES` (True is "std"), or the name of a vector.
         ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
@@ -119,6 +121,8 @@ class Request:
     samples: str = "rows"
     dim: str | int | None = None
     sum: str | int | None = None
+    rows: str | None = None
+    cols: str | None = None
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: int | None = None
@@ -197,7 +201,7 @@ class Request:
             _check_name("out", self.out)
             if "://" in self.out:
                 raise RequestError(f"out={self.out!r} is a URL", "give a path that every worker can write")
-        for name in ("stage", "warm_start"):
+        for name in ("stage", "warm_start", "rows", "cols"):
             if getattr(self, name) is not None:
                 _check_name(name, getattr(self, name))
         for name, allowed in CHOICES.items():

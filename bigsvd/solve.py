@@ -59,6 +59,7 @@ from bigsvd.scratch import HeldScratch, Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
+from bigsvd.sources.selected import name_of
 from bigsvd.sources.transposed import streamed
 from bigsvd.sources.vectors import Vectors, name_vectors, vectors_of
 from bigsvd.units import human_bytes
@@ -123,11 +124,12 @@ def svd(
         storage_options: for the store of a URL (anon, key, secret, endpoint_url, region, …); kept nowhere.
         progress: called with each `bigsvd.events.Event`, from any thread.
         options: further fields of `Request`: device_memory, stage, warm_start (a path, or the `Factors`),
-            deadline, precision, missing, missing_value, missing_chunks, decode, samples, dim, sum, energy,
-            error, max_bytes, ddof; given vectors, arrays or paths as for scale: offset (n,), subtracted
-            instead of means; weights (n,) and row_weights (m,), not negative, which multiply features and
-            samples at last (means and deviations are of A, unweighted); and those of a method, see
-            `catalog.options`: power_iterations, iterator, oversampling, compute.
+            deadline, precision, missing, missing_value, missing_chunks, decode, samples, dim, sum, rows, cols
+            (a slice, truth values, indices, or the path of these), energy, error, max_bytes, ddof; given
+            vectors, arrays or paths as for scale: offset (n,), subtracted instead of means; weights (n,) and
+            row_weights (m,), not negative, which multiply features and samples at last (means and deviations
+            are of A, unweighted); and those of a method, see `catalog.options`: power_iterations, iterator,
+            oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -178,6 +180,8 @@ def make_request(source: Source, k: Any, out: str | Path | None, **options: Any)
         given = options.get(name)
         if isinstance(given, (Factors, Path)):
             options[name] = str(given.path if isinstance(given, Factors) else given)
+    for name in ("rows", "cols"):
+        options[name] = name_of(options.get(name))
     return Request.of(source.facts.name, k, out=str(out) if out is not None else None, **options)
 
 

@@ -26,6 +26,7 @@ from bigsvd.results.factors import Factors
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
+from bigsvd.sources.selected import selected
 from bigsvd.sources.transposed import streamed
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def verify(
     findings = check_store(factors)
     if source is None:
         return Verification(tuple(findings), None, None)
+    if not factors.kept.all and source.facts.shape == factors.kept.shape != factors.shape:
+        source = selected(source, *factors.kept.lines)
     if source.facts.samples_axis != factors.samples_axis:
         raise FactorStoreError(
             f"the factors have {factors.samples} as samples, {source.facts.name} has {source.facts.sample}s",

@@ -191,6 +191,9 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Of more axes than two that of the samples, by name or number."),
         click.option("--sum", default=None, metavar="AXIS",
                      help="The last axis, by name or number, to be summed first, such as ploidy."),
+        click.option("--rows", default=None, metavar="RANGE|PATH",
+                     help="Rows to take: start:stop[:step], or the path of truth values or indices."),
+        click.option("--cols", default=None, metavar="RANGE|PATH", help="Columns to take, the same."),
         click.option("--center", is_flag=True, help="Subtract the mean of each feature over the samples."),
         click.option("--scale", default=None, metavar="[KIND]",
                      help="Divide features by their deviation; by std-observed, patterson or binom2; "
@@ -562,7 +565,7 @@ def reconstruct(
     opened = opened if k is None else opened.truncate(k)
     if gaps is not None:
         opened = with_gaps(opened, gaps, storage_options=_storage_options(storage_options))
-    region = (_span(rows, opened.shape[0]), _span(cols, opened.shape[1]))
+    region = (_span(rows, opened.kept.shape[0]), _span(cols, opened.kept.shape[1]))
     if out is None:
         if unstack:
             raise RequestError("a region of more axes than two is not printed", "give OUT beside --unstack")
@@ -598,7 +601,7 @@ def verify(
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
     opened = open_factors(factors)
-    asked = Request.from_dict(opened.provenance["request"])
+    asked = replace(Request.from_dict(opened.provenance["request"]), rows=None, cols=None)
     source = None
     if data is not None:
         source = _open(data, asked, storage_options)

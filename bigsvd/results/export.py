@@ -45,8 +45,10 @@ def write_region(
     """
     rows, cols = region
     width = cols.stop - cols.start
-    if unstack and width != factors.shape[1]:
-        raise RequestError(f"{width} of {factors.shape[1]} columns have no axes of their own", "drop cols")
+    if unstack and width != factors.kept.shape[1]:
+        raise RequestError(
+            f"{width} of {factors.kept.shape[1]} columns have no axes of their own", "drop cols"
+        )
     shape, axis = _written_shape(factors, region, unstack=unstack)
     path = Path(out)
     if path.suffix.lower() not in (_NPY, *_ZARR):

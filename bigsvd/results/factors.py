@@ -21,6 +21,7 @@ from bigsvd.orientation import Rows
 from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
+from bigsvd.results.kept import Kept
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
 from bigsvd.results.scaled import Scaled
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
@@ -77,13 +78,15 @@ class Factors:
     plus mean.
 
     U has A's rows and Vt its columns, whichever of them are the samples. Mean and scale are of the features,
-    the lines of A along the other axis.
+    the lines of A along the other axis. Where A is only some rows and columns of the data, `kept` has their
+    ids, and what is indexed and reconstructed has the shape of the data, NaN where nothing was taken.
 
     Attributes:
         U, Vt: (m, k) and (k, n), array-likes on disk; slicing reads only the chunks it needs.
         s: (k,) float64, descending.
         mean, scale, weights: of the features, (n,) or (m,) float64, and row_weights of the samples; None for
             what was not subtracted, divided or multiplied by. Each was given or is the features' own.
+        kept: ids of the rows and columns of the data that A is.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
 
     """
@@ -97,6 +100,7 @@ class Factors:
         attributes: dict[str, Any],
         path: Path,
         device: Device | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.U, self.s, self.Vt = U, s, Vt
         self.mean: Any = lines.get("mean")
@@ -104,6 +108,7 @@ class Factors:
         self.weights: Any = lines.get("weights")
         self.row_weights: Any = lines.get("row_weights")
         self.path = path
+        self.kept = kept or Kept(self.shape)
         self._device = device or CpuDevice()
         self._gaps: Gaps | None = None
         self.certificate = Certificate.from_dict(attributes["certificate"])
@@ -118,7 +123,7 @@ class Factors:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n)."""
+        """(m, n), of the matrix A that was decomposed."""
         return int(self.U.shape[0]), int(self.Vt.shape[1])
 
     @property
@@ -146,9 +151,11 @@ class Factors:
     def components(self) -> np.ndarray:
         """(k, features), read: orthonormal, the largest entry of each positive; Vt, or Uᵀ.
 
-        Where axes were stacked they come back in the shape of these, (k, y, x).
+        Where axes were stacked they come back in the shape of these, (k, y, x); NaN are features of the data
+        that were not taken.
         """
-        return self._components(slice(None)).reshape(self.k, *self.feature_shape)
+        found = self.kept.spread(self.features_axis, self._components(slice(None)))
+        return found.reshape(self.k, *self.feature_shape)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -158,14 +165,14 @@ class Factors:
     @property
     def array_shape(self) -> tuple[int, ...]:
         """The shape of the data along their own axes; that of A where none were stacked."""
-        return tuple(self.provenance["source"].get("array_shape", ())) or self.shape
+        return tuple(self.provenance["source"].get("array_shape", ())) or self.kept.shape
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """The lengths of the axes that were stacked to features; the number of features where none were."""
         lengths = self.array_shape
         if len(lengths) == len(self.shape):
-            return (self.shape[self.features_axis],)
+            return (self.kept.shape[self.features_axis],)
         return (*lengths[: self.array_axis], *lengths[self.array_axis + 1 :])
 
     @property
@@ -178,13 +185,15 @@ class Factors:
     def unstacked(self, values: Any) -> np.ndarray:
         """What has a value for each feature, such as `mean`, or whole samples (r, n), along the data's axes.
 
-        Of a matrix it is as it is.
+        Features that were not taken are put back as NaN; of a matrix that was taken whole it is as it is.
 
         Raises:
             RequestError: another number of features.
 
         """
-        found, n = np.asarray(values), self.shape[self.features_axis]
+        found, n = np.asarray(values), self.kept.shape[self.features_axis]
+        if found.shape[-1:] == (self.shape[self.features_axis],):
+            found = self.kept.spread(self.features_axis, found)
         if len(self.array_shape) == len(self.shape):
             return found
         if found.ndim not in (1, 2) or found.shape[-1] != n:
@@ -241,12 +250,13 @@ class Factors:
 
     def low_rank(self) -> LowRank:
         """The factors as the value that `reconstruct` works on."""
-        m, n = self.shape
+        m, n = self.kept.shape
         side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
         chunks = (min(m, side), min(n, side))
         return LowRank(
             self.U, self.s, self.Vt, self.mean, _product(self.scale, _inverse(self.weights)), chunks,
             self.dtype, self._device, _inverse(self.row_weights), self.features_axis, self._gaps,
+            None if self.kept.all else self.kept,
         )  # fmt: skip
 
     def on(self, device: Literal["auto", "cpu", "gpu"]) -> Factors:
@@ -263,7 +273,7 @@ class Factors:
             raise RequestError(f"device={device!r} is not known", f"use one of {', '.join(DEVICES)}")
         attributes = self.provenance | {"certificate": self.certificate.to_dict()}
         chosen, _ = choose_device(device)
-        shown = Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen)
+        shown = Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen, self.kept)
         return shown.showing(self._gaps)
 
     def showing(self, gaps: Gaps | None) -> Factors:
@@ -311,7 +321,7 @@ class Factors:
         )
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
-        few = Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device)
+        few = Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device, self.kept)
         return few.showing(self._gaps)
 
     def _error_of(self, k: int) -> float:
@@ -335,7 +345,7 @@ class Factors:
         """
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
             raise RequestError("the samples have masked entries", "fill them, such as with the means")
-        values = np.asarray(samples, dtype=np.float64)
+        values = self._features_of(np.asarray(samples, dtype=np.float64))
         n, form = self.shape[self.features_axis], ("(m, r) or (m,)", "(r, n) or (n,)")[self.features_axis]
         if values.ndim not in (1, 2) or values.shape[min(self.features_axis, values.ndim - 1)] != n:
             raise RequestError(f"samples of shape {values.shape} do not have {n} features", f"give {form}")
@@ -454,6 +464,13 @@ class Factors:
         axis = self.features_axis
         return Scaled(Rows((self.U, self.Vt)[axis], axis), np.sqrt(self.explained_variance(ddof)))
 
+    def _features_of(self, samples: np.ndarray) -> np.ndarray:
+        """The features of A, of samples that have all those of the data."""
+        ids, axis = self.kept.lines[self.features_axis], min(self.features_axis, samples.ndim - 1)
+        if ids is None or axis < 0 or samples.shape[axis] != self.kept.shape[self.features_axis]:
+            return samples
+        return np.take(samples, ids, axis=axis)
+
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""
         m, n = self.shape
@@ -491,6 +508,7 @@ class Factors:
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),
             "dims": list(self.dims),
             "array_shape": list(self.array_shape),
+            "full_shape": list(self.kept.shape),
             **costs,
             "source": self.provenance["source"],
             "versions": self.provenance["versions"],
@@ -518,7 +536,10 @@ def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) ->
         attributes, arrays = open_store(path, parts)
         lines = {name: np.asarray(arrays[name][:]) for name in LINES if name in arrays}
         s = np.asarray(arrays["s"][:])
-        return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path))
+        rows, cols = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("rows", "cols"))
+        m, n = attributes["source"].get("full_shape") or (arrays["U"].shape[0], arrays["Vt"].shape[1])
+        kept = Kept((m, n), rows, cols)
+        return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path), kept=kept)
 
 
 def _inverse(weights: np.ndarray | None) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from bigsvd.devices.arithmetic import multiply
 from bigsvd.devices.base import Device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.floats import silent
+from bigsvd.results.kept import Kept
 
 if TYPE_CHECKING:
     import dask.array
@@ -75,6 +76,7 @@ class LowRank:
         device: where large products are made; it must be there for whoever reads.
         features_axis: the axis of A that numbers the features.
         gaps: which entries are to be NaN, since A has no value there; None where all are to be numbers.
+        kept: which rows and columns of the data A is, where it is not all of them: others are NaN.
 
     """
 
@@ -89,6 +91,7 @@ class LowRank:
     row_scale: ArrayLike | None = field(default=None, repr=False)
     features_axis: int = 1
     gaps: Gaps | None = field(default=None, repr=False)
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         k = len(self.s)
@@ -99,7 +102,8 @@ class LowRank:
             )
         if not (self.s >= 0).all():
             raise ValueError("s has a negative or undefined singular value")
-        features, samples = self.shape[self.features_axis], self.shape[1 - self.features_axis]
+        own = self.U.shape[0], self.Vt.shape[-1]
+        features, samples = own[self.features_axis], own[1 - self.features_axis]
         for name, line in (("mean", self.mean), ("scale", self.scale)):
             if line is not None and line.shape != (features,):
                 raise ValueError(f"{name} has shape {line.shape} but the matrix has {features} features")
@@ -112,7 +116,9 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n)."""
+        """(m, n), of the data."""
+        if self.kept is not None:
+            return self.kept.shape
         return self.U.shape[0], self.Vt.shape[1]
 
     @property
@@ -163,7 +169,7 @@ def region(low_rank: LowRank, rows: Selection, cols: Selection) -> Block:
     """
     m, n = low_rank.shape
     row_axis, col_axis = _Axis.parse(rows, m, 0), _Axis.parse(cols, n, 1)
-    block = _product(low_rank, row_axis.positions, col_axis.positions)
+    block = _block(low_rank, row_axis.positions, col_axis.positions)
     arranged: Block = block[row_axis.arrange][..., col_axis.arrange]
     return arranged
 
@@ -252,6 +258,19 @@ class _Axis:
         if (wrapped[1:] > wrapped[:-1]).all():
             return cls(wrapped, slice(None))
         return cls(*np.unique(wrapped, return_inverse=True))
+
+
+def _block(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
+    """The entries at some positions of the data, NaN where they were left out."""
+    if low_rank.kept is None:
+        return _product(low_rank, rows, cols)
+    block = np.full((len(rows), len(cols)), np.nan, low_rank.dtype)
+    (at_rows, own_rows), (at_cols, own_cols) = (
+        low_rank.kept.among(axis, np.asarray(positions, dtype=np.intp))
+        for axis, positions in enumerate((rows, cols))
+    )
+    block[np.ix_(at_rows, at_cols)] = _product(low_rank, own_rows, own_cols)
+    return block
 
 
 def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:

@@ -35,6 +35,7 @@ from bigsvd.slabs.block import Block, DenseBlock
 _CHUNK_BYTES = 2**22
 
 Rectangle = tuple[slice, slice]
+KeptLines = tuple[np.ndarray | None, np.ndarray | None]  # ids of rows and columns; None is all
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ class Source(ABC):
     def orientation(self) -> Orientation:
         """What its rows and columns are in the matrix that a run was given."""
         return BY_ROWS
+
+    @property
+    def kept(self) -> KeptLines:
+        """Which rows and columns of a larger matrix it has, ascending (c,) int64; None where it has all."""
+        return None, None
 
     def where(self, row: int, column: int) -> str:
         """Where an entry is, in the words of whoever gave the data."""

@@ -18,6 +18,7 @@ from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.hdf5 import Hdf5Source, reopenable
 from bigsvd.sources.oriented import oriented
+from bigsvd.sources.selected import selected
 from bigsvd.sources.summed import SummedSource
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import ZarrSource
@@ -33,14 +34,17 @@ def open_source(
     samples: str = "rows",
     dim: str | int | None = None,
     sum: str | int | None = None,  # noqa: A002 - the contract's word
+    rows: Any = None,
+    cols: Any = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """A `Source` for a path, URL, Zarr array, group or store, h5py dataset, NumPy, xarray or Dask array.
 
     `decode` says whether the CF attributes of a Zarr array or dataset are applied, see `packing_of`.
     Others are options of the request too: unless `missing` is "none", masked entries are read as NaN;
-    `samples`, `dim` and `sum` say what the axes are, see `Axes`. `storage_options` are for the store of a
-    URL, see `open_url`; they may be secret, and are stored nowhere.
+    `samples`, `dim` and `sum` say what the axes are, see `Axes`, and `rows` and `cols` which of the
+    matrix are taken, see `selected`. `storage_options` are for stores of URLs, see `open_url`; they may be
+    secret, and are stored nowhere.
 
     Raises:
         SourceError: nothing is there, or a group instead of an array.
@@ -50,9 +54,11 @@ def open_source(
     """
     fill, axes = missing_chunks == "fill", Axes(samples, dim, sum)
     if isinstance(data, Source):
-        return oriented(data, axes)
-    opened = _opened(data, fill, decode, missing, axes, storage_options)
-    return oriented(opened if sum is None else SummedSource(opened), axes)
+        opened = data
+    else:
+        opened = _opened(data, fill, decode, missing, axes, storage_options)
+        opened = opened if sum is None else SummedSource(opened)
+    return oriented(selected(opened, rows, cols, storage_options), axes)
 
 
 def _opened(

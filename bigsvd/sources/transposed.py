@@ -11,7 +11,7 @@ from typing import Any
 
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
-from bigsvd.sources.base import Rectangle, Source
+from bigsvd.sources.base import KeptLines, Rectangle, Source
 from bigsvd.sources.wrapped import WrappedSource
 
 
@@ -43,6 +43,12 @@ class TransposedSource(WrappedSource):
     def shown(self, found: Any) -> Any:
         """See `WrappedSource.shown`."""
         return found.T
+
+    @property
+    def kept(self) -> KeptLines:
+        """See `Source.kept`."""
+        rows, cols = self.inner.kept
+        return cols, rows
 
 
 def streamed(source: Source, *, transposed: bool) -> Source:

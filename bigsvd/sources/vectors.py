@@ -46,15 +46,20 @@ def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | N
     return vector
 
 
-def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
-    """The same of indices (int64), or of truth values, one for each line (bool).
+def open_places(
+    option: str,
+    given: Any,
+    storage_options: Mapping[str, Any] | None = None,
+    shape: tuple[int, ...] = (),
+) -> Vector:
+    """The same of indices (int64), or of truth values, one for each line (bool), stacked if of this `shape`.
 
     Raises:
         RequestError: no vector, or of other values.
         SourceError, StorageError: nothing is there, or it cannot be read.
 
     """
-    name, raw = _found(option, given, storage_options)
+    name, raw = _found(option, given, storage_options, shape)
     if raw.dtype.kind == "b":
         return _vector(name, raw)
     if raw.dtype.kind not in "iu" or (raw.size and int(raw.max()) > np.iinfo(np.int64).max):
@@ -69,14 +74,18 @@ def _vector(name: str, values: np.ndarray) -> Vector:
     return Vector(name or digest_of(values), values)
 
 
-def _found(option: str, given: Any, storage_options: Mapping[str, Any] | None) -> tuple[str, np.ndarray]:
-    """The name of what was given, empty where it is in memory, and its entries (c,)."""
+def _found(
+    option: str, given: Any, storage_options: Mapping[str, Any] | None, shape: tuple[int, ...] = ()
+) -> tuple[str, np.ndarray]:
+    """The name of what was given, empty where it is in memory, and its entries, stacked if of `shape`."""
     name = ""
     if isinstance(given, (str, Path)):
         name = source_name(str(given))
         raw = _at(option, str(given), storage_options or {})
     else:
         raw = _in_memory(option, given)
+    if raw.shape == shape and raw.dtype.kind == "b":
+        raw = raw.reshape(-1)
     if raw.ndim != 1:
         raise RequestError(f"{option} has shape {raw.shape}", "give a vector: one axis")
     return name, raw

@@ -15,7 +15,7 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
 from bigsvd.slabs.block import Block, DenseBlock
-from bigsvd.sources.base import Rectangle, Rehearsal, Source
+from bigsvd.sources.base import KeptLines, Rectangle, Rehearsal, Source
 
 
 class WrappedSource(Source):
@@ -75,6 +75,11 @@ class WrappedSource(Source):
     def orientation(self) -> Orientation:
         """See `Source.orientation`."""
         return self.inner.orientation
+
+    @property
+    def kept(self) -> KeptLines:
+        """See `Source.kept`."""
+        return self.inner.kept
 
     def where(self, row: int, column: int) -> str:
         """See `Source.where`."""

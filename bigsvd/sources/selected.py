@@ -1,0 +1,270 @@
+"""Some rows and columns of a matrix as a source: only the chunks that hold any of them are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bigsvd.errors import RequestError
+from bigsvd.facts import SourceFacts
+from bigsvd.sources.base import KeptLines, Rectangle, Source, hashed
+from bigsvd.sources.vectors import open_places
+from bigsvd.sources.wrapped import PiecewiseSource, WrappedSource, cells, reader_of_pieces
+from bigsvd.vectors import digest_of
+
+_RANGE = re.compile(r"-?\d*:-?\d*(:\d*)?")
+_INDEX_BYTES = 8  # of the number of a line
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Some lines of a matrix along one axis, each once and in the order in which the matrix has them.
+
+    Attributes:
+        ids: (c,) int64, ascending. chunk: how many lines of the matrix are stored together.
+
+    """
+
+    ids: np.ndarray
+    chunk: int
+
+    def __len__(self) -> int:
+        return int(self.ids.size)
+
+    @property
+    def first(self) -> int:
+        """The id of the first."""
+        return int(self.ids[0])
+
+    @property
+    def follow_each_other(self) -> bool:
+        """Whether they are all those from the first to the last."""
+        return bool(self.ids[-1] - self.ids[0] == len(self) - 1)
+
+    @property
+    def in_a_chunk(self) -> int:
+        """How many lie in a chunk, on average of the chunks that hold any."""
+        return max(1, len(self) // len(self._edges))
+
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        """The first line of each chunk that holds any, by its number among these lines."""
+        return np.flatnonzero(np.diff(self.ids // self.chunk, prepend=-1))
+
+    def pieces(self, some: slice) -> Iterator[tuple[slice, slice, np.ndarray | slice]]:
+        """For each chunk that holds some of these: which of them, lines of the matrix, and which of those.
+
+        The lines of the matrix are all from the first one wanted to the last.
+        """
+        edges = self._edges
+        inner = edges[np.searchsorted(edges, some.start, "right") : np.searchsorted(edges, some.stop, "left")]
+        for start, stop in pairwise([some.start, *map(int, inner), some.stop]):
+            ids = self.ids[start:stop]
+            span = slice(int(ids[0]), int(ids[-1]) + 1)
+            among: np.ndarray | slice = ids - span.start
+            if span.stop - span.start == len(ids):
+                among = slice(0, len(ids))
+            yield slice(start - some.start, stop - some.start), span, among
+
+
+@dataclass(frozen=True)
+class AllLines:
+    """All lines of a matrix along one axis, seen as `Lines`."""
+
+    count: int
+    chunk: int
+
+    ids = None
+    follow_each_other = True
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def in_a_chunk(self) -> int:
+        """As many as are stored together."""
+        return min(self.chunk, self.count)
+
+    @property
+    def first(self) -> int:
+        """See `Lines.first`."""
+        return 0
+
+    def pieces(self, some: slice) -> Iterator[tuple[slice, slice, slice]]:
+        """See `Lines.pieces`."""
+        for span in cells(some, self.chunk):
+            length = span.stop - span.start
+            yield slice(span.start - some.start, span.stop - some.start), span, slice(0, length)
+
+
+Some: TypeAlias = Lines | AllLines
+
+
+class SelectedSource(PiecewiseSource):
+    """The rows and columns of a source that are among some lines."""
+
+    def __init__(self, inner: Source, rows: Some, cols: Some) -> None:
+        self.how = (rows, cols)
+        self._rows, self._cols = rows, cols
+        super().__init__(inner)
+
+    def seen(self, facts: SourceFacts) -> SourceFacts:
+        """See `WrappedSource.seen`."""
+        piece = self._rows.in_a_chunk, self._cols.in_a_chunk
+        ids = _INDEX_BYTES * (len(self._rows) + len(self._cols))
+        return replace(
+            _selected(facts, self._rows, self._cols),
+            chunks=piece,
+            piece=piece,
+            stored_bytes=facts.stored_bytes or self.piece_bytes,
+            reader=reader_of_pieces(facts),
+            spare_bytes=facts.spare_bytes + 2 * self.piece_bytes + ids,
+        )
+
+    def inside(self, rows: slice, cols: slice) -> list[Rectangle]:
+        """See `WrappedSource.inside`."""
+        pairs = product(self._rows.pieces(rows), self._cols.pieces(cols))
+        return [(some_rows, some_cols) for (_, some_rows, _), (_, some_cols, _) in pairs]
+
+    def absent_chunks(self, rows: slice, cols: slice) -> int:
+        """See `Source.absent_chunks`: they are not looked for, being in too many places."""
+        del rows, cols
+        return 0
+
+    def fill(self, target: np.ndarray, rows: slice, cols: slice, read: Callable[..., np.ndarray]) -> None:
+        """See `PiecewiseSource.fill`."""
+        by_cols = list(self._cols.pieces(cols))
+        for here, there, among in self._rows.pieces(rows):
+            for across, columns, of_columns in by_cols:
+                found = read(there, columns)
+                target[here, across] = found[among][:, of_columns]
+
+    @property
+    def kept(self) -> KeptLines:
+        """See `Source.kept`."""
+        return self._rows.ids, self._cols.ids
+
+
+class ShiftedSource(WrappedSource):
+    """Rows and columns of a source that follow each other, read as they lie."""
+
+    def __init__(self, inner: Source, rows: Some, cols: Some) -> None:
+        self.how = (rows, cols)
+        self._rows, self._cols = rows, cols
+        super().__init__(inner)
+
+    def seen(self, facts: SourceFacts) -> SourceFacts:
+        """See `WrappedSource.seen`."""
+        whole = facts.piece if any(facts.piece) else facts.chunks
+        one_more = whole[0] * whole[1] * facts.itemsize  # a chunk of which only a part is wanted
+        return replace(
+            _selected(facts, self._rows, self._cols),
+            chunks=(min(facts.chunks[0], len(self._rows)), min(facts.chunks[1], len(self._cols))),
+            piece=whole,
+            spare_bytes=facts.spare_bytes + one_more,
+        )
+
+    def inside(self, rows: slice, cols: slice) -> list[Rectangle]:
+        """See `WrappedSource.inside`."""
+        top, left = self._rows.first, self._cols.first
+        return [(slice(rows.start + top, rows.stop + top), slice(cols.start + left, cols.stop + left))]
+
+    @property
+    def kept(self) -> KeptLines:
+        """See `Source.kept`."""
+        return self._rows.ids, self._cols.ids
+
+
+def _selected(facts: SourceFacts, rows: Some, cols: Some) -> SourceFacts:
+    """What any selection says of itself."""
+    digests = [digest_of(lines.ids) for lines in (rows, cols) if lines.ids is not None]
+    marks = " ".join([facts.fingerprint, *digests])
+    shape = len(rows), len(cols)
+    return replace(facts, shape=shape, fingerprint=hashed(marks), full_shape=facts.shape)
+
+
+def selected(
+    source: Source, rows: Any, cols: Any, storage_options: Mapping[str, Any] | None = None
+) -> Source:
+    """The source with some of its rows and columns: slices, their text, truth values, indices, or their path.
+
+    None takes all. A mask may have the shape of the axes that are stacked to columns.
+
+    Raises:
+        RequestError: nothing is selected, a line is twice, or does not exist.
+
+    """
+    if rows is None and cols is None:
+        return source
+    facts = source.facts
+    chosen = [
+        _lines(option, given, facts, axis, storage_options)
+        for axis, (option, given) in enumerate((("rows", rows), ("cols", cols)))
+    ]
+    if all(lines.follow_each_other for lines in chosen):
+        return ShiftedSource(source, *chosen)
+    return SelectedSource(source, *chosen)
+
+
+def name_of(given: Any) -> Any:
+    """How a request calls a selection: by its text, its path, or the digest of its values."""
+    if given is None or isinstance(given, (str, Path)):
+        return None if given is None else str(given)
+    if isinstance(given, slice):
+        parts = [given.start, given.stop] + ([given.step] if given.step is not None else [])
+        return ":".join("" if part is None else str(part) for part in parts)
+    return digest_of(np.asarray(given))
+
+
+def _lines(
+    option: str, given: Any, facts: SourceFacts, axis: int, storage_options: Mapping[str, Any] | None
+) -> Some:
+    """The lines that are selected along an axis."""
+    length, chunk = facts.shape[axis], facts.chunks[axis]
+    if given is None:
+        return AllLines(length, chunk)
+    if isinstance(given, slice) or (isinstance(given, str) and _RANGE.fullmatch(given)):
+        ids = np.arange(length)[_slice(option, given)]
+    else:
+        ids = _of_places(option, given, facts, axis, storage_options)
+    if not ids.size:
+        raise RequestError(f"{option}={name_of(given)} selects nothing of {length}", "select one at least")
+    return Lines(ids, chunk)
+
+
+def _slice(option: str, given: Any) -> slice:
+    parts = [given.start, given.stop, given.step] if isinstance(given, slice) else given.split(":")
+    found = slice(*(None if part in ("", None) else int(part) for part in parts))
+    if found.step is not None and found.step < 1:
+        raise RequestError(f"{option} has the step {found.step}", "give a step of at least 1")
+    return found
+
+
+def _of_places(
+    option: str, given: Any, facts: SourceFacts, axis: int, storage_options: Mapping[str, Any] | None
+) -> np.ndarray:
+    """The lines that truth values or indices select."""
+    length = facts.shape[axis]
+    values = open_places(option, given, storage_options, facts.stacked_shape(axis)).values
+    if values.dtype == bool:
+        if values.size != length:
+            raise RequestError(
+                f"{option} has {values.size} truth values for {length}", "give one for each, or indices"
+            )
+        return np.flatnonzero(values)
+    outside = (values < -length) | (values >= length)
+    if outside.any():
+        raise RequestError(
+            f"{option} selects {values[outside][0]} of {length}", f"give indices from 0 to {length - 1}"
+        )
+    ids = np.unique(np.where(values < 0, values + length, values))
+    if ids.size < values.size:
+        raise RequestError(f"{option} selects {values.size - ids.size} of them twice", "give each index once")
+    return ids
