@@ -140,6 +140,21 @@ def test_a_certificate_says_that_nothing_is_proved() -> None:
     assert Certificate.from_dict(values).foretold is None  # a store of before
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_where_probes_show_what_was_missed_nothing_is_called_exact() -> None:
+    """One row with much along a column that no other has: what is foretold of the others is good."""
+    random = np.random.default_rng(0)
+    values = np.arange(1, 201) ** -0.5 * np.where(np.arange(200) < K, 1, 0.5)
+    A = random.standard_normal((3000, 200)) * values
+    A[1234, -1] += 28
+    c = decomposed(A, tol=0.3, max_passes=1).certificate
+    assert c.foretold is not None
+    assert c.audit is not None
+    assert c.audit.unseen_direction
+    assert not c.converged
+    assert str(c).startswith("NOT converged")
+
+
 def test_it_is_said_while_it_goes_on() -> None:
     seen: list[Event] = []
     decomposed(slow(3000, 200), progress=seen.append)

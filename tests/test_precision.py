@@ -270,6 +270,7 @@ def test_a_plan_says_where_products_are_rough_and_what_torch_takes() -> None:
         ({}, {}, False),
         ({"bfloat16": {64: 2e11}}, {"precision": "float32"}, False),
         ({"bfloat16": {64: 2e11}}, {"stop": "error"}, False),
+        ({"bfloat16": {64: 2e11}}, {"stop": "estimate"}, False),
         ({"bfloat16": {64: 2e11}}, {"max_passes": 1}, False),
         ({"bfloat16": {64: 2e11}}, {"tol": 1e-6}, False),
         ({"bfloat16": {64: 2e11}}, {"method": "gram"}, False),

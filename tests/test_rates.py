@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def test_they_are_of_this_source_and_device(tmp_path: Path, *, timed: bool) -> N
     assert all(1e7 < rate < 1e13 for rate in rates.flops["float32"].values())
     assert (rates.flops == NOMINAL.flops) != timed
     assert Rates.from_dict(json.loads(json.dumps(rates.to_dict()))) == rates
+
+
+def test_a_process_that_was_held_up_still_times_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a second goes by between any two looks."""
+    monkeypatch.setattr("bigsvd.machine.rates.time.perf_counter", count(0.0, 1.0).__next__)
+    rates = measure_products(NOMINAL, open_source(np.ones((40, 30), np.float32)), CpuDevice(), "float32")
+    assert all(rate > 0 for rate in rates.flops["float32"].values())
 
 
 @pytest.mark.parametrize(("seconds", "reads"), [(0.2, 2), (2.0, 1)])

@@ -176,12 +176,13 @@ def _rough_product_rate(rows: int, cols: int, columns: int) -> float:
 
 
 def _seconds_of(once: Callable[[], None]) -> float:
-    """Of one of several calls, the first not counted."""
+    """Of one of several calls, the first not counted; at least one is, though the clock may have run out."""
     once()
-    start, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < _PRODUCT_SECONDS:
+    start, count, spent = time.perf_counter(), 0, 0.0
+    while count == 0 or spent < _PRODUCT_SECONDS:
         once()
         count += 1
+        spent = time.perf_counter() - start
     return spent / count
 
 

@@ -55,10 +55,10 @@ def refuse_one_pass(cols: int) -> RequestError:
 def may_be_rough(plan: Plan) -> bool:
     """Whether rough products, of which nobody has said anything, may make this plan's run shorter.
 
-    They take a pass with products in full beside them, which a run by ``stop="error"`` or from factors
-    usually can do without.
+    They take a pass with products in full beside them, which a run by ``stop="error"``, by
+    ``stop="estimate"`` or from factors usually can do without.
     """
     request = plan.request
     asked = request.precision == "auto" and isinstance(request.k, int) and request.max_passes != 1
-    long = request.stop != "error" and request.warm_start is None and plan.width < plan.cols
+    long = request.stop not in ("error", "estimate") and request.warm_start is None and plan.width < plan.cols
     return asked and long and plan.method == "krylov" and plan.compute_dtype == "float32"

@@ -258,11 +258,8 @@ class Certificate:
         return cls(**{**values, **tuples, **parts})
 
     def __str__(self) -> str:
-        state = "converged: as exact as asked" if self.converged else "NOT converged: less exact than asked"
-        if self.foretold is not None:
-            state = f"FORETOLD, not proved: s and {self.foretold.factor} as exact as asked"
         lines = [
-            f"{state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
+            f"{self._state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
             f"of a true one{self._kind}",
             *self._told_of_residuals(),
             *map(str, filter(None, [self.foretold])),
@@ -282,6 +279,15 @@ class Certificate:
         if str(self.counts or ""):
             lines.append(str(self.counts))
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    @property
+    def _state(self) -> str:
+        """Whether the run has reached what was asked."""
+        if not self.converged:
+            return "NOT converged: less exact than asked"
+        if self.foretold is not None:
+            return f"FORETOLD, not proved: s and {self.foretold.factor} as exact as asked"
+        return "converged: as exact as asked"
 
     def _told_of_residuals(self) -> list[str]:
         """The worst residual of all; before it that of the signal, where only this was to be found."""
