@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from bigsvd.events import Event, unheard
 from bigsvd.execution.dask_executor import local_client
 from bigsvd.facts import NOMINAL, Machine, SourceFacts
 from bigsvd.machine import rates as measuring
+from bigsvd.methods.stopping import PassBudget
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -186,6 +188,15 @@ def test_a_run_that_is_stopped_makes_one_pass_in_full(stopped: str) -> None:
     assert precisions(factors) == ["bfloat16"] * count + ["float32"]
     assert not factors.certificate.converged
     check(factors, A.astype(np.float64), A)
+
+
+def test_a_deadline_leaves_time_for_the_pass_in_full_that_has_to_follow() -> None:
+    plan, scratch = SimpleNamespace(max_passes=9), SimpleNamespace(recorded={}.get)
+    context = SimpleNamespace(plan=plan, scratch=scratch)
+    matrix: Any = SimpleNamespace(passes=1, costs=[SimpleNamespace(seconds=100.0)], context=context)
+    budget = PassBudget(matrix, 150.0, lambda: False)
+    assert budget.lack("next", 1) is None
+    assert budget.lack("next", 2) is not None
 
 
 class StoppedError(Exception):

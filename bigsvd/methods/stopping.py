@@ -336,7 +336,8 @@ class PassBudget:
         if context.scratch.recorded(f"{following}/done") is not None:
             return None
         elapsed = self.elapsed_seconds
-        step = sum(cost.seconds for cost in self.matrix.costs[-count:])
+        latest = [cost.seconds for cost in self.matrix.costs[-count:]]
+        step = count * sum(latest) / len(latest)
         if self.deadline is not None and elapsed + step > self.deadline:
             limit = f"the deadline of {self.deadline:g} s"
             cause = f"stopped after {elapsed:.0f} s: another pass would miss {limit}"
