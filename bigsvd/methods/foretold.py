@@ -101,9 +101,9 @@ def publish(basis: Basis, left: LeftRitz, seen: Foreseen, finish: Finish) -> Tri
     back = space.Z @ np.linalg.solve(long.R.T, combine.T).T
     rayleigh = np.einsum("ij,ij->j", back, seen.V) / sigma
     back -= seen.V * sigma
-    of_v = np.sqrt(2 * np.abs(1 - rayleigh) + seen.outside * seen.residuals)
-    residuals = np.maximum(of_v, np.linalg.norm(back, axis=0) / sigma)
-    residuals += matrix.eps * (sigma[0] / sigma) ** 2
+    rounding = matrix.eps * (sigma[0] / sigma) ** 2  # of the products, and so of uᵀBv
+    of_v = np.sqrt(2 * np.abs(1 - rayleigh) + rounding + seen.outside * seen.residuals)
+    residuals = np.maximum(of_v, np.linalg.norm(back, axis=0) / sigma) + rounding
     short, _ = long.write(seen.V, np.eye(sigma.size))
     name = matrix.context.source.orientation.short.name
     foretold = Foretold(name, tuple(map(float, seen.residuals)), tuple(map(float, rayleigh)))
