@@ -84,7 +84,7 @@ def _found(
         raw = _at(option, str(given), storage_options or {})
     else:
         raw = _in_memory(option, given)
-    if raw.shape == shape and raw.dtype.kind == "b":
+    if raw.ndim > 1 and raw.shape == shape and raw.dtype.kind == "b":
         raw = raw.reshape(-1)
     if raw.ndim != 1:
         raise RequestError(f"{option} has shape {raw.shape}", "give a vector: one axis")
