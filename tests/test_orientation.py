@@ -131,7 +131,7 @@ def test_a_dimension_may_name_the_samples(tmp_path: Path) -> None:
     for name in ("a.zarr", "b.zarr"):
         factors = bigsvd.svd(tmp_path / name, K, center=True, samples="people", tol=1e-6)
         np.testing.assert_allclose(factors.s, centred, rtol=1e-10)
-        with pytest.raises(RequestError, match="has no axis .snps.; .* give variants or people"):
+        with pytest.raises(RequestError, match=r"has no axis .snps.; .* give variants or people"):
             bigsvd.plan(tmp_path / name, K, samples="snps")
 
 
