@@ -259,7 +259,7 @@ def _memory(context: Context, monitor: MemoryMonitor) -> dict[str, Any]:
 def _seconds_by_part(solution: Solution) -> dict[str, float]:
     """Measured time of the parts that a plan predicts."""
     sample = sum(c.seconds for c in solution.matrix.sample_costs)
-    passes = sum(c.seconds for c in solution.matrix.costs)
+    passes = sum(c.seconds for c in [*solution.matrix.totals_costs, *solution.matrix.costs])
     return {"warm start": sample, "passes": passes, "the rest": max(0.0, solution.seconds - sample - passes)}
 
 
@@ -267,13 +267,13 @@ def _costs(solution: Solution, plan: Plan) -> dict[str, Any]:
     """What the run took: passes, bytes, seconds."""
     matrix = solution.matrix
     costs = matrix.costs
-    every = [*matrix.sample_costs, *costs]
+    every = [*matrix.totals_costs, *matrix.sample_costs, *costs]
     by_dask = solution.reads_by_dask * plan.bytes_per_pass
     counters = Counters.total(c.counters for c in every)
     cached, streamed = counters.cached_bytes, counters.streamed_bytes
     return {
         "method": plan.method,
-        "passes": solution.passes,
+        "passes": solution.passes + len(matrix.totals_costs),
         "bytes_read": round(counters.bytes_read + by_dask),
         "cached_bytes": cached,
         "device_cached_bytes": counters.device_cached_bytes,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from bigsvd.catalog.table import METHODS, load, option_names, owner_of, runs_on_dask
 from bigsvd.errors import RankError, RequestError
+from bigsvd.functions import Functions
 from bigsvd.sentinels import Number, number_from_json, number_to_json
 
 Stop = Literal["residual", "error", "signal", "estimate"]
@@ -90,6 +91,10 @@ class Request:
             the alleles of a genotype; where one is negative there is no sum.
         rows, cols: which rows and columns of the matrix are decomposed: "start:stop" or "start:stop:step", or
             the path of truth values or indices; None for all. What was in memory is named by its digest.
+        functions: what is done to every entry of A before anything else, one after the other: texts such as
+            "normalize_total:1e4", "log1p", "sqrt", "asinh", "anscombe", "clip:10", "clip:-10:10",
+            "binarize:0"; see `functions.KINDS`. One text may hold several, with commas. What is decomposed,
+            and reconstructed, is f(A).
         center: whether the mean of each feature is subtracted. offset: name of what is subtracted instead.
         scale: by what features are divided: one of `SCALES` (True is "std"), or the name of a vector.
         ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
@@ -133,6 +138,7 @@ class Request:
     overwrite: bool = False
     stage: str | None = None
     warm_start: str | None = None
+    functions: tuple[str, ...] = ()
     offset: str | None = None
     ddof: int = 0
     weights: str | None = None
@@ -173,6 +179,7 @@ class Request:
         if isinstance(self.scale, str) and self.scale == SCALES[0]:
             object.__setattr__(self, "scale", True)
         self._check_words()
+        self._check_functions()
         self._check_numbers()
         for name in ("memory", "device_memory", "max_bytes"):
             if getattr(self, name) is not None:
@@ -231,6 +238,26 @@ class Request:
             raise RequestError(
                 f"dim={self.dim!r} and samples={self.samples!r} both say what the samples are", "give one"
             )
+
+    def _check_functions(self) -> None:
+        """Functions are known, and written in one way."""
+        given: Any = self.functions or ()
+        texts = [text for text in given.split(",") if text] if isinstance(given, str) else given
+        if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) for text in texts):
+            raise RequestError(
+                f"functions={given!r} are not names", "use such as ['normalize_total:1e4', 'log1p']"
+            )
+        found = Functions.of(texts)
+        some = {"rows": self.rows, "cols": self.cols}
+        known = {"rows": ("cols",), "columns": ("rows",)}.get(self.samples, ("rows", "cols"))
+        parted = [name for name in known if some[name] is not None]
+        if found.by_totals and parted:
+            raise RequestError(
+                f"functions={str(found)!r} with {parted[0]}={some[parted[0]]!r}, by which samples have only "
+                "some of their features and no totals",
+                f"use weights of 1 and 0 in place of {parted[0]}",
+            )
+        object.__setattr__(self, "functions", tuple(map(str, found.each)))
 
     def _check_numbers(self) -> None:
         _check_k(self.k)
@@ -304,7 +331,7 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values; a `missing_value` that JSON has no number for becomes a string."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        options = values.pop("method_options")
+        options, values["functions"] = values.pop("method_options"), list(self.functions)
         if options is not None:
             values |= asdict(options)
         if self.missing_value is not None:

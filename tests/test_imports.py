@@ -24,6 +24,7 @@ ROOMS = (
     "orientation",
     "sentinels",
     "counters",
+    "functions",
     "facts",
     "paths",
     "vectors",

@@ -194,6 +194,9 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rows", default=None, metavar="RANGE|PATH",
                      help="Rows to take: start:stop[:step], or the path of truth values or indices."),
         click.option("--cols", default=None, metavar="RANGE|PATH", help="Columns to take, the same."),
+        click.option("--functions", default="", metavar="NAMES",
+                     help="Applied to entries first, in this order, such as normalize_total:1e4,log1p; "
+                          "also sqrt, asinh, anscombe, clip:MAX, clip:MIN:MAX, binarize:THRESHOLD."),
         click.option("--center", is_flag=True, help="Subtract the mean of each feature over the samples."),
         click.option("--scale", default=None, metavar="[KIND]",
                      help="Divide features by their deviation; by std-observed, patterson or binom2; "
@@ -440,6 +443,8 @@ def info(factors: str, *, as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     m, n = opened.shape
+    if facts["functions"]:
+        click.echo(f"of f(A), which it reconstructs: f is {', '.join(facts['functions'])}")
     leading = ", ".join(f"{value:.6g}" for value in opened.s[:8])
     click.echo(f"{factors}: {m:,} x {n:,}, k={opened.k}, {opened.dtype}, of {facts['source']['name']}")
     click.echo(f"sigma: {leading}{', ...' if opened.k > 8 else ''}")

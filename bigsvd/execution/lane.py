@@ -32,6 +32,7 @@ from bigsvd.machine.monitor import return_large_buffers
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.slabs.block import Block
 from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.standardize import totals_in
 from bigsvd.units import human_bytes
 
 _EVENT_SECONDS = 0.2
@@ -152,6 +153,7 @@ class LaneRun:
         self.device = lane.device
         shape, tiled = (lane.plan.rows, lane.plan.cols), len(lane.plan.tiles()) > 1
         self.sweeps = Sweeps(lane.scratch, lane.device, lane.spec, shape, tiled=tiled)
+        self.totals = totals_in(lane.scratch, lane.spec.transform)
         self.counters = Counters()
         self._events = 0.0
         self._unsent = 0
@@ -274,7 +276,7 @@ class LaneRun:
                     raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
                     if self.careful:
                         raw = device.to_device(np.ascontiguousarray(raw))
-                    sweep(Entries(device, self.spec.transform, raw, self.stored, piece, slice(*tile)))
+                    sweep(self._entries(raw, piece, slice(*tile)))
                 self.queue.wait()
                 self._count(rectangle)
                 del rectangle, raw
@@ -288,6 +290,9 @@ class LaneRun:
         self._check_current()
         self.sweeps.finish_panel(slice(start, stop))
         return crc
+
+    def _entries(self, raw: Any, rows: slice, cols: slice) -> Entries:
+        return Entries(self.device, self.spec.transform, raw, self.stored, rows, cols, self.totals)
 
     def _count(self, rectangle: _Rectangle) -> None:
         rows, cols = rectangle.block.shape

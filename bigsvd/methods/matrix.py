@@ -13,12 +13,12 @@ import numpy as np
 
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.execution.pass_spec import PassSpec
-from bigsvd.execution.passes import Context, PassResult
+from bigsvd.execution.passes import Context, PassResult, run_pass
 from bigsvd.slabs.census import Census
 from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
-from bigsvd.slabs.statistics import LINE_SUMS, WEIGHTED_SUMS, StatisticsKernel
+from bigsvd.slabs.statistics import LINE_SUMS, TOTALS, WEIGHTED_SUMS, StatisticsKernel, TotalsKernel
 from bigsvd.slabs.transform import ALLELES, GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
 # Powers of two that the largest entry may differ by from 1: its square, summed over many, stays far from
@@ -80,7 +80,8 @@ class Matrix:
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
         census, opinion: counts of the first pass, and what another way gave for some features.
-        costs, sample_costs: what each pass over all panels, and over the sample's, took.
+        costs, sample_costs: what each pass over all panels, and over the sample's, took; totals_costs: what
+            the one took that only summed samples, if one did.
 
     """
 
@@ -100,6 +101,7 @@ class Matrix:
         self.opinion = Opinion.nothing(())
         self.costs: list[PassResult] = []
         self.sample_costs: list[PassResult] = []
+        self.totals_costs: list[PassResult] = []
         self._leave_given()
         self._keep_in_range(1.0)
 
@@ -159,12 +161,28 @@ class Matrix:
         again may have other roundings, and lanes that are recorded were shifted by the former.
         """
         scratch, plan = self.context.scratch, self.context.plan
+        if plan.sums_apart and not self.transform.totals_apart:
+            self._learn_totals()
         if self.lines is not None and scratch.has(f"{name}/lines"):
             self.lines = MeansAndDivisors(*scratch.read(f"{name}/lines"))
         elif self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
         if learns and self._learns_rows and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
+
+    def _learn_totals(self) -> None:
+        """Sum samples by a pass of its own, and leave their totals where lanes open them."""
+        context, axis = self.context, 1 - self.transform.axis
+        count = (context.plan.rows, context.plan.cols)[axis]
+        spec = PassSpec(
+            "totals", (TotalsKernel(count),), self.transform.before_totals, None, None, "float64", None
+        )
+        result = run_pass(context, spec)
+        self.totals_costs.append(replace(result, sums={}))
+        if context.scratch.recorded("checksums") is None:
+            context.scratch.record("checksums", {"checksums": result.checksums})
+        context.scratch.write(f"{GIVEN}/totals", result.sums[TOTALS])
+        self.transform = replace(self.transform, totals_apart=True)
 
     def spec(self, name: str, *kernels: Kernel, sample: bool = False, look: bool = False) -> PassSpec:
         """Pass `name` of the kernels over the matrix as known now, with statistics while it is not known.
@@ -184,7 +202,7 @@ class Matrix:
             lines_name=lines_name,
             row_lines_name=row_lines,
             dtype=self.dtype,
-            checksums="checksums" if self.known else None,
+            checksums="checksums" if self.known or self.transform.totals_apart else None,
             sample=sample,
             rough=self.rough,
         )
@@ -454,9 +472,17 @@ class Matrix:
         source, axis = self.context.source, self.transform.axis
         raise NonFiniteError(
             f"{source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
-            f"the first at {source.where(census.first[1 - axis], census.first[axis])}",
+            f"the first at {source.where(census.first[1 - axis], census.first[axis])}"
+            f"{self._after_functions()}",
             self._cure_of_nonfinite(nans),
         )
+
+    def _after_functions(self) -> str:
+        """What has been done to entries that were then not finite, in words."""
+        functions = self.transform.functions
+        if not functions:
+            return ""
+        return f", after {functions}" + (f" ({functions.undefined} give such)" if functions.undefined else "")
 
     def _cure_of_nonfinite(self, nans: int) -> str:
         transform = self.transform

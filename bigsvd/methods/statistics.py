@@ -18,7 +18,7 @@ from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries
-from bigsvd.slabs.standardize import Standardization, given_in, row_lines_in, written_out
+from bigsvd.slabs.standardize import Standardization, given_in, row_lines_in, totals_in, written_out
 from bigsvd.slabs.transform import MeansAndDivisors, Transform
 from bigsvd.sources.base import Source
 
@@ -89,13 +89,14 @@ def read_panel(prepared: Prepared, start: int, stop: int) -> Array:
     raw = prepared.source.fresh().read(slice(start, stop), slice(0, cols))  # Dask's threads read side by side
     standardization = prepared.standardization()
     standardization.begin_panel(slice(start, stop))
+    totals = totals_in(prepared.scratch, prepared.transform)
     found = device.xp.empty((stop - start, cols), dtype=getattr(device.xp, dtype))
     steps = slab_rows(cols, dtype, has_own_memory=device.has_own_memory)
     for first in range(0, stop - start, steps):
         piece = slice(first, min(stop - start, first + steps))
         there = slice(start + piece.start, start + piece.stop)
         sent = device.to_device(np.ascontiguousarray(raw[piece]))
-        entries = Entries(device, prepared.transform, sent, raw.dtype, there, slice(0, cols))
+        entries = Entries(device, prepared.transform, sent, raw.dtype, there, slice(0, cols), totals)
         entries.show(standardization.lookers)
         found[piece, :] = standardization.slab(entries).to_array()
     return found

@@ -149,7 +149,8 @@ def _given_memory(request: Request, layout: Layout) -> int:
     """Vectors that were given: as they came, as B has them, on their way to and from scratch."""
     axes = layout.M, layout.N
     lengths = {"samples": axes[1 - layout.features_axis], "features": axes[layout.features_axis]}
-    return sum(_GIVEN_BYTES * lengths[VECTORS[option]] for option in request.named)
+    vectors = [VECTORS[option] for option in request.named] + ["samples"] * bool(request.functions)
+    return sum(_GIVEN_BYTES * lengths[kind] for kind in vectors)
 
 
 def _most_values(request: Request, layout: Layout) -> int:
@@ -195,7 +196,8 @@ def _slab_memory(question: Question, layout: Layout) -> int:
     if layout.has_own_memory:
         return rows * layout.tile_cols * (2 * itemsize + _DEVICE_MAKING_BYTES)
     piece = min(rows * layout.tile_cols, max(_PIECE_ENTRIES, rows, layout.tile_cols))
-    summed = question.request.standardized or layout.packing.packed
+    request = question.request
+    summed = request.standardized or layout.packing.packed or bool(request.functions)
     if question.rough_dtype:
         itemsize += _ROUGH_ITEMSIZE
     return itemsize * rows * layout.tile_cols + (_NUMBER_BYTES, _SUMMED_BYTES)[summed] * piece

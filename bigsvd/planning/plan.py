@@ -19,6 +19,7 @@ from typing import Any
 from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.errors import BigsvdError, PlanError
 from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
+from bigsvd.functions import Functions
 from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
@@ -154,6 +155,12 @@ class Plan:
     def features_axis(self) -> int:
         """The axis of B that numbers the features, which have means and divisors."""
         return self.facts.samples_axis if self.transposed else self.facts.features_axis
+
+    @property
+    def sums_apart(self) -> bool:
+        """Whether functions need totals of samples that no panel holds whole: then a pass sums them."""
+        whole = self.features_axis == 1 and self.tile_cols >= self.cols
+        return Functions.of(self.request.functions).by_totals and not whole
 
     @property
     def panels(self) -> int:
@@ -374,6 +381,12 @@ def _describe_products(plan: Plan) -> str:
     return f"{plan.rough_dtype}, in {plan.compute_dtype} in the last pass"
 
 
+def _describe_functions(plan: Plan) -> str:
+    """What is done to entries, and whether that takes a pass of its own."""
+    more = " (one more read sums the samples, which panels hold in part)" if plan.sums_apart else ""
+    return f"{', '.join(plan.request.functions)}{more}"
+
+
 def _describe(plan: Plan) -> str:
     facts = plan.facts
     m, n = facts.shape
@@ -390,6 +403,7 @@ def _describe(plan: Plan) -> str:
         f"chunks {facts.chunks[0]} x {facts.chunks[1]}, {human_bytes(facts.nbytes)}",
         *([f"reading       {plan.reading}"] if plan.reading else []),
         *([f"packing       {facts.packing} (CF attributes)"] if facts.packing != AS_STORED else []),
+        *([f"functions     {_describe_functions(plan)}"] if plan.request.functions else []),
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
         f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"

@@ -17,6 +17,7 @@ from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
+from bigsvd.functions import Functions
 from bigsvd.orientation import Rows
 from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
@@ -75,7 +76,8 @@ class Factors:
     """A published truncated SVD, read lazily: row_weights·(A − mean)/scale·weights ≈ U·diag(s)·Vt.
 
     A region of the reconstruction is A in its own units: divided by weights, NaN where one is 0, times scale,
-    plus mean.
+    plus mean. Where functions were applied (`functions` in `info`), A stands for f(A) in all this: a region
+    is of f(A), and no function is undone.
 
     U has A's rows and Vt its columns, whichever of them are the samples. Mean and scale are of the features,
     the lines of A along the other axis. Where A is only some rows and columns of the data, `kept` has their
@@ -335,6 +337,7 @@ class Factors:
     def project(self, samples: np.ndarray) -> np.ndarray:
         """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
 
+        Functions of the request are applied to new samples first, totals being those of each whole sample.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
         `scores`: new samples have none. Features of weight 0 are not looked at.
@@ -351,6 +354,8 @@ class Factors:
             raise RequestError(f"samples of shape {values.shape} do not have {n} features", f"give {form}")
         if self.features_axis == 0:
             values = values.T
+        functions = Functions.of(self.provenance["request"].get("functions", ()))
+        values = functions.of_whole_samples(np, np.atleast_2d(values)).reshape(values.shape)
         if self.mean is not None:
             values = values - np.asarray(self.mean[:])
         if self.scale is not None:
@@ -503,6 +508,7 @@ class Factors:
             "scaled": self.provenance["request"]["scale"],
             "given": sorted(Request.from_dict(self.provenance["request"]).named),
             "samples": self.samples,
+            "functions": list(self.provenance["request"].get("functions", ())),
             "total_variance": self.total_variance(),
             "explained_variance": self.explained_variance().tolist(),
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),

@@ -105,7 +105,8 @@ def census_of(entries: Entries, piece: Piece) -> Census:
     found = Census(peak=peak if np.isfinite(peak) else 0.0)
     if piece.mask is not None:
         found.missing = int(xp.sum(xp.astype(piece.mask, xp.int64)))
-    if stored.kind in "iu" and stored.itemsize == 8 and peak >= EXACT_INTEGERS:
+    large = peak >= EXACT_INTEGERS or bool(entries.transform.functions)  # which make other numbers of them
+    if stored.kind in "iu" and stored.itemsize == 8 and large:
         found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
     if not np.isfinite(peak):
         _count_nonfinite(found, entries, piece)

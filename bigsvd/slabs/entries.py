@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from bigsvd.devices.base import Array, Device
+from bigsvd.functions import totals_of
 from bigsvd.slabs.transform import Transform
 
 
@@ -45,6 +47,8 @@ class Entries:
         device, transform: where they are, and what makes numbers of what is stored.
         raw: (r, c) as they are `stored`.
         rows, cols: their place in B.
+        known_totals: those of all samples of B, (M,) or (N,), of the entries that functions before have made;
+            None where these entries are whole samples, or nobody needs them.
 
     """
 
@@ -54,6 +58,7 @@ class Entries:
     stored: np.dtype[Any]
     rows: slice
     cols: slice
+    known_totals: Any = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,10 +70,40 @@ class Entries:
         """The features of A that these are of."""
         return (self.rows, self.cols)[self.transform.axis]
 
+    @property
+    def samples(self) -> slice:
+        """The samples of A that these are of."""
+        return (self.cols, self.rows)[self.transform.axis]
+
+    @cached_property
+    def totals(self) -> np.ndarray | None:
+        """Those of the samples that these are of, float64; None where no function needs them."""
+        if not self.transform.functions.by_totals:
+            return None
+        if self.known_totals is not None:
+            return np.asarray(self.known_totals[self.samples])
+        found, axis = np.zeros(self.shape[1 - self.transform.axis]), self.transform.axis
+        for piece in replace(self, transform=self.transform.before_totals).pieces():
+            there = (piece.cols, piece.rows)[axis]
+            found[there] += sums_of_samples(self.device, piece.values, axis)
+            del piece  # before the next is made
+        return found
+
+    def _totals_at(self, rows: slice, cols: slice) -> Array | None:
+        """The totals of some of them, on the device, with an axis along each sample."""
+        if self.totals is None:
+            return None
+        axis = self.transform.axis
+        there = self.device.to_device(self.totals[(cols, rows)[axis]])
+        return self.device.xp.expand_dims(there, axis=axis)
+
     def pieces(self, lookers: Sequence[Looker] = ()) -> Iterator[Piece]:
         """All of them as numbers, as many at a time as the device is fast with; some look at them first."""
         for rows, cols in self.device.pieces(self.raw):
-            piece = Piece(rows, cols, *self.transform.widen(self.device, self.raw[rows, cols], self.stored))
+            totals = self._totals_at(rows, cols)
+            made = self.transform.widen(self.device, self.raw[rows, cols], self.stored, totals)
+            piece = Piece(rows, cols, *made)
+            del made
             for looker in lookers:
                 looker.look(self, piece)
             yield piece
@@ -91,3 +126,9 @@ class Entries:
             for start, part in ((self.rows, piece.rows), (self.cols, piece.cols))
         )
         return rows, cols
+
+
+def sums_of_samples(device: Device, values: Array, axis: int) -> np.ndarray:
+    """The sums of the numbers of each sample, float64; `axis` numbers the features."""
+    wide = device.xp.astype(values, device.xp.float64, copy=False)
+    return np.asarray(device.to_host(totals_of(device.xp, wide, axis)))

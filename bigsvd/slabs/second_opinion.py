@@ -65,10 +65,20 @@ class Opinion:
     @classmethod
     @_quiet
     def of(
-        cls, columns: Sequence[int], raw: np.ndarray, claimed: np.ndarray, transform: Transform
+        cls,
+        columns: Sequence[int],
+        raw: np.ndarray,
+        claimed: np.ndarray,
+        transform: Transform,
+        totals: np.ndarray | None = None,
     ) -> Opinion:
-        """Of the entries `raw` (r, c) as they are stored, a column for each of `columns`."""
-        values, gone = _decoded(np.ascontiguousarray(raw.T), transform)  # sums along memory are fastest
+        """Of the entries `raw` (r, c) as they are stored, a column for each of `columns`.
+
+        `totals` (r,) of whole samples are taken as the run has them: they are of all columns.
+        """
+        values, gone = _decoded(
+            np.ascontiguousarray(raw.T), transform, totals
+        )  # sums along memory are fastest
         missing = np.count_nonzero(gone, axis=1)
         entries = np.full(len(columns), raw.shape[0], np.int64)
         values[gone] = 0
@@ -151,13 +161,16 @@ def _split(values: np.ndarray) -> list[list[float]]:
     return [high.tolist(), low.tolist()]
 
 
-def _decoded(raw: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers that stored entries stand for, prescaled, longdouble, and which of them are missing."""
+def _decoded(
+    raw: np.ndarray, transform: Transform, totals: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What functions make of the numbers that entries stand for, prescaled, longdouble; which are missing."""
     packing = transform.packing
     values = raw.astype(np.float64).astype(np.longdouble)  # integers beyond 2^53 are rounded, and counted
     if packing.packed:
         values *= np.longdouble(packing.scale)
         values += np.longdouble(packing.offset)
+    values = transform.functions.apply(np, values, totals)
     if transform.exponent:
         values = np.ldexp(values, transform.exponent)
     gone = _among(raw, packing.fills)
@@ -225,7 +238,8 @@ class Witness:
             mask = self._transform.mask(device.xp, raw, entries.stored)
         if mask is not None:
             claimed = np.count_nonzero(np.moveaxis(device.to_host(mask), axis, 1), axis=0)
-        return Opinion.of(columns, np.moveaxis(device.to_host(raw), axis, 1), claimed, self._transform)
+        host = np.moveaxis(device.to_host(raw), axis, 1)
+        return Opinion.of(columns, host, claimed, self._transform, entries.totals)
 
 
 def chosen_columns(count: int, seed: int, mean: np.ndarray | None, divisor: np.ndarray | None) -> list[int]:

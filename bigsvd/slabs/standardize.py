@@ -257,6 +257,11 @@ def given_in(scratch: Scratch, transform: Transform) -> Given:
     return Given(**found)
 
 
+def totals_in(scratch: Scratch, transform: Transform) -> Any:
+    """The totals of all samples of B, as a run has left them in scratch; None where it has not."""
+    return scratch.open(f"{GIVEN}/totals") if transform.totals_apart else None
+
+
 def lines_in(scratch: Scratch, name: str | None, count: int) -> MeansAndDivisors:
     """Means and divisors of B's columns that a pass was given in scratch; neutral where it was given none."""
     return MeansAndDivisors.neutral(count) if name is None else MeansAndDivisors(*scratch.read(name))

@@ -14,7 +14,7 @@ from bigsvd.devices.base import Array, Device
 from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of, observed_in
-from bigsvd.slabs.entries import Entries, Piece
+from bigsvd.slabs.entries import Entries, Piece, sums_of_samples
 from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
@@ -23,6 +23,7 @@ from bigsvd.slabs.standardize import given_in, lines_in
 from bigsvd.slabs.transform import Given, MeansAndDivisors, Transform
 
 LINE_SUMS = "line-sums"
+TOTALS = "totals"
 WEIGHTED_SUMS = "weighted-sums"
 
 
@@ -158,3 +159,34 @@ class RowStatistics(Statistics):
         del y
         self._lines[rows] = np.concatenate(self._waiting)
         self._waiting.clear()
+
+
+@dataclass(frozen=True)
+class TotalsKernel:
+    """The totals of so many samples of B, where panels do not hold whole ones."""
+
+    count: int
+
+    def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
+        """The operator of one lane."""
+        del scratch, device, dtype
+        return Totals(self.count)
+
+
+class Totals(Operator):
+    """`TotalsKernel` at work in one lane."""
+
+    looks = True
+
+    def __init__(self, count: int) -> None:
+        self._sums = np.zeros(count)
+
+    def look(self, entries: Entries, piece: Piece) -> None:
+        """Add a piece of entries to the totals of its samples."""
+        axis = entries.transform.axis
+        rows, cols = entries.place(piece)
+        self._sums[(cols, rows)[axis]] += sums_of_samples(entries.device, piece.values, axis)
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """The lane's part of them."""
+        return {TOTALS: self._sums}

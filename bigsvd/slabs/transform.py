@@ -19,7 +19,8 @@ import numpy as np
 
 from bigsvd.devices.base import Array, Device
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
-from bigsvd.request import Request
+from bigsvd.functions import AS_THEY_ARE, Functions
+from bigsvd.request import Missing, Request
 from bigsvd.sentinels import Number
 
 ALLELES = {"patterson": 1.0, "binom2": 2.0}  # by which p(1−p) is multiplied
@@ -61,7 +62,7 @@ class MeansAndDivisors:
 
 @dataclass(frozen=True)
 class Transform:
-    """What is done to every entry: (2^exponent·a − mean)/divisor, with missing entries filled.
+    """What is done to every entry: (2^exponent·f(a) − mean)/divisor, with missing entries filled.
 
     What is `given` then comes in: an offset in place of the mean, a factor 2^boost·f of each line, and one of
     each entry of a line; see `Given`.
@@ -76,11 +77,13 @@ class Transform:
         axis: the axis of B that numbers the lines: 1 where they are its columns, 0 where they are its rows.
         given: the names of vectors that were given. level: the entries across were divided by 2^this.
         boost: keeps products in range.
+        functions: f. totals_apart: whether a pass of its own has left the totals of samples in scratch, since
+            panels do not hold whole ones.
 
     """
 
     exponent: int = 0
-    missing: str = "none"
+    missing: Missing = "none"
     sentinels: tuple[Number, ...] = ()
     center: bool = False
     scale: str = ""
@@ -90,6 +93,8 @@ class Transform:
     given: tuple[str, ...] = ()
     level: int = 0
     boost: int = 0
+    functions: Functions = AS_THEY_ARE
+    totals_apart: bool = False
 
     @classmethod
     def of(cls, request: Request, facts: SourceFacts) -> Transform:
@@ -99,7 +104,7 @@ class Transform:
             sentinels = (*sentinels, float("nan"))
         return cls(
             0, request.missing, sentinels, request.center, request.own_scale, facts.packing,
-            facts.features_axis, request.ddof,
+            facts.features_axis, request.ddof, functions=Functions.of(request.functions),
         )  # fmt: skip
 
     @property
@@ -126,9 +131,11 @@ class Transform:
         """Whether float32 holds the numbers that entries of this type stand for, prescaled, exactly.
 
         Where huge ones are scaled down, small ones beside them would become subnormal and lose their digits.
+        What functions make of numbers is of float64.
         """
         narrow = stored.itemsize <= 2 or stored == np.float32
-        return narrow and not self.packing.packed and 0 <= self.exponent <= _FLOAT32_EXPONENT
+        changed = self.packing.packed or bool(self.functions)
+        return narrow and not changed and 0 <= self.exponent <= _FLOAT32_EXPONENT
 
     def keeps_whole(self, stored: np.dtype[Any]) -> bool:
         """Whether entries of this type are whole numbers that float32 holds."""
@@ -149,8 +156,9 @@ class Transform:
 
     @property
     def takes_as_stored(self) -> bool:
-        """Whether entries are numbers as they are stored: not packed, prescaled or searched for gaps."""
-        return not (self.packing.packed or self.packing.marks_gaps or self.exponent or self.missing != "none")
+        """Whether entries are numbers as they are stored: not packed, changed or searched for gaps."""
+        changed = bool(self.functions) or self.exponent != 0
+        return not (self.packing.packed or self.packing.marks_gaps or changed or self.missing != "none")
 
     @property
     def result_exponent(self) -> int:
@@ -167,12 +175,22 @@ class Transform:
         """Whether missing entries take the mean of their line."""
         return self.missing == "mean"
 
-    def widen(self, device: Device, raw: Array, stored: np.dtype[Any]) -> tuple[Array, Array | None]:
-        """Entries as numbers × 2^exponent, missing ones 0; and which are missing.
+    @property
+    def before_totals(self) -> Transform:
+        """What makes the numbers whose sums are the totals of samples; missing ones are 0."""
+        missing: Missing = "none" if self.missing == "none" else "zero"
+        return Transform(0, missing, self.sentinels, packing=self.packing, axis=self.axis,
+                         functions=self.functions.before_totals)  # fmt: skip
+
+    def widen(
+        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None
+    ) -> tuple[Array, Array | None]:
+        """Entries as numbers, f of them × 2^exponent, missing ones 0; and which are missing.
 
         The mask is None where none is missing. Gaps that nothing was asked to fill become NaN, which the
         first pass refuses. float32 where that holds the numbers exactly, else float64. In memory of their
         own, but for those that are to be taken as they are stored, and are in this precision already.
+        `totals`: of the samples that the entries are of, broadcast to them, where functions need them.
         """
         xp = device.xp
         mask = self.mask(xp, raw, stored)
@@ -184,6 +202,8 @@ class Transform:
         if self.packing.packed:
             values *= self.packing.scale
             values += self.packing.offset
+        if self.functions:
+            values = self.functions.apply(xp, values, totals)
         if mask is not None:
             values = device.filled(values, mask, self._gap_value)
         if self.exponent:
