@@ -247,17 +247,21 @@ class Request:
             raise RequestError(
                 f"functions={given!r} are not names", "use such as ['normalize_total:1e4', 'log1p']"
             )
-        found = Functions.of(texts)
+        object.__setattr__(self, "functions", tuple(map(str, Functions.of(texts).each)))
+        if self.needs_totals:
+            self._check_whole_samples()
+
+    def _check_whole_samples(self) -> None:
+        """No features are left out: totals are of all."""
         some = {"rows": self.rows, "cols": self.cols}
-        known = {"rows": ("cols",), "columns": ("rows",)}.get(self.samples, ("rows", "cols"))
-        parted = [name for name in known if some[name] is not None]
-        if found.by_totals and parted:
-            raise RequestError(
-                f"functions={str(found)!r} with {parted[0]}={some[parted[0]]!r}, by which samples have only "
-                "some of their features and no totals",
-                f"use weights of 1 and 0 in place of {parted[0]}",
-            )
-        object.__setattr__(self, "functions", tuple(map(str, found.each)))
+        along = {"rows": ("cols",), "columns": ("rows",)}.get(self.samples, ("rows", "cols"))
+        for name in along:
+            if some[name] is not None:
+                raise RequestError(
+                    f"functions={', '.join(self.functions)!r} with {name}={some[name]!r}, by which samples "
+                    "have only some of their features and no totals",
+                    f"use weights of 1 and 0 in place of {name}",
+                )
 
     def _check_numbers(self) -> None:
         _check_k(self.k)
@@ -370,6 +374,11 @@ class Request:
         if self.missing_value is None:
             return (math.nan,)
         return self.missing_value if isinstance(self.missing_value, tuple) else (self.missing_value,)
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether a function takes the totals of whole samples."""
+        return Functions.of(self.functions).by_totals
 
     @property
     def by_dask(self) -> bool:

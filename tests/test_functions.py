@@ -79,9 +79,7 @@ def test_normalised_counts_are_those_of_numpy(
     for number, options in enumerate(kinds):
         if gapped:
             options |= {"missing": ("zero", "mean", "mean")[number], "missing_value": GAP}
-        factors = bigsvd.svd(
-            stored, K, method=method, samples=samples, functions=CELLS, tol=1e-4, **options
-        )
+        factors = bigsvd.svd(stored, K, method=method, samples=samples, functions=CELLS, tol=1e-4, **options)
         wanted = standardised(B.T, options).T if turned else standardised(B, options)
         assert_is_of(factors, wanted)
         assert factors.info()["functions"] == ["normalize_total:10000", "log1p"]
@@ -147,8 +145,6 @@ def test_entries_of_any_device_and_axis_know_their_totals(
     np.testing.assert_allclose(found if axis == 1 else found.T, wanted, rtol=1e-13)
     opinion = Opinion.of(range(12), A, np.zeros(12, int), transform, entries.totals)
     np.testing.assert_allclose(opinion.mean[1:], wanted.mean(axis=0)[1:], rtol=1e-13)
-
-
 
 
 @pytest.mark.parametrize("shape", [(400, 60), (60, 400)], ids=["tall", "wide"])
@@ -260,7 +256,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert typed("svd", tmp_path / "a", tmp_path / "u", *options, "--quiet")[0] == 0
     assert_is_of(bigsvd.open(tmp_path / "u"), standardised(of_cells(A), {"center": True}))
     assert typed("verify", tmp_path / "u", tmp_path / "a")[0] == 0
-    assert "of f(A), which it reconstructs: f is normalize_total:10000, log1p" in typed("info", tmp_path / "u")[1]
+    assert (
+        "of f(A), which it reconstructs: f is normalize_total:10000, log1p"
+        in typed("info", tmp_path / "u")[1]
+    )
     code, said = typed("svd", tmp_path / "a", tmp_path / "v", "-k", 3, "--functions", "exp")
     assert (code, "use some of normalize_total, log1p" in said) == (2, True)
 

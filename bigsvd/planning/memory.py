@@ -149,7 +149,7 @@ def _given_memory(request: Request, layout: Layout) -> int:
     """Vectors that were given: as they came, as B has them, on their way to and from scratch."""
     axes = layout.M, layout.N
     lengths = {"samples": axes[1 - layout.features_axis], "features": axes[layout.features_axis]}
-    vectors = [VECTORS[option] for option in request.named] + ["samples"] * bool(request.functions)
+    vectors = [VECTORS[option] for option in request.named] + ["samples"] * request.needs_totals
     return sum(_GIVEN_BYTES * lengths[kind] for kind in vectors)
 
 

@@ -19,7 +19,6 @@ from typing import Any
 from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.errors import BigsvdError, PlanError
 from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
-from bigsvd.functions import Functions
 from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
@@ -160,7 +159,7 @@ class Plan:
     def sums_apart(self) -> bool:
         """Whether functions need totals of samples that no panel holds whole: then a pass sums them."""
         whole = self.features_axis == 1 and self.tile_cols >= self.cols
-        return Functions.of(self.request.functions).by_totals and not whole
+        return self.request.needs_totals and not whole
 
     @property
     def panels(self) -> int:

@@ -76,9 +76,8 @@ class Opinion:
 
         `totals` (r,) of whole samples are taken as the run has them: they are of all columns.
         """
-        values, gone = _decoded(
-            np.ascontiguousarray(raw.T), transform, totals
-        )  # sums along memory are fastest
+        lines = np.ascontiguousarray(raw.T)  # sums along memory are fastest
+        values, gone = _decoded(lines, transform, totals)
         missing = np.count_nonzero(gone, axis=1)
         entries = np.full(len(columns), raw.shape[0], np.int64)
         values[gone] = 0
