@@ -20,7 +20,7 @@ import numpy as np
 from bigsvd.devices.base import Array, Device
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.functions import AS_THEY_ARE, Functions
-from bigsvd.request import Missing, Request
+from bigsvd.request import Request
 from bigsvd.sentinels import Number
 
 ALLELES = {"patterson": 1.0, "binom2": 2.0}  # by which p(1−p) is multiplied
@@ -83,7 +83,7 @@ class Transform:
     """
 
     exponent: int = 0
-    missing: Missing = "none"
+    missing: str = "none"
     sentinels: tuple[Number, ...] = ()
     center: bool = False
     scale: str = ""
@@ -178,7 +178,7 @@ class Transform:
     @property
     def before_totals(self) -> Transform:
         """What makes the numbers whose sums are the totals of samples; missing ones are 0."""
-        missing: Missing = "none" if self.missing == "none" else "zero"
+        missing = "none" if self.missing == "none" else "zero"
         return Transform(0, missing, self.sentinels, packing=self.packing, axis=self.axis,
                          functions=self.functions.before_totals)  # fmt: skip
 
