@@ -54,7 +54,8 @@ def with_gaps(factors: Factors, data: Any = None, **reading: Any) -> Factors:
 
     Args:
         factors: of a matrix (m, n) with missing entries.
-        data: that matrix, as `svd` takes it; the path or URL that they were computed from where it is None.
+        data: what that matrix was taken from, as `svd` takes it; the path or URL that they were computed from
+            where it is None.
         reading: storage_options, for a URL.
 
     Raises:
@@ -65,7 +66,9 @@ def with_gaps(factors: Factors, data: Any = None, **reading: Any) -> Factors:
     request = Request.from_dict(factors.provenance["request"])
     if data is None and request.source.startswith("<"):
         raise RequestError(f"the factors are of {request.source}, an array in memory", "give it as data")
-    source = open_source(request.source if data is None else data, **request.reading, **reading)
+    rows, cols = factors.kept.lines  # the request may only have the digests of what selected them
+    reading = request.reading | reading | {"rows": rows, "cols": cols}
+    source = open_source(request.source if data is None else data, **reading)
     _check_same(source, factors)
     return factors.showing(SourceGaps(source, Transform.of(request, source.facts)))
 

@@ -117,3 +117,13 @@ def test_other_data_are_refused(factors: Factors, path: Path, tmp_path: Path) ->
             bigsvd.with_gaps(factors, other)
     with pytest.raises(SourceError, match="does not exist"):
         bigsvd.with_gaps(factors, tmp_path / "gone.zarr")
+
+
+@pytest.mark.parametrize("samples", ["rows", "columns"])
+def test_gaps_are_among_the_lines_that_were_taken_by_values_in_memory(samples: str) -> None:
+    rows, cols = np.arange(M) % 3 > 0, np.array([30, 2, 7, 12])
+    factors = bigsvd.svd(field(), 2, missing="mean", center=True, rows=rows, cols=cols, samples=samples)
+    taken = np.zeros((M, N), dtype=bool)
+    taken[np.ix_(rows, cols)] = True
+    found = np.isnan(bigsvd.with_gaps(factors, field())[:])
+    assert np.array_equal(found, np.isnan(field()) | ~taken)
