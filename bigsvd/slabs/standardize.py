@@ -63,7 +63,10 @@ class AsStored:
         if entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored:
             entries.show(lookers)
             return DenseSlab(entries, entries.raw)
-        return DenseSlab(entries, self._written(entries, lookers, None))
+        array = self._written(entries, lookers, None)
+        if self._dtype == "float64" or entries.transform.holds_exactly(entries.stored):
+            return DenseSlab(entries, array)
+        return DenseSlab(entries, array, finely=partial(_squares_of_numbers, entries))
 
     def _written(
         self, entries: Entries, lookers: Sequence[Looker], standardizer: Standardizer | None
@@ -194,6 +197,11 @@ class ByRows(AsStored):
 
     def _squares(self, entries: Entries) -> float:
         return _squares(entries, self._standardizer(entries, "float64"))
+
+
+def _squares_of_numbers(entries: Entries) -> float:
+    """‖·‖²_F of the numbers that entries stand for, which float32 would round, many of them alike."""
+    return sum(float(entries.device.sum_of_squares(piece.values)) for piece in entries.pieces())
 
 
 def _squares(entries: Entries, standardizer: Standardizer) -> float:
