@@ -77,7 +77,7 @@ def test_what_was_never_written_is_filled(tmp_path: Path, fill: float) -> None:
         serializer=BytesCodec(endian="little"), compressors=[Crc32cCodec()], fill_value=fill,
     )  # fmt: skip
     array[2:4] = 1
-    np.testing.assert_array_equal(read_array(tmp_path / "a"), [fill, fill, 1, 1, fill])
+    np.testing.assert_array_equal(open_array(tmp_path / "a")[...], [fill, fill, 1, 1, fill])
 
 
 def test_attributes_are_those_of_a_group_and_replaced_as_a_whole(tmp_path: Path) -> None:
