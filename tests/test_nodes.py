@@ -64,7 +64,7 @@ def test_what_zarr_writes_is_read(shared: Path, values: np.ndarray, chunks: list
     array = zarr.create_array(
         LocalStore(folder), shape=values.shape, chunks=tuple(chunks[: values.ndim]), dtype=values.dtype,
         filters=None, serializer=BytesCodec(endian="little"), compressors=[Crc32cCodec()], zarr_format=3,
-        fill_value=7,
+        fill_value=7, config={"write_empty_chunks": True},
     )  # fmt: skip
     array[...] = values
     np.testing.assert_array_equal(read_array(folder), values)

@@ -69,6 +69,12 @@ def standardization(device: Device, transform: Transform, *, known: bool) -> Sta
 KINDS = [{}, {"center": True}, {"center": True, "scale": "std"}, {"scale": "std"}]
 
 
+@pytest.fixture(params=[CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
+def device(request: pytest.FixtureRequest) -> Device:
+    device: Device = request.param
+    return device
+
+
 class TestDense(SlabLaws):
     """Written out, of whole rows and of a tile of them."""
 
@@ -81,11 +87,6 @@ class TestDense(SlabLaws):
     def missing(self, request: pytest.FixtureRequest) -> str:
         missing: str = request.param
         return missing
-
-    @pytest.fixture(params=[CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
-    def device(self, request: pytest.FixtureRequest) -> Device:
-        device: Device = request.param
-        return device
 
     @pytest.fixture(
         params=[
@@ -111,11 +112,6 @@ class TestDense(SlabLaws):
 
 class TestGiven(SlabLaws):
     """With an offset and a factor for each line, and weights across the lines, beside what is their own."""
-
-    @pytest.fixture(params=[CpuDevice(), StrictDevice()], ids=["cpu", "strict"])
-    def device(self, request: pytest.FixtureRequest) -> Device:
-        device: Device = request.param
-        return device
 
     @pytest.fixture(
         params=[

@@ -25,7 +25,7 @@ from bigsvd.slabs.transform import ALLELES, GIVEN, NOTHING, Given, MeansAndDivis
 # overflow and underflow of the precision. Beyond it all entries are scaled by a power of two.
 _SAFE_EXPONENT = {"float32": 33, "float64": 200}
 # Of a mean: a deviation that the first estimates find smaller than this part of it is mostly rounding.
-_ROUGH_EPS = 1e-7
+_FIRST_EPS = 1e-7
 # By which the mean that filled a column may differ from its own: of its deviation; and in roundings, of its
 # second part and of the norm.
 _FILL_SLACK = 1e-12
@@ -391,11 +391,11 @@ class Matrix:
 
     def _estimate(self, sums: ColumnMoments) -> MeansAndDivisors:
         """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
-        rough = sums.lines(self.transform)
+        first = sums.lines(self.transform)
         before = self.transform.unit if self.lines is None else self.lines.divisor
-        resolved = rough.divisor > _ROUGH_EPS * np.abs(rough.mean)
-        divisor = np.where(resolved, rough.divisor, before)
-        return MeansAndDivisors(rough.mean, (rough.high - rough.mean) + rough.low, divisor)
+        resolved = first.divisor > _FIRST_EPS * np.abs(first.mean)
+        divisor = np.where(resolved, first.divisor, before)
+        return MeansAndDivisors(first.mean, (first.high - first.mean) + first.low, divisor)
 
     def _exact_lines(self, sums: ColumnMoments, result: PassResult) -> Correction:
         t, count = self.transform, self._count(sums.length)
@@ -409,9 +409,8 @@ class Matrix:
         ratio = used.divisor / exact.divisor if t.scale else np.ones_like(used.high)
         delta = moment = np.zeros_like(used.high)
         gain = given.gain(used.divisor if t.scale else 1.0)
-        step = (exact.high - used.high) + (
-            exact.low - used.low
-        )  # of the means, whose difference loses digits
+        # Of the means: the difference of their rounded sums would lose digits.
+        step = (exact.high - used.high) + (exact.low - used.low)
         if t.center:
             delta = step * gain
             moment = count * delta

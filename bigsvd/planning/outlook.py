@@ -85,15 +85,15 @@ def outlook(seen: Seen, plan: Plan) -> Outlook:
     last = float(values[wanted - 1])
     beyond = float(values[min(plan.narrow, values.size - 1)])
     flat = beyond > SPECTRAL_GAP * last
-    first, least = 1.0, 1.0
+    first, first_least = 1.0, 1.0
     if last > 0:
         held = _held(plan, flat=flat)
         first = math.sqrt(_left(seen, values, held) / (seen.rows * last))
-        least = float(np.linalg.norm(values[held:])) / (math.sqrt(seen.rows) * last)
+        first_least = float(np.linalg.norm(values[held:])) / (math.sqrt(seen.rows) * last)
     if wanted > signal:
         first = min(first, (last - float(values[-1])) / (2 * last))
     gain = _gain(values, wanted, plan.width)
-    low = _passes(min(first, least) / _FIRST_OFF, gain**_MOST_GAIN, tol, flat=flat)
+    low = _passes(min(first, first_least) / _FIRST_OFF, gain**_MOST_GAIN, tol, flat=flat)
     high = _passes(first * _FIRST_OFF, gain**_LEAST_GAIN, tol, flat=flat)
     # One pass cannot show where noise ends, nor be exact where gaps are filled with what it finds, or rough.
     in_bulk = stop == "signal" and signal < plan.k
