@@ -165,6 +165,8 @@ def write_factors(
     ):
         if ids is not None:
             scratch.write(f"{FOLDER}/{name}", ids)
+    if matrix.missing.size:
+        scratch.write(f"{FOLDER}/missing", matrix.missing)
     costs, certificate = _costs(solution, plan) | _memory(context, monitor), certify(solution, request)
     excess = excess_of_memory(costs, _LITTLE_BYTES_WITH_CUDA if plan.has_own_memory else _LITTLE_BYTES)
     if excess:

@@ -447,6 +447,9 @@ def info(factors: str, *, as_json: bool) -> None:
         click.echo(f"of f(A), which it reconstructs: f is {', '.join(facts['functions'])}")
     leading = ", ".join(f"{value:.6g}" for value in opened.s[:8])
     click.echo(f"{factors}: {m:,} x {n:,}, k={opened.k}, {opened.dtype}, of {facts['source']['name']}")
+    if opened.missing_features:
+        axis, gone = opened.features_axis, opened.missing_features
+        _tell(f"{opened.shape[axis]:,} {('rows', 'columns')[axis]}, {gone:,} missing throughout")
     click.echo(f"sigma: {leading}{', ...' if opened.k > 8 else ''}")
     click.echo(
         f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "

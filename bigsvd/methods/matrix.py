@@ -15,6 +15,7 @@ from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.execution.passes import Context, PassResult, run_pass
 from bigsvd.slabs.census import Census
+from bigsvd.slabs.line_gaps import LINE_GAPS
 from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
@@ -77,6 +78,7 @@ class Matrix:
             made in the plan's `rough_dtype` instead for now. precisions: that of each pass over all panels.
         transform, given, lines: what passes apply. row_lines: scratch array (3, M) of lines along rows of B,
             if any.
+        missing: ids (c,) of the features that are missing throughout, once they are known.
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
         census, opinion: counts of the first pass, and what another way gave for some features.
@@ -94,6 +96,7 @@ class Matrix:
         self.precisions: list[str] = []
         self.lines: MeansAndDivisors | None = None
         self.row_lines: str | None = None
+        self.missing = np.zeros(0, np.int64)
         self.sample_lines: str | None = None
         self.norm_squared = 0.0
         self.known = False
@@ -169,6 +172,8 @@ class Matrix:
             scratch.write(f"{name}/lines", self.lines.stacked())
         if learns and self._learns_rows and not scratch.has(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
+        if learns and self._learns_gaps_of_rows and not scratch.has(f"{name}/gone"):
+            scratch.create(f"{name}/gone", (1, plan.rows), (1, plan.panel_rows), "uint8")
 
     def _learn_totals(self) -> None:
         """Sum samples by a pass of its own, and leave their totals where lanes open them."""
@@ -212,6 +217,11 @@ class Matrix:
         """Whether a pass with statistics is to leave the means and divisors of the rows of B in scratch."""
         return self.transform.by_rows and not self.known
 
+    @property
+    def _learns_gaps_of_rows(self) -> bool:
+        """Whether a pass with statistics is to leave in scratch which rows of B are missing throughout."""
+        return self.transform.drops and self.transform.axis == 0 and not self.known
+
     def _statistics(self, name: str, lines_name: str | None, *, sample: bool) -> StatisticsKernel:
         plan = self.context.plan
         return StatisticsKernel(
@@ -220,13 +230,14 @@ class Matrix:
             self._stored,
             lines_name,
             f"{name}/row-lines" if self._learns_rows else None,
+            f"{name}/gone" if self._learns_gaps_of_rows else None,
             () if self.known or sample else self._witnesses(),
         )
 
     def _witnesses(self) -> tuple[int, ...]:
         """Features of which the first pass forms a second opinion; none where it does no statistics."""
         plan, axis, transform = self.context.plan, self.transform.axis, self.transform
-        if not transform.standardized and transform.missing == "none":
+        if not transform.standardized and (transform.drops or transform.missing == "none"):
             return ()
         mean = divisor = None
         if self.lines is not None and transform.by_columns:
@@ -296,10 +307,11 @@ class Matrix:
         """Take in the first pass; None if it must be repeated, prescaled or with better means.
 
         Raises:
-            NonFiniteError: the data has NaN or infinite entries.
+            NonFiniteError: the data has infinite entries, or NaN in a feature that has values too.
 
         """
         census, scratch = result.census, self.context.scratch
+        missing = self._missing_features(name, result)
         self._refuse_nonfinite(census)
         if scratch.recorded("checksums") is None:
             scratch.record("checksums", {"checksums": result.checksums})
@@ -314,7 +326,9 @@ class Matrix:
             self.lines = self._estimate(sums)
             return None
         self.known = True
-        self.census = census
+        self.census, self.missing = census, missing
+        if self.transform.drops and not census.missing:
+            self.transform = replace(self.transform, missing="none")
         N = self.context.plan.cols
         if scratch.has(f"{name}/row-lines"):
             self.row_lines = f"{name}/row-lines"
@@ -328,6 +342,24 @@ class Matrix:
         self.opinion = result.opinion
         self._check_statistics()
         return correction
+
+    def _missing_features(self, name: str, result: PassResult) -> np.ndarray:
+        """The ids of the features that a first pass has found missing throughout, (c,); counts the others."""
+        if not self.transform.drops:
+            return self.missing
+        if self.transform.axis == 0:
+            return self._missing_rows(name)
+        gone = result.census.add_gaps(result.sums[LINE_GAPS], self.context.plan.rows)
+        if not self.transform.standardized:
+            result.census.add_lines(np.zeros_like(gone), gone)
+        return np.flatnonzero(gone)
+
+    def _missing_rows(self, name: str) -> np.ndarray:
+        """Which rows of B a pass has left as missing throughout, panel by panel, being very many."""
+        plan, gone = self.context.plan, self.context.scratch.open(f"{name}/gone")
+        panels = map(plan.panel, range(plan.panels))
+        found = [start + np.flatnonzero(gone[:, start:stop][0]) for start, stop in panels]
+        return np.concatenate(found)
 
     def _check_statistics(self) -> None:
         """Refuse statistics that cannot be told, or are not what another way finds.
@@ -402,7 +434,7 @@ class Matrix:
         used = self._used
         exact, given = sums.lines(t), self.given.lines(t, slice(None))
         self.census.add_unfit(sums.unfit(t))
-        self.census.add_lines(sums.constant, sums.observed == 0)
+        self.census.add_lines(*sums.set_apart(t))
         if t.fills_with_mean:
             self.census.observed = int(sums.observed.sum())
         self.norm_squared = self._squared_norm(sums, result)
@@ -465,13 +497,24 @@ class Matrix:
         return np.stack([high + low, divisor])
 
     def _refuse_nonfinite(self, census: Census) -> None:
-        nans, plus, minus = census.nonfinite
-        if census.first is None:
+        plan = self.context.plan
+        nothing = self.transform.drops and census.missing == plan.rows * plan.cols
+        if census.first is None and not census.partial and not nothing:
             return
+        nans, plus, minus = census.nonfinite
         source, axis = self.context.source, self.transform.axis
+        found = [place for place in (census.first, census.first_missing) if place is not None]
+        first, gaps = min(found), ""
+        if self.transform.drops:
+            nans = census.missing
+        if census.partial:
+            gaps = (
+                f"; {census.partial} {self.feature}(s), the first of them {census.first_partial}, have some "
+                "values missing and some not"
+            )
         raise NonFiniteError(
             f"{source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
-            f"the first at {source.where(census.first[1 - axis], census.first[axis])}"
+            f"the first at {source.where(first[1 - axis], first[axis])}{gaps}"
             f"{self._after_functions()}",
             self._cure_of_nonfinite(nans),
         )
@@ -485,7 +528,7 @@ class Matrix:
 
     def _cure_of_nonfinite(self, nans: int) -> str:
         transform = self.transform
-        if transform.missing != "none":
+        if transform.missing in ("mean", "zero"):
             given = ", ".join(map(str, transform.sentinels))
             more = "nan" if nans else "inf"
             return f"replace them, or if they mean missing too use missing_value=[{given}, {more}]"

@@ -46,7 +46,7 @@ class Counts:
 
     Attributes:
         entries: of A in all. missing: of these, filled as `filled_with` says ("mean", "zero"; "none" where
-            nothing was to be filled).
+            nothing was to be filled; "throughout" where all of them are of features without any other).
         filled_chunks: chunks that do not exist and were read as the fill value.
         constant: features that are constant, `constant_columns` the first few of them by index; counted where
             they are shifted or scaled. empty, empty_columns: those of them without an observed entry.
@@ -84,7 +84,8 @@ class Counts:
             parts.append(f"{self.constant:,} constant {self.feature}(s): {which}")
         if self.empty:
             which = _indices(self.empty, self.empty_columns)
-            parts.append(f"{self.empty:,} {self.feature}(s) all missing, taken as 0: {which}")
+            taken = "left out" if self.filled_with == "throughout" else "taken as 0"
+            parts.append(f"{self.empty:,} {self.feature}(s) all missing, {taken}: {which}")
         if self.rounded:
             parts.append(f"{self.rounded:,} integers beyond 2^53 rounded")
         return "; ".join(parts)

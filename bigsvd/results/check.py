@@ -33,7 +33,7 @@ def check_store(factors: Factors) -> list[str]:
     findings = []
     manifest = factors.provenance["manifest"]
     lines = {name: getattr(factors, name) for name in ("s", *LINES)}
-    lines |= {"rows": factors.kept.rows, "cols": factors.kept.cols}
+    lines |= {"rows": factors.kept.rows, "cols": factors.kept.cols, "missing": factors.kept.missing}
     with damage_errors(factors.path):
         crcs = {"U": digest(factors.U), "Vt": digest(factors.Vt)}
         crcs |= {name: google_crc32c.value(line) for name, line in lines.items() if line is not None}

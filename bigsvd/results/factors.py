@@ -154,9 +154,10 @@ class Factors:
         """(k, features), read: orthonormal, the largest entry of each positive; Vt, or Uᵀ.
 
         Where axes were stacked they come back in the shape of these, (k, y, x); NaN are features of the data
-        that were not taken.
+        that were not taken, or are missing throughout.
         """
-        found = self.kept.spread(self.features_axis, self._components(slice(None)))
+        own = self.kept.shown(self._components(slice(None)))
+        found = self.kept.spread(self.features_axis, own)
         return found.reshape(self.k, *self.feature_shape)
 
     @property
@@ -187,7 +188,7 @@ class Factors:
     def unstacked(self, values: Any) -> np.ndarray:
         """What has a value for each feature, such as `mean`, or whole samples (r, n), along the data's axes.
 
-        Features that were not taken are put back as NaN; of a matrix that was taken whole it is as it is.
+        Features that were not taken are put back as NaN, and those that are missing throughout are NaN.
 
         Raises:
             RequestError: another number of features.
@@ -195,7 +196,7 @@ class Factors:
         """
         found, n = np.asarray(values), self.kept.shape[self.features_axis]
         if found.shape[-1:] == (self.shape[self.features_axis],):
-            found = self.kept.spread(self.features_axis, found)
+            found = self.kept.spread(self.features_axis, self.kept.shown(found))
         if len(self.array_shape) == len(self.shape):
             return found
         if found.ndim not in (1, 2) or found.shape[-1] != n:
@@ -255,8 +256,10 @@ class Factors:
         m, n = self.kept.shape
         side = max(1, int((_RECONSTRUCTION_CHUNK_BYTES // self.dtype.itemsize) ** 0.5))
         chunks = (min(m, side), min(n, side))
+        seen = self.kept.factor(self.shape[self.features_axis], np.nan)
+        scale = _product(_product(self.scale, _inverse(self.weights)), seen)
         return LowRank(
-            self.U, self.s, self.Vt, self.mean, _product(self.scale, _inverse(self.weights)), chunks,
+            self.U, self.s, self.Vt, self.mean, scale, chunks,
             self.dtype, self._device, _inverse(self.row_weights), self.features_axis, self._gaps,
             None if self.kept.all else self.kept,
         )  # fmt: skip
@@ -340,7 +343,8 @@ class Factors:
         Functions of the request are applied to new samples first, totals being those of each whole sample.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
-        `scores`: new samples have none. Features of weight 0 are not looked at.
+        `scores`: new samples have none. Features of weight 0, or
+        missing throughout in A, are not looked at.
 
         Raises:
             RequestError: another number of features.
@@ -360,8 +364,9 @@ class Factors:
             values = values - np.asarray(self.mean[:])
         if self.scale is not None:
             values = values / np.asarray(self.scale[:])
-        if self.weights is not None:
-            values = np.where(self.weights == 0, 0.0, values * self.weights)
+        weights = _product(self.weights, self.kept.factor(n, 0.0))
+        if weights is not None:
+            values = np.where(weights == 0, 0.0, values * weights)
         step = chunk_lines(self.k, n, self.dtype.name) * 16
         rows_of_values = values.reshape(-1, n)
         total = np.zeros((len(rows_of_values), self.k))
@@ -374,10 +379,16 @@ class Factors:
         return total.reshape(*values.shape[:-1], self.k)
 
     @property
+    def missing_features(self) -> int:
+        """How many features of A are missing throughout: they are no part of B, and NaN in what is shown."""
+        return 0 if self.kept.missing is None else len(self.kept.missing)
+
+    @property
     def _spread(self) -> Spread:
         """What `variance` needs to know."""
         c = self.certificate
-        samples, features = self.shape[self.samples_axis], self.shape[self.features_axis]
+        samples = self.shape[self.samples_axis]
+        features = self.shape[self.features_axis] - self.missing_features
         return Spread(self.s, c.frobenius_norm, c.relative_error * c.frobenius_norm, samples, features)
 
     @silent
@@ -514,6 +525,7 @@ class Factors:
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),
             "dims": list(self.dims),
             "array_shape": list(self.array_shape),
+            "missing_features": self.missing_features,
             "full_shape": list(self.kept.shape),
             **costs,
             "source": self.provenance["source"],
@@ -542,9 +554,11 @@ def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) ->
         attributes, arrays = open_store(path, parts)
         lines = {name: np.asarray(arrays[name][:]) for name in LINES if name in arrays}
         s = np.asarray(arrays["s"][:])
-        rows, cols = (np.asarray(arrays[name][:]) if name in arrays else None for name in ("rows", "cols"))
+        rows, cols, missing = (
+            np.asarray(arrays[name][:]) if name in arrays else None for name in ("rows", "cols", "missing")
+        )
         m, n = attributes["source"].get("full_shape") or (arrays["U"].shape[0], arrays["Vt"].shape[1])
-        kept = Kept((m, n), rows, cols)
+        kept = Kept((m, n), rows, cols, missing)
         return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path), kept=kept)
 
 

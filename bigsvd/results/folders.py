@@ -19,7 +19,7 @@ from bigsvd.scratch import MARK, RESULT, is_mine
 
 ATTRIBUTE = "bigsvd"  # of a group: what makes it a factor store
 REPLACED = "replaced"  # in scratch: the old result, between the two renames of a system that cannot exchange
-STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale", "weights", "row_weights", "rows", "cols")
+STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale", "weights", "row_weights", "rows", "cols", "missing")
 _CHUNKS = "c"
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing
 

@@ -22,7 +22,9 @@ class Census:
     Attributes:
         squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
         nonfinite: counts of NaN, +Inf, −Inf. first: (sample, feature) of the first, sample by sample.
-        missing: entries filled. observed: the others, counted another way.
+        missing: entries filled, or of lines that are dropped; first_missing: (sample, feature) of the first
+        where lines are dropped. partial: features that have both missing entries and others where these are
+        refused, first_partial the first of them. observed: the others, counted another way.
         inexact: integers beyond 2^53. constant: features that are constant, of these
         `empty` have no observed entry; both with the first few by index.
         unfit: features that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
@@ -35,6 +37,9 @@ class Census:
     nonfinite: tuple[int, int, int] = (0, 0, 0)
     first: tuple[int, int] | None = None
     missing: int = 0
+    first_missing: tuple[int, int] | None = None
+    partial: int = 0
+    first_partial: int | None = None
     observed: int = 0
     inexact: int = 0
     constant: int = 0
@@ -51,8 +56,11 @@ class Census:
         self.peak = max(self.peak, other.peak)
         a, b = self.nonfinite, other.nonfinite
         self.nonfinite = (a[0] + b[0], a[1] + b[1], a[2] + b[2])
-        self.first = min((p for p in (self.first, other.first) if p is not None), default=None)
+        self.first = _lesser(self.first, other.first)
         self.missing += other.missing
+        self.first_missing = _lesser(self.first_missing, other.first_missing)
+        self.partial += other.partial
+        self.first_partial = _lesser(self.first_partial, other.first_partial)
         self.observed += other.observed
         self.inexact += other.inexact
         self.constant += other.constant
@@ -60,17 +68,24 @@ class Census:
         self.empty += other.empty
         self.empty_columns = _fewest(self.empty_columns, other.empty_columns)
         self.unfit += other.unfit
-        both = (self.first_unfit, other.first_unfit)
-        self.first_unfit = min((column for column in both if column is not None), default=None)
+        self.first_unfit = _lesser(self.first_unfit, other.first_unfit)
         self.doubts = (*self.doubts, *other.doubts)[:_FEW]
 
     def add_unfit(self, unfit: np.ndarray, offset: int = 0) -> None:
         """Count features, from that of index `offset` on, that cannot be scaled as asked."""
         places = np.flatnonzero(unfit)
         if places.size:
-            first = int(places[0]) + offset
             self.unfit += int(places.size)
-            self.first_unfit = first if self.first_unfit is None else min(first, self.first_unfit)
+            self.first_unfit = _lesser(self.first_unfit, int(places[0]) + offset)
+
+    def add_gaps(self, gaps: np.ndarray, length: int, offset: int = 0) -> np.ndarray:
+        """Count features with some of so many entries missing; which of them are missing throughout (c,)."""
+        gone = gaps == length
+        places = np.flatnonzero((gaps > 0) & ~gone)
+        if places.size:
+            self.partial += int(places.size)
+            self.first_partial = _lesser(self.first_partial, int(places[0]) + offset)
+        return gone
 
     def add_lines(self, constant: np.ndarray, empty: np.ndarray, offset: int = 0) -> None:
         """Count features, from that of index `offset` on, that are constant or have nothing observed."""
@@ -87,10 +102,16 @@ class Census:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Census:
         """The inverse of `to_dict`."""
-        first = values["first"]
-        lists = ("nonfinite", "constant_columns", "empty_columns", "doubts")
-        tuples = {name: tuple(values[name]) for name in lists}
-        return cls(**{**values, **tuples, "first": tuple(first) if first else None})
+        lists = ("nonfinite", "constant_columns", "empty_columns", "doubts", "first", "first_missing")
+        tuples = {name: tuple(values[name]) for name in lists if values[name] is not None}
+        return cls(**{**values, **tuples})
+
+
+def _lesser(one: Any, other: Any) -> Any:
+    """The lesser of two places, either of which may be None."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
@@ -101,10 +122,12 @@ def _fewest(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
 def census_of(entries: Entries, piece: Piece) -> Census:
     """Extremes and counts of a piece of entries of B; where they are not finite, what is not."""
     xp, stored = entries.device.xp, entries.stored
-    peak = float(xp.maximum(xp.max(piece.values), -xp.min(piece.values)))
+    peak = piece.peak
     found = Census(peak=peak if np.isfinite(peak) else 0.0)
     if piece.mask is not None:
         found.missing = int(xp.sum(xp.astype(piece.mask, xp.int64)))
+        if entries.transform.drops:
+            found.first_missing = _first(entries, piece, entries.device.to_host(piece.mask))
     large = peak >= EXACT_INTEGERS or bool(entries.transform.functions)  # which make other numbers of them
     if stored.kind in "iu" and stored.itemsize == 8 and large:
         found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
@@ -132,11 +155,16 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
 
 
 def _count_nonfinite(found: Census, entries: Entries, piece: Piece) -> None:
-    host, axis = entries.device.to_host(piece.values), entries.transform.axis
-    origin = [place.start for place in entries.place(piece)]
+    host = entries.device.to_host(piece.values)
     counts = (np.isnan(host).sum(), np.isposinf(host).sum(), np.isneginf(host).sum())
     found.nonfinite = (int(counts[0]), int(counts[1]), int(counts[2]))
-    places = [there + start for there, start in zip(np.nonzero(~np.isfinite(host)), origin, strict=True)]
-    samples, features = places[1 - axis], places[axis]
-    first = np.lexsort((features, samples))[0]
-    found.first = (int(samples[first]), int(features[first]))
+    found.first = _first(entries, piece, ~np.isfinite(host))
+
+
+def _first(entries: Entries, piece: Piece, marked: np.ndarray) -> tuple[int, int]:
+    """The place in A, (sample, feature), of the first entry of a piece that is marked, sample by sample."""
+    axis = entries.transform.axis
+    sample = int(np.argmax(marked.any(axis=axis)))
+    feature = int(np.argmax(np.take(marked, sample, axis=1 - axis)))
+    place = entries.place(piece)
+    return sample + place[1 - axis].start, feature + place[axis].start

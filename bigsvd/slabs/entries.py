@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ class Piece:
         values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. Who
             makes a slab of them may write into them, unless the transform takes entries as they are stored.
         mask: (r, c) which are missing; None where none is.
+        xp: the array namespace of both.
 
     """
 
@@ -30,6 +32,12 @@ class Piece:
     cols: slice
     values: Array
     mask: Array | None
+    xp: Any
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest |entry|, NaN where one is, while nobody has written into them."""
+        return float(self.xp.maximum(self.xp.max(self.values), -self.xp.min(self.values)))
 
 
 class Looker(Protocol):
@@ -100,14 +108,20 @@ class Entries:
     def pieces(self, lookers: Sequence[Looker] = ()) -> Iterator[Piece]:
         """All of them as numbers, as many at a time as the device is fast with; some look at them first."""
         for rows, cols in self.device.pieces(self.raw):
-            totals = self._totals_at(rows, cols)
-            made = self.transform.widen(self.device, self.raw[rows, cols], self.stored, totals)
-            piece = Piece(rows, cols, *made)
-            del made
+            piece = self._piece(rows, cols)
             for looker in lookers:
                 looker.look(self, piece)
             yield piece
             del piece  # before the next is made
+
+    def _piece(self, rows: slice, cols: slice) -> Piece:
+        device, transform = self.device, self.transform
+        given = (device, self.raw[rows, cols], self.stored, self._totals_at(rows, cols))
+        piece = Piece(rows, cols, *transform.widen(*given), device.xp)
+        if transform.awaits_nan and math.isnan(piece.peak):
+            del piece  # before it is made again
+            return Piece(rows, cols, *transform.filled(*given), device.xp)
+        return piece
 
     def show(self, lookers: Sequence[Looker]) -> None:
         """Let some look at all of them, each piece made once for all."""
@@ -115,9 +129,17 @@ class Entries:
             for piece in self.pieces(lookers):
                 del piece  # before the next is made
 
+    def show_finding_gaps(self, lookers: Sequence[Looker]) -> bool:
+        """The same; whether some are missing that are to be 0, for which pieces may have to be made."""
+        if not self.transform.drops:
+            self.show(lookers)
+            return False
+        found = (piece.mask is not None for piece in self.pieces(lookers))
+        return any(list(found) if lookers else found)
+
     def gaps(self, piece: Piece) -> Array | None:
-        """Which of a piece's entries take the mean of their column of A."""
-        return piece.mask if self.transform.fills_with_mean else None
+        """Which of a piece's entries take the mean of their column of A, or are 0 in B."""
+        return piece.mask if self.transform.fills_with_mean or self.transform.drops else None
 
     def place(self, piece: Piece) -> tuple[slice, slice]:
         """Rows and columns of a piece in B."""

@@ -166,6 +166,11 @@ class ColumnMoments:
         """Which lines are constant up to rounding."""
         return np.asarray(self.deviation <= _CONSTANT_EPS * np.abs(self.high + self.low))
 
+    def set_apart(self, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """Which lines are constant, and of which nothing was observed; these are constant unless dropped."""
+        empty = self.observed == 0
+        return self.constant & ~(empty & transform.drops), empty
+
     @property
     def unresolved(self) -> np.ndarray:
         """Which lines are not constant, but vary by so little that float64 cannot hold the squares."""
@@ -201,6 +206,8 @@ class ColumnMoments:
         if not transform.center:
             off = 0.0 if given.offset is None else given.offset
             rest = (self.high - off) + self.low
+            if transform.drops:
+                rest = np.where(self.observed > 0, rest, 0.0)
             squares = squares + 2 * rest * cross + count * rest**2
         gain = given.gain(self.divisor(transform) if transform.scale else 1.0)
         return float((squares * gain**2).sum())

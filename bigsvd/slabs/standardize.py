@@ -61,8 +61,9 @@ class AsStored:
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         if entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored:
-            entries.show(lookers)
-            return DenseSlab(entries, entries.raw)
+            if not entries.show_finding_gaps(lookers):
+                return DenseSlab(entries, entries.raw)
+            lookers = ()
         array = self._written(entries, lookers, None)
         if self._dtype == "float64" or entries.transform.holds_exactly(entries.stored):
             return DenseSlab(entries, array)

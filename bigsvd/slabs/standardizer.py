@@ -131,6 +131,8 @@ def _shifting(
         first = _held(given.offset, given.offset, work)
         yield _subtract, first
         yield _subtract, given.offset - first
+        if transform.drops:
+            yield _clear, first
     if transform.fills_with_mean and not transform.center:
         off = 0.0 if given.offset is None else given.offset
         yield _fill, (lines.high - off) + lines.low

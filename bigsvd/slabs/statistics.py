@@ -15,6 +15,7 @@ from bigsvd.orientation import Rows
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.census import Census, census_of, observed_in
 from bigsvd.slabs.entries import Entries, Piece, sums_of_samples
+from bigsvd.slabs.line_gaps import LineGaps
 from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Findings, Operator
 from bigsvd.slabs.second_opinion import Witness
@@ -36,6 +37,7 @@ class StatisticsKernel:
         shape: M and N. stored: the type of B's entries.
         lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
         row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
+        gone: scratch array (M,) for which of B's rows are missing throughout, if they may be.
         witnesses: columns of A of which a second opinion is formed.
 
     """
@@ -45,17 +47,25 @@ class StatisticsKernel:
     stored: np.dtype[Any]
     lines: str | None = None
     row_lines: str | None = None
+    gone: str | None = None
     witnesses: tuple[int, ...] = ()
 
     def start(self, scratch: Scratch, device: Device, dtype: str) -> Operator:
         """The operator of one lane."""
         del device, dtype
+        gaps = self._line_gaps(scratch)
         if self.transform.by_columns:
             given = given_in(scratch, self.transform)
-            return ColumnStatistics(self, lines_in(scratch, self.lines, self.shape[1]), given)
+            return ColumnStatistics(self, gaps, lines_in(scratch, self.lines, self.shape[1]), given)
         if self.row_lines is not None:
-            return RowStatistics(self, Rows(scratch.open(self.row_lines), 1))
-        return Statistics(self)
+            return RowStatistics(self, gaps, Rows(scratch.open(self.row_lines), 1))
+        return Statistics(self, gaps)
+
+    def _line_gaps(self, scratch: Scratch) -> LineGaps | None:
+        """What counts the gaps of lines, where those that are missing throughout are dropped."""
+        if not self.transform.drops:
+            return None
+        return LineGaps(self.shape, None if self.gone is None else Rows(scratch.open(self.gone), 1))
 
 
 class Statistics(Operator):
@@ -63,7 +73,8 @@ class Statistics(Operator):
 
     looks = True
 
-    def __init__(self, kernel: StatisticsKernel) -> None:
+    def __init__(self, kernel: StatisticsKernel, gaps: LineGaps | None) -> None:
+        self._gaps = gaps
         self._transform = kernel.transform
         self._witness = Witness(kernel.witnesses, kernel.transform)
         self._census = Census()
@@ -74,11 +85,23 @@ class Statistics(Operator):
         if not self._transform.fills_with_mean:
             found.observed = observed_in(entries, piece)
         self._census.add(found)
+        if self._gaps is not None:
+            self._gaps.look(entries, piece)
 
     def forward(self, slab: Slab) -> None:
         """Take in the squares of a slab, and what of it is of some columns."""
         self._census.squares += slab.squares()
         self._witness.look(slab.entries)
+
+    def finish_panel(self, y: list[Array], rows: slice) -> None:
+        """Judge the rows of a panel by their gaps."""
+        del y
+        if self._gaps is not None:
+            self._gaps.finish_panel(rows, self._census, listed=not self._transform.standardized)
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """See `LineGaps.sums`."""
+        return {} if self._gaps is None else self._gaps.sums()
 
     def findings(self) -> Findings:
         """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
@@ -88,8 +111,10 @@ class Statistics(Operator):
 class ColumnStatistics(Statistics):
     """Also sums over the columns of B, which make their means and divisors exact once all rows are seen."""
 
-    def __init__(self, kernel: StatisticsKernel, lines: MeansAndDivisors, given: Given) -> None:
-        super().__init__(kernel)
+    def __init__(
+        self, kernel: StatisticsKernel, gaps: LineGaps | None, lines: MeansAndDivisors, given: Given
+    ) -> None:
+        super().__init__(kernel, gaps)
         shifts, whole = (
             kernel.transform.shifts(lines, kernel.stored),
             kernel.transform.keeps_whole(kernel.stored),
@@ -119,7 +144,7 @@ class ColumnStatistics(Statistics):
 
     def sums(self) -> dict[str, np.ndarray]:
         """See `ColumnMoments.stacked`, and `WeightedSums` where rows have weights."""
-        found = {LINE_SUMS: self._sums.stacked()}
+        found = {**super().sums(), LINE_SUMS: self._sums.stacked()}
         if self._across is not None:
             found[WEIGHTED_SUMS] = self._weighted.values
         return found
@@ -128,8 +153,8 @@ class ColumnStatistics(Statistics):
 class RowStatistics(Statistics):
     """Also leaves the means and divisors of the rows of B in scratch."""
 
-    def __init__(self, kernel: StatisticsKernel, lines: Rows) -> None:
-        super().__init__(kernel)
+    def __init__(self, kernel: StatisticsKernel, gaps: LineGaps | None, lines: Rows) -> None:
+        super().__init__(kernel, gaps)
         self._lines = lines
         self._waiting: list[np.ndarray] = []
 
@@ -146,7 +171,7 @@ class RowStatistics(Statistics):
     def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
         lines = sums.lines(self._transform)
         self._census.add_unfit(sums.unfit(self._transform), slab.rows.start)
-        self._census.add_lines(sums.constant, sums.observed == 0, slab.rows.start)
+        self._census.add_lines(*sums.set_apart(self._transform), slab.rows.start)
         if self._transform.fills_with_mean:
             self._census.observed += int(sums.observed.sum())
         self._waiting.append(lines.stacked().T)
@@ -156,7 +181,7 @@ class RowStatistics(Statistics):
 
     def finish_panel(self, y: list[Array], rows: slice) -> None:
         """Leave the lines of all rows of a panel, which are one chunk there."""
-        del y
+        super().finish_panel(y, rows)
         self._lines[rows] = np.concatenate(self._waiting)
         self._waiting.clear()
 

@@ -26,6 +26,7 @@ from bigsvd.sentinels import Number
 ALLELES = {"patterson": 1.0, "binom2": 2.0}  # by which p(1−p) is multiplied
 GIVEN = "given"  # the folder of scratch for the vectors that were given
 _VECTORS = ("offset", "factor", "across")
+THROUGHOUT = "throughout"  # of `Transform.missing`
 _FLOAT32_EXPONENT = 126  # 2^±126 are the extreme normal powers of two
 
 
@@ -68,7 +69,8 @@ class Transform:
     each entry of a line; see `Given`.
 
     Attributes:
-        missing: "none", "zero" or "mean".
+        missing: "none", "zero", "mean", or "throughout": lines of which no entry is observed are 0 in B, and
+            gaps in others are for the first pass to refuse, which makes this "none" where there are none.
         sentinels: the stored values that mean missing where `missing` is not "none"; NaN is one of them.
         center: whether the mean is subtracted.
         scale: by what of its own a line is divided, one of `request.SCALES`, or "".
@@ -99,11 +101,13 @@ class Transform:
     @classmethod
     def of(cls, request: Request, facts: SourceFacts) -> Transform:
         """What a request asks for, of a source of B with these facts; not prescaled."""
-        sentinels = request.sentinels
-        if request.missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels)):
+        missing, sentinels = request.missing, request.sentinels
+        drops = missing == "none" and (facts.marks_gaps or np.dtype(facts.dtype).kind == "f")
+        fills = missing != "none" and facts.marks_gaps and not any(map(math.isnan, sentinels))
+        if drops or fills:
             sentinels = (*sentinels, float("nan"))
         return cls(
-            0, request.missing, sentinels, request.center, request.own_scale, facts.packing,
+            0, THROUGHOUT if drops else missing, sentinels, request.center, request.own_scale, facts.packing,
             facts.features_axis, request.ddof, functions=Functions.of(request.functions),
         )  # fmt: skip
 
@@ -157,8 +161,19 @@ class Transform:
     @property
     def takes_as_stored(self) -> bool:
         """Whether entries are numbers as they are stored: not packed, changed or searched for gaps."""
+        filled = self.missing not in ("none", THROUGHOUT)
         changed = bool(self.functions) or self.exponent != 0
-        return not (self.packing.packed or self.packing.marks_gaps or changed or self.missing != "none")
+        return not (self.packing.packed or self.packing.marks_gaps or changed or filled)
+
+    @property
+    def drops(self) -> bool:
+        """Whether lines that are missing throughout are 0 in B, and gaps elsewhere refused."""
+        return self.missing == THROUGHOUT
+
+    @property
+    def awaits_nan(self) -> bool:
+        """Whether only NaN are gaps, and are looked for only where a maximum shows that there are some."""
+        return self.drops and not self.packing.marks_gaps
 
     @property
     def result_exponent(self) -> int:
@@ -189,15 +204,29 @@ class Transform:
 
         The mask is None where none is missing. Gaps that nothing was asked to fill become NaN, which the
         first pass refuses. float32 where that holds the numbers exactly, else float64. In memory of their
-        own, but for those that are to be taken as they are stored, and are in this precision already.
-        `totals`: of the samples that the entries are of, broadcast to them, where functions need them.
+        own, but for those that are to be taken as they are stored, and are in this precision already. NaN
+        that are awaited are left; see `filled`. `totals`: of the samples that the entries are of, broadcast
+        to them, where functions need them.
         """
-        xp = device.xp
-        mask = self.mask(xp, raw, stored)
-        if mask is not None and not bool(xp.any(mask)):
+        mask = None if self.awaits_nan else self.mask(device.xp, raw, stored)
+        if mask is not None and not bool(device.xp.any(mask)):
             mask = None
+        values = self._numbers(device, raw, stored, totals, mask)
+        return values, mask if self.missing != "none" else None
+
+    def filled(
+        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None
+    ) -> tuple[Array, Array | None]:
+        """The same where some are NaN, in memory of their own."""
+        mask = self.mask(device.xp, raw, stored)
+        return self._numbers(device, raw, stored, totals, mask), mask
+
+    def _numbers(
+        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array, mask: Array | None
+    ) -> Array:
+        xp = device.xp
         precision = xp.float32 if self.holds_exactly(stored) else xp.float64
-        changed = self.standardized or self.scales_by_given or not self.takes_as_stored
+        changed = self.standardized or self.scales_by_given or not self.takes_as_stored or mask is not None
         values = xp.astype(raw, precision, copy=changed)
         if self.packing.packed:
             values *= self.packing.scale
@@ -208,7 +237,7 @@ class Transform:
             values = device.filled(values, mask, self._gap_value)
         if self.exponent:
             values *= 2.0**self.exponent
-        return values, mask if self.missing != "none" else None
+        return values
 
     def mask(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
         """Which entries of a raw slab are missing or gaps; None where none can be."""
