@@ -43,7 +43,8 @@ def signed(vectors: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def stored(path: Path, field: np.ndarray, **attributes: Any) -> Path:
-    """A field (time, y, x), in chunks that fit no axis."""
+    """A field (time, y, x), or of one level (time, 1, y, x), in chunks that fit no axis."""
+    field = field.reshape(len(field), *field.shape[-2:])
     names = ("time", "y", "x")
     zarr.create_array(path, data=field, chunks=(7, 5, 4), attributes=attributes, dimension_names=names)
     return path

@@ -80,7 +80,7 @@ class Census:
 
     def add_gaps(self, gaps: np.ndarray, length: int, offset: int = 0) -> np.ndarray:
         """Count features with some of so many entries missing; which of them are missing throughout (c,)."""
-        gone = gaps == length
+        gone: np.ndarray = np.asarray(gaps == length)
         places = np.flatnonzero((gaps > 0) & ~gone)
         if places.size:
             self.partial += int(places.size)

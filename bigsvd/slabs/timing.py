@@ -30,7 +30,9 @@ class Making:
         self._entries = Entries(device, transform, raw, raw.dtype, rows, cols)
         self._standardization = written_out(transform, dtype, device.space(), raw.shape[1], lines, None)
         self._statistics = (
-            ColumnStatistics(kernel, lines, NOTHING) if transform.by_columns else Statistics(kernel)
+            ColumnStatistics(kernel, None, lines, NOTHING)
+            if transform.by_columns
+            else Statistics(kernel, None)
         )
 
     def seconds(self) -> float:
