@@ -20,7 +20,7 @@ from bigsvd.verify import verify
 
 K = 3
 SHAPES = [(90, 40), (40, 90)]
-PACKED = {"scale_factor": 0.01, "add_offset": 3.0, "_FillValue": -32768}
+PACKED: dict[str, Any] = {"scale_factor": 0.01, "add_offset": 3.0, "_FillValue": -32768}
 
 
 def with_land(shape: tuple[int, int], axis: int, dtype: str = "f8") -> tuple[np.ndarray, np.ndarray]:
