@@ -506,7 +506,7 @@ class Matrix:
         found = [place for place in (census.first, census.first_missing) if place is not None]
         first, gaps = min(found), ""
         if self.transform.drops:
-            nans = census.missing
+            nans += census.missing
         if census.partial:
             gaps = (
                 f"; {census.partial} {self.feature}(s), the first of them {census.first_partial}, have some "

@@ -208,9 +208,7 @@ class Transform:
         that are awaited are left; see `filled`. `totals`: of the samples that the entries are of, broadcast
         to them, where functions need them.
         """
-        mask = None if self.awaits_nan else self.mask(device.xp, raw, stored)
-        if mask is not None and not bool(device.xp.any(mask)):
-            mask = None
+        mask = None if self.awaits_nan else self._gaps(device.xp, raw, stored)
         values = self._numbers(device, raw, stored, totals, mask)
         return values, mask if self.missing != "none" else None
 
@@ -218,8 +216,15 @@ class Transform:
         self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None
     ) -> tuple[Array, Array | None]:
         """The same where some are NaN, in memory of their own."""
-        mask = self.mask(device.xp, raw, stored)
+        mask = self._gaps(device.xp, raw, stored)
         return self._numbers(device, raw, stored, totals, mask), mask
+
+    def _gaps(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
+        """Which are missing; None where none is."""
+        mask = self.mask(xp, raw, stored)
+        if mask is None or not bool(xp.any(mask)):
+            return None
+        return mask
 
     def _numbers(
         self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array, mask: Array | None
