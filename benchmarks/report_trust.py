@@ -32,7 +32,8 @@ def _rows(counted: dict[str, int]) -> list[tuple[str, str]]:
 def _method(results: dict[str, Any]) -> list[str]:
     text = (
         "Each case is a matrix of up to 260 × 160 entries with its own shape, chunks, type, store, spectrum, "
-        "means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. Means, deviations and "
+        "means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. Samples are its rows, "
+        "its columns or any axis of three; some are left out; entries may be packed. Means, deviations and "
         "counts are compared with those in extended precision; singular values, residuals, their bounds, the "
         "relative error and a region of the reconstruction with LAPACK's in float64. A tenth is "
         "also verified. A case is wrong if anything that its result claims does not hold, or if refused."
@@ -49,9 +50,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     for kind, count in results["counted"].items():
         name, _, value = kind.partition(": ")
         groups[name].append((value, count))
-    figure = Figure(figsize=(10, 7), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 11), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, parts) in zip(figure.subplots(3, 4).flat, groups.items(), strict=False):
+    for axes, (name, parts) in zip(figure.subplots(5, 4).flat, groups.items(), strict=False):
         values, counts = zip(*parts, strict=True)
         axes.barh(values, counts, color="#0b6e4f")
         axes.set_title(name, fontsize="medium")

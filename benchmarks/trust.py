@@ -1,7 +1,7 @@
 """`trust`: many random decompositions, each held against exact statistics and LAPACK.
 
 Cases are drawn by hypothesis, so that corners come up often: one row, one column, chunks of one row, all
-missing, constant, flat, means of 1e9, tiles.
+missing, constant, flat, means of 1e9, tiles, samples along any axis, a few lines of many, packed entries.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import provenance
 from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
+from benchmarks.trust_layout import PACKINGS, SELECTIONS, Layout
 
 _LONG, _SHORT = 260, 160
+_SIDE = 14  # of an array with two axes of features
 _MOST_CHUNKS = 4
 _PIECE = 250
 _PIECES_A_PROCESS = 4
@@ -45,6 +47,7 @@ _FEATURES = (
     "tiles",
     "verified",
 )
+_LAYOUT_FEATURES = ("samples", "dim", "of_samples", "of_features", "packing")
 
 _MISSING: st.SearchStrategy[Literal["none", "mean", "zero"]] = st.sampled_from(
     ("none", "mean", "mean", "zero")
@@ -55,10 +58,35 @@ _SCALES: st.SearchStrategy[bool | str] = st.sampled_from((False, False, True, "s
 
 
 @st.composite
+def layouts(draw: st.DrawFn, lengths: tuple[int, int], sides: tuple[int, ...], *, zarr: bool) -> Layout:
+    """Any way in which so many samples and features can lie; `sides`: the axes that are stacked to these."""
+    hows = [draw(st.sampled_from(("", "", *SELECTIONS))) for _ in lengths]
+    left_out = [
+        draw(st.integers(0, length // 2)) * bool(how) for length, how in zip(lengths, hows, strict=True)
+    ]
+    return Layout(
+        samples="rows" if sides else draw(st.sampled_from(("rows", "columns"))),
+        dim=draw(st.integers(0, 2)) if sides else None,
+        sides=sides,
+        of_samples=hows[0],
+        of_features=hows[1],
+        left_out=(left_out[0], left_out[1]),
+        packing=draw(st.sampled_from(((1.0, 0.0), *PACKINGS))) if zarr else (1.0, 0.0),
+    )
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Any case; tall and wide ones alike."""
-    sides = (draw(st.integers(1, _LONG)), draw(st.integers(1, _SHORT)))
-    m, n = sides if draw(st.booleans()) else sides[::-1]
+    long_and_short = (draw(st.integers(1, _LONG)), draw(st.integers(1, _SHORT)))
+    samples, features = long_and_short if draw(st.booleans()) else long_and_short[::-1]
+    sides: tuple[int, ...] = ()
+    if draw(st.integers(0, 2)) == 0:
+        sides = (draw(st.integers(1, _SIDE)), draw(st.integers(1, _SIDE)))
+        features = sides[0] * sides[1]
+    store = draw(st.sampled_from(STORES))
+    layout = draw(layouts((samples, features), sides, zarr=store not in ("numpy", "dask")))
+    m, n = samples - layout.left_out[0], features - layout.left_out[1]
     dtype = draw(st.sampled_from(DTYPES))
     sentinels = ("nan", "least", "greatest") if dtype.startswith("float") else ("least", "greatest")
     centering = draw(st.sampled_from(("", "center", "center", "offset")))
@@ -66,9 +94,12 @@ def cases(draw: st.DrawFn) -> Case:
     weights = st.sampled_from(("", "", "positive", "zeros"))
     return Case(
         shape=(m, n),
-        chunks=(_chunk(m, draw(st.integers(1, _MOST_CHUNKS))), _chunk(n, draw(st.integers(1, _MOST_CHUNKS)))),
+        chunks=tuple(
+            _chunk(length, draw(st.integers(1, _MOST_CHUNKS)))
+            for length in (samples, *(sides or (features,)))
+        ),
         dtype=dtype,
-        store=draw(st.sampled_from(STORES)),
+        store=store,
         spectrum=draw(st.sampled_from(SPECTRA)),
         level=draw(st.sampled_from((0.0, 1.0, 1e3, 1e6, 1e9))),
         constant=draw(st.integers(0, 3)),
@@ -88,6 +119,7 @@ def cases(draw: st.DrawFn) -> Case:
         offset=centering == "offset",
         weights=draw(weights),
         row_weights=draw(weights),
+        layout=layout,
     )
 
 
@@ -115,6 +147,7 @@ def _many(seed_and_count: tuple[int, int]) -> dict[str, Any]:
 
         def body(case: Case) -> None:
             counted.update(f"{name}: {getattr(case, name)}" for name in _FEATURES)
+            counted.update(f"{name}: {getattr(case.layout, name)}" for name in _LAYOUT_FEATURES)
             counted.update(["cases"])
             found = holds(case)
             if found:

@@ -7,13 +7,13 @@ by LAPACK in float64. What the certificate, the counts and the factors claim is 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 
+from benchmarks.trust_layout import Laid, Layout, numbers, write
 from bigsvd.errors import BigsvdError
 from bigsvd.events import unheard
 from bigsvd.execution.placement import nominal_plan
@@ -41,7 +41,8 @@ class Case:
     """What is decomposed, and how.
 
     Attributes:
-        shape, chunks, dtype, store: of the stored matrix. spectrum: of the numbers before they are stored.
+        shape: samples and features that are decomposed. chunks: of the stored data, by samples and each axis
+            of features. dtype, store: of the stored data. spectrum: of the numbers before they are stored.
         level: magnitude of the column means. constant: constant columns.
         gaps: share of missing entries. gappy: "scattered", "top" (the first half of the rows has none
             observed in some columns), "column" (one column is all missing).
@@ -52,11 +53,12 @@ class Case:
         tiles: whether panels are read in tiles, as where memory is short.
         verified: whether `verify` is asked too.
         seed: of the entries.
+        layout: how samples and features lie in the data, and what stored entries stand for.
 
     """
 
     shape: tuple[int, int]
-    chunks: tuple[int, int]
+    chunks: tuple[int, ...]
     dtype: str
     store: str
     spectrum: str
@@ -78,6 +80,17 @@ class Case:
     offset: bool = False
     weights: str = ""
     row_weights: str = ""
+    layout: Layout = field(default_factory=Layout)
+
+    @property
+    def laid(self) -> Laid:
+        """How the matrix lies in the data."""
+        return Laid.of(self.layout, self.shape, self.seed)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that say of which axes and lines of the data the matrix is."""
+        return self.laid.reading(named=self.store in ("zarr 3", "sharded"))
 
     @property
     def own_scale(self) -> bool:
@@ -103,10 +116,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Exact:
-    """What is true of a case: B (m, n) as it is decomposed and its singular values, both float64.
+    """What is true of a case: B as it is decomposed (rows, columns) and its singular values, both float64.
 
     Attributes:
-        mean, divisor: (n,) of the columns, longdouble. constant: which columns are; unsure: which of them
+        mean, divisor: (n,) of the features, longdouble. constant: which features are; unsure: which of them
             are so nearly constant that either answer is right.
 
     """
@@ -122,21 +135,21 @@ class Exact:
 
 
 def stored(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The entries as they are stored (m, n), and which of them are missing."""
+    """The entries of samples and features as they are stored (m, n), and which of them are missing."""
     rng = np.random.default_rng(case.seed)
     n = case.shape[1]
-    numbers = _numbers(rng, case)
-    numbers += case.level * rng.uniform(0.5, 1.5, n) * rng.choice([-1, 1], n)
+    drawn = _numbers(rng, case)
+    drawn += case.level * rng.uniform(0.5, 1.5, n) * rng.choice([-1, 1], n)
     flat = rng.permutation(n)[: case.constant]
-    numbers[:, flat] = numbers[0, flat]
+    drawn[:, flat] = drawn[0, flat]
     missing = _missing(rng, case)
     dtype = np.dtype(case.dtype)
     if dtype.kind == "f":
         limit = float(np.finfo(dtype).max) / 4
-        entries = np.clip(numbers, -limit, limit).astype(dtype)
+        entries = np.clip(drawn, -limit, limit).astype(dtype)
     else:
         limits = np.iinfo(dtype)
-        entries = np.clip(np.rint(5 * numbers), limits.min + 1, limits.max - 1).astype(dtype)
+        entries = np.clip(np.rint(5 * drawn), limits.min + 1, limits.max - 1).astype(dtype)
     if case.missing != "none":
         entries[missing] = sentinel(case)
     return entries, missing
@@ -187,7 +200,7 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     digits that a mean of 1e9 takes.
     """
     gone = missing if case.missing == "mean" else np.zeros_like(missing)
-    values = np.where(missing, 0, entries).astype(np.longdouble)
+    values = np.where(missing, 0, numbers(case.layout, entries))
     base = np.where(gone, -np.inf, values).max(axis=0)
     base = np.where(np.isfinite(base), base, np.longdouble(0))
     residue = np.where(gone, np.longdouble(0), values - base)
@@ -208,42 +221,37 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
         B = B / divisor
     B = B / vectors.get("scale", 1) * vectors.get("weights", 1)
     wide = (B * np.reshape(vectors.get("row_weights", 1), (-1, 1))).astype(np.float64)
+    wide = case.layout.oriented(wide)
     sigma = np.linalg.svd(wide, compute_uv=False)
     empty = int(np.count_nonzero(observed == 0))
     return Exact(wide, sigma, base + step, divisor, int(missing.sum()), constant, unsure, empty)
 
 
 def given(case: Case, entries: np.ndarray, folder: Path) -> Any:
-    """The matrix as a user would hand it over."""
+    """The data as a user would hand them over."""
+    array = case.laid.array(entries, _in_other_lines(entries.dtype))
     if case.store == "numpy":
-        return entries
+        return array
     if case.store == "dask":
         import dask.array as da  # noqa: PLC0415 - only where it is asked for
 
-        return da.from_array(entries, chunks=case.chunks)
-    chunks: tuple[int, int] = case.chunks
-    shards = (2 * chunks[0], 3 * chunks[1]) if case.store == "sharded" else None
-    array = zarr.create_array(
-        str(folder / "a.zarr"),
-        shape=case.shape,
-        chunks=chunks,
-        shards=shards,
-        dtype=case.dtype,
-        zarr_format=2 if case.store == "zarr 2" else 3,
-        config={"write_empty_chunks": True},
-    )
-    array[:] = entries
-    return str(folder / "a.zarr")
+        return da.from_array(array, chunks=case.layout.along_axes(case.chunks))
+    return write(folder, array, case.layout, case.store, case.chunks, sentinel(case))
+
+
+def _in_other_lines(dtype: np.dtype[Any]) -> Any:
+    """What stands in the lines that are left out: what would be noticed if it were taken for a number."""
+    return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 def decompose(case: Case, data: Any, out: str | None) -> Factors:
     """The run that the case asks for."""
-    source = open_source(data)
+    source = open_source(data, **case.reading)
     options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
     options |= {"scale": case.scale, "ddof": case.ddof, "seed": case.seed % 1000, "missing": case.missing}
-    if case.missing != "none":
+    if case.missing != "none" and not case.layout.packed:
         options["missing_value"] = sentinel(case)
-    options |= case.vectors
+    options |= case.vectors | case.reading
     vectors = name_vectors(options)
     request = make_request(source, case.k, out, **options)
     plan = _tiled(request, source) if case.tiles else None
@@ -256,7 +264,8 @@ def _tiled(request: Request, source: Any) -> Plan | None:
     width = source.facts.chunks[0] if plan.transposed else source.facts.chunks[1]
     if plan.method != "krylov" or width >= plan.cols:
         return None
-    reads = 3 if plan.transposed and request.standardized else 2
+    by_rows = plan.transposed != (source.facts.features_axis == 0)
+    reads = 3 if by_rows and request.standardized else 2
     return replace(plan, tile_cols=width, reads_per_pass=reads, sample=())
 
 
@@ -274,8 +283,15 @@ def findings(case: Case, folder: Path) -> list[str]:
         found = [*_about_lines(case, truth, factors), *_about_counts(case, truth, factors)]
         found += _about_triplets(case, truth, factors)
         if case.verified:
-            found += verify(factors, open_source(data), unheard).findings
+            found += verify(factors, open_source(data, **_to_verify(case)), unheard).findings
     return found
+
+
+def _to_verify(case: Case) -> dict[str, Any]:
+    """How the data are opened for `verify`, which knows by itself which lines of all the factors are of."""
+    return {
+        name: value for name, value in case.reading.items() if case.seed % 2 or name in ("samples", "dim")
+    }
 
 
 def _about_lines(case: Case, truth: Exact, factors: Factors) -> list[str]:
@@ -347,24 +363,41 @@ def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
     error = float(np.linalg.norm(B - (U * s) @ V.T)) / norm
     if abs(error**2 - c.relative_error**2) > 64 * eps + spread + c.relative_error_floor**2:
         found.append(f"relative error {c.relative_error:.6g}, it is {error:.6g}")
-    return [*found, *_about_regions(factors, U, V)]
+    return [*found, *_about_components(case, factors, U, V), *_about_regions(case, factors, U, V)]
 
 
-def _about_regions(factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
-    """Whether a region is U·diag(s)·Vt in the data's own units."""
-    rows = slice(0, 7)
-    wanted = (U[rows] * factors.s) @ V.T
+def _about_components(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
+    """Whether scores are of the samples and components of the features, along the axes that these have."""
+    of_samples, of_features = case.layout.oriented((U, V))
+    _, ids = case.laid.ids
+    _, features = case.laid.whole
+    wanted = np.full((factors.k, features), np.nan)
+    wanted[:, ids] = of_features.T
+    wanted = wanted.reshape(factors.k, *(case.layout.sides or (features,)))
+    found = []
+    if not np.array_equal(factors.components, wanted, equal_nan=True):
+        found.append("the components are not those of the features")
+    if not np.array_equal(factors.scores, of_samples * factors.s):
+        found.append("the scores are not those of the samples")
+    return found
+
+
+def _about_regions(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
+    """Whether a region is U·diag(s)·Vt in the data's own units, NaN where nothing was taken."""
+    wanted = case.layout.oriented((U * factors.s) @ V.T)
     largest = float(factors.s[0])
     for weights, axis in ((factors.weights, 0), (factors.row_weights, 1)):
         if weights is not None:
             known = np.where(weights == 0, np.nan, weights)
-            wanted = wanted / (known if axis == 0 else known[rows, np.newaxis])
+            wanted = wanted / (known if axis == 0 else known[:, np.newaxis])
             largest /= float(np.nanmin(known)) if np.any(weights) else 1.0
     wanted = wanted if factors.scale is None else wanted * factors.scale
     wanted = wanted if factors.mean is None else wanted + factors.mean
-    found = factors[rows]
+    first = int(case.layout.oriented(case.laid.ids)[0][0])
+    rows = slice(first, first + 7)
+    found, wanted = factors[rows], case.laid.matrix(wanted, np.nan)[rows]
     if not np.array_equal(np.isnan(found), np.isnan(wanted)):
-        return ["a region has other gaps than where weights are 0"]
+        return ["a region has other gaps than where weights are 0 and lines were left out"]
     size = float(np.nanmax(np.abs(wanted), initial=0.0)) + largest
     size += 0.0 if factors.mean is None else float(np.max(np.abs(factors.mean)))  # which entries may cancel
     worst = float(np.nanmax(np.abs(found - wanted), initial=0.0))

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.__main__ import TRUST_CASES, main
 from benchmarks.trust import cases, holds, run_trust
 from benchmarks.trust_case import Case, exact, findings, stored
+from benchmarks.trust_case import given as handed_over
+from benchmarks.trust_layout import Layout
 from bigsvd.machine.blas import one_blas_thread
 
 FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -90,6 +92,50 @@ def test_a_false_truth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     false = {"missing": truth.missing + 1} if name == "missing" else {name: getattr(truth, name) * 1.03}
     monkeypatch.setattr("benchmarks.trust_case.exact", lambda *_: replace(truth, **false))
     assert findings(BASE, tmp_path)
+
+
+SQUARE = replace(
+    BASE, shape=(30, 30), chunks=(10, 10), gaps=0.0, level=0.0, scale=False, constant=0, method="gram"
+)
+PACKED = replace(SQUARE, layout=Layout(packing=(0.5, 40.0)), center=False)
+
+
+@pytest.mark.parametrize(
+    ("case", "false"),
+    [(SQUARE, Layout(samples="columns")), (PACKED, Layout()), (PACKED, Layout(packing=(0.5, 39.0)))],
+)
+def test_a_false_layout_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, false: Layout
+) -> None:
+    truth = exact(replace(case, layout=false), *stored(case))
+    monkeypatch.setattr("benchmarks.trust_case.exact", lambda *_: truth)
+    assert findings(case, tmp_path)
+
+
+LAYOUTS = [
+    Layout(samples="columns", of_samples="steps", of_features="ids", left_out=(80, 7)),
+    Layout(samples="columns", of_samples="ids", of_features="slice", left_out=(3, 7)),
+    *(
+        Layout(dim=dim, sides=(8, 6), of_samples="mask", of_features="mask", left_out=(5, 8))
+        for dim in range(3)
+    ),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numpy_takes_from_the_data_what_was_put_there(layout: Layout) -> None:
+    case = replace(BASE, store="numpy", layout=layout)
+    entries, _ = stored(case)
+    data, reading = handed_over(case, entries, Path()), case.reading
+    if layout.dim is not None:
+        data = np.moveaxis(data, reading["dim"], 0).reshape(case.laid.whole[0], -1)
+        reading["cols"] = reading["cols"].reshape(-1)
+    # Ids are given in any order, some from the end; lines are taken in the order in which they lie.
+    places = [
+        np.sort(np.arange(n)[reading[name]]) for name, n in zip(("rows", "cols"), data.shape, strict=True)
+    ]
+    found = data[np.ix_(*places)]
+    assert np.array_equal(found.T if layout.turned else found, entries)
 
 
 def test_the_truth_is_that_of_numpy_where_numbers_are_small() -> None:
