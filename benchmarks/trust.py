@@ -1,7 +1,8 @@
 """`trust`: many random decompositions, each held against exact statistics and LAPACK.
 
 Cases are drawn by hypothesis, so that corners come up often: one row, one column, chunks of one row, all
-missing, constant, flat, means of 1e9, tiles, samples along any axis, a few lines of many, packed entries.
+missing, constant, flat, means of 1e9, tiles, samples along any axis, a few lines of many, packed entries,
+functions of entries, columns that are missing throughout.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import provenance
-from benchmarks.trust_case import DTYPES, METHODS, SPECTRA, STORES, Case, findings
+from benchmarks.trust_case import (
+    DTYPES,
+    METHODS,
+    OF_ALL,
+    OF_COUNTS,
+    OF_TOTALS,
+    SPECTRA,
+    STORES,
+    Case,
+    findings,
+)
 from benchmarks.trust_layout import PACKINGS, SELECTIONS, Layout
 
 _LONG, _SHORT = 260, 160
@@ -46,6 +57,7 @@ _FEATURES = (
     "row_weights",
     "tiles",
     "verified",
+    "drops",
 )
 _LAYOUT_FEATURES = ("samples", "dim", "of_samples", "of_features", "packing")
 
@@ -92,6 +104,8 @@ def cases(draw: st.DrawFn) -> Case:
     centering = draw(st.sampled_from(("", "center", "center", "offset")))
     scale = draw(_SCALES)
     weights = st.sampled_from(("", "", "positive", "zeros"))
+    functions = draw(_functions(layout))
+    levels = (0.0, 1.0, 1e3) if functions else (0.0, 1.0, 1e3, 1e6, 1e9)
     return Case(
         shape=(m, n),
         chunks=tuple(
@@ -101,7 +115,7 @@ def cases(draw: st.DrawFn) -> Case:
         dtype=dtype,
         store=store,
         spectrum=draw(st.sampled_from(SPECTRA)),
-        level=draw(st.sampled_from((0.0, 1.0, 1e3, 1e6, 1e9))),
+        level=draw(st.sampled_from(levels)),
         constant=draw(st.integers(0, 3)),
         gaps=draw(st.sampled_from((0.0, 0.01, 0.2, 0.9))),
         gappy=draw(st.sampled_from(("scattered", "top", "column"))),
@@ -120,7 +134,17 @@ def cases(draw: st.DrawFn) -> Case:
         weights=draw(weights),
         row_weights=draw(weights),
         layout=layout,
+        functions=functions,
     )
+
+
+def _functions(layout: Layout) -> st.SearchStrategy[tuple[str, ...]]:
+    """None in two cases of three; packed entries may be negative, some features of all have no totals."""
+    known = set(OF_ALL if layout.packed else OF_COUNTS)
+    if layout.of_features:
+        known -= {OF_TOTALS}
+    some = st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=2, unique=True)
+    return st.one_of(st.just(()), st.just(()), some.map(tuple))
 
 
 def _chunk(length: int, count: int) -> int:
@@ -148,6 +172,7 @@ def _many(seed_and_count: tuple[int, int]) -> dict[str, Any]:
         def body(case: Case) -> None:
             counted.update(f"{name}: {getattr(case, name)}" for name in _FEATURES)
             counted.update(f"{name}: {getattr(case.layout, name)}" for name in _LAYOUT_FEATURES)
+            counted.update(f"function: {function}" for function in case.functions)
             counted.update(["cases"])
             found = holds(case)
             if found:

@@ -7,6 +7,7 @@ by LAPACK in float64. What the certificate, the counts and the factors claim is 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,19 @@ _MEAN_SLACK = 1e-11
 _SCALE_SLACK = 1e-8
 _CONSTANT_ROUNDINGS = 64
 _BORDER = 8.0
+OF_TOTALS = "normalize_total:100"
+# What is applied to entries, as NumPy has it; the totals of samples are of their observed entries.
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "asinh": np.arcsinh,
+    "anscombe": lambda values: 2 * np.sqrt(values + 0.375),
+    "clip:-2:50": lambda values: np.clip(values, -2, 50),
+    "binarize:1": lambda values: (values > 1).astype(np.float64),
+    OF_TOTALS: lambda values: np.nan_to_num(100 * values / values.sum(axis=1, keepdims=True)),
+}
+OF_ALL = ("asinh", "clip:-2:50", "binarize:1")  # the others are of numbers that are not negative
+OF_COUNTS = tuple(_FUNCTIONS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,8 @@ class Case:
             of features. dtype, store: of the stored data. spectrum: of the numbers before they are stored.
         level: magnitude of the column means. constant: constant columns.
         gaps: share of missing entries. gappy: "scattered", "top" (the first half of the rows has none
-            observed in some columns), "column" (one column is all missing).
+            observed in some columns), "column" (one column is all missing; it alone, and left out of the
+            matrix, where no rule for missing entries is given).
         sentinel: what stands for a missing entry: "nan", or the least or greatest value of the type.
         scale: as in a request; "given": by drawn numbers. ddof: of deviations. offset: whether drawn numbers
             are subtracted instead of means.
@@ -54,6 +69,7 @@ class Case:
         verified: whether `verify` is asked too.
         seed: of the entries.
         layout: how samples and features lie in the data, and what stored entries stand for.
+        functions: what is done to entries, of `OF_COUNTS`.
 
     """
 
@@ -81,6 +97,14 @@ class Case:
     weights: str = ""
     row_weights: str = ""
     layout: Layout = field(default_factory=Layout)
+    functions: tuple[str, ...] = ()
+
+    @property
+    def drops(self) -> bool:
+        """Whether a column that is missing throughout is left out, as what marks gaps by itself lets it."""
+        marks_gaps = self.layout.packed or self.sentinel == "nan"
+        asked = self.missing == "none" and self.gappy == "column" and self.gaps > 0
+        return asked and marks_gaps and self.shape[1] > 1
 
     @property
     def laid(self) -> Laid:
@@ -119,11 +143,13 @@ class Exact:
     """What is true of a case: B as it is decomposed (rows, columns) and its singular values, both float64.
 
     Attributes:
+        seen: (n,) which features are of the matrix: all but one that is left out, which is 0 in B.
         mean, divisor: (n,) of the features, longdouble. constant: which features are; unsure: which of them
             are so nearly constant that either answer is right.
 
     """
 
+    seen: np.ndarray
     B: np.ndarray
     sigma: np.ndarray
     mean: np.ndarray
@@ -150,8 +176,9 @@ def stored(case: Case) -> tuple[np.ndarray, np.ndarray]:
     else:
         limits = np.iinfo(dtype)
         entries = np.clip(np.rint(5 * drawn), limits.min + 1, limits.max - 1).astype(dtype)
-    if case.missing != "none":
-        entries[missing] = sentinel(case)
+    if not set(case.functions) <= set(OF_ALL):
+        entries = entries // 2 + 1 if dtype.kind == "u" else np.abs(entries // 2)  # no sentinel
+    entries[missing] = sentinel(case)
     return entries, missing
 
 
@@ -185,7 +212,9 @@ def _numbers(rng: np.random.Generator, case: Case) -> np.ndarray:
 def _missing(rng: np.random.Generator, case: Case) -> np.ndarray:
     missing = rng.random(case.shape) < case.gaps
     if case.missing == "none" or case.gaps == 0:
-        return np.zeros(case.shape, dtype=bool)
+        missing = np.zeros(case.shape, dtype=bool)
+        missing[:, case.shape[1] // 2] = case.drops
+        return missing
     if case.gappy == "top":
         missing[: case.shape[0] // 2, :: max(1, case.shape[1] // 3)] = True
     if case.gappy == "column":
@@ -199,8 +228,9 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     Columns are first shifted by one of their own entries, which is exact: longdouble alone would lose the
     digits that a mean of 1e9 takes.
     """
-    gone = missing if case.missing == "mean" else np.zeros_like(missing)
-    values = np.where(missing, 0, numbers(case.layout, entries))
+    gone = np.zeros_like(missing) if case.missing == "zero" else missing
+    values = _changed(case, np.where(missing, 0, numbers(case.layout, entries)))
+    values = np.where(missing, 0, values)
     base = np.where(gone, -np.inf, values).max(axis=0)
     base = np.where(np.isfinite(base), base, np.longdouble(0))
     residue = np.where(gone, np.longdouble(0), values - base)
@@ -220,11 +250,22 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     if case.own_scale:
         B = B / divisor
     B = B / vectors.get("scale", 1) * vectors.get("weights", 1)
+    seen = np.logical_not(missing.all(axis=0) & case.drops)
+    B = np.where(seen, B, 0)
     wide = (B * np.reshape(vectors.get("row_weights", 1), (-1, 1))).astype(np.float64)
     wide = case.layout.oriented(wide)
     sigma = np.linalg.svd(wide, compute_uv=False)
     empty = int(np.count_nonzero(observed == 0))
-    return Exact(wide, sigma, base + step, divisor, int(missing.sum()), constant, unsure, empty)
+    return Exact(
+        seen, wide, sigma, base + step, divisor, int(missing.sum()), constant & seen, unsure & seen, empty
+    )
+
+
+def _changed(case: Case, values: np.ndarray) -> np.ndarray:
+    """What functions make of the numbers, each in float64, whose rounding is part of what they are."""
+    for function in case.functions:
+        values = _FUNCTIONS[function](values.astype(np.float64)).astype(np.longdouble)
+    return values
 
 
 def given(case: Case, entries: np.ndarray, folder: Path) -> Any:
@@ -249,6 +290,7 @@ def decompose(case: Case, data: Any, out: str | None) -> Factors:
     source = open_source(data, **case.reading)
     options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
     options |= {"scale": case.scale, "ddof": case.ddof, "seed": case.seed % 1000, "missing": case.missing}
+    options["functions"] = case.functions
     if case.missing != "none" and not case.layout.packed:
         options["missing_value"] = sentinel(case)
     options |= case.vectors | case.reading
@@ -298,7 +340,8 @@ def _about_lines(case: Case, truth: Exact, factors: Factors) -> list[str]:
     found = []
     if case.center:
         error = np.abs(factors.mean - truth.mean) - 16 * np.spacing(np.abs(truth.mean).astype(np.float64))
-        if np.any(error > _MEAN_SLACK * np.maximum(truth.divisor, np.abs(truth.mean) * 1e-3)):
+        off = error > _MEAN_SLACK * np.maximum(truth.divisor, np.abs(truth.mean) * 1e-3)
+        if np.any(off & truth.seen):
             found.append(f"a mean is off by {float(error.max()):.2e}")
     for name, values in case.vectors.items():
         stored_as = {"offset": "mean"}.get(name, name)
@@ -306,7 +349,7 @@ def _about_lines(case: Case, truth: Exact, factors: Factors) -> list[str]:
             found.append(f"{name} is not stored as it was given")
     if case.own_scale:
         error = np.abs(factors.scale - truth.divisor) / truth.divisor
-        worst = float(np.max(np.where(truth.unsure, 0, error)))
+        worst = float(np.max(error, where=truth.seen & ~truth.unsure, initial=0))
         if worst > _SCALE_SLACK:
             found.append(f"a divisor is off by {worst:.2e} of itself")
     return found
@@ -317,7 +360,7 @@ def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
     if counts is None:
         return ["the certificate has no counts"]
     wanted = {"missing": truth.missing, "entries": truth.B.size, "filled_chunks": 0}
-    if case.missing == "mean":
+    if case.missing == "mean" or case.drops:
         wanted["empty"] = truth.empty
     standardized = case.center or case.own_scale or case.missing == "mean"
     if standardized and not truth.unsure.any():
@@ -347,7 +390,10 @@ def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
             else [*found, f"sigma_1 {s[0]:g} of a matrix of norm {norm:g}"]
         )
     # What is certified is the matrix with the published divisors, whose own error `_about_lines` judges.
-    spread = float(np.max(np.abs(factors.scale - truth.divisor) / truth.divisor)) if case.own_scale else 0.0
+    spread = 0.0
+    if case.own_scale:
+        error = np.abs(factors.scale - truth.divisor) / truth.divisor
+        spread = float(np.max(error, where=truth.seen, initial=0))
     rounding = (64 * eps + spread) * norm / np.maximum(s, 1e-300)
     residuals = np.maximum(np.linalg.norm(B @ V - U * s, axis=0), np.linalg.norm(B.T @ U - V * s, axis=0)) / s
     if np.any(residuals > 1.05 * np.asarray(c.residuals) + rounding):
@@ -363,16 +409,19 @@ def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
     error = float(np.linalg.norm(B - (U * s) @ V.T)) / norm
     if abs(error**2 - c.relative_error**2) > 64 * eps + spread + c.relative_error_floor**2:
         found.append(f"relative error {c.relative_error:.6g}, it is {error:.6g}")
-    return [*found, *_about_components(case, factors, U, V), *_about_regions(case, factors, U, V)]
+    regions = _about_regions(case, truth.seen, factors, U, V)
+    return [*found, *_about_components(case, truth.seen, factors, U, V), *regions]
 
 
-def _about_components(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
+def _about_components(
+    case: Case, seen: np.ndarray, factors: Factors, U: np.ndarray, V: np.ndarray
+) -> list[str]:
     """Whether scores are of the samples and components of the features, along the axes that these have."""
     of_samples, of_features = case.layout.oriented((U, V))
     _, ids = case.laid.ids
     _, features = case.laid.whole
     wanted = np.full((factors.k, features), np.nan)
-    wanted[:, ids] = of_features.T
+    wanted[:, ids] = np.where(seen, of_features.T, np.nan)
     wanted = wanted.reshape(factors.k, *(case.layout.sides or (features,)))
     found = []
     if not np.array_equal(factors.components, wanted, equal_nan=True):
@@ -382,7 +431,7 @@ def _about_components(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray
     return found
 
 
-def _about_regions(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
+def _about_regions(case: Case, seen: np.ndarray, factors: Factors, U: np.ndarray, V: np.ndarray) -> list[str]:
     """Whether a region is U·diag(s)·Vt in the data's own units, NaN where nothing was taken."""
     wanted = case.layout.oriented((U * factors.s) @ V.T)
     largest = float(factors.s[0])
@@ -393,13 +442,15 @@ def _about_regions(case: Case, factors: Factors, U: np.ndarray, V: np.ndarray) -
             largest /= float(np.nanmin(known)) if np.any(weights) else 1.0
     wanted = wanted if factors.scale is None else wanted * factors.scale
     wanted = wanted if factors.mean is None else wanted + factors.mean
+    wanted = np.where(seen, wanted, np.nan)
     first = int(case.layout.oriented(case.laid.ids)[0][0])
     rows = slice(first, first + 7)
     found, wanted = factors[rows], case.laid.matrix(wanted, np.nan)[rows]
     if not np.array_equal(np.isnan(found), np.isnan(wanted)):
         return ["a region has other gaps than where weights are 0 and lines were left out"]
     size = float(np.nanmax(np.abs(wanted), initial=0.0)) + largest
-    size += 0.0 if factors.mean is None else float(np.max(np.abs(factors.mean)))  # which entries may cancel
+    if factors.mean is not None:  # which entries may cancel
+        size += float(np.nanmax(np.abs(factors.mean), initial=0.0))
     worst = float(np.nanmax(np.abs(found - wanted), initial=0.0))
     if worst > 1e3 * float(np.finfo(factors.dtype).eps) * size:
         return [f"a region of the reconstruction is off by {worst:.2e}"]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
 
 SELECTIONS = ("", "slice", "steps", "mask", "ids")
 PACKINGS = ((0.002, 280.0), (-0.25, 1000.0), (1.0, -40.0))
+T = TypeVar("T")
 _TIME = "time"  # the name of the samples' axis, where axes have names
 
 
@@ -56,7 +57,7 @@ class Layout:
             return by_samples
         return by_samples.T if isinstance(by_samples, np.ndarray) else by_samples[::-1]
 
-    def along_axes(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    def along_axes(self, lengths: tuple[T, ...]) -> tuple[T, ...]:
         """What is said of the samples, and of each axis of the features, by the axes of the data."""
         if self.dim is None:
             return tuple(self.oriented(lengths))

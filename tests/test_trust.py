@@ -77,6 +77,25 @@ FOUND = [
         BASE, shape=(107, 83), chunks=(107, 83), dtype="float32", store="sharded", spectrum="flat", level=1e9,
         constant=0, gaps=0.9, scale=False, method="krylov", k=1, tol=1e-8, tiles=True, seed=107,
     ),
+    # The norm of packed entries was that of their numbers rounded to float32, which rounds equal ones alike.
+    replace(
+        BASE, shape=(45, 78), chunks=(45, 78), dtype="int8", store="sharded", spectrum="low rank", constant=2,
+        missing="none", center=False, scale=False, method="gram", k=9, tol=1e-4, seed=1981,
+        layout=Layout(samples="columns", packing=(0.002, 280.0)),
+    ),
+    # The second opinion decoded packed entries without rounding; a deviation of 5e-10 of the mean shows that.
+    replace(
+        BASE, shape=(3, 35), chunks=(1, 12), dtype="float64", spectrum="clustered", level=1e9, constant=0,
+        gaps=0.9, gappy="column", sentinel="greatest", missing="none", method="krylov", k=2, seed=14779802,
+        ddof=1, layout=Layout(samples="columns", packing=(0.002, 280.0)),
+    ),
+    # Of left triplets near the limit of what products resolve, one rounding of these was promised, not two.
+    replace(
+        BASE, shape=(46, 126), chunks=(46, 3, 4), dtype="float16", store="numpy", spectrum="low rank",
+        level=0.0, constant=2, gaps=0.0, gappy="top", sentinel="greatest", missing="zero", method="gram", k=8,
+        tol=1e-4, tiles=True, seed=1014, weights="positive", row_weights="positive",
+        layout=Layout(dim=2, sides=(9, 14)),
+    ),
 ]  # fmt: skip
 
 

@@ -163,13 +163,17 @@ def _split(values: np.ndarray) -> list[list[float]]:
 def _decoded(
     raw: np.ndarray, transform: Transform, totals: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What functions make of the numbers that entries stand for, prescaled, longdouble; which are missing."""
+    """What functions make of the numbers that entries stand for, prescaled, longdouble; which are missing.
+
+    The numbers are the float64 that packed entries are decoded to, as a decoded copy has them: beside a small
+    deviation its rounding shows.
+    """
     packing = transform.packing
-    values = raw.astype(np.float64).astype(np.longdouble)  # integers beyond 2^53 are rounded, and counted
+    numbers = raw.astype(np.float64)  # integers beyond 2^53 are rounded, and counted
     if packing.packed:
-        values *= np.longdouble(packing.scale)
-        values += np.longdouble(packing.offset)
-    values = transform.functions.apply(np, values, totals)
+        numbers *= packing.scale
+        numbers += packing.offset
+    values = transform.functions.apply(np, numbers, totals).astype(np.longdouble)
     if transform.exponent:
         values = np.ldexp(values, transform.exponent)
     gone = _among(raw, packing.fills)
