@@ -72,10 +72,10 @@ class StrictDevice:
 
     def pieces(self, array: Any) -> list[tuple[slice, slice]]:
         rows, cols = array.shape
-        middle = cols // 2
+        middle, height = cols // 2, max(3, rows // 7)
         return [
-            (slice(top, min(rows, top + 3)), part)
-            for top in range(0, rows, 3)
+            (slice(top, min(rows, top + height)), part)
+            for top in range(0, rows, height)
             for part in (slice(0, middle), slice(middle, cols))
             if part.stop > part.start
         ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,11 +32,17 @@ class Piece:
     values: Array
     mask: Array | None
     xp: Any
+    _peak: list[float] = field(default_factory=list, init=False)
 
-    @cached_property
+    @property
     def peak(self) -> float:
-        """The largest |entry|, NaN where one is, while nobody has written into them."""
-        return float(self.xp.maximum(self.xp.max(self.values), -self.xp.min(self.values)))
+        """The largest |entry|, NaN where one is, as it was when this was asked first.
+
+        Not a `functools.cached_property`: before Python 3.12 one lock of it lets one thread of all compute.
+        """
+        if not self._peak:
+            self._peak.append(float(self.xp.maximum(self.xp.max(self.values), -self.xp.min(self.values))))
+        return self._peak[0]
 
 
 class Looker(Protocol):
@@ -67,6 +72,7 @@ class Entries:
     rows: slice
     cols: slice
     known_totals: Any = None
+    _own_totals: list[np.ndarray] = field(default_factory=list, init=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,13 +89,19 @@ class Entries:
         """The samples of A that these are of."""
         return (self.cols, self.rows)[self.transform.axis]
 
-    @cached_property
+    @property
     def totals(self) -> np.ndarray | None:
         """Those of the samples that these are of, float64; None where no function needs them."""
         if not self.transform.functions.by_totals:
             return None
         if self.known_totals is not None:
             return np.asarray(self.known_totals[self.samples])
+        if not self._own_totals:
+            self._own_totals.append(self._summed())
+        return self._own_totals[0]
+
+    def _summed(self) -> np.ndarray:
+        """The totals of whole samples, from these entries."""
         found, axis = np.zeros(self.shape[1 - self.transform.axis]), self.transform.axis
         for piece in replace(self, transform=self.transform.before_totals).pieces():
             there = (piece.cols, piece.rows)[axis]
