@@ -26,6 +26,7 @@ THREADS = (2, 1)
 SLOW_BYTES_PER_SECOND = 200e6
 MAX_PASSES = 3
 _GAPS = 0.02
+_FOLD = 20  # the length of the last axis of data with three
 _MEANS = 0.1  # deviation of the columns' means; that of the entries is about as large
 _LEAST_GAIN = 1.1  # of the loop by a second thread, for its serial share to be told from noise
 
@@ -71,6 +72,10 @@ class Shape:
         content: "plain", "means" or "gaps" (with means), which are floats, or "genotypes".
         options: of `bigsvd.svd`.
         slow: whether the store is behind a slow line.
+        reading: how samples and features lie in the data, where these are no matrix of samples and features.
+        dim: the axis of the long side among three, of which the others make up the short one; None for a
+            matrix.
+        beside: the shape of the same matrix without all that, whose passes are measured in the same rounds.
 
     """
 
@@ -81,11 +86,25 @@ class Shape:
     content: str = "plain"
     options: Mapping[str, Any] = field(default_factory=dict)
     slow: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    dim: int | None = None
+    beside: str = ""
 
     @property
     def stem(self) -> str:
         """The name of its files, the same for shapes that differ only in how they are taken."""
-        return f"floor-{self.layout}-{self.dtype}-{self.content}"
+        found = f"floor-{self.layout}-{self.dtype}-{self.content}"
+        return found if self.dim is None else f"{found}-dim{self.dim}"
+
+    def stacked(self, size: Size) -> tuple[int, ...]:
+        """Lengths of the axes that make up the short side."""
+        short = sides(self, size)[1]
+        return (short,) if self.dim is None else (short // _FOLD, _FOLD)
+
+    def arranged(self, long: Any, others: Sequence[Any]) -> tuple[Any, ...]:
+        """What is said of the long side and of the others, by the axes of the data."""
+        where = self.dim if self.dim is not None else int(self.layout == "wide")
+        return (*others[:where], long, *others[where:])
 
 
 _CENTERED: dict[str, Any] = {"center": True}
@@ -102,7 +121,16 @@ SHAPES = (
     Shape("float64", "float64", dtype="float64"),
     Shape("float16", "float16", dtype="float16"),
     Shape("slow", "float32, store of 200 MB/s", slow=True),
-)
+    Shape("columns", "float32, samples in columns", "wide", reading={"samples": "columns"}, beside="float32"),
+    *(
+        Shape(f"stacked-{dim}", f"float32, 3-D, time {at}", reading={"dim": dim}, dim=dim, beside="float32")
+        for dim, at in enumerate(("first", "second", "last"))
+    ),
+    Shape(
+        "stacked-both", "float32, 3-D, both-axes chunks", "both-axes", reading={"dim": 0}, dim=0,
+        beside="both-axes",
+    ),
+)  # fmt: skip
 NAMES = tuple(shape.name for shape in SHAPES)
 
 
@@ -112,26 +140,28 @@ def sides(shape: Shape, size: Size) -> tuple[int, int]:
 
 
 def ensure_shape(shape: Shape, size: Size, folder: Path) -> Path:
-    """The stored matrix; if it is not there, written beside its place, then renamed."""
+    """The stored data; if they are not there, written beside their place, then renamed."""
     long, short = sides(shape, size)
     path = folder / f"{shape.stem}-{long}x{short}.zarr"
     if path.exists():
         return path
-    wide = shape.layout == "wide"
+    stacked = shape.stacked(size)
     across = size.across if shape.layout == "both-axes" else 1
-    lengths, chunks = (long, short), (size.chunk, -(-short // across))
+    chunks = (-(-stacked[0] // across), *stacked[1:])
     with written_beside(path) as partial:
         array = zarr.create_array(
             partial,
-            shape=lengths[::-1] if wide else lengths,
-            chunks=chunks[::-1] if wide else chunks,
+            shape=shape.arranged(long, stacked),
+            chunks=shape.arranged(size.chunk, chunks),
             dtype=shape.dtype,
             zarr_format=3,
         )
         start = 0
         for values in _entries(shape, size):
             lines = slice(start, start + len(values))
-            array[(slice(None), lines) if wide else lines] = values.T if wide else values
+            block = values.reshape(len(values), *stacked)
+            where = shape.arranged(lines, [slice(None)] * len(stacked))
+            array[where] = np.moveaxis(block, 0, where.index(lines))
             start = lines.stop
     return path
 
@@ -176,8 +206,7 @@ def run_floor(
     measured_with = provenance()
     rows = []
     for shape in (shape for shape in SHAPES if not names or shape.name in names):
-        path = ensure_shape(shape, size, data)
-        rows.append(_shape(shape, size, path, repeat, timeout_seconds))
+        rows.append(_shape(shape, size, data, repeat, timeout_seconds))
         tell(f"{shape.label}: {_said(rows[-1])}")
     return {
         **measured_with,
@@ -194,44 +223,61 @@ def run_floor(
     }
 
 
-def _shape(shape: Shape, size: Size, path: Path, repeat: int, timeout_seconds: float) -> dict[str, Any]:
+def _shape(shape: Shape, size: Size, data: Path, repeat: int, timeout_seconds: float) -> dict[str, Any]:
     """One row: what was asked, all rounds, and what follows from them; or why there is nothing."""
-    genotypes = shape.content == "genotypes"
-    job = {
-        "store": str(path.absolute()),
-        "bytes_per_second": SLOW_BYTES_PER_SECOND if shape.slow else None,
-        "k": size.k_genotypes if genotypes else size.k,
-        "options": {**shape.options, "memory": size.memory, "max_passes": MAX_PASSES},
-    }
+    path = ensure_shape(shape, size, data)
+    jobs = [_job(shape, size, path)]
+    if shape.beside:
+        other = next(other for other in SHAPES if other.name == shape.beside)
+        jobs.append(_job(other, size, ensure_shape(other, size, data)))
     array = zarr.open_array(path, mode="r")
     row: dict[str, Any] = {
         "name": shape.name,
         "label": shape.label,
+        "beside": shape.beside,
         "dtype": shape.dtype,
         "shape": list(array.shape),
         "chunks": list(array.chunks),
         "data_bytes": array.nbytes,
-        "k": job["k"],
+        "k": jobs[0]["k"],
     }
     try:
-        rounds = _rounds(job, repeat, timeout_seconds)
+        rounds, *beside = _rounds(jobs, repeat, timeout_seconds)
     except ReaderFailedError as error:
         return row | {"status": f"failed: {error}".replace(str(path.parent.absolute()), "FOLDER")}
+    if beside:
+        row["times_beside"] = times_beside(rounds, beside[0])
     return row | {"status": "done", "rounds": rounds} | compared(rounds)
 
 
-def _rounds(job: dict[str, Any], repeat: int, timeout_seconds: float) -> list[dict[str, Any]]:
-    """After one that is not counted, rounds of a run and its loops, by number of threads."""
+def _job(shape: Shape, size: Size, path: Path) -> dict[str, Any]:
+    """What a process is asked to decompose; see `floor_child.Rounds`."""
+    return {
+        "store": str(path.absolute()),
+        "bytes_per_second": SLOW_BYTES_PER_SECOND if shape.slow else None,
+        "k": size.k_genotypes if shape.content == "genotypes" else size.k,
+        "reading": dict(shape.reading),
+        "options": {**shape.options, "memory": size.memory, "max_passes": MAX_PASSES},
+    }
+
+
+def _rounds(
+    jobs: Sequence[dict[str, Any]], repeat: int, timeout_seconds: float
+) -> list[list[dict[str, Any]]]:
+    """For each job, after one that is not counted, rounds of a run and its loops, by number of threads."""
     with ExitStack() as stack:
-        children = {}
-        for threads in THREADS:
+
+        def child(job: dict[str, Any], threads: int) -> Reader:
             with limited_to(threads):
-                child = started({**job, "threads": threads}, timeout_seconds, "benchmarks.floor_child")
-                children[threads] = stack.enter_context(child)
+                ready = started({**job, "threads": threads}, timeout_seconds, "benchmarks.floor_child")
+                return stack.enter_context(ready)
+
+        children = [{str(threads): child(job, threads) for threads in THREADS} for job in jobs]
         rounds = [
-            {str(threads): _round(child) for threads, child in children.items()} for _ in range(repeat + 1)
+            [{threads: _round(one) for threads, one in mine.items()} for mine in children]
+            for _ in range(repeat + 1)
         ]
-    return rounds[1:]
+    return [list(found) for found in zip(*rounds[1:], strict=True)]
 
 
 def _round(child: Reader) -> dict[str, Any]:
@@ -278,6 +324,19 @@ def of_round(run: dict[str, Any]) -> dict[str, float | None]:
         "busy": run["cpu_seconds"] / run["seconds"],
         **{f"part {name}": part for name, part in run["seconds_by_part"].items()},
     }
+
+
+def times_beside(rounds: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]]) -> float:
+    """How many times as long as those beside them the passes of most threads took: the median over rounds."""
+    threads = str(max(THREADS))
+    return median(_times(one[threads], two[threads]) for one, two in zip(rounds, beside, strict=True))
+
+
+def _times(one: dict[str, Any], two: dict[str, Any]) -> float:
+    """Seconds of as many passes of both, divided."""
+    shared = min(len(one["passes"]), len(two["passes"]))
+    mine, other = (sum(found["seconds"] for found in run["passes"][:shared]) for run in (one, two))
+    return float(mine / other)
 
 
 def medians(rounds: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Rounds:
     """Rounds of `bigsvd.svd`, and then of the loop over what it streamed.
 
     A `job` has the path of the `store`, the bytes a second that a slow one hands out, or None, the rank `k`,
-    bigsvd's `options`, and the number of `threads`, as many as this process has processors.
+    what `reading` it takes, bigsvd's other `options`, and the number of `threads`, as many as this process
+    has processors.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -58,7 +59,7 @@ class Rounds:
             start, computed = time.perf_counter(), time.process_time()
             factors = import_module("bigsvd").svd(
                 self._given, self._job["k"], Path(name) / "factors", method="krylov", seed=SEED, device="cpu",
-                progress=trace, **self._job["options"],
+                progress=trace, **self._job["reading"], **self._job["options"],
             )  # fmt: skip
             seconds, computed = time.perf_counter() - start, time.process_time() - computed
             plan = Plan.from_dict(factors.provenance["plan"])
@@ -86,7 +87,7 @@ class Rounds:
             options.get("missing") == "mean",
             axis=0 if plan.transposed else 1,
         )
-        B = streamed(open_source(self._given), transposed=plan.transposed)
+        B = streamed(open_source(self._given, **self._job["reading"]), transposed=plan.transposed)
         slow = self._job["bytes_per_second"] is not None
         return FloorLoop(B, plan.panel_rows, standardizing, self._job["threads"], ahead=slow)
 

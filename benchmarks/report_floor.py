@@ -22,6 +22,7 @@ _HEADINGS = (
     "shape", "stored", "first pass ÷ floor", "later passes ÷ floor", "run ÷ floor of its passes",
     "floor of a pass, s", "run, s", "processors busy", "predicted ÷ taken",
 )  # fmt: skip
+_BESIDE_HEADINGS = ("shape", "beside", "passes ÷ passes beside")
 _CORES_HEADINGS = (
     "shape",
     "floor",
@@ -44,6 +45,15 @@ def markdown(results: Row) -> str:
     failed = [f"* {row['label']}: {row['status']}" for row in results["shapes"] if row["status"] != "done"]
     lines = ["# Passes against an idealised loop", "", *_outcome(done), ""]
     lines += [*table(_HEADINGS, map(_cells, done)), "", *failed, *([""] if failed else [])]
+    beside = [row for row in done if row.get("times_beside")]
+    if beside:
+        labels = {row["name"]: row["label"] for row in done}
+        lines += [
+            "Passes beside those over the same matrix of samples and features, in the same rounds:",
+            "",
+            *table(_BESIDE_HEADINGS, [_beside(row, labels) for row in beside]),
+            "",
+        ]
     lines += [
         "Times as fast with two threads as with one:",
         "",
@@ -72,10 +82,10 @@ def _outcome(rows: list[Row]) -> list[str]:
 
 def _cells(row: Row) -> list[str]:
     found = _two(row)
-    m, n = row["shape"]
+    lengths = " × ".join(f"{length:,}" for length in row["shape"])
     return [
         row["label"],
-        f"{m:,} × {n:,}, {human_bytes(row['data_bytes'])}, k = {row['k']}",
+        f"{lengths}, {human_bytes(row['data_bytes'])}, k = {row['k']}",
         *(_ratio(found[name]) for name, _, _ in _BARS),
         " / ".join(f"{found[name]:.3g}" for name in _FLOORS if found[name] is not None),
         f"{found['run_seconds']:.3g}",
@@ -100,6 +110,10 @@ def _cores(row: Row) -> list[str]:
         "–" if share is None else f"{share:.0%}",
         _ratio(one["first"]),
     ]
+
+
+def _beside(row: Row, labels: dict[str, str]) -> list[str]:
+    return [row["label"], labels.get(row["beside"], row["beside"]), f"{row['times_beside']:.2f}"]
 
 
 def _parts(row: Row) -> list[str]:

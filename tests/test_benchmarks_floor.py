@@ -27,6 +27,7 @@ from benchmarks.floor import (
     run_floor,
     serial_share,
     sides,
+    times_beside,
 )
 from benchmarks.floor_child import known
 from benchmarks.floor_loop import FloorLoop, Standardizing
@@ -36,7 +37,7 @@ from bigsvd.sources.open import open_source
 from bigsvd.sources.transposed import streamed
 from tests.benchmark_runs import results_of
 
-CHOSEN = "int8-variants"
+CHOSEN, STACKED = "int8-variants", "stacked-1"
 TINY = SIZES["tiny"]
 COLUMNS = 7
 
@@ -49,12 +50,35 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("out")
-    words = ["floor", "--size", "tiny", "--repeat", "1", "--only", CHOSEN]
+    words = ["floor", "--size", "tiny", "--repeat", "1", "--only", CHOSEN, "--only", STACKED]
     return results_of(words, out / "floor-tiny.json", data, 10_000)
 
 
+def row_of(results: dict[str, Any], name: str) -> dict[str, Any]:
+    [found] = (row for row in results["shapes"] if row["name"] == name)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_passes_are_held_against_those_over_the_matrix(results: dict[str, Any]) -> None:
+    row = row_of(results, STACKED)
+    assert (row["status"], row["shape"]) == ("done", [5, 2_000, 20])
+    assert 0.2 < row["times_beside"] < 5.0
+    assert f"| float32, 3-D, time second | float32 | {row['times_beside']:.2f} |" in report_floor.markdown(
+        results
+    )
+
+
+def test_passes_are_compared_by_round_and_as_many_of_them() -> None:
+    def run(*seconds: float) -> dict[str, Any]:
+        return {"2": {"passes": [{"seconds": each} for each in seconds]}}
+
+    rounds, beside = [run(2.0, 4.0), run(3.0), run(9.0)], [run(1.0), run(1.0, 7.0), run(1.0)]
+    assert times_beside(rounds, beside) == 3.0
+
+
 def test_ratios_are_of_passes_and_loops_of_the_same_round_and_width(results: dict[str, Any]) -> None:
-    [row] = results["shapes"]
+    row = row_of(results, CHOSEN)
     assert row["status"] == "done"
     [found] = row["rounds"]
     for threads, run in found.items():
@@ -93,8 +117,8 @@ def test_a_shape_that_fails_is_told_beside_the_others(results: dict[str, Any], d
 def test_stores_are_as_described(shape: Shape, data: Path) -> None:
     path = ensure_shape(shape, TINY, data)
     array = open_store(path)
-    lengths = sides(shape, TINY)
-    assert array.shape == (lengths[::-1] if shape.layout == "wide" else lengths)
+    long, _ = sides(shape, TINY)
+    assert array.shape == shape.arranged(long, shape.stacked(TINY))
     assert array.dtype == shape.dtype
     across = [-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
     assert sum(number > 1 for number in across) == (2 if shape.layout == "both-axes" else 1)
@@ -116,9 +140,11 @@ def decomposed(values: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_the_loop_multiplies_what_is_decomposed(shape: Shape, threads: int, ahead: bool, data: Path) -> None:
-    path = ensure_shape(shape, TINY, data)
+    path, reading = ensure_shape(shape, TINY, data), shape.reading
     transposed = shape.layout == "wide"
     stored = np.asarray(open_store(path)[:], np.float64)
+    if shape.dim is not None:
+        stored = np.moveaxis(stored, shape.dim, 0).reshape(sides(shape, TINY))
     B = decomposed(stored, shape.options)
     B = B.T if transposed else B
     standardizing = Standardizing(
@@ -127,7 +153,9 @@ def test_the_loop_multiplies_what_is_decomposed(shape: Shape, threads: int, ahea
         shape.options.get("missing") == "mean",
         axis=0 if transposed else 1,
     )
-    loop = FloorLoop(streamed(open_source(path), transposed=transposed), 130, standardizing, threads, ahead)
+    loop = FloorLoop(
+        streamed(open_source(path, **reading), transposed=transposed), 130, standardizing, threads, ahead
+    )
     dtype = "float64" if shape.dtype == "float64" else "float32"
     Q = np.random.default_rng(SEED).standard_normal((B.shape[1], COLUMNS))
     swept = loop.sweep(COLUMNS, dtype)
