@@ -93,6 +93,24 @@ def test_packed_entries_stay_under_the_plan(tmp_path: Path) -> None:
     check_peak(tmp_path / "a.zarr", tmp_path, ("--method", "krylov", "--max-passes", "2"), 68_000_000)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_stacked_axes_stay_under_the_plan(tmp_path: Path, axis: int) -> None:
+    """What is read is boxes of chunks of which each has several pieces of a row; two chunks make one up."""
+    shape, chunks = [16, 50], [8, 50]
+    shape.insert(axis, 40_000)
+    chunks.insert(axis, 1_000)
+    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=chunks, dtype="float32")
+    array[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
+    check_peak(tmp_path / "a.zarr", tmp_path, ("--dim", str(axis), "--max-passes", "2"), 60_000_000)
+
+
+@pytest.mark.parametrize("selection", [("--rows", "::3"), ("--cols", "::7")])
+def test_some_lines_of_all_stay_under_the_plan(
+    data: Path, tmp_path: Path, selection: tuple[str, ...]
+) -> None:
+    check_peak(data, tmp_path, ("--max-passes", "2", *selection), 80_000_000)
+
+
 def check_peak(data: Path, folder: Path, options: tuple[str, ...], budget: int) -> None:
     command = [sys.executable, "-m", "bigsvd.cli", "svd", str(data), str(folder / "f"), "-k", "10"]
     command += ["--memory", str(budget), "--json", "--quiet", *options]

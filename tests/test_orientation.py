@@ -203,11 +203,22 @@ def test_factors_of_other_samples_are_a_start(tmp_path: Path) -> None:
     np.testing.assert_allclose(warm.s, exact, rtol=1e-9)
 
 
-def test_the_bits_are_those_of_any_number_of_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "chunks", "reading"),
+    [
+        ((60, 3_000), (20, 100), {"samples": "columns"}),
+        ((6, 3_000, 10), (3, 100, 10), {"dim": 1}),
+        ((3_600, 90), (100, 30), {"rows": "::2", "cols": "20:80"}),
+    ],
+    ids=["columns", "stacked", "selected"],
+)
+def test_the_bits_are_those_of_any_number_of_workers(
+    tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], reading: dict[str, Any]
+) -> None:
     """And those of a run that was stopped and resumed."""
-    A = matrix((3_000, 60))
-    zarr.create_array(tmp_path / "a.zarr", data=A.T.copy(), chunks=(20, 100))
-    plan = bigsvd.plan(tmp_path / "a.zarr", K, samples="columns", center=True, method="krylov", tol=1e-8)
+    zarr.create_array(tmp_path / "a.zarr", data=matrix((3_600, 90)).ravel()[: np.prod(shape)].reshape(shape),
+                      chunks=chunks)  # fmt: skip
+    plan = bigsvd.plan(tmp_path / "a.zarr", K, center=True, method="krylov", tol=1e-8, **reading)
     found = []
     for threads in (1, 2):
         with local_client(threads) as client:
