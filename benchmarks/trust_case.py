@@ -229,8 +229,7 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     digits that a mean of 1e9 takes.
     """
     gone = np.zeros_like(missing) if case.missing == "zero" else missing
-    values = _changed(case, np.where(missing, 0, numbers(case.layout, entries)))
-    values = np.where(missing, 0, values)
+    values = _changed(case, numbers(case.layout, entries), missing)
     base = np.where(gone, -np.inf, values).max(axis=0)
     base = np.where(np.isfinite(base), base, np.longdouble(0))
     residue = np.where(gone, np.longdouble(0), values - base)
@@ -261,10 +260,15 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     )
 
 
-def _changed(case: Case, values: np.ndarray) -> np.ndarray:
-    """What functions make of the numbers, each in float64, whose rounding is part of what they are."""
+def _changed(case: Case, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """What functions make of the numbers, each in float64, whose rounding is part of what they are.
+
+    Missing ones are 0 after each.
+    """
+    values = np.where(missing, 0, values)
     for function in case.functions:
-        values = _FUNCTIONS[function](values.astype(np.float64)).astype(np.longdouble)
+        made = _FUNCTIONS[function](values.astype(np.float64)).astype(np.longdouble)
+        values = np.where(missing, 0, made)
     return values
 
 

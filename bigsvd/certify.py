@@ -51,7 +51,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
     )
     angles = angle_bounds(t.judged, sigma, t.beyond, matrix.eps)
     worst, signal = float(np.max(t.residuals, initial=0.0)), solution.signal
-    asked = t.residuals if signal is None else t.residuals[: signal.count]
+    asked = t.judged if signal is None else t.judged[: signal.count]
     return Certificate(
         relative_error=t.error if t.error is not None else error,
         relative_error_floor=floor if t.error_floor is None else t.error_floor,
@@ -79,7 +79,7 @@ def certify(solution: Solution, request: Request) -> Certificate:
 
 
 def _excess(solution: Solution, by_values: float) -> float | None:
-    """Of the error above the best possible; with values foretold, that which they alone would leave."""
+    """Error above the best possible for this k; of an estimate, above what its values alone would leave."""
     t = solution.triplets
     if t.foretold is None or t.error is None:
         return solution.excess

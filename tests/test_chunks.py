@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import LZ4, Blosc, Delta, GZip, Zstd
 from zarr.abc.store import RangeByteRequest, Store
@@ -60,6 +60,7 @@ def reader(store: Any) -> ChunkReader:
 
 @pytest.mark.parametrize("options", V3.values(), ids=V3)
 @pytest.mark.parametrize("local", [True, False], ids=["local", "memory"])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_rectangle_is_zarr_s(
     tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any], *, local: bool, data: st.DataObject

@@ -59,7 +59,7 @@ def fake(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> ApartDevice:
     """A fake GPU that every process of the test finds."""
     device = ApartDevice(ledger=next(name for name, value in LEDGERS.items() if value is ledger))
     offer(monkeypatch, device)
-    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", float("inf"))
+    monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", float("inf"))
     return device
 
 

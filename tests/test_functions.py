@@ -188,6 +188,21 @@ def test_the_bits_hang_on_no_worker_and_on_no_interruption(
         np.testing.assert_array_equal(getattr(resumed, name)[:], getattr(whole, name)[:])
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # one pass is too few
+@pytest.mark.parametrize(("shape", "apart"), [((60, 900), 1), ((900, 60), 0)])
+def test_a_plan_expects_the_pass_that_sums_samples(shape: tuple[int, int], apart: int) -> None:
+    """Where rows are streamed whole it takes none."""
+    A = counts(shape, "float32")
+    options: dict[str, Any] = {"method": "krylov"}
+    plain = bigsvd.plan(A, 3, functions="log1p", **options)
+    plan = bigsvd.plan(A, 3, functions="normalize_total:100,log1p", **options)
+    assert plan.sums_apart == bool(apart)
+    assert plan.expected_passes == plain.expected_passes + apart
+    assert (plan.seconds > plain.seconds) == bool(apart)
+    made = bigsvd.svd(A, 3, functions="normalize_total:100,log1p", max_passes=1, **options)
+    assert made.provenance["costs"]["passes"] == 1 + apart
+
+
 def test_a_request_and_a_plan_are_json_and_write_a_function_in_one_way() -> None:
     request = Request("a", 3, functions=" normalize_total:1e4 ,log1p")  # type: ignore[arg-type]
     assert request.functions == ("normalize_total:10000", "log1p")

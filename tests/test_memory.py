@@ -99,7 +99,7 @@ def test_stacked_axes_stay_under_the_plan(tmp_path: Path, axis: int) -> None:
     shape, chunks = [16, 50], [8, 50]
     shape.insert(axis, 40_000)
     chunks.insert(axis, 1_000)
-    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=chunks, dtype="float32")
+    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=tuple(chunks), dtype="float32")
     array[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
     check_peak(tmp_path / "a.zarr", tmp_path, ("--dim", str(axis), "--max-passes", "2"), 60_000_000)
 

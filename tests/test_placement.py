@@ -108,7 +108,7 @@ def test_a_run_plans_once_or_a_second_time_at_measured_rates(
         return make_plan(*arguments)
 
     monkeypatch.setattr(placement, "make_plan", counted)
-    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", worth)
+    monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", worth)
     bigsvd.svd(np.random.default_rng(0).standard_normal((400, 30)), 3)
     assert len(made) == plans
 
@@ -122,7 +122,7 @@ def test_rates_are_measured_by_a_worker_that_has_the_device(monkeypatch: pytest.
         carry_out(self, calls, *rest)
 
     monkeypatch.setattr(LocalExecutor, "carry_out", noted)
-    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", 0.0)
     monkeypatch.setitem(LEDGERS, "", Ledger())
     source = open_source(np.random.default_rng(0).standard_normal((400, 30)))
     executor = LocalExecutor()

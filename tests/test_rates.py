@@ -151,7 +151,7 @@ def test_files_too_many_for_memory_are_read_past_the_page_cache(
     zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(100, 200))
     source = open_source(tmp_path / "a.zarr")
     request = Request(source.facts.name, 3, method="krylov", max_passes=2)
-    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", 0.0)
     monkeypatch.setattr("bigsvd.machine.rates.available_memory", lambda: 10**9 + A.nbytes // 2)
     roomy = solve.run(replace(request, memory=10**9 - A.nbytes), source)
     assert not Plan.from_dict(roomy.provenance["plan"]).past_page_cache
@@ -193,7 +193,7 @@ def test_a_long_run_is_measured_and_its_plan_says_so(
 
     short = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
     assert not plan_of(short).rates.measured
-    monkeypatch.setattr(placement, "_WORTH_MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", 0.0)
     long = bigsvd.svd(tmp_path / "a.zarr", 3, **options)
     assert plan_of(long).rates.measured
     costs = long.provenance["costs"]

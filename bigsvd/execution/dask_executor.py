@@ -40,6 +40,8 @@ DaskClient: TypeAlias = Client
 _BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
 _WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.05
+_QUIET_LOOKS = 2
+_ENDED = ("memory", "error", "released", "forgotten")  # states of Dask's tasks that nobody runs
 _STRANDED_SECONDS = 5  # without a call that ends, after which it is looked after whether their workers live
 _LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _MUCH_TO_SEND_BYTES = 2**20
@@ -242,14 +244,23 @@ def cluster_errors() -> Iterator[None]:
 
 
 def _await_tasks(client: Client, topic: str) -> None:
-    """Wait until no worker runs a task of that topic; cancelling stops only those that have not begun."""
-    while any(client.run(_runs, topic).values()):
+    """Wait until no worker runs a task of that topic, or will; cancelling stops only those not yet begun.
+
+    A worker hears of it some time after the scheduler, from which a task may be on the way too: none is left
+    where two looks find none.
+    """
+    quiet = 0
+    while quiet < _QUIET_LOOKS:
         time.sleep(_TASK_WAIT_SECONDS)
+        quiet += 1
+        if any(client.run(_has, topic).values()):
+            quiet = 0
 
 
-def _runs(topic: str, dask_worker: Any) -> bool:
-    """In a worker: whether it runs a task of that topic."""
-    return any(str(key).startswith(topic) for key in dask_worker.active_keys)
+def _has(topic: str, dask_worker: Any) -> bool:
+    """In a worker: whether it runs a task of that topic, or is to."""
+    tasks = dask_worker.state.tasks.items()
+    return any(str(key).startswith(topic) and task.state not in _ENDED for key, task in tasks)
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:

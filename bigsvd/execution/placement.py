@@ -19,7 +19,10 @@ from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Source
 
-_WORTH_MEASURING_SECONDS = 3.0  # of a run, predicted at nominal rates; measuring takes a third of a second
+# Of a run, predicted at nominal rates: measuring what products cost too takes a third of a second, without
+# them a tenth.
+_WORTH_MEASURING_SECONDS = 3.0
+_WORTH_A_LOOK_SECONDS = 0.5
 
 
 @contextmanager
@@ -76,10 +79,11 @@ def plan_for_run(
 def at_measured_rates(plan: Plan, source: Source, executor: Executor, offer: Offer) -> Plan:
     """The plan at rates that are measured on its machine, as far as that pays.
 
-    A quick run is worth no measurement. Nobody knows whether reading what another library computes is quick:
-    that is always measured, and the rest where it turns out to be slow.
+    A quick run is worth no measurement, one of a few seconds that of reading and of making slabs. Nobody
+    knows whether reading what another library computes is quick: that is always measured. What products cost
+    is measured where the run turns out to be slow.
     """
-    if plan.seconds <= _WORTH_MEASURING_SECONDS and source.facts.reader != "measured":
+    if plan.seconds <= _WORTH_A_LOOK_SECONDS and source.facts.reader != "measured":
         return plan
     rates = _measured_rates(plan, source, executor, offer)
     return make_plan(plan.request, source.facts, offer.machine, rates)

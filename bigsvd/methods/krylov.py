@@ -263,7 +263,7 @@ class Krylov(Method):
     takes_rough_products = True
 
     def expected_passes(self, request: Request, layout: Layout, share: float) -> float:
-        """Two and the sample at the usual tolerance, four from a random block.
+        """Two and the sample at the usual tolerance, four from a random block; one less that is not proved.
 
         One more to find the means that fill gaps, except where the sample has shown them nearly.
         """
@@ -273,7 +273,8 @@ class Krylov(Method):
         further = max(0, math.ceil(math.log(_USUAL_TOL / request.tol) / math.log(_GAIN_A_PASS)))
         if request.warm_start is not None:
             return first + further + 1.0
-        return first + further + (2.0 + share if share else 4.0)
+        usual = 2.0 + share if share else 4.0
+        return first + further + usual - (request.stop == "estimate")
 
     def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
         """The sample is read once and gone over again; with it later passes are narrow.

@@ -327,8 +327,8 @@ class Matrix:
             return None
         self.known = True
         self.census, self.missing = census, missing
-        if self.transform.drops and not census.missing:
-            self.transform = replace(self.transform, missing="none")
+        if not census.missing:
+            self.transform = self.transform.settled
         N = self.context.plan.cols
         if scratch.has(f"{name}/row-lines"):
             self.row_lines = f"{name}/row-lines"

@@ -166,7 +166,8 @@ class StoppingTest(ABC):
         """
         if len(self._worsts) < 2:
             plan = self._matrix.context.plan
-            return max(0, round(plan.expected_passes - plan.sample_share) - self._passes[-1]) or None
+            ahead = round(plan.expected_passes - plan.sample_share - plan.sums_apart)
+            return max(0, ahead - self._passes[-1]) or None
         if not 0 < self._worsts[-1] < self._worsts[-2]:
             return None
         rate = np.log(self._worsts[-1] / self._worsts[-2])

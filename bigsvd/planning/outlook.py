@@ -130,7 +130,7 @@ def revised(plan: Plan, seen: Seen, decided: str = "") -> tuple[Plan, Outlook]:
         ends = (seconds.of(passes, corrects=not ahead.flat) for passes in (ahead.low, ahead.high))
         likely = math.sqrt(math.prod(ends))
     predicted = plan.predicted_seconds | {"passes": likely}
-    expected = ahead.likely + plan.sample_share + plan.stays_on_device
+    expected = ahead.likely + plan.sample_share + plan.stays_on_device + plan.sums_apart
     return replace(plan, expected_passes=expected, predicted_seconds=predicted), ahead
 
 

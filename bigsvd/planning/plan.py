@@ -22,7 +22,7 @@ from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
 from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
-PLAN_VERSION = 12
+PLAN_VERSION = 13
 # A codec that decodes fast, gigabytes a second of it on a core, and those below which another is told of it.
 # Measured on chunks of float32 of which it made as few bytes as zstd, which did 1.4.
 _FAST_CODEC, _FAST_CODEC_GB_A_SECOND = "lz4", 4.0
@@ -66,17 +66,21 @@ class Turn:
 
 @dataclass(frozen=True)
 class PassSeconds:
-    """Predicted time of a pass: the first, a later one with a whole block, one with a correction alone."""
+    """Predicted time of a pass: the first, a later one with a whole block, one with a correction alone.
+
+    `totals`: of one before all these that sums samples, where such a one is made.
+    """
 
     first: float
     whole: float
     narrow: float
+    totals: float = 0.0
 
     def of(self, passes: int, *, corrects: bool) -> float:
         """Of so many passes, the last of several being one that `corrects` what the others have found."""
         further = max(0, passes - 1)
         last = min(1, further) * corrects
-        return self.first + (further - last) * self.whole + last * self.narrow
+        return self.totals + self.first + (further - last) * self.whole + last * self.narrow
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     )
     scratch_columns = layout.k if stays else method.scratch_columns(layout, expected)
     output_bytes = layout.k * (sum(facts.shape) * question.itemsize + 8)
-    return Plan(
+    plan = Plan(
         request=request,
         facts=facts,
         method=method.name,
@@ -174,6 +174,21 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
         device_cache_bytes=resident,
         scratch_bytes=layout.M * scratch_columns * question.itemsize + output_bytes,
         output_bytes=output_bytes,
+    )
+    return _with_totals(plan, layout, cost)
+
+
+def _with_totals(plan: Plan, layout: Layout, cost: Cost) -> Plan:
+    """The plan with the pass before all others that sums samples, if one does."""
+    if not plan.sums_apart:
+        return plan
+    totals = cost.of_pass(layout, plan.threads, 0) + besides(layout)
+    predicted = plan.predicted_seconds | {"passes": plan.predicted_seconds["passes"] + totals}
+    return replace(
+        plan,
+        expected_passes=plan.expected_passes + 1,
+        pass_seconds=replace(plan.pass_seconds, totals=totals),
+        predicted_seconds=predicted,
     )
 
 

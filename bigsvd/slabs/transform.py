@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +169,13 @@ class Transform:
     def drops(self) -> bool:
         """Whether lines that are missing throughout are 0 in B, and gaps elsewhere refused."""
         return self.missing == THROUGHOUT
+
+    @property
+    def settled(self) -> Transform:
+        """The same where no entry is missing, once a first pass has found so: then none is looked for."""
+        if not self.drops:
+            return self
+        return replace(self, missing="none")
 
     @property
     def awaits_nan(self) -> bool:
