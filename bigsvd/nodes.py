@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -268,26 +269,40 @@ def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray) -> No
     """Write a chunk of an array in `folder`, which must be there."""
     stored = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     body = stored.reshape(-1).view(np.uint8)
-    path = folder / _key(index)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    # As text: there is a chunk for each panel of a pass, and a Path took most of the time to write it.
+    path = f"{folder}/{_key(index)}"
+    partial = f"{path}.{uuid.uuid4().hex}.partial"
     try:
         with _opened(folder, index, partial) as file:
             file.write(body.data)
             file.write(int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little"))
-        partial.replace(path)
+        os.replace(partial, path)  # noqa: PTH105
     except BaseException:
-        partial.unlink(missing_ok=True)
+        Path(partial).unlink(missing_ok=True)
         raise
 
 
-def _opened(folder: Path, index: tuple[int, ...], path: Path) -> BinaryIO:
+def _opened(folder: Path, index: tuple[int, ...], path: str) -> BinaryIO:
     """A new file in a folder of chunks, which is made if this is the first."""
     try:
-        return path.open("xb")
+        return open(path, "xb")  # noqa: PTH123
+    except FileNotFoundError:
+        _make_folders(folder, index)
+    return open(path, "xb")  # noqa: PTH123
+
+
+def _make_folders(folder: Path, index: tuple[int, ...]) -> None:
+    """The folder of a chunk, and those around it, within a folder that is there."""
+    try:
+        _make_folder(f"{folder}/{_key(index[:-1])}")
     except FileNotFoundError:
         for depth in range(len(index)):
-            (folder / _key(index[:depth])).mkdir(exist_ok=True)
-    return path.open("xb")
+            _make_folder(f"{folder}/{_key(index[:depth])}")
+
+
+def _make_folder(path: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(path)  # noqa: PTH102
 
 
 def _read_chunk(path: Path, chunk: np.ndarray) -> bool:

@@ -1,11 +1,13 @@
-"""The numbers of other programs, from the command line: eofs with land and weights, sgkit's docstring.
+"""The numbers of other programs, from the command line: of eofs with land and weights, sgkit and flashpca.
 
 Those of eofs come with it (`eofs.tests.data`), computed by another program; it is under the GPL and only
-installed for tests.
+installed for tests. Those of flashpca are of the genotypes HapMap3 (957 x 14,079, -1 where missing), no part
+of this project: where BIGSVD_HAPMAP3 in the environment names a Zarr array of them, they are compared.
 """
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from bigsvd.results.factors import Factors
 
 DATA = files("eofs") / "tests" / "data"
 EXAMPLES = files("eofs") / "examples" / "example_data"
+HAPMAP3 = os.environ.get("BIGSVD_HAPMAP3", "")
+FLASHPCA = ("--center", "--scale", "binom2", "--missing", "mean", "--missing-value", "-1")
 K = 3
 OPTIONS = ("--center", "--tol", "1e-7", "--dim", "time")  # places on land are missing throughout
 
@@ -89,6 +93,36 @@ def test_the_numbers_of_sgkit(tmp_path: Path) -> None:
     np.testing.assert_allclose(factors.explained_variance_ratio[:2], [0.191536, 0.101707], rtol=1e-5)
     assert (factors.scores.shape, factors.components.shape) == ((150, K), (K, 100))
     np.testing.assert_allclose(np.var(factors.scores, axis=0), factors.explained_variance(0), rtol=1e-5)
+
+
+def test_the_convention_of_flashpca(tmp_path: Path) -> None:
+    """Eigenvalues s²/p of p variants, scores X·v/√p; X is 0 where a genotype is missing."""
+    random = np.random.default_rng(3)
+    frequency = random.uniform(0.2, 0.8, (2, 300)).repeat([40, 50], axis=0)
+    counts = random.binomial(2, frequency).astype(np.int8)
+    missing = random.random(counts.shape) < 0.03
+    zarr.create_array(
+        tmp_path / "a.zarr", data=np.where(missing, -1, counts).astype(np.int8), chunks=(20, 70)
+    )
+    p = np.ma.array(counts, mask=missing).mean(axis=0).filled(np.nan) / 2
+    X = np.where(missing, 0.0, (counts - 2 * p) / np.sqrt(2 * p * (1 - p)))
+    U, s, _ = np.linalg.svd(X, full_matrices=False)
+    factors = decomposed(tmp_path / "a.zarr", tmp_path / "u", *FLASHPCA, "--tol", "1e-7")
+    np.testing.assert_allclose(factors.s**2 / 300, s[:K] ** 2 / 300, rtol=1e-6)
+    np.testing.assert_allclose(factors.explained_variance_ratio, s[:K] ** 2 / np.sum(s**2), rtol=1e-6)
+    scores = (U[:, :K] * s[:K]).T / np.sqrt(300)
+    np.testing.assert_allclose(signed(factors.scores.T / np.sqrt(300), scores), scores, atol=1e-5)
+
+
+@pytest.mark.skipif(not HAPMAP3, reason="BIGSVD_HAPMAP3 names no genotypes of HapMap3")
+def test_the_numbers_of_flashpca(tmp_path: Path) -> None:
+    factors = decomposed(Path(HAPMAP3), tmp_path / "u", *FLASHPCA, "-k", "10", "--tol", "1e-4")
+    eigenvalues = [26.160628, 23.393817, 6.915728, 6.049832, 4.402505, 2.651956, 2.466051, 2.309858, 2.264242]
+    found = factors.s**2 / factors.shape[1]
+    np.testing.assert_allclose(found, [*eigenvalues, 2.213107], rtol=1e-5)
+    np.testing.assert_allclose(
+        factors.explained_variance_ratio[:3], [0.026496, 0.023693, 0.007004], atol=6e-7
+    )
 
 
 @pytest.mark.parametrize(

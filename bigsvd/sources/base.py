@@ -6,6 +6,7 @@ A `Source` travels to workers by pickle and reopens itself there.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -290,10 +291,10 @@ def line_chunks(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
     return min(shape[0], max(1, rows)), shape[1]
 
 
-def stamp_of(file: Path) -> Hashable:
+def stamp_of(file: Path | str) -> Hashable:
     """Size and time of last change of a file, which change when somebody writes into it."""
     try:
-        status = file.stat()
+        status = os.stat(file)  # noqa: PTH116 - of many files, by name
     except OSError:
         return (-1, 0, 0)
     return (status.st_size, status.st_mtime_ns, status.st_ino)

@@ -179,7 +179,7 @@ class ZarrSource(Source):
         if not isinstance(store, LocalStore):
             return None
         folder = Path(store.root) / self._array.path
-        return tuple(stamp_of(folder / key) for _, key in self._chunks_in(rows, cols))
+        return tuple(stamp_of(f"{folder}/{key}") for _, key in self._chunks_in(rows, cols))
 
     def _chunk_count(self, rows: slice, cols: slice) -> int:
         """How many chunks (shards) the rectangle touches."""
