@@ -267,7 +267,8 @@ def _changed(case: Case, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """
     values = np.where(missing, 0, values)
     for function in case.functions:
-        made = _FUNCTIONS[function](values.astype(np.float64)).astype(np.longdouble)
+        with np.errstate(invalid="ignore"):  # the shares of a sample that has nothing
+            made = _FUNCTIONS[function](values.astype(np.float64)).astype(np.longdouble)
         values = np.where(missing, 0, made)
     return values
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -33,6 +33,10 @@ class Queue(Protocol):
 class Space(Protocol):
     """Memory of a device in which one lane makes its slabs, one after the other."""
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether numbers are best widened right into parts of it, from memory of the same device."""
+
     def take(self, like: Array, dtype: str) -> Array:
         """An array of the shape and memory order of `like`, holding anything; the one before is gone."""
 
@@ -42,6 +46,7 @@ class FreshSpace:
     """New memory for each slab, of an array namespace."""
 
     xp: Any
+    takes_parts: ClassVar[bool] = False
 
     def take(self, like: Array, dtype: str) -> Array:
         """See `Space.take`; rows lie in memory one after the other."""

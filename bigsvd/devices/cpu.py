@@ -20,6 +20,8 @@ _WIDE_ENTRIES = 2**15
 class ReusedSpace:
     """One piece of memory for all slabs of a lane, since pages that are new to a process cost much."""
 
+    takes_parts: ClassVar[bool] = True
+
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 

@@ -24,6 +24,7 @@ class Piece:
             makes a slab of them may write into them, unless the transform takes entries as they are stored.
         mask: (r, c) which are missing; None where none is.
         xp: the array namespace of both.
+        into: the part of a slab's memory in which the values may have been made.
 
     """
 
@@ -32,6 +33,7 @@ class Piece:
     values: Array
     mask: Array | None
     xp: Any
+    into: Array | None = None
     _peak: list[float] = field(default_factory=list, init=False)
 
     @property
@@ -117,22 +119,25 @@ class Entries:
         there = self.device.to_device(self.totals[(cols, rows)[axis]])
         return self.device.xp.expand_dims(there, axis=axis)
 
-    def pieces(self, lookers: Sequence[Looker] = ()) -> Iterator[Piece]:
-        """All of them as numbers, as many at a time as the device is fast with; some look at them first."""
+    def pieces(self, lookers: Sequence[Looker] = (), into: Array | None = None) -> Iterator[Piece]:
+        """All of them as numbers, as many at a time as the device is fast with; some look at them first.
+
+        They are made in the parts of `into` (r, c) that they are for, if that is given and can hold them.
+        """
         for rows, cols in self.device.pieces(self.raw):
-            piece = self._piece(rows, cols)
+            piece = self._piece(rows, cols, None if into is None else into[rows, cols])
             for looker in lookers:
                 looker.look(self, piece)
             yield piece
             del piece  # before the next is made
 
-    def _piece(self, rows: slice, cols: slice) -> Piece:
+    def _piece(self, rows: slice, cols: slice, into: Array | None) -> Piece:
         device, transform = self.device, self.transform
-        given = (device, self.raw[rows, cols], self.stored, self._totals_at(rows, cols))
-        piece = Piece(rows, cols, *transform.widen(*given), device.xp)
+        given = (device, self.raw[rows, cols], self.stored, self._totals_at(rows, cols), into)
+        piece = Piece(rows, cols, *transform.widen(*given), device.xp, into)
         if transform.awaits_nan and math.isnan(piece.peak):
             del piece  # before it is made again
-            return Piece(rows, cols, *transform.filled(*given), device.xp)
+            return Piece(rows, cols, *transform.filled(*given), device.xp, into)
         return piece
 
     def show(self, lookers: Sequence[Looker]) -> None:

@@ -83,13 +83,15 @@ class AsStored:
                 values = part.apply(values, entries.gaps(piece))
             return xp.astype(values, dtype, copy=False)
 
-        array = None
-        for piece in entries.pieces(lookers):
+        array = self._space.take(entries.raw, self._dtype) if self._space.takes_parts else None
+        for piece in entries.pieces(lookers, array):
             values = standardised(piece)
-            if values.shape == entries.shape:
+            if array is None and values.shape == entries.shape:
                 return values
-            array = self._space.take(entries.raw, self._dtype) if array is None else array
-            array[piece.rows, piece.cols] = values
+            if array is None:
+                array = self._space.take(entries.raw, self._dtype)
+            if values is not piece.into:
+                array[piece.rows, piece.cols] = values
             del piece, values  # before the next are made
         return array
 

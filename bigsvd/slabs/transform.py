@@ -205,7 +205,7 @@ class Transform:
                          functions=self.functions.before_totals)  # fmt: skip
 
     def widen(
-        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None
+        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None, into: Array = None
     ) -> tuple[Array, Array | None]:
         """Entries as numbers, f of them × 2^exponent, missing ones 0; and which are missing.
 
@@ -213,18 +213,19 @@ class Transform:
         first pass refuses. float32 where that holds the numbers exactly, else float64. In memory of their
         own, but for those that are to be taken as they are stored, and are in this precision already. NaN
         that are awaited are left; see `filled`. `totals`: of the samples that the entries are of, broadcast
-        to them, where functions need them.
+        to them, where functions need them. `into`: memory of this shape in which they are made if it has
+        their precision, and functions make no others of them.
         """
         mask = None if self.awaits_nan else self._gaps(device.xp, raw, stored)
-        values = self._numbers(device, raw, stored, totals, mask)
+        values = self._numbers(device, raw, stored, totals, mask, into)
         return values, mask if self.missing != "none" else None
 
     def filled(
-        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None
+        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None, into: Array = None
     ) -> tuple[Array, Array | None]:
         """The same where some are NaN, in memory of their own."""
         mask = self._gaps(device.xp, raw, stored)
-        return self._numbers(device, raw, stored, totals, mask), mask
+        return self._numbers(device, raw, stored, totals, mask, into), mask
 
     def _gaps(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
         """Which are missing; None where none is."""
@@ -234,12 +235,22 @@ class Transform:
         return mask
 
     def _numbers(
-        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array, mask: Array | None
+        self,
+        device: Device,
+        raw: Array,
+        stored: np.dtype[Any],
+        totals: Array,
+        mask: Array | None,
+        into: Array | None,
     ) -> Array:
         xp = device.xp
         precision = xp.float32 if self.holds_exactly(stored) else xp.float64
-        changed = self.standardized or self.scales_by_given or not self.takes_as_stored or mask is not None
-        values = xp.astype(raw, precision, copy=changed)
+        if into is not None and into.dtype == precision:
+            into[...] = raw
+            values = into
+        else:
+            changed = self.standardized or self.scales_by_given or not self.takes_as_stored
+            values = xp.astype(raw, precision, copy=changed or mask is not None)
         if self.packing.packed:
             values *= self.packing.scale
             values += self.packing.offset
