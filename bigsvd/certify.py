@@ -95,9 +95,9 @@ def counts_of(matrix: Matrix) -> Counts:
         filled_with=matrix.transform.missing,
         filled_chunks=matrix.costs[0].counters.filled_chunks if matrix.costs else 0,
         constant=census.constant,
-        constant_columns=census.constant_columns,
+        constant_columns=tuple(map(matrix.named, census.constant_columns)),
         empty=census.empty,
-        empty_columns=census.empty_columns,
+        empty_columns=tuple(map(matrix.named, census.empty_columns)),
         rounded=census.inexact,
         feature=matrix.feature,
     )

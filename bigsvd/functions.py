@@ -49,9 +49,10 @@ def _binarize(xp: Any, values: Array, threshold: float) -> Array:
 def _normalize_total(xp: Any, values: Array, target: float, totals: Array) -> Array:
     """The target times the share that each entry has of its sample's total; NaN where one is negative.
 
-    Those of a sample whose total is 0 are 0.
+    Those of a sample whose total is 0 are 0; they are NaN where float64 does not hold the total.
     """
     gain = target / xp.where(totals == 0, xp.ones_like(totals), totals)
+    gain = xp.where(totals < math.inf, gain, xp.full_like(gain, math.nan))
     return xp.where((values >= 0) & (values < math.inf), values * gain, xp.full_like(values, math.nan))
 
 
@@ -73,7 +74,9 @@ class Kind:
 
 
 KINDS = {
-    _SUMS: Kind(_normalize_total, (1,), "normalize_total:TARGET", "negative numbers"),
+    _SUMS: Kind(
+        _normalize_total, (1,), "normalize_total:TARGET", "negative numbers or totals beyond float64"
+    ),
     "log1p": Kind(_log1p, (0,), "log1p", "numbers of -1 or less"),
     "sqrt": Kind(_sqrt, (0,), "sqrt", "negative numbers"),
     "asinh": Kind(_asinh, (0,), "asinh"),

@@ -249,20 +249,6 @@ class Request:
                 f"functions={given!r} are not names", "use such as ['normalize_total:1e4', 'log1p']"
             )
         object.__setattr__(self, "functions", tuple(map(str, Functions.of(texts).each)))
-        if self.needs_totals:
-            self._check_whole_samples()
-
-    def _check_whole_samples(self) -> None:
-        """No features are left out: totals are of all."""
-        some = {"rows": self.rows, "cols": self.cols}
-        along = {"rows": ("cols",), "columns": ("rows",)}.get(self.samples, ("rows", "cols"))
-        for name in along:
-            if some[name] is not None:
-                raise RequestError(
-                    f"functions={', '.join(self.functions)!r} with {name}={some[name]!r}, by which samples "
-                    "have only some of their features and no totals",
-                    f"use weights of 1 and 0 in place of {name}",
-                )
 
     def _check_numbers(self) -> None:
         _check_k(self.k)

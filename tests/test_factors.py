@@ -283,6 +283,26 @@ def test_a_damaged_chunk_is_never_read_as_numbers(store: Path, read: str, chunk:
         READS[read](factors)
 
 
+@pytest.mark.parametrize(("missing", "sentinel"), [("mean", -1), ("zero", -1), ("mean", np.nan)])
+def test_missing_entries_of_new_samples_are_filled_as_those_of_the_run(missing: Any, sentinel: float) -> None:
+    A = np.random.default_rng(2).binomial(2, 0.4, (90, 20)).astype(float)
+    A[np.random.default_rng(3).random(A.shape) < 0.1] = sentinel
+    factors = bigsvd.svd(A, 3, center=True, missing=missing, missing_value=sentinel, tol=1e-8)
+    np.testing.assert_allclose(factors.project(A), factors.scores, atol=1e-8)
+    np.testing.assert_allclose(factors.project(A[4]), factors.scores[4], atol=1e-8)
+    marked = np.nan_to_num(A, nan=-1) == -1
+    np.testing.assert_array_equal(factors.project(np.where(marked, np.nan, A)), factors.project(A))
+
+
+def test_new_samples_with_gaps_need_stored_means() -> None:
+    A = np.random.default_rng(2).standard_normal((60, 9))
+    A[3, 4] = np.nan
+    factors = bigsvd.svd(A, 3, missing="mean", missing_value=np.nan)
+    with pytest.raises(RequestError, match="1 missing entries, and no means to fill them are stored"):
+        factors.project(A[:5])
+    assert np.isfinite(factors.project(A[4:])).all()
+
+
 def test_a_damaged_chunk_is_never_projected_on(store: Path) -> None:
     chunk = store / "Vt/c/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-9])

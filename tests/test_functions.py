@@ -188,6 +188,20 @@ def test_the_bits_hang_on_no_worker_and_on_no_interruption(
         np.testing.assert_array_equal(getattr(resumed, name)[:], getattr(whole, name)[:])
 
 
+def test_samples_of_some_features_have_no_totals_whatever_says_what_the_samples_are() -> None:
+    A = counts((40, 60), "float32") + 1
+    for reading, name in (({"dim": 1}, "rows"), ({"samples": "columns"}, "rows"), ({}, "cols")):
+        options: dict[str, Any] = {"functions": "normalize_total:100", **reading}
+        refused: dict[str, Any] = options | {name: slice(0, 10)}
+        with pytest.raises(RequestError, match=f"with {name}='0:10', by which samples have only some"):
+            bigsvd.svd(A, 3, **refused)
+        options |= {"tol": 1e-6, {"rows": "cols", "cols": "rows"}[name]: slice(0, 30)}
+        some = bigsvd.svd(A, 3, **options)
+        part = A[:, :30].T if name == "rows" else A[:30]
+        wide = 100 * part.astype(float) / part.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(some.s, np.linalg.svd(wide, compute_uv=False)[:3], rtol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # one pass is too few
 @pytest.mark.parametrize(("shape", "apart"), [((60, 900), 1), ((900, 60), 0)])
 def test_a_plan_expects_the_pass_that_sums_samples(shape: tuple[int, int], apart: int) -> None:
@@ -275,6 +289,9 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         "of f(A), which it reconstructs: f is normalize_total:10000, log1p"
         in typed("info", tmp_path / "u")[1]
     )
+    options[-1:] = ["normalize_total:1e4", "--functions", "log1p"]
+    assert typed("svd", tmp_path / "a", tmp_path / "twice", *options, "--quiet")[0] == 0
+    np.testing.assert_array_equal(bigsvd.open(tmp_path / "twice").s, bigsvd.open(tmp_path / "u").s)
     code, said = typed("svd", tmp_path / "a", tmp_path / "v", "-k", 3, "--functions", "exp")
     assert (code, "use some of normalize_total, log1p" in said) == (2, True)
 
@@ -291,3 +308,10 @@ def test_totals_are_of_all_features_where_some_are_chosen_by_weights() -> None:
     some = bigsvd.svd(A, K, functions=CELLS, center=True, rows=slice(10, 60), tol=1e-6)
     B = of_cells(A)[10:60]
     np.testing.assert_allclose(some.s, np.linalg.svd(B - B.mean(axis=0), compute_uv=False)[:K], rtol=1e-6)
+
+
+@pytest.mark.parametrize("samples", ["rows", "columns"])
+def test_totals_that_float64_does_not_hold_are_refused(samples: str) -> None:
+    A = (1 + np.random.default_rng(0).random((6, 5))) * 8e307
+    with pytest.raises(NonFiniteError, match="totals beyond float64"):
+        bigsvd.svd(A, 2, functions="normalize_total:100", samples=samples)

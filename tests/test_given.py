@@ -287,10 +287,14 @@ def test_genotypes_of_the_sgkit_example_have_its_figures() -> None:
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
 @pytest.mark.parametrize("kind", ["patterson", "binom2"])
 def test_what_does_not_count_alleles_is_refused(kind: str, shape: tuple[int, int]) -> None:
+    """A missing call too that nobody has named, though all means are those of alleles."""
     A = np.random.default_rng(7).binomial(2, 0.4, shape)
-    A[:, 5] += 3
-    with pytest.raises(RequestError, match=f"scale='{kind}' is for alleles .* 1 column.*first of them 5"):
+    A[[4, 9], 5] = -1, 3
+    said = f"scale='{kind}' is for alleles .* 2 entries, the first at row 4, column 5, .*missing='mean'"
+    with pytest.raises(RequestError, match=said):
         bigsvd.svd(A, 2, scale=kind)
+    A[9, 5] = 2
+    bigsvd.svd(A, 2, scale=kind, center=True, missing="mean", missing_value=-1)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
+import bigsvd
 from bigsvd.results import reconstruct
 from bigsvd.results.reconstruct import ArrayLike, LowRank, getitem, region, to_dask
 from bigsvd.results.virtual_store import to_zarr
@@ -553,3 +554,15 @@ def test_many_chunks_in_flight_do_not_wait_for_each_other() -> None:
     process.kill()
     process.join()
     assert exit_code == 0
+
+
+@pytest.mark.parametrize(("weight", "across"), [(1e-50, 1.0), (1e45, 1.0), (1e-25, 1e-25), (1e25, 1e-30)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_given_vectors_may_leave_the_range_of_float32(weight: float, across: float, *, scaled: bool) -> None:
+    A = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    name = "scale" if scaled else "weights"
+    options: dict[str, Any] = {name: np.full(8, weight), "row_weights": np.full(40, across), "method": "gram"}
+    factors = bigsvd.svd(A, 8, **options)
+    assert factors.dtype == np.float32
+    np.testing.assert_allclose(factors[:], A, atol=1e-4)
+    np.testing.assert_allclose(factors[3:9, 2], A[3:9, 2], atol=1e-4)

@@ -316,6 +316,35 @@ def test_other_sums(tmp_path: Path) -> None:
         open_source(tmp_path / "p", sum=3, dim=0)
 
 
+@pytest.mark.parametrize(("dtype", "fill"), [("u1", 255), ("f4", -1), ("f4", 9), ("i2", 9)])
+def test_a_sum_of_what_the_attributes_call_missing_is_missing(tmp_path: Path, dtype: str, fill: int) -> None:
+    calls = np.where(genotypes() < 0, fill, genotypes()).astype(dtype)
+    zarr.create_array(tmp_path / "g", data=calls, chunks=(7, 6, 1), attributes={"_FillValue": fill})
+    options: dict[str, Any] = {"sum": 2, "samples": "columns", "center": True, "missing": "mean", "tol": 1e-6}
+    factors = bigsvd.svd(tmp_path / "g", K, **options)
+    counts = factors.certificate.counts
+    assert counts is not None
+    assert counts.missing == np.isnan(dosages()).sum() > 5
+    np.testing.assert_allclose(factors.mean, np.nanmean(dosages(), axis=1), rtol=1e-12)
+
+
+def test_what_is_missing_is_no_sum() -> None:
+    calls = genotypes()
+    options: dict[str, Any] = {"sum": 2, "samples": "columns", "missing": "mean", "center": True}
+    named = bigsvd.svd(calls, K, missing_value=-1, **options)
+    np.testing.assert_array_equal(named.s, bigsvd.svd(calls, K, **options).s)
+    with pytest.raises(RequestError, match=r"missing_value=9.* would be compared with sums over 2"):
+        bigsvd.svd(calls, K, missing_value=9, **options)
+    with pytest.raises(RequestError, match="is the axis that sum=-1 sums over"):
+        bigsvd.svd(np.ones((6, 5, 4, 3)), K, sum=-1, dim=3)
+
+
+def test_of_a_matrix_no_axis_is_summed() -> None:
+    for options in ({"sum": 1}, {"sum": 1, "dim": 0}, {"sum": -1, "samples": "columns"}):
+        with pytest.raises(ShapeError, match="no axis is left to be summed"):
+            open_source(np.ones((4, 5)), **options)
+
+
 # The command line
 
 

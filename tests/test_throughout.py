@@ -151,3 +151,54 @@ def test_they_take_no_pass_and_data_without_them_keep_their_bits() -> None:
     assert with_them.info()["passes"] == without.info()["passes"]
     filled = bigsvd.svd(values[:, ~land], K, missing="mean", **options)
     assert np.array_equal(without.s, filled.s)
+
+
+@pytest.mark.parametrize("how", ["missing", "weights", "columns"])
+def test_noise_is_that_of_the_features_that_are_part_of_it(how: str) -> None:
+    """The law of noise hangs on the shape: as many rows with a tenth of the features have another edge."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((300, 1_200)) + 2 * rng.standard_normal((300, 4)) @ rng.standard_normal(
+        (4, 1_200)
+    )
+    some = rng.permutation(1_200) < 250
+    choices: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+        "missing": (np.where(some, A, np.nan), {}),
+        "weights": (A, {"weights": some + 0.0}),
+        "columns": (np.where(some, A, np.nan).T.copy(), {"samples": "columns"}),
+    }
+    given, options = choices[how]
+    alone = bigsvd.svd(np.ascontiguousarray(A[:, some]), 30, stop="signal").certificate.signal
+    signal = bigsvd.svd(given, 30, stop="signal", **options).certificate.signal
+    assert alone is not None
+    assert signal is not None
+    assert signal.count == alone.count == 4
+    assert signal.edge == pytest.approx(alone.edge, rel=1e-6)
+    factors = bigsvd.svd(given, "auto", **options)
+    assert factors.k == 4
+    assert factors.spectrum().shape in ((300, 250), (250, 300))
+
+
+def test_a_start_with_the_mean_of_a_feature_that_is_missing_now(tmp_path: Path) -> None:
+    A = np.random.default_rng(1).standard_normal((200, 10)) + 5
+    bigsvd.svd(A, K, tmp_path / "u", center=True)
+    A[:, 4] = np.nan
+    for missing in ("none", "mean"):
+        options: dict[str, Any] = {"center": True, "missing": missing, "missing_value": np.nan}
+        if missing == "none":
+            del options["missing_value"]
+        factors = bigsvd.svd(A, K, warm_start=tmp_path / "u", tol=1e-8, **options)
+        B = np.delete(A, 4, axis=1)
+        exact = np.linalg.svd(B - B.mean(axis=0), compute_uv=False)[:K]
+        np.testing.assert_allclose(factors.s, exact, rtol=1e-7)
+
+
+def test_features_are_named_as_the_data_number_them() -> None:
+    A, _ = with_land((90, 40), 1)
+    A[:, 30] = 2.0
+    factors = bigsvd.svd(A, K, center=True, cols=slice(5, 40))
+    counts = factors.certificate.counts
+    assert counts is not None
+    assert (counts.constant_columns, counts.empty_columns) == ((30,), (7, 8, 39))
+    A[5, 33] = np.nan
+    with pytest.raises(NonFiniteError, match=r"row 0, column 7; 1 column.*the first of them 33,"):
+        bigsvd.svd(A, K, cols=slice(5, 40))

@@ -194,7 +194,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rows", default=None, metavar="RANGE|PATH",
                      help="Rows to take: start:stop[:step], or the path of truth values or indices."),
         click.option("--cols", default=None, metavar="RANGE|PATH", help="Columns to take, the same."),
-        click.option("--functions", default="", metavar="NAMES",
+        click.option("--functions", multiple=True, metavar="NAMES",
+                     callback=lambda _context, _option, texts: ",".join(texts),
                      help="Applied to entries first, in this order, such as normalize_total:1e4,log1p; "
                           "also sqrt, asinh, anscombe, clip:MAX, clip:MIN:MAX, binarize:THRESHOLD."),
         click.option("--center", is_flag=True, help="Subtract the mean of each feature over the samples."),

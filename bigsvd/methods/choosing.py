@@ -34,6 +34,7 @@ class Values:
         sigma: descending, prescaled; residuals: relative, of the same number of them.
         norm: ‖B‖_F. dtype: of the products.
         complete: whether there can be no further values.
+        shape: of A without the lines that are 0 in B whatever the data; see `Matrix.lengths`.
 
     """
 
@@ -42,6 +43,7 @@ class Values:
     norm: float
     dtype: str
     complete: bool
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class RankByRule:
         """The values as rank rules take them."""
         facts = self.plan.facts
         return Spectrum(
-            s=values.sigma[: min(facts.shape)], frobenius=values.norm, shape=facts.shape,
+            s=values.sigma[: min(values.shape)], frobenius=values.norm, shape=values.shape,
             matrix_bytes=facts.nbytes, factor_itemsize=np.dtype(values.dtype).itemsize,
         )  # fmt: skip
 
@@ -193,7 +195,7 @@ class Noise:
 def noise_of(values: Values, plan: Plan) -> Noise:
     """Values against the law of noise: that of a sample less where means were subtracted."""
     facts = plan.facts
-    lengths = list(facts.shape)
+    lengths = list(values.shape)
     lengths[facts.samples_axis] = max(1, lengths[facts.samples_axis] - plan.request.center)
     shape = lengths[0], lengths[1]
     known = min(values.sigma.size, *shape)

@@ -20,7 +20,7 @@ from bigsvd.slabs.moments import ColumnMoments, WeightedSums
 from bigsvd.slabs.operator import Kernel
 from bigsvd.slabs.second_opinion import Opinion, chosen_columns, disagreements, miscounts, refuse
 from bigsvd.slabs.statistics import LINE_SUMS, TOTALS, WEIGHTED_SUMS, StatisticsKernel, TotalsKernel
-from bigsvd.slabs.transform import ALLELES, GIVEN, NOTHING, Given, MeansAndDivisors, Transform
+from bigsvd.slabs.transform import GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
 # Powers of two that the largest entry may differ by from 1: its square, summed over many, stays far from
 # overflow and underflow of the precision. Beyond it all entries are scaled by a power of two.
@@ -370,16 +370,18 @@ class Matrix:
 
         """
         plan, census = self.context.plan, self.census
-        if census.unfit and self.transform.scale in ALLELES:
+        if census.first_no_allele is not None:
+            axis, first = self.transform.axis, census.first_no_allele
             raise RequestError(
-                f"scale={self.transform.scale!r} is for alleles counted 0, 1 and 2, but the mean of "
-                f"{census.unfit} {self.feature}(s), the first of them {census.first_unfit}, is not between "
-                "0 and 2",
-                "name what stands for missing entries by missing_value, or use another scale",
+                f"scale={self.transform.scale!r} is for alleles counted 0, 1 and 2, but {census.no_alleles} "
+                f"entries, the first at {self.context.source.where(first[1 - axis], first[axis])}, are not "
+                "between 0 and 2",
+                "say what means missing by missing='mean' and missing_value, or use another scale",
             )
-        if census.unfit:
+        if census.first_unfit is not None:
+            first_feature = self.named(census.first_unfit)
             raise DynamicRangeError(
-                f"{census.unfit} {self.feature}(s), the first of them {census.first_unfit}, vary by so "
+                f"{census.unfit} {self.feature}(s), the first of them {first_feature}, vary by so "
                 "little beside the largest entry that their squares are 0 in float64",
                 "multiply them by a power of ten first: what is scaled does not change",
             )
@@ -456,7 +458,11 @@ class Matrix:
         gain = given.gain(exact.divisor if t.scale else 1.0)
         filled = float(np.sum((sums.length - sums.observed) * (step * gain) ** 2)) * t.fills_with_mean
         alike = alike and filled <= (_FILL_ROUNDINGS * self.eps) ** 2 * self.norm_squared
-        self.lines = exact
+        # Of a line without any entry the mean is what it was shifted by, another matrix's after a warm start.
+        empty = sums.observed == 0
+        self.lines = replace(
+            exact, high=np.where(empty, 0.0, exact.high), low=np.where(empty, 0.0, exact.low)
+        )
         mean_energy = count * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
@@ -465,6 +471,30 @@ class Matrix:
         close = wrong <= _CLOSE_MEANS * self.norm_squared and ratio.max() <= _CLOSE_DIVISORS * ratio.min()
         across = None if self.given.across is None else f"{GIVEN}/across"
         return Correction(delta, ratio, bool(correctable), alike, bool(close), moment, count, across)
+
+    def named(self, feature: int) -> int:
+        """The number that a feature has among all of the data."""
+        ids = self.context.source.kept[self.transform.axis]
+        if ids is None:
+            return feature
+        return int(ids[feature])
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """The shape of A without features that are missing throughout and lines that have the weight 0.
+
+        Noise has no part in these, so that its law is that of a matrix of this shape.
+        """
+        facts, given = self.context.plan.facts, self.given
+        part = np.ones(facts.shape[facts.features_axis], dtype=bool)
+        part[self.missing] = False
+        if given.factor is not None:
+            part &= np.asarray(given.factor) != 0
+        found = list(facts.shape)
+        found[facts.features_axis] = max(1, int(np.sum(part)))
+        if given.across is not None:
+            found[facts.samples_axis] = max(1, int(np.count_nonzero(given.across)))
+        return found[0], found[1]
 
     @property
     def feature(self) -> str:
@@ -507,10 +537,11 @@ class Matrix:
         first, gaps = min(found), ""
         if self.transform.drops:
             nans += census.missing
-        if census.partial:
+        if census.first_partial is not None:
+            named = self.named(census.first_partial)
             gaps = (
-                f"; {census.partial} {self.feature}(s), the first of them {census.first_partial}, have some "
-                "values missing and some not"
+                f"; {census.partial} {self.feature}(s), the first of them {named}, have some values missing "
+                "and some not"
             )
         raise NonFiniteError(
             f"{source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "

@@ -109,7 +109,8 @@ class StoppingTest(ABC):
         """
         plan, matrix = self._plan, self._matrix
         norm = matrix.norm_squared**0.5
-        values = Values(estimate.sigma, estimate.residuals, norm, matrix.dtype, estimate.complete)
+        known = estimate.sigma, estimate.residuals
+        values = Values(*known, norm, matrix.dtype, estimate.complete, matrix.lengths)
         pick = self._chooser.pick(values)
         if pick.k == 0 and pick.settled:
             raise nothing_above_noise(pick)
@@ -288,7 +289,8 @@ class SignalTest(ResidualTest):
         """See `StoppingTest`."""
         matrix = self._matrix
         known = np.sort(np.concatenate([sigma, beyond]))[::-1]
-        values = Values(known, np.zeros(known.size), matrix.norm_squared**0.5, matrix.dtype, complete=True)
+        norm, exact = matrix.norm_squared**0.5, np.zeros(known.size)
+        values = Values(known, exact, norm, matrix.dtype, complete=True, shape=matrix.lengths)
         edge = noise_of(values, self._plan).edge
         return Signal(edge, int(np.sum(sigma > edge)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -67,6 +68,8 @@ def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rat
     """
     _check_rank(request.k, facts.shape)
     _check_sentinels(request, facts)
+    _check_whole_samples(request, facts)
+    _check_sums(request)
     check_precision(request, facts, machine)
     rates = rates or (NOMINAL_ON_GPU if machine.has_own_memory else NOMINAL)
     cost = Cost(
@@ -243,6 +246,28 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
     terms |= {_KEPT: cache}
     room = max(0, needed + cache - sum(memory.values()))
     return Turn("gram", passes, seconds, cache, terms), room
+
+
+def _check_sums(request: Request) -> None:
+    """Where entries are summed first, what a sum is compared with is no entry as it is stored."""
+    others = [value for value in request.sentinels if value != -1 and not math.isnan(value)]
+    if request.sum is not None and others:
+        raise RequestError(
+            f"missing_value={others[0]!r} would be compared with sums over {request.sum!r}, not with entries",
+            "drop it where the array's attributes or negative integers mark missing entries; else sum before",
+        )
+
+
+def _check_whole_samples(request: Request, facts: SourceFacts) -> None:
+    """Where functions need totals of samples, no features are left out: totals are of all."""
+    name = ("rows", "cols")[facts.features_axis]
+    some = getattr(request, name)
+    if request.needs_totals and some is not None:
+        raise RequestError(
+            f"functions={', '.join(request.functions)!r} with {name}={some!r}, by which samples have only "
+            "some of their features and no totals",
+            f"use weights of 1 and 0 in place of {name}",
+        )
 
 
 def _check_rank(k: int | str, shape: tuple[int, int]) -> None:

@@ -45,6 +45,7 @@ def write_region(
     """
     rows, cols = region
     width = cols.stop - cols.start
+    unstack = unstack and len(factors.array_shape) > len(region)  # a matrix has no other axes
     if unstack and width != factors.kept.shape[1]:
         raise RequestError(
             f"{width} of {factors.kept.shape[1]} columns have no axes of their own", "drop cols"
@@ -81,7 +82,7 @@ def _written_shape(
     """The shape of what is written, and the axis of it that the rows are along."""
     rows, cols = region
     count = rows.stop - rows.start
-    if not unstack or len(factors.array_shape) == len(region):
+    if not unstack:
         return (count, cols.stop - cols.start), 0
     axis, lengths = factors.array_axis, factors.array_shape
     return (*lengths[:axis], count, *lengths[axis + 1 :]), axis

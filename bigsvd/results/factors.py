@@ -341,13 +341,16 @@ class Factors:
         """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
 
         Functions of the request are applied to new samples first, totals being those of each whole sample.
+        Entries are numbers: what is packed has to be decoded before. Missing ones, NaN or those that the
+        request names, are filled as the run filled them: by the stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
         `scores`: new samples have none. Features of weight 0, or
         missing throughout in A, are not looked at.
 
         Raises:
-            RequestError: another number of features.
+            RequestError: another number of features; masked entries; missing ones where the means that fill
+                them are not stored, since nothing was centred.
 
         """
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
@@ -358,10 +361,15 @@ class Factors:
             raise RequestError(f"samples of shape {values.shape} do not have {n} features", f"give {form}")
         if self.features_axis == 0:
             values = values.T
-        functions = Functions.of(self.provenance["request"].get("functions", ()))
+        request = Request.from_dict(self.provenance["request"])
+        gone = self._missing_in(values, request)
+        functions, values = Functions.of(request.functions), np.where(gone, 0.0, values)
         values = functions.of_whole_samples(np, np.atleast_2d(values)).reshape(values.shape)
+        values = np.where(gone, 0.0, values)
         if self.mean is not None:
             values = values - np.asarray(self.mean[:])
+        if request.missing == "mean":
+            values = np.where(gone, 0.0, values)
         if self.scale is not None:
             values = values / np.asarray(self.scale[:])
         weights = _product(self.weights, self.kept.factor(n, 0.0))
@@ -378,6 +386,23 @@ class Factors:
                 total += part
         return total.reshape(*values.shape[:-1], self.k)
 
+    def _missing_in(self, values: np.ndarray, request: Request) -> np.ndarray:
+        """Which of new samples' entries are to be filled."""
+        if request.missing == "none":
+            return np.zeros(values.shape, dtype=bool)
+        packing = self.provenance["source"].get("packing", {})
+        packed = (packing.get("scale", 1.0), packing.get("offset", 0.0)) != (1.0, 0.0)
+        gone: np.ndarray = np.isnan(values)
+        for sentinel in () if packed else (*request.sentinels, *packing.get("fills", ())):
+            gone |= values == sentinel
+        if request.missing == "mean" and not request.center and np.any(gone):
+            count = np.count_nonzero(gone)
+            raise RequestError(
+                f"the samples have {count} missing entries, and no means to fill them are stored",
+                "fill them, such as with the means",
+            )
+        return gone
+
     @property
     def missing_features(self) -> int:
         """How many features of A are missing throughout: they are no part of B, and NaN in what is shown."""
@@ -387,9 +412,22 @@ class Factors:
     def _spread(self) -> Spread:
         """What `variance` needs to know."""
         c = self.certificate
-        samples = self.shape[self.samples_axis]
-        features = self.shape[self.features_axis] - self.missing_features
+        samples, features = self.shape[self.samples_axis], self._lengths[self.features_axis]
         return Spread(self.s, c.frobenius_norm, c.relative_error * c.frobenius_norm, samples, features)
+
+    @property
+    def _lengths(self) -> tuple[int, int]:
+        """The shape of A without features missing throughout and lines of weight 0, which are 0 in B."""
+        part = np.ones(self.shape[self.features_axis], dtype=bool)
+        if self.kept.missing is not None:
+            part[self.kept.missing] = False
+        if self.weights is not None:
+            part &= self.weights != 0
+        found = list(self.shape)
+        found[self.features_axis] = max(1, int(np.sum(part)))
+        if self.row_weights is not None:
+            found[self.samples_axis] = max(1, int(np.count_nonzero(self.row_weights)))
+        return found[0], found[1]
 
     @silent
     def explained_variance(self, ddof: int = 1) -> np.ndarray:
@@ -492,12 +530,12 @@ class Factors:
         m, n = self.shape
         itemsize, c = np.dtype(self.provenance["source"]["dtype"]).itemsize, self.certificate
         return rank.Spectrum(
-            s=self.s,
+            s=self.s[: min(self._lengths)],
             frobenius=c.frobenius_norm,
-            shape=self.shape,
+            shape=self._lengths,
             matrix_bytes=m * n * itemsize,
             factor_itemsize=self.dtype.itemsize,
-            residuals=np.asarray(c.residuals),
+            residuals=np.asarray(c.residuals)[: min(self._lengths)],
             rest=c.relative_error if c.relative_error_floor < _SUMMED_FLOOR else None,
             next_sigma=c.next_sigma,
         )
@@ -520,8 +558,8 @@ class Factors:
             "given": sorted(Request.from_dict(self.provenance["request"]).named),
             "samples": self.samples,
             "functions": list(self.provenance["request"].get("functions", ())),
-            "total_variance": self.total_variance(),
-            "explained_variance": self.explained_variance().tolist(),
+            "total_variance": self.total_variance(int(self.shape[self.samples_axis] > 1)),
+            "explained_variance": self.explained_variance(int(self.shape[self.samples_axis] > 1)).tolist(),
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),
             "dims": list(self.dims),
             "array_shape": list(self.array_shape),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -30,6 +30,7 @@ _Positions: TypeAlias = range | npt.NDArray[np.intp]
 
 _NDIM = 2
 _PIECE_BYTES = 64 * 2**20
+_FAR = 2.0**30  # factors of lines beyond this, or its inverse, are left to float64
 
 
 class ArrayLike(Protocol):
@@ -283,6 +284,13 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
     block = np.empty((len(rows), len(cols)), low_rank.dtype)
     if block.size == 0:
         return block
+    both, axis = (rows, cols), low_rank.features_axis
+    features, samples = _subscript(both[axis]), _subscript(both[1 - axis])
+    scale, across = _factor(low_rank.scale, features), _factor(low_rank.row_scale, samples)
+    if low_rank.dtype == np.float32 and not (_moderate(scale) and _moderate(across)):
+        wide = _product(replace(low_rank, dtype=np.dtype(np.float64)), rows, cols)
+        with np.errstate(over="ignore", under="ignore"):
+            return wide.astype(low_rank.dtype)
     if len(cols) <= len(rows):
         right = _right(low_rank, cols)
         for piece in _pieces(low_rank, rows, _grain(low_rank.U, 0)):
@@ -291,18 +299,32 @@ def _product(low_rank: LowRank, rows: _Positions, cols: _Positions) -> Block:
         left = _left(low_rank, rows)
         for piece in _pieces(low_rank, cols, _grain(low_rank.Vt, 1)):
             multiply(low_rank.device, left, _right(low_rank, cols[piece]), block[:, piece])
-    both, axis = (rows, cols), low_rank.features_axis
-    features, by_feature = _subscript(both[axis]), (block.T, block)[axis]
-    if low_rank.row_scale is not None:
-        by_feature *= _read(low_rank.row_scale, (_subscript(both[1 - axis]),), low_rank.dtype)[:, None]
-    if low_rank.scale is not None:
-        by_feature *= _read(low_rank.scale, (features,), low_rank.dtype)
+    by_feature = (block.T, block)[axis]
+    if across is not None:
+        by_feature *= across.astype(low_rank.dtype)[:, None]
+    if scale is not None:
+        by_feature *= scale.astype(low_rank.dtype)
     if low_rank.mean is not None:
         by_feature += _read(low_rank.mean, (features,), low_rank.dtype)
     if low_rank.gaps is not None:
         for part, missing in low_rank.gaps.among(np.asarray(rows), np.asarray(cols)):
             block[part][missing] = np.nan
     return block
+
+
+def _factor(array: ArrayLike | None, some: slice | npt.NDArray[np.intp]) -> Block | None:
+    """What some lines are multiplied by, float64; None where they are not."""
+    if array is None:
+        return None
+    return _read(array, (some,), np.dtype(np.float64))
+
+
+def _moderate(factor: Block | None) -> bool:
+    """Whether float32 holds the factors and what they make of numbers that it holds well."""
+    if factor is None:
+        return True
+    size = np.abs(factor[np.isfinite(factor) & (factor != 0)])
+    return bool(np.all((size > 1 / _FAR) & (size < _FAR)))
 
 
 def _left(low_rank: LowRank, rows: _Positions) -> Block:

@@ -10,9 +10,11 @@ import numpy as np
 
 from bigsvd.devices.base import Array
 from bigsvd.slabs.entries import Entries, Piece
+from bigsvd.slabs.transform import ALLELES
 
 EXACT_INTEGERS = 2**53
 _FEW = 10  # indices that are kept
+_ALLELE_SLACK = 1e-6  # of estimated numbers of alleles, which were rounded
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Census:
         `empty` have no observed entry; both with the first few by index.
         unfit: features that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
         look at some found wrong. Both count only once entries are finite and prescaled.
+        no_alleles: entries that are no number of alleles, where all are to be; first_no_allele: (sample,
+        feature) of the first.
 
     """
 
@@ -49,6 +53,8 @@ class Census:
     unfit: int = 0
     first_unfit: int | None = None
     doubts: tuple[str, ...] = ()
+    no_alleles: int = 0
+    first_no_allele: tuple[int, int] | None = None
 
     def add(self, other: Census) -> None:
         """Merge; order matters only for rounding of `squares`."""
@@ -70,6 +76,8 @@ class Census:
         self.unfit += other.unfit
         self.first_unfit = _lesser(self.first_unfit, other.first_unfit)
         self.doubts = (*self.doubts, *other.doubts)[:_FEW]
+        self.no_alleles += other.no_alleles
+        self.first_no_allele = _lesser(self.first_no_allele, other.first_no_allele)
 
     def add_unfit(self, unfit: np.ndarray, offset: int = 0) -> None:
         """Count features, from that of index `offset` on, that cannot be scaled as asked."""
@@ -102,7 +110,10 @@ class Census:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Census:
         """The inverse of `to_dict`."""
-        lists = ("nonfinite", "constant_columns", "empty_columns", "doubts", "first", "first_missing")
+        lists = (
+            "nonfinite", "constant_columns", "empty_columns", "doubts", "first", "first_missing",
+            "first_no_allele",
+        )  # fmt: skip
         tuples = {name: tuple(values[name]) for name in lists if values[name] is not None}
         return cls(**{**values, **tuples})
 
@@ -133,7 +144,18 @@ def census_of(entries: Entries, piece: Piece) -> Census:
         found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
     if not np.isfinite(peak):
         _count_nonfinite(found, entries, piece)
+    elif entries.transform.scale in ALLELES:
+        _count_no_alleles(found, entries, piece)
     return found
+
+
+def _count_no_alleles(found: Census, entries: Entries, piece: Piece) -> None:
+    """Count what cannot be a number of alleles of two, nor one estimated."""
+    xp, unit = entries.device.xp, entries.transform.unit
+    wrong = (piece.values < -_ALLELE_SLACK * unit) | (piece.values > (2 + _ALLELE_SLACK) * unit)
+    found.no_alleles = int(xp.sum(xp.astype(wrong, xp.int64)))
+    if found.no_alleles:
+        found.first_no_allele = _first(entries, piece, entries.device.to_host(wrong))
 
 
 def observed_in(entries: Entries, piece: Piece) -> int:

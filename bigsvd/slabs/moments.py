@@ -178,11 +178,9 @@ class ColumnMoments:
         return np.asarray(varies & (self.squares < _LEAST_SQUARES))
 
     def unfit(self, transform: Transform) -> np.ndarray:
-        """Which lines cannot be scaled: with a mean that alleles cannot have, or unresolved deviations."""
-        if transform.scale in ALLELES:
-            mean = (self.high + self.low) / transform.unit
-            return np.asarray((mean < -_CONSTANT_EPS) | (mean > 2 + _CONSTANT_EPS))
-        return self.unresolved if transform.scale else np.zeros(self.high.shape, dtype=bool)
+        """Which lines cannot be scaled by their deviations, being unresolved."""
+        by_deviation = transform.scale and transform.scale not in ALLELES
+        return self.unresolved if by_deviation else np.zeros(self.high.shape, dtype=bool)
 
     @property
     def far_shift(self) -> bool:

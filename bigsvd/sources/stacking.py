@@ -28,6 +28,9 @@ from bigsvd.sources.base import (
 Box = tuple[slice, ...]
 
 
+_MATRIX = ("rows", "columns")
+
+
 def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Sequence[str]) -> Stacking:
     """How an array is a matrix, by what a request says of its axes, whose names `dims` has if they have any.
 
@@ -46,10 +49,20 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
             f"{name} has dtype {dtype}, not bool, int8..int64, uint8..uint64 or float16/32/64",
             advice_on(dtype),
         )
+    if axes.sum is not None and len(lengths) == len(_MATRIX):
+        raise ShapeError(f"{name} has shape {lengths}, of which no axis is left to be summed", "drop sum")
     if axes.sum is not None and axis_of(name, axes.sum, lengths, dims) != len(lengths) - 1:
         raise RequestError(
             f"sum={axes.sum!r} is not the last axis of {name}, whose shape is {lengths}",
             "sum over it before, such as by x.sum(axis) of a Dask array",
+        )
+    if (
+        axes.sum is not None
+        and axes.dim is not None
+        and axis_of(name, axes.dim, lengths, dims) == len(lengths) - 1
+    ):
+        raise RequestError(
+            f"dim={axes.dim!r} is the axis that sum={axes.sum!r} sums over", "give another dim"
         )
     if len(lengths) - (axes.sum is not None) == 2:
         return Stacking(lengths, 0)  # a matrix: which of its axes has the samples changes nothing here

@@ -21,13 +21,14 @@ _WIDER |= {"bool": "int16", "uint8": "int16", "uint16": "int32", "uint32": "int6
 class SummedSource(PiecewiseSource):
     """Sums of as many columns next to each other as the array's last axis is long.
 
-    In integers a negative entry means that none was observed (VCF's missing alleles and the padding of fewer
-    alleles, as bio2zarr and sgkit store them): then the sum is none either. NaN stays NaN.
+    Where one of the entries is missing, by the array's attributes, the sum is missing: -1 in integers, else
+    NaN. In integers a negative entry is missing too (VCF's missing alleles and the padding of fewer alleles,
+    as bio2zarr and sgkit store them).
     """
 
     def seen(self, facts: SourceFacts) -> SourceFacts:
         """See `WrappedSource.seen`."""
-        if facts.packing.packed or facts.packing.least is not None or facts.packing.most is not None:
+        if facts.packing.packed:
             raise RequestError(
                 f"{facts.name} is packed ({facts.packing}), and sums of its entries are not", "drop sum"
             )
@@ -35,7 +36,7 @@ class SummedSource(PiecewiseSource):
             raise RequestError(f"{facts.name} has dtype {facts.dtype}, of which no sums are made", "drop sum")
         count, lengths = facts.array_shape[-1], facts.array_shape[:-1]
         dtype = _WIDER.get(facts.dtype, facts.dtype)
-        packing = facts.packing
+        packing = Packing()
         if np.dtype(dtype).kind == "i":
             packing = Packing(fills=(_MISSING,))
         return replace(
@@ -45,6 +46,7 @@ class SummedSource(PiecewiseSource):
             chunks=(facts.chunks[0], max(1, facts.chunks[1] // count)),
             piece=(facts.piece[0], max(1, facts.piece[1] // count)),
             packing=packing,
+            masked=facts.marks_gaps and not packing.marks_gaps,
             dims=facts.dims[:-1],
             array_shape=lengths if len(lengths) > 2 else (),
             reader=reader_of_pieces(facts),
@@ -66,8 +68,16 @@ class SummedSource(PiecewiseSource):
                 some_cols.start - cols.start : some_cols.stop - cols.start,
             ]
             alleles.sum(axis=2, dtype=target.dtype, out=here)
-            if alleles.dtype.kind == "i":
-                np.copyto(here, _MISSING, where=(alleles < 0).any(axis=2))
+            missing = self._missing(alleles)
+            if missing is not None:
+                here[missing.any(axis=2)] = _MISSING if here.dtype.kind == "i" else np.nan
+
+    def _missing(self, alleles: np.ndarray) -> np.ndarray | None:
+        """Which entries stand for no number; None where none can."""
+        found: np.ndarray | None = self.inner.facts.packing.gaps_in(np, alleles, alleles.dtype)
+        if alleles.dtype.kind != "i":
+            return found
+        return alleles < 0 if found is None else found | (alleles < 0)
 
     def where(self, row: int, column: int) -> str:
         """See `Source.where`."""
