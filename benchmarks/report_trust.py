@@ -12,6 +12,10 @@ from matplotlib.figure import Figure
 from benchmarks.tables import prose, provenance_lines, table
 
 _SHOWN = 20
+_LAYOUTS = (
+    "Samples are its rows, its columns or any axis of three; some are left out; entries may be packed, and "
+    "functions of them be taken; vectors may be given; a column may be missing throughout. "
+)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -30,13 +34,15 @@ def _rows(counted: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _method(results: dict[str, Any]) -> list[str]:
+    drawn = results["counted"]
+    layouts = _LAYOUTS if any(kind.startswith("samples: ") for kind in drawn) else ""
     text = (
         "Each case is a matrix of up to 260 × 160 entries with its own shape, chunks, type, store, spectrum, "
-        "means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. Samples are its rows, "
-        "its columns or any axis of three; some are left out; entries may be packed. Means, deviations and "
-        "counts are compared with those in extended precision; singular values, residuals, their bounds, the "
-        "relative error and a region of the reconstruction with LAPACK's in float64. A tenth is "
-        "also verified. A case is wrong if anything that its result claims does not hold, or if refused."
+        f"means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. {layouts}"
+        "Means, deviations and counts are compared with those in extended precision; singular values, "
+        "residuals, their bounds, the relative error and a region of the reconstruction with LAPACK's in "
+        "float64. A tenth is also verified. A case is wrong if anything that its result claims does not hold, "
+        "or if refused."
     )
     tried = [f"{count:,} with commit {commit[:12]}" for commit, count in results["commits"].items()]
     if len(tried) > 1:
@@ -52,7 +58,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
         groups[name].append((value, count))
     figure = Figure(figsize=(10, 11), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, parts) in zip(figure.subplots(5, 4).flat, groups.items(), strict=False):
+    panels = figure.subplots(-(-len(groups) // 4), 4)
+    for axes, (name, parts) in zip(panels.flat, groups.items(), strict=False):
         values, counts = zip(*parts, strict=True)
         axes.barh(values, counts, color="#0b6e4f")
         axes.set_title(name, fontsize="medium")
