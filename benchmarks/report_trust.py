@@ -41,8 +41,8 @@ def _method(results: dict[str, Any]) -> list[str]:
         f"means, constant columns, gaps, method, k and tolerance, drawn by hypothesis. {layouts}"
         "Means, deviations and counts are compared with those in extended precision; singular values, "
         "residuals, their bounds, the relative error and a region of the reconstruction with LAPACK's in "
-        "float64. A tenth is also verified. A case is wrong if anything that its result claims does not hold, "
-        "or if refused."
+        "float64. A tenth is also verified. A case is wrong if anything that its result claims does not "
+        "hold, or if refused."
     )
     tried = [f"{count:,} with commit {commit[:12]}" for commit, count in results["commits"].items()]
     if len(tried) > 1:

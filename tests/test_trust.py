@@ -1,4 +1,4 @@
-"""300 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
+"""200 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
 @given(case=cases())
 def test_what_a_random_decomposition_claims_is_true(case: Case) -> None:
     assert holds(case) == []

@@ -547,7 +547,7 @@ class Matrix:
             f"{source.facts.name} has {nans} NaN, {plus} +Inf and {minus} -Inf, "
             f"the first at {source.where(first[1 - axis], first[axis])}{gaps}"
             f"{self._after_functions()}",
-            self._cure_of_nonfinite(nans),
+            self._cure_of_nonfinite(census, {"nan": nans, "inf": plus, "-inf": minus}),
         )
 
     def _after_functions(self) -> str:
@@ -557,12 +557,14 @@ class Matrix:
             return ""
         return f", after {functions}" + (f" ({functions.undefined} give such)" if functions.undefined else "")
 
-    def _cure_of_nonfinite(self, nans: int) -> str:
+    def _cure_of_nonfinite(self, census: Census, counts: dict[str, int]) -> str:
         transform = self.transform
+        if transform.functions.undefined and not census.missing:
+            return "replace the entries of which it makes such, or leave it out"
         if transform.missing in ("mean", "zero"):
-            given = ", ".join(map(str, transform.sentinels))
-            more = "nan" if nans else "inf"
-            return f"replace them, or if they mean missing too use missing_value=[{given}, {more}]"
+            given = [str(value) for value in transform.sentinels]
+            more = [name for name, count in counts.items() if count and name not in given]
+            return f"replace them, or if they mean missing too use missing_value=[{', '.join(given + more)}]"
         cure = "replace them, or use missing='mean' or missing='zero' if NaN means missing"
         if not transform.packing.marks_gaps:
             return cure
