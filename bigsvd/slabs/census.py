@@ -136,7 +136,7 @@ def census_of(entries: Entries, piece: Piece) -> Census:
     peak = piece.peak
     found = Census(peak=peak if np.isfinite(peak) else 0.0)
     if piece.mask is not None:
-        found.missing = int(xp.sum(xp.astype(piece.mask, xp.int64)))
+        found.missing = int(xp.count_nonzero(piece.mask))
         if entries.transform.drops:
             found.first_missing = _first(entries, piece, entries.device.to_host(piece.mask))
     large = peak >= EXACT_INTEGERS or bool(entries.transform.functions)  # which make other numbers of them
@@ -153,7 +153,7 @@ def _count_no_alleles(found: Census, entries: Entries, piece: Piece) -> None:
     """Count what cannot be a number of alleles of two, nor one estimated."""
     xp, unit = entries.device.xp, entries.transform.unit
     wrong = (piece.values < -_ALLELE_SLACK * unit) | (piece.values > (2 + _ALLELE_SLACK) * unit)
-    found.no_alleles = int(xp.sum(xp.astype(wrong, xp.int64)))
+    found.no_alleles = int(xp.count_nonzero(wrong))
     if found.no_alleles:
         found.first_no_allele = _first(entries, piece, entries.device.to_host(wrong))
 
@@ -173,7 +173,7 @@ def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> 
         beyond = beyond | (raw < -EXACT_INTEGERS)
     if mask is not None:
         beyond = beyond & ~mask
-    return int(xp.sum(xp.astype(beyond, xp.int64)))
+    return int(xp.count_nonzero(beyond))
 
 
 def _count_nonfinite(found: Census, entries: Entries, piece: Piece) -> None:

@@ -83,7 +83,7 @@ class ColumnMoments:
         axis = 1 - self.axis
         self.observed[at] += float(values.shape[axis])
         if mask is not None:
-            self.observed[at] -= device.to_host(xp.sum(xp.astype(mask, xp.int64), axis=axis))
+            self.observed[at] -= self._line_sums(device, xp.astype(mask, xp.float32))
         if self.whole and self._add_whole(device, values, mask, at):
             return
         residue = self._residue(device, values, mask, at)
