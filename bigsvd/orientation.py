@@ -55,6 +55,37 @@ class Side:
         return Rows(getattr(factors, self.name), self.axis)
 
 
+def informed(
+    shape: tuple[int, int],
+    features_axis: int,
+    missing: np.ndarray | None,
+    factor: np.ndarray | None,
+    across: np.ndarray | None,
+) -> tuple[int, int]:
+    """The shape of A without features that are missing throughout and lines that are multiplied by 0.
+
+    Those are 0 in B whatever the data. Noise has no part in them: its law is that of a matrix of this shape.
+
+    Args:
+        shape: of A.
+        features_axis: the axis of A that numbers the features.
+        missing: numbers of the features that are missing throughout, (c,).
+        factor: by what each feature is multiplied.
+        across: the same of each sample.
+
+    """
+    part = np.ones(shape[features_axis], dtype=bool)
+    if missing is not None:
+        part[missing] = False
+    if factor is not None:
+        part &= np.asarray(factor) != 0
+    found = list(shape)
+    found[features_axis] = max(1, int(np.sum(part)))
+    if across is not None:
+        found[1 - features_axis] = max(1, int(np.count_nonzero(across)))
+    return found[0], found[1]
+
+
 LEFT, RIGHT = Side("U", 0), Side("Vt", 1)
 
 

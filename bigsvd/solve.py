@@ -130,8 +130,7 @@ def svd(
             decomposed, and reconstructed, is then f(A); given vectors, arrays or paths as for scale: offset
             (n,), subtracted instead of means; weights (n,) and row_weights (m,), not negative, which multiply
             features and samples at last (means and deviations are of A, unweighted); and those of a method,
-            see `catalog.options`: power_iterations, iterator,
-            oversampling, compute.
+            see `catalog.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).

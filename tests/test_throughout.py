@@ -61,7 +61,7 @@ def check(factors: Factors, B: np.ndarray, land: np.ndarray, rtol: float = 1e-6)
 @pytest.mark.parametrize("standard", [{}, {"center": True}, {"center": True, "scale": True}], ids=str)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_lapack_without_them(
-    shape: tuple[int, int], samples: str, standard: dict[str, Any], dtype: str, tmp_path: Path
+    shape: tuple[int, int], samples: str, standard: dict[str, Any], dtype: str
 ) -> None:
     axis = int(samples == "rows")
     values, land = with_land(shape, axis, dtype)
@@ -99,17 +99,7 @@ def test_a_packed_field(tmp_path: Path, *, center: bool) -> None:
     zarr.create_array(
         tmp_path / "a", data=stored, chunks=(7, 2, 3), attributes=PACKED, dimension_names=("time", "y", "x")
     )
-    command = [
-        "svd",
-        str(tmp_path / "a"),
-        str(tmp_path / "u"),
-        "-k",
-        str(K),
-        "--dim",
-        "time",
-        "--tol",
-        "1e-6",
-    ]
+    command = ["svd", str(tmp_path / "a"), str(tmp_path / "u"), *f"-k {K} --dim time --tol 1e-6".split()]
     ended = CliRunner().invoke(main, [*command, *["--center"] * center, "--quiet"])
     assert ended.exit_code == 0, ended.output
     factors = bigsvd.open(tmp_path / "u")
@@ -178,18 +168,19 @@ def test_noise_is_that_of_the_features_that_are_part_of_it(how: str) -> None:
     assert factors.spectrum().shape in ((300, 250), (250, 300))
 
 
-def test_a_start_with_the_mean_of_a_feature_that_is_missing_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "filled", [{}, {"missing": "mean", "missing_value": np.nan}], ids=["dropped", "filled"]
+)
+def test_a_start_with_the_mean_of_a_feature_that_is_missing_now(
+    tmp_path: Path, filled: dict[str, Any]
+) -> None:
     A = np.random.default_rng(1).standard_normal((200, 10)) + 5
     bigsvd.svd(A, K, tmp_path / "u", center=True)
     A[:, 4] = np.nan
-    for missing in ("none", "mean"):
-        options: dict[str, Any] = {"center": True, "missing": missing, "missing_value": np.nan}
-        if missing == "none":
-            del options["missing_value"]
-        factors = bigsvd.svd(A, K, warm_start=tmp_path / "u", tol=1e-8, **options)
-        B = np.delete(A, 4, axis=1)
-        exact = np.linalg.svd(B - B.mean(axis=0), compute_uv=False)[:K]
-        np.testing.assert_allclose(factors.s, exact, rtol=1e-7)
+    factors = bigsvd.svd(A, K, warm_start=tmp_path / "u", tol=1e-8, center=True, **filled)
+    B = np.delete(A, 4, axis=1)
+    exact = np.linalg.svd(B - B.mean(axis=0), compute_uv=False)[:K]
+    np.testing.assert_allclose(factors.s, exact, rtol=1e-7)
 
 
 def test_features_are_named_as_the_data_number_them() -> None:

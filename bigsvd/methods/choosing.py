@@ -34,7 +34,7 @@ class Values:
         sigma: descending, prescaled; residuals: relative, of the same number of them.
         norm: ‖B‖_F. dtype: of the products.
         complete: whether there can be no further values.
-        shape: of A without the lines that are 0 in B whatever the data; see `Matrix.lengths`.
+        shape: of A without the lines that are 0 in B whatever the data; see `informed`.
 
     """
 

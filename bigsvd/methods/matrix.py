@@ -14,6 +14,7 @@ import numpy as np
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.execution.pass_spec import PassSpec
 from bigsvd.execution.passes import Context, PassResult, run_pass
+from bigsvd.orientation import informed
 from bigsvd.slabs.census import Census
 from bigsvd.slabs.line_gaps import LINE_GAPS
 from bigsvd.slabs.moments import ColumnMoments, WeightedSums
@@ -481,20 +482,9 @@ class Matrix:
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """The shape of A without features that are missing throughout and lines that have the weight 0.
-
-        Noise has no part in these, so that its law is that of a matrix of this shape.
-        """
+        """See `informed`."""
         facts, given = self.context.plan.facts, self.given
-        part = np.ones(facts.shape[facts.features_axis], dtype=bool)
-        part[self.missing] = False
-        if given.factor is not None:
-            part &= np.asarray(given.factor) != 0
-        found = list(facts.shape)
-        found[facts.features_axis] = max(1, int(np.sum(part)))
-        if given.across is not None:
-            found[facts.samples_axis] = max(1, int(np.count_nonzero(given.across)))
-        return found[0], found[1]
+        return informed(facts.shape, facts.features_axis, self.missing, given.factor, given.across)
 
     @property
     def feature(self) -> str:

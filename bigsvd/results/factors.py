@@ -18,7 +18,7 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
 from bigsvd.floats import silent
 from bigsvd.functions import Functions
-from bigsvd.orientation import Rows
+from bigsvd.orientation import Rows, informed
 from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
@@ -345,8 +345,7 @@ class Factors:
         request names, are filled as the run filled them: by the stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
-        `scores`: new samples have none. Features of weight 0, or
-        missing throughout in A, are not looked at.
+        `scores`: new samples have none. Features of weight 0, or missing throughout in A, are not looked at.
 
         Raises:
             RequestError: another number of features; masked entries; missing ones where the means that fill
@@ -417,17 +416,8 @@ class Factors:
 
     @property
     def _lengths(self) -> tuple[int, int]:
-        """The shape of A without features missing throughout and lines of weight 0, which are 0 in B."""
-        part = np.ones(self.shape[self.features_axis], dtype=bool)
-        if self.kept.missing is not None:
-            part[self.kept.missing] = False
-        if self.weights is not None:
-            part &= self.weights != 0
-        found = list(self.shape)
-        found[self.features_axis] = max(1, int(np.sum(part)))
-        if self.row_weights is not None:
-            found[self.samples_axis] = max(1, int(np.count_nonzero(self.row_weights)))
-        return found[0], found[1]
+        """See `informed`."""
+        return informed(self.shape, self.features_axis, self.kept.missing, self.weights, self.row_weights)
 
     @silent
     def explained_variance(self, ddof: int = 1) -> np.ndarray:
@@ -547,6 +537,7 @@ class Factors:
     def info(self) -> dict[str, Any]:
         """The facts that ``bigsvd info --json`` prints."""
         costs, c = self.provenance["costs"], self.certificate
+        ddof = int(self.shape[self.samples_axis] > 1)  # one sample alone has no variance of a sample
         return {
             "path": str(self.path),
             "shape": list(self.shape),
@@ -558,8 +549,8 @@ class Factors:
             "given": sorted(Request.from_dict(self.provenance["request"]).named),
             "samples": self.samples,
             "functions": list(self.provenance["request"].get("functions", ())),
-            "total_variance": self.total_variance(int(self.shape[self.samples_axis] > 1)),
-            "explained_variance": self.explained_variance(int(self.shape[self.samples_axis] > 1)).tolist(),
+            "total_variance": self.total_variance(ddof),
+            "explained_variance": self.explained_variance(ddof).tolist(),
             "explained_variance_ratio": self.explained_variance_ratio.tolist(),
             "dims": list(self.dims),
             "array_shape": list(self.array_shape),

@@ -10,7 +10,6 @@ import numpy as np
 
 from bigsvd.devices.base import Array
 from bigsvd.slabs.entries import Entries, Piece
-from bigsvd.slabs.transform import ALLELES
 
 EXACT_INTEGERS = 2**53
 _FEW = 10  # indices that are kept
@@ -144,7 +143,7 @@ def census_of(entries: Entries, piece: Piece) -> Census:
         found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
     if not np.isfinite(peak):
         _count_nonfinite(found, entries, piece)
-    elif entries.transform.scale in ALLELES:
+    elif entries.transform.counts_alleles:
         _count_no_alleles(found, entries, piece)
     return found
 

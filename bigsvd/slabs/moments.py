@@ -179,7 +179,7 @@ class ColumnMoments:
 
     def unfit(self, transform: Transform) -> np.ndarray:
         """Which lines cannot be scaled by their deviations, being unresolved."""
-        by_deviation = transform.scale and transform.scale not in ALLELES
+        by_deviation = transform.scale and not transform.counts_alleles
         return self.unresolved if by_deviation else np.zeros(self.high.shape, dtype=bool)
 
     @property

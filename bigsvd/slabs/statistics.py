@@ -37,7 +37,7 @@ class StatisticsKernel:
         shape: M and N. stored: the type of B's entries.
         lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
         row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
-        gone: scratch array (M,) for which of B's rows are missing throughout, if they may be.
+        gone: scratch array (1, M) for which of B's rows are missing throughout, if they may be.
         witnesses: columns of A of which a second opinion is formed.
 
     """

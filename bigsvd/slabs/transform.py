@@ -171,6 +171,11 @@ class Transform:
         return self.missing == THROUGHOUT
 
     @property
+    def counts_alleles(self) -> bool:
+        """Whether entries are to be numbers of alleles, 0 to 2."""
+        return self.scale in ALLELES
+
+    @property
     def settled(self) -> Transform:
         """The same where no entry is missing, once a first pass has found so: then none is looked for."""
         if not self.drops:

@@ -28,9 +28,6 @@ from bigsvd.sources.base import (
 Box = tuple[slice, ...]
 
 
-_MATRIX = ("rows", "columns")
-
-
 def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Sequence[str]) -> Stacking:
     """How an array is a matrix, by what a request says of its axes, whose names `dims` has if they have any.
 
@@ -49,21 +46,8 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
             f"{name} has dtype {dtype}, not bool, int8..int64, uint8..uint64 or float16/32/64",
             advice_on(dtype),
         )
-    if axes.sum is not None and len(lengths) == len(_MATRIX):
-        raise ShapeError(f"{name} has shape {lengths}, of which no axis is left to be summed", "drop sum")
-    if axes.sum is not None and axis_of(name, axes.sum, lengths, dims) != len(lengths) - 1:
-        raise RequestError(
-            f"sum={axes.sum!r} is not the last axis of {name}, whose shape is {lengths}",
-            "sum over it before, such as by x.sum(axis) of a Dask array",
-        )
-    if (
-        axes.sum is not None
-        and axes.dim is not None
-        and axis_of(name, axes.dim, lengths, dims) == len(lengths) - 1
-    ):
-        raise RequestError(
-            f"dim={axes.dim!r} is the axis that sum={axes.sum!r} sums over", "give another dim"
-        )
+    if axes.sum is not None:
+        _check_sum(name, lengths, axes.sum, axes.dim, dims)
     if len(lengths) - (axes.sum is not None) == 2:
         return Stacking(lengths, 0)  # a matrix: which of its axes has the samples changes nothing here
     if axes.dim is None and axes.samples == LINES_OF_A[1]:
@@ -77,6 +61,22 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
             f"name the axis of the samples by dim: {axis_names(lengths, dims)}; the others are stacked",
         )
     return Stacking(lengths, axis_of(name, axes.of_samples, lengths, dims))
+
+
+def _check_sum(
+    name: str, lengths: tuple[int, ...], summed: str | int, dim: str | int | None, dims: Sequence[str]
+) -> None:
+    """What is summed over is the last axis of three or more, and not that of the samples."""
+    last = len(lengths) - 1
+    if len(lengths) == 2:
+        raise ShapeError(f"{name} has shape {lengths}, of which no axis is left to be summed", "drop sum")
+    if axis_of(name, summed, lengths, dims) != last:
+        raise RequestError(
+            f"sum={summed!r} is not the last axis of {name}, whose shape is {lengths}",
+            "sum over it before, such as by x.sum(axis) of a Dask array",
+        )
+    if dim is not None and axis_of(name, dim, lengths, dims) == last:
+        raise RequestError(f"dim={dim!r} is the axis that sum={summed!r} sums over", "give another dim")
 
 
 @dataclass(frozen=True)
