@@ -1,4 +1,4 @@
-"""200 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
+"""500 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
 @given(case=cases())
 def test_what_a_random_decomposition_claims_is_true(case: Case) -> None:
     assert holds(case) == []
@@ -95,6 +95,16 @@ FOUND = [
         level=0.0, constant=2, gaps=0.0, gappy="top", sentinel="greatest", missing="zero", method="gram", k=8,
         tol=1e-4, tiles=True, seed=1014, weights="positive", row_weights="positive",
         layout=Layout(dim=2, sides=(9, 14)),
+    ),
+    # A fault of this test: numbers near -39 that vary by 0.5 round their norm by 5e-14 of itself.
+    replace(
+        BASE, shape=(57, 9), chunks=(29, 2, 3), dtype="float16", store="sharded", level=1.0, constant=0,
+        gaps=0.9, gappy="column", sentinel="nan", missing="none", scale=False, method="compressed", k=1,
+        tol=1e-8, seed=632,
+        layout=Layout(
+            dim=0, sides=(2, 9), of_samples="slice", of_features="slice", left_out=(56, 9),
+            packing=(1.0, -40.0),
+        ),
     ),
 ]  # fmt: skip
 
