@@ -2,7 +2,7 @@
 
 Cases are drawn by hypothesis, so that corners come up often: one row, one column, chunks of one row, all
 missing, constant, flat, means of 1e9, tiles, samples along any axis, a few lines of many, packed entries,
-functions of entries, columns that are missing throughout.
+functions of entries, sums of parts, numbers of alleles, columns that are missing throughout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import provenance
 from benchmarks.trust_case import (
+    ALLELES,
     DTYPES,
     METHODS,
     OF_ALL,
@@ -33,7 +34,7 @@ from benchmarks.trust_case import (
     Case,
     findings,
 )
-from benchmarks.trust_layout import PACKINGS, SELECTIONS, Layout
+from benchmarks.trust_layout import PACKINGS, SELECTIONS, VALID, Layout
 
 _LONG, _SHORT = 260, 160
 _SIDE = 14  # of an array with two axes of features
@@ -59,32 +60,60 @@ _FEATURES = (
     "verified",
     "drops",
 )
-_LAYOUT_FEATURES = ("samples", "dim", "of_samples", "of_features", "packing")
+_LAYOUT_FEATURES = (
+    "samples",
+    "by_dim",
+    "dim",
+    "of_samples",
+    "of_features",
+    "packing",
+    "filled",
+    "valid",
+    "unsigned",
+    "parts",
+)
 
 _MISSING: st.SearchStrategy[Literal["none", "mean", "zero"]] = st.sampled_from(
     ("none", "mean", "mean", "zero")
 )
 
 
-_SCALES: st.SearchStrategy[bool | str] = st.sampled_from((False, False, True, "std-observed", "given"))
+_SCALES: tuple[bool | str, ...] = (False, False, True, "std-observed", "given")
 
 
 @st.composite
-def layouts(draw: st.DrawFn, lengths: tuple[int, int], sides: tuple[int, ...], *, zarr: bool) -> Layout:
+def layouts(
+    draw: st.DrawFn, lengths: tuple[int, int], sides: tuple[int, ...], dtype: str, *, zarr: bool
+) -> Layout:
     """Any way in which so many samples and features can lie; `sides`: the axes that are stacked to these."""
     hows = [draw(st.sampled_from(("", "", *SELECTIONS))) for _ in lengths]
     left_out = [
         draw(st.integers(0, length // 2)) * bool(how) for length, how in zip(lengths, hows, strict=True)
     ]
-    return Layout(
+    plain = Layout(
         samples="rows" if sides else draw(st.sampled_from(("rows", "columns"))),
+        by_dim=not sides and draw(st.integers(0, 3)) == 0,
         dim=draw(st.integers(0, 2)) if sides else None,
         sides=sides,
         of_samples=hows[0],
         of_features=hows[1],
         left_out=(left_out[0], left_out[1]),
-        packing=draw(st.sampled_from(((1.0, 0.0), *PACKINGS))) if zarr else (1.0, 0.0),
     )
+    return replace(plain, **draw(_described(dtype, zarr=zarr)))
+
+
+def _described(dtype: str, *, zarr: bool) -> st.SearchStrategy[dict[str, Any]]:
+    """What entries stand for; only what is written to Zarr has attributes."""
+    kinds: list[st.SearchStrategy[dict[str, Any]]] = [st.just({}), st.just({})]
+    if zarr:
+        valid = st.sampled_from(VALID)
+        packing = st.sampled_from(((1.0, 0.0), *PACKINGS))
+        kinds.append(st.fixed_dictionaries({"filled": st.just(True), "valid": valid, "packing": packing}))
+        if dtype.startswith("int"):
+            kinds.append(st.just({"filled": True, "unsigned": True}))
+    if zarr or not dtype.startswith("uint"):
+        kinds.append(st.fixed_dictionaries({"filled": st.just(zarr), "parts": st.integers(1, 3)}))
+    return st.one_of(*kinds)
 
 
 @st.composite
@@ -97,15 +126,14 @@ def cases(draw: st.DrawFn) -> Case:
         sides = (draw(st.integers(1, _SIDE)), draw(st.integers(1, _SIDE)))
         features = sides[0] * sides[1]
     store = draw(st.sampled_from(STORES))
-    layout = draw(layouts((samples, features), sides, zarr=store not in ("numpy", "dask")))
-    m, n = samples - layout.left_out[0], features - layout.left_out[1]
     dtype = draw(st.sampled_from(DTYPES))
-    sentinels = ("nan", "least", "greatest") if dtype.startswith("float") else ("least", "greatest")
+    layout = draw(layouts((samples, features), sides, dtype, zarr=store not in ("numpy", "dask")))
+    m, n = samples - layout.left_out[0], features - layout.left_out[1]
     centering = draw(st.sampled_from(("", "center", "center", "offset")))
-    scale = draw(_SCALES)
+    scale = draw(st.sampled_from((*_SCALES, *ALLELES) if _may_hold_alleles(layout, dtype) else _SCALES))
     weights = st.sampled_from(("", "", "positive", "zeros"))
-    functions = draw(_functions(layout))
-    levels = (0.0, 1.0, 1e3) if functions else (0.0, 1.0, 1e3, 1e6, 1e9)
+    functions = () if scale in ALLELES else draw(_functions(layout))
+    levels = (0.0,) if scale in ALLELES else (0.0, 1.0, 1e3) if functions else (0.0, 1.0, 1e3, 1e6, 1e9)
     return Case(
         shape=(m, n),
         chunks=tuple(
@@ -119,7 +147,7 @@ def cases(draw: st.DrawFn) -> Case:
         constant=draw(st.integers(0, 3)),
         gaps=draw(st.sampled_from((0.0, 0.01, 0.2, 0.9))),
         gappy=draw(st.sampled_from(("scattered", "top", "column"))),
-        sentinel=draw(st.sampled_from(sentinels)),
+        sentinel=draw(st.sampled_from(_sentinels(layout, dtype))),
         missing=draw(_MISSING),
         center=centering == "center",
         scale=scale,
@@ -136,6 +164,21 @@ def cases(draw: st.DrawFn) -> Case:
         layout=layout,
         functions=functions,
     )
+
+
+def _may_hold_alleles(layout: Layout, dtype: str) -> bool:
+    """Whether entries can be numbers of alleles, which sums of fractions would only nearly be."""
+    fractions = layout.parts > 1 and dtype.startswith("float")
+    return not (layout.packed or layout.unsigned or fractions)
+
+
+def _sentinels(layout: Layout, dtype: str) -> tuple[str, ...]:
+    """What can stand for a missing entry; of a sum, what is known to without being asked for."""
+    if not dtype.startswith("float"):
+        return ("least", "greatest")
+    if layout.parts and not layout.filled:
+        return ("nan",)
+    return ("nan", "least", "greatest")
 
 
 def _functions(layout: Layout) -> st.SearchStrategy[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.trust_layout import Laid, Layout, numbers, write
+from benchmarks.trust_layout import Laid, Layout, attributes, numbers, write
 from bigsvd.errors import BigsvdError
 from bigsvd.events import unheard
 from bigsvd.execution.placement import nominal_plan
@@ -37,6 +37,8 @@ _CONSTANT_ROUNDINGS = 64
 _BORDER = 8.0
 _MOST_OF_FAR = 1e-12
 OF_TOTALS = "normalize_total:100"
+ALLELES = {"patterson": 1, "binom2": 2}  # by what p(1-p) is multiplied
+_WIDER = {"int8": "int16", "uint8": "int16", "int16": "int32", "int32": "int64", "float16": "float32"}
 # What is applied to entries, as NumPy has it; the totals of samples are of their observed entries.
 _FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log1p": np.log1p,
@@ -63,8 +65,8 @@ class Case:
             observed in some columns), "column" (one column is all missing; it alone, and left out of the
             matrix, where no rule for missing entries is given).
         sentinel: what stands for a missing entry: "nan", or the least or greatest value of the type.
-        scale: as in a request; "given": by drawn numbers. ddof: of deviations. offset: whether drawn numbers
-            are subtracted instead of means.
+        scale: as in a request; "given": by drawn numbers; entries are numbers of alleles where it is one of
+            `ALLELES`. ddof: of deviations. offset: whether drawn numbers are subtracted instead of means.
         weights, row_weights: "": none; "positive"; "zeros": some of them are 0.
         tiles: whether panels are read in tiles, as where memory is short.
         verified: whether `verify` is asked too.
@@ -103,7 +105,7 @@ class Case:
     @property
     def drops(self) -> bool:
         """Whether a column that is missing throughout is left out, as what marks gaps by itself lets it."""
-        marks_gaps = self.layout.packed or self.sentinel == "nan"
+        marks_gaps = self.layout.described or bool(self.layout.parts) or self.sentinel == "nan"
         asked = self.missing == "none" and self.gappy == "column" and self.gaps > 0
         return asked and marks_gaps and self.shape[1] > 1
 
@@ -166,6 +168,8 @@ def stored(case: Case) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(case.seed)
     n = case.shape[1]
     drawn = _numbers(rng, case)
+    if case.scale in ALLELES:
+        drawn = np.rint(np.clip(1 + drawn, 0, 2))
     drawn += case.level * rng.uniform(0.5, 1.5, n) * rng.choice([-1, 1], n)
     flat = rng.permutation(n)[: case.constant]
     drawn[:, flat] = drawn[0, flat]
@@ -176,11 +180,58 @@ def stored(case: Case) -> tuple[np.ndarray, np.ndarray]:
         entries = np.clip(drawn, -limit, limit).astype(dtype)
     else:
         limits = np.iinfo(dtype)
-        entries = np.clip(np.rint(5 * drawn), limits.min + 1, limits.max - 1).astype(dtype)
-    if not set(case.functions) <= set(OF_ALL):
+        steps = 1 if case.scale in ALLELES else 5
+        entries = np.clip(np.rint(steps * drawn), limits.min + 1, limits.max - 1).astype(dtype)
+    whole_sums = case.layout.parts > 0 and dtype.kind != "f"
+    if not set(case.functions) <= set(OF_ALL) or (whole_sums and case.scale not in ALLELES):
         entries = entries // 2 + 1 if dtype.kind == "u" else np.abs(entries // 2)  # no sentinel
     entries[missing] = sentinel(case)
+    if case.layout.valid:
+        entries[missing & (rng.random(case.shape) < 0.5)] = _invalid(case)
     return entries, missing
+
+
+def in_parts(case: Case, entries: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Parts (m, n, p) of entries, whose sums they are; of those that are missing one part is."""
+    rng = np.random.default_rng([case.seed, 3])
+    rest, found = np.where(missing, 0, entries), []
+    for _ in range(case.layout.parts - 1):
+        share = rng.uniform(0, 1, case.shape)
+        found.append(
+            (share * rest if entries.dtype.kind == "f" else np.rint(share * rest)).astype(rest.dtype)
+        )
+        rest = rest - found[-1]
+    parts = np.stack([*found, rest], axis=2)
+    gone = rng.integers(case.layout.parts, size=case.shape)
+    marks = entries if case.layout.filled or entries.dtype.kind == "f" else np.full_like(entries, -1)
+    parts[(*np.nonzero(missing), gone[missing])] = marks[missing]
+    return parts
+
+
+def _summed(case: Case, entries: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """The entries as they are stored, or the sums of their parts, in the type that these are summed in."""
+    if not case.layout.parts:
+        return entries
+    parts = in_parts(case, entries, missing)
+    with np.errstate(over="ignore", invalid="ignore"):  # of parts that are missing
+        return np.asarray(parts.sum(axis=2, dtype=_WIDER.get(case.dtype, case.dtype)))
+
+
+def limits_of(case: Case) -> tuple[Any, Any]:
+    """The least and the most that an entry with a value is, as it is stored."""
+    dtype = np.dtype(case.dtype)
+    if dtype.kind == "f":
+        limit = float(np.finfo(dtype).max) / 4
+        return -limit, limit
+    return int(np.iinfo(dtype).min) + 1, int(np.iinfo(dtype).max) - 1
+
+
+def _invalid(case: Case) -> Any:
+    """A stored value beyond the limits that is not the sentinel."""
+    dtype = np.dtype(case.dtype)
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).max) / 2
+    return np.iinfo(dtype).max if case.sentinel == "least" else np.iinfo(dtype).min
 
 
 def sentinel(case: Case) -> Any:
@@ -188,7 +239,7 @@ def sentinel(case: Case) -> Any:
     dtype = np.dtype(case.dtype)
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        return limits.min if case.sentinel == "least" else limits.max
+        return int(limits.min if case.sentinel == "least" else limits.max)
     values = {"nan": np.nan, "least": float(np.finfo(dtype).min), "greatest": float(np.finfo(dtype).max)}
     return values[case.sentinel]
 
@@ -230,7 +281,7 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     digits that a mean of 1e9 takes.
     """
     gone = np.zeros_like(missing) if case.missing == "zero" else missing
-    values = _changed(case, numbers(case.layout, entries), missing)
+    values = _changed(case, numbers(case.layout, _summed(case, entries, missing)), missing)
     base = np.where(gone, -np.inf, values).max(axis=0)
     base = np.where(np.isfinite(base), base, np.longdouble(0))
     residue = np.where(gone, np.longdouble(0), values - base)
@@ -245,6 +296,10 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     averaged = observed if case.scale == "std-observed" else case.shape[0]
     spread = np.sqrt(squares / np.maximum(averaged - case.ddof, 1))
     divisor = np.where(constant, np.longdouble(1), spread)
+    if case.scale in ALLELES:
+        frequency = (base + step) / 2
+        variance = ALLELES[str(case.scale)] * frequency * (1 - frequency)
+        divisor = np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), np.longdouble(1))
     rest = 0 if case.center else (base - vectors.get("offset", 0)) + step
     B = np.where(gone, rest, residue + rest)
     if case.own_scale:
@@ -274,16 +329,18 @@ def _changed(case: Case, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return values
 
 
-def given(case: Case, entries: np.ndarray, folder: Path) -> Any:
+def given(case: Case, entries: np.ndarray, missing: np.ndarray, folder: Path) -> Any:
     """The data as a user would hand them over."""
-    array = case.laid.array(entries, _in_other_lines(entries.dtype))
+    whole = in_parts(case, entries, missing) if case.layout.parts else entries
+    array = case.laid.array(whole, _in_other_lines(entries.dtype))
     if case.store == "numpy":
         return array
     if case.store == "dask":
         import dask.array as da  # noqa: PLC0415 - only where it is asked for
 
-        return da.from_array(array, chunks=case.layout.along_axes(case.chunks))
-    return write(folder, array, case.layout, case.store, case.chunks, sentinel(case))
+        return da.from_array(array, chunks=(*case.layout.along_axes(case.chunks), -1)[: array.ndim])
+    described = attributes(case.layout, sentinel(case), limits_of(case))
+    return write(folder, array, case.layout, case.store, case.chunks, described)
 
 
 def _in_other_lines(dtype: np.dtype[Any]) -> Any:
@@ -297,7 +354,7 @@ def decompose(case: Case, data: Any, out: str | None) -> Factors:
     options: dict[str, Any] = {"tol": case.tol, "method": case.method, "center": case.center}
     options |= {"scale": case.scale, "ddof": case.ddof, "seed": case.seed % 1000, "missing": case.missing}
     options["functions"] = case.functions
-    if case.missing != "none" and not case.layout.packed:
+    if case.missing != "none" and not case.layout.described and not case.layout.parts:
         options["missing_value"] = sentinel(case)
     options |= case.vectors | case.reading
     vectors = name_vectors(options)
@@ -321,7 +378,7 @@ def findings(case: Case, folder: Path) -> list[str]:
     """What of the outcome is not true; empty where all is."""
     entries, missing = stored(case)
     truth = exact(case, entries, missing)
-    data = given(case, entries, folder)
+    data = given(case, entries, missing, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -338,7 +395,9 @@ def findings(case: Case, folder: Path) -> list[str]:
 def _to_verify(case: Case) -> dict[str, Any]:
     """How the data are opened for `verify`, which knows by itself which lines of all the factors are of."""
     return {
-        name: value for name, value in case.reading.items() if case.seed % 2 or name in ("samples", "dim")
+        name: value
+        for name, value in case.reading.items()
+        if case.seed % 2 or name in ("samples", "dim", "sum")
     }
 
 

@@ -14,9 +14,11 @@ import numpy as np
 import zarr
 
 SELECTIONS = ("", "slice", "steps", "mask", "ids")
+VALID = ("", "", "valid_range", "valid_min, valid_max")
 PACKINGS = ((0.002, 280.0), (-0.25, 1000.0), (1.0, -40.0))
 T = TypeVar("T")
 _TIME = "time"  # the name of the samples' axis, where axes have names
+_PART = "part"
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,15 @@ class Layout:
     """Axes, lines that are left out, and what stored entries stand for.
 
     Attributes:
-        samples: "rows" or "columns" of a matrix.
+        samples: "rows" or "columns" of a matrix. by_dim: whether a request says so as `dim`.
         dim: the axis of the samples in an array of three; None for a matrix.
         sides: lengths of the two axes that are stacked to features, those left out among them.
         of_samples, of_features: how these are selected, one of `SELECTIONS`; "": all of them.
         left_out: samples and features of the data that are not selected.
         packing: CF's scale_factor and add_offset, if not (1, 0): beside them `_FillValue` marks gaps.
+        filled: whether `_FillValue` marks gaps without them. valid: what else does, one of `VALID`.
+        unsigned: whether entries are the bits of unsigned integers, as `_Unsigned` says.
+        parts: along a further axis, of which each entry is the sum; 0: there is none.
 
     """
 
@@ -40,6 +45,16 @@ class Layout:
     of_features: str = ""
     left_out: tuple[int, int] = (0, 0)
     packing: tuple[float, float] = (1.0, 0.0)
+    by_dim: bool = False
+    filled: bool = False
+    valid: str = ""
+    unsigned: bool = False
+    parts: int = 0
+
+    @property
+    def described(self) -> bool:
+        """Whether attributes of the array say what its entries stand for, and which are missing."""
+        return self.packed or self.filled
 
     @property
     def packed(self) -> bool:
@@ -99,6 +114,9 @@ class Laid:
 
     def array(self, values: np.ndarray, other: Any) -> np.ndarray:
         """The data, along axes of their own."""
+        if values.ndim > 2:
+            parts = [self.array(part, other) for part in np.moveaxis(values, -1, 0)]
+            return np.stack(parts, axis=-1)
         found = self.matrix(values, other)
         if self.layout.dim is None:
             return found
@@ -108,8 +126,11 @@ class Laid:
         """What a request says of axes and lines; `named`: the axes of the data have names."""
         layout = self.layout
         found: dict[str, Any] = {"samples": layout.samples}
-        if layout.dim is not None:
-            found = {"dim": _TIME if named else layout.dim}
+        axis = int(layout.turned) if layout.by_dim else layout.dim
+        if axis is not None:
+            found = {"dim": _TIME if named else axis}
+        if layout.parts:
+            found["sum"] = _PART if named else max(2, 1 + len(layout.sides))
         hows = (layout.of_samples, layout.of_features)
         given = [_given(*each) for each in zip(hows, self.ids, self.whole, strict=True)]
         if layout.dim is not None and layout.of_features == "mask":
@@ -123,31 +144,48 @@ def numbers(layout: Layout, entries: np.ndarray) -> np.ndarray:
 
     Rounding to that is part of what CF's conventions say, and of a decoded copy; nothing later is.
     """
+    if layout.unsigned:
+        entries = entries.view(f"u{entries.dtype.itemsize}")
     if not layout.packed:
         return entries.astype(np.longdouble)
     scale, offset = layout.packing
     return (entries.astype(np.float64) * scale + offset).astype(np.longdouble)
 
 
-def attributes(layout: Layout, fill: Any) -> dict[str, Any]:
-    """The CF attributes of a packed array, in which `fill` marks gaps."""
-    if not layout.packed:
+def attributes(layout: Layout, fill: Any, limits: tuple[Any, Any]) -> dict[str, Any]:
+    """The CF attributes of an array in which `fill`, and what is beyond the limits, mark gaps."""
+    if not layout.described:
         return {}
-    scale, offset = layout.packing
-    return {"scale_factor": scale, "add_offset": offset, "_FillValue": fill}
+    found: dict[str, Any] = {"_FillValue": fill}
+    if layout.packed:
+        found |= dict(zip(("scale_factor", "add_offset"), layout.packing, strict=True))
+    if layout.unsigned:
+        found["_Unsigned"] = "true"
+    if layout.valid == "valid_range":
+        found["valid_range"] = list(limits)
+    elif layout.valid:
+        found |= dict(zip(("valid_min", "valid_max"), limits, strict=True))
+    return found
 
 
 def write(
-    folder: Path, array: np.ndarray, layout: Layout, store: str, chunks: tuple[int, ...], fill: Any
+    folder: Path,
+    array: np.ndarray,
+    layout: Layout,
+    store: str,
+    chunks: tuple[int, ...],
+    described: dict[str, Any],
 ) -> str:
-    """The data as a Zarr array, whose axes have names in format 3; its path.
+    """The data as a Zarr array with attributes, whose axes have names in format 3; its path.
 
-    `chunks` are by samples and axes of features; `fill` marks gaps in a packed array.
+    `chunks` are by samples and axes of features.
     """
     shape = layout.along_axes(chunks)
+    names = layout.along_axes((_TIME, "y", "x")[: len(chunks)])
+    if layout.parts:
+        shape, names = (*shape, -(-layout.parts // 2)), (*names, _PART)
     shards = tuple((2 + i % 2) * side for i, side in enumerate(shape)) if store == "sharded" else None
     second = store == "zarr 2"
-    names = layout.along_axes((_TIME, "y", "x")[: array.ndim])
     written: zarr.Array[Any] = zarr.create_array(
         str(folder / "a.zarr"),
         shape=array.shape,
@@ -156,7 +194,7 @@ def write(
         dtype=array.dtype,
         zarr_format=2 if second else 3,
         dimension_names=None if second else names,
-        attributes=attributes(layout, fill),
+        attributes=described,
         config={"write_empty_chunks": True},
     )
     written[...] = array

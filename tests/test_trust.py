@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from benchmarks.__main__ import TRUST_CASES, main
 from benchmarks.trust import cases, holds, run_trust
-from benchmarks.trust_case import Case, exact, findings, stored
+from benchmarks.trust_case import Case, exact, findings, in_parts, limits_of, sentinel, stored
 from benchmarks.trust_case import given as handed_over
 from benchmarks.trust_layout import Layout
 from bigsvd.machine.blas import one_blas_thread
@@ -127,11 +127,17 @@ SQUARE = replace(
     BASE, shape=(30, 30), chunks=(10, 10), gaps=0.0, level=0.0, scale=False, constant=0, method="gram"
 )
 PACKED = replace(SQUARE, layout=Layout(packing=(0.5, 40.0)), center=False)
+UNSIGNED = replace(SQUARE, layout=Layout(filled=True, unsigned=True), center=False)
 
 
 @pytest.mark.parametrize(
     ("case", "false"),
-    [(SQUARE, Layout(samples="columns")), (PACKED, Layout()), (PACKED, Layout(packing=(0.5, 39.0)))],
+    [
+        (SQUARE, Layout(samples="columns")),
+        (PACKED, Layout()),
+        (PACKED, Layout(packing=(0.5, 39.0))),
+        (UNSIGNED, Layout(filled=True)),
+    ],
 )
 def test_a_false_layout_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, false: Layout
@@ -151,11 +157,37 @@ LAYOUTS = [
 ]
 
 
+ALLELES = replace(SQUARE, dtype="int8", scale="patterson", center=True)
+
+
+def test_other_divisors_of_alleles_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = exact(replace(ALLELES, scale="binom2"), *stored(ALLELES))
+    monkeypatch.setattr("benchmarks.trust_case.exact", lambda *_: truth)
+    assert any("divisor" in finding for finding in findings(ALLELES, tmp_path))
+
+
+def test_parts_are_missing_where_their_sum_is() -> None:
+    case = replace(BASE, layout=Layout(filled=True, parts=3), gaps=0.3)
+    entries, missing = stored(case)
+    parts = in_parts(case, entries, missing)
+    assert np.array_equal((parts == sentinel(case)).any(axis=2), missing)
+    assert np.array_equal(parts.sum(axis=2, where=~missing[..., np.newaxis]), np.where(missing, 0, entries))
+
+
+@pytest.mark.parametrize("valid", ["valid_range", "valid_min, valid_max"])
+def test_missing_entries_are_beyond_the_limits_too(valid: str) -> None:
+    case = replace(BASE, layout=Layout(filled=True, valid=valid))
+    entries, missing = stored(case)
+    low, high = limits_of(case)
+    assert np.array_equal((entries < low) | (entries > high), missing)
+    assert len(np.unique(entries[missing])) == 2
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_numpy_takes_from_the_data_what_was_put_there(layout: Layout) -> None:
     case = replace(BASE, store="numpy", layout=layout)
-    entries, _ = stored(case)
-    data, reading = handed_over(case, entries, Path()), case.reading
+    entries, missing = stored(case)
+    data, reading = handed_over(case, entries, missing, Path()), case.reading
     if layout.dim is not None:
         data = np.moveaxis(data, reading["dim"], 0).reshape(case.laid.whole[0], -1)
         reading["cols"] = reading["cols"].reshape(-1)
