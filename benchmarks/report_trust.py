@@ -14,7 +14,7 @@ from benchmarks.tables import prose, provenance_lines, table
 _SHOWN = 20
 _LAYOUTS = (
     "Samples are its rows, its columns or any axis of three; some are left out; entries may be packed, "
-    "unsigned, limited to a valid range, sums of parts or numbers of alleles; functions may be taken of them; "
+    "unsigned, limited to a valid range, sums of parts or numbers of alleles; functions may change them; "
     "vectors may be given; a column may be missing throughout. "
 )
 

@@ -109,7 +109,7 @@ def _described(dtype: str, *, zarr: bool) -> st.SearchStrategy[dict[str, Any]]:
         valid = st.sampled_from(VALID)
         packing = st.sampled_from(((1.0, 0.0), *PACKINGS))
         kinds.append(st.fixed_dictionaries({"filled": st.just(True), "valid": valid, "packing": packing}))
-        if dtype.startswith("int"):
+        if dtype in ("int8", "int16", "int32"):  # float64 does not hold what the bits of int64 stand for
             kinds.append(st.just({"filled": True, "unsigned": True}))
     if zarr or not dtype.startswith("uint"):
         kinds.append(st.fixed_dictionaries({"filled": st.just(zarr), "parts": st.integers(1, 3)}))
@@ -174,6 +174,8 @@ def _may_hold_alleles(layout: Layout, dtype: str) -> bool:
 
 def _sentinels(layout: Layout, dtype: str) -> tuple[str, ...]:
     """What can stand for a missing entry; of a sum, what is known to without being asked for."""
+    if layout.parts and dtype.startswith("uint"):
+        return ("greatest",)  # the least is 0, which parts may be
     if not dtype.startswith("float"):
         return ("least", "greatest")
     if layout.parts and not layout.filled:
