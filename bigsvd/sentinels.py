@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,10 +41,16 @@ def matches(xp: Any, raw: Any, stored: np.dtype[Any], sentinels: Sequence[Number
 
     The array may be of any array namespace `xp`. NaN matches NaN.
     """
-    values = [value for sentinel in sentinels if (value := held(sentinel, stored)) is not None]
+    values = _all_held(tuple(sentinels), stored)
     if not values:
         return None
     return reduce(operator.or_, (_equal(xp, raw, value) for value in values))
+
+
+@lru_cache
+def _all_held(sentinels: tuple[Number, ...], stored: np.dtype[Any]) -> list[Number]:
+    """Those that entries can have, as they have them; asked for again and again, of each piece of a slab."""
+    return [value for sentinel in sentinels if (value := held(sentinel, stored)) is not None]
 
 
 def outside(raw: Any, least: Number | None, most: Number | None) -> Any:

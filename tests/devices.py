@@ -9,7 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 
-from bigsvd.devices.base import FreshSpace, Queue, Space
+from bigsvd.devices.base import FreshSpace, Gaps, Queue, Space
 from bigsvd.devices.cpu import DirectQueue
 
 
@@ -80,8 +80,12 @@ class StrictDevice:
             if part.stop > part.start
         ]
 
-    def filled(self, array: Any, mask: Any, fill: Any) -> Any:
-        return array_api_strict.where(mask, array_api_strict.asarray(fill, dtype=array.dtype), array)
+    def gaps(self, mask: Any) -> Gaps | None:
+        count = int(array_api_strict.count_nonzero(mask))
+        return Gaps(mask, count) if count else None
+
+    def filled(self, array: Any, gaps: Gaps, fill: Any) -> Any:
+        return array_api_strict.where(gaps.mask, array_api_strict.asarray(fill, dtype=array.dtype), array)
 
     def space(self) -> Space:
         return FreshSpace(array_api_strict)

@@ -118,9 +118,28 @@ def test_rows_that_begin_with_gaps_take_their_shift_where_they_are_first_observe
     first, later = slice(0, 20), slice(20, 40)
     sums = ColumnMoments(np.zeros(3), length, axis=0)
     for part in (first, later):
-        sums.learn(device, values[:, part], mask[:, part], at=slice(None))
+        sums.learn(device, values[:, part], device.gaps(mask[:, part]), at=slice(None))
     wanted = [np.std(row[~gone]) * np.sqrt((~gone).mean()) for row, gone in zip(values, mask, strict=True)]
     assert np.allclose(sums.deviation, wanted, rtol=1e-7)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("columns", [slice(None), slice(3, 20)])
+def test_gaps_few_or_many_are_filled_where_the_mask_says(share: float, order: Any, columns: slice) -> None:
+    rng, device = np.random.default_rng(0), CpuDevice()
+    mask = np.array(rng.random((40, 40)) < share)[:, columns]
+    gaps = device.gaps(np.asarray(mask, order=order))
+    if gaps is None:
+        assert share == 0
+        return
+    assert gaps.count == mask.sum()
+    line = rng.standard_normal((1, mask.shape[1]))
+    for array in (rng.standard_normal((40, 40))[:, columns], np.asfortranarray(rng.random(mask.shape))):
+        for fill in (0.0, line):
+            wanted = np.where(mask, fill, array)
+            assert np.array_equal(device.filled(array.copy("K"), gaps, fill), wanted)
+            assert np.array_equal(device.filled(array, gaps, fill), wanted)
 
 
 def test_columns_too_faint_to_be_scaled_are_refused(client: Client) -> None:

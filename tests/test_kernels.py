@@ -117,9 +117,9 @@ def test_transform_agrees_with_numpy(device: Device, dtype: str, missing: str, a
     transform = Transform(3, missing, (missing_value,), center=True, scale="std", axis=axis)
     results = []
     for where in (CpuDevice(), device):
-        values, mask = transform.widen(where, where.to_device(raw), raw.dtype)
+        values, found = transform.widen(where, where.to_device(raw), raw.dtype)
         sums = ColumnMoments(np.zeros((M, N)[axis]), (M, N)[1 - axis], axis)
-        gaps = mask if transform.fills_with_mean else None
+        gaps = found if transform.fills_with_mean else None
         sums.add(where, values, gaps, at=slice(None))
         standardizer = Standardizer.of(where, transform, sums.lines(Transform()), raw.dtype, "float64")
         results.append(where.to_host(standardizer.apply(values, gaps)))

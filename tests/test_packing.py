@@ -242,9 +242,9 @@ def test_decoded_entries_are_those_of_the_convention(tmp_path: Path, seed: int) 
     source = open_source(array)
     transform = Transform.of(Request("a", 1, missing="zero", missing_value=-7777), source.facts)
     read = source.read(slice(0, 9), slice(0, 7))
-    values, mask = transform.widen(CpuDevice(), read, np.dtype(source.facts.dtype))
+    values, gaps = transform.widen(CpuDevice(), read, np.dtype(source.facts.dtype))
     wanted = numbers.astype(np.float64) * scale + offset
-    np.testing.assert_array_equal(np.zeros_like(gone) if mask is None else mask, gone)
+    np.testing.assert_array_equal(np.zeros_like(gone) if gaps is None else gaps.mask, gone)
     np.testing.assert_allclose(values, np.where(gone, 0, wanted), rtol=1e-15, atol=1e-14)
     assert SourceFacts.from_dict(json.loads(json.dumps(source.facts.to_dict()))) == source.facts
 

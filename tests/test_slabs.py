@@ -155,7 +155,7 @@ def test_weighted_sums_are_those_around_any_mean(device: Device) -> None:
     sums = WeightedSums.nothing(np.full(N, 0.25))
     for rows in (slice(0, 11), slice(11, M)):
         values, mask = (device.to_device(np.ascontiguousarray(part[rows])) for part in (STORED, gaps))
-        sums.add(device, values, mask, weights[rows], slice(0, N))
+        sums.add(device, values, device.gaps(mask), weights[rows], slice(0, N))
     rest = np.where(gaps, 0, STORED - mean)
     np.testing.assert_allclose(sums.sums_around(mean - 0.25), weights @ rest)
     np.testing.assert_allclose(sums.squares_around(mean - 0.25), weights @ rest**2)

@@ -53,6 +53,21 @@ class FreshSpace:
         return self.xp.empty(like.shape, dtype=getattr(self.xp, dtype))
 
 
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Which entries of a (r, c) array are missing; at least one is.
+
+    Attributes:
+        mask: (r, c), true where one is. count: of them.
+        places: where they lie in memory, one after the other, if they are few and that is faster.
+
+    """
+
+    mask: Array
+    count: int
+    places: Array | None = None
+
+
 class Device(Protocol):
     """An array namespace and its memory."""
 
@@ -83,8 +98,11 @@ class Device(Protocol):
         A processor is fastest with what its cache holds, in the order of memory; a GPU with the whole.
         """
 
-    def filled(self, array: Array, mask: Array, fill: Array | float) -> Array:
-        """The array, which may be changed, with `fill` (what broadcasts to it) where the mask says so."""
+    def gaps(self, mask: Array) -> Gaps | None:
+        """What a mask (r, c) says is missing; None where nothing is."""
+
+    def filled(self, array: Array, gaps: Gaps, fill: Array | float) -> Array:
+        """The array, which may be changed, with `fill` (what broadcasts to it) in the gaps."""
 
     def space(self) -> Space:
         """Memory for the slabs of one lane."""

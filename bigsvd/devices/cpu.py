@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Queue
+from bigsvd.devices.base import Array, Gaps, Queue
 
 # Entries that are worked on at a time: few enough to stay in the processor's cache, and so many that threads
 # do not wait for each other to begin on them. 2^16 took 1.5 times as long, 2^15 twice.
 _CACHED_ENTRIES = 2**18
 # Entries that are widened to float64 at a time, to be squared and summed: half of what a core's cache holds.
 _WIDE_ENTRIES = 2**15
+_ENTRIES_A_PLACE = 8  # an index is as long as eight truth values
 
 
 class ReusedSpace:
@@ -106,9 +107,22 @@ class CpuDevice:
             return [(whole, part) for part in some]
         return [(part, whole) for part in some]
 
-    def filled(self, array: np.ndarray, mask: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
+    def gaps(self, mask: np.ndarray) -> Gaps | None:
+        """Few are looked up once, and then filled ten times as fast as by their mask."""
+        count = int(np.count_nonzero(mask))
+        if not count:
+            return None
+        places = np.flatnonzero(along_memory(mask)) if count * _ENTRIES_A_PLACE <= mask.size else None
+        return Gaps(mask, count, places)
+
+    def filled(self, array: np.ndarray, gaps: Gaps, fill: np.ndarray | float) -> np.ndarray:
         """In place."""
-        np.copyto(array, fill, where=mask, casting="same_kind")
+        lines = along_memory(array)
+        alike = lines.flags.c_contiguous and column_major(array) == column_major(gaps.mask)
+        if gaps.places is not None and alike and np.ndim(fill) == 0:
+            lines.reshape(-1)[gaps.places] = fill
+        else:
+            np.copyto(array, fill, where=gaps.mask, casting="same_kind")
         return array
 
     def space(self) -> ReusedSpace:

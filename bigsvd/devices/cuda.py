@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigsvd.devices.base import Array, FreshSpace, Queue, Space
+from bigsvd.devices.base import Array, FreshSpace, Gaps, Queue, Space
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.units import human_bytes
 
@@ -83,9 +83,14 @@ class CupyDevice:
         """The whole."""
         return [(slice(0, array.shape[0]), slice(0, array.shape[1]))]
 
-    def filled(self, array: Array, mask: Array, fill: Array | float) -> Array:
+    def gaps(self, mask: Array) -> Gaps | None:
+        """By their mask."""
+        count = int(self.xp.count_nonzero(mask))
+        return Gaps(mask, count) if count else None
+
+    def filled(self, array: Array, gaps: Gaps, fill: Array | float) -> Array:
         """A new array."""
-        return self.xp.where(mask, self.xp.asarray(fill, dtype=array.dtype), array)
+        return self.xp.where(gaps.mask, self.xp.asarray(fill, dtype=array.dtype), array)
 
     def space(self) -> Space:
         """CuPy's pool gives the memory of the slab before by itself."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Array
+from bigsvd.devices.base import Array, Gaps
 from bigsvd.slabs.entries import Entries, Piece
 
 EXACT_INTEGERS = 2**53
@@ -134,13 +134,13 @@ def census_of(entries: Entries, piece: Piece) -> Census:
     xp, stored = entries.device.xp, entries.stored
     peak = piece.peak
     found = Census(peak=peak if np.isfinite(peak) else 0.0)
-    if piece.mask is not None:
-        found.missing = int(xp.count_nonzero(piece.mask))
+    if piece.gaps is not None:
+        found.missing = piece.gaps.count
         if entries.transform.drops:
-            found.first_missing = _first(entries, piece, entries.device.to_host(piece.mask))
+            found.first_missing = _first(entries, piece, entries.device.to_host(piece.gaps.mask))
     large = peak >= EXACT_INTEGERS or bool(entries.transform.functions)  # which make other numbers of them
     if stored.kind in "iu" and stored.itemsize == 8 and large:
-        found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.mask)
+        found.inexact = _inexact(xp, entries.raw[piece.rows, piece.cols], stored, piece.gaps)
     if not np.isfinite(peak):
         _count_nonfinite(found, entries, piece)
     elif entries.transform.counts_alleles:
@@ -160,18 +160,18 @@ def _count_no_alleles(found: Census, entries: Entries, piece: Piece) -> None:
 def observed_in(entries: Entries, piece: Piece) -> int:
     """How many entries of a piece are not missing, counted on the host."""
     count = int(piece.values.shape[0] * piece.values.shape[1])
-    if piece.mask is None:
+    if piece.gaps is None:
         return count
-    return count - int(np.count_nonzero(entries.device.to_host(piece.mask)))
+    return count - int(np.count_nonzero(entries.device.to_host(piece.gaps.mask)))
 
 
-def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], mask: Array | None) -> int:
+def _inexact(xp: Any, raw: Array, stored: np.dtype[Any], gaps: Gaps | None) -> int:
     """How many integers float64 may not hold exactly; missing entries are no numbers."""
     beyond = raw > EXACT_INTEGERS
     if stored.kind == "i":
         beyond = beyond | (raw < -EXACT_INTEGERS)
-    if mask is not None:
-        beyond = beyond & ~mask
+    if gaps is not None:
+        beyond = beyond & ~gaps.mask
     return int(xp.count_nonzero(beyond))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Device
+from bigsvd.devices.base import Array, Device, Gaps
 from bigsvd.functions import totals_of
 from bigsvd.slabs.transform import Transform
 
@@ -22,7 +22,7 @@ class Piece:
         rows, cols: where they are among the entries.
         values: (r, c), prescaled, 0 where one is missing; float32 where that is exact, else float64. Who
             makes a slab of them may write into them, unless the transform takes entries as they are stored.
-        mask: (r, c) which are missing; None where none is.
+        gaps: which are missing; None where none is.
         xp: the array namespace of both.
         into: the part of a slab's memory in which the values may have been made.
 
@@ -31,7 +31,7 @@ class Piece:
     rows: slice
     cols: slice
     values: Array
-    mask: Array | None
+    gaps: Gaps | None
     xp: Any
     into: Array | None = None
     _peak: list[float] = field(default_factory=list, init=False)
@@ -119,22 +119,25 @@ class Entries:
         there = self.device.to_device(self.totals[(cols, rows)[axis]])
         return self.device.xp.expand_dims(there, axis=axis)
 
-    def pieces(self, lookers: Sequence[Looker] = (), into: Array | None = None) -> Iterator[Piece]:
+    def pieces(
+        self, lookers: Sequence[Looker] = (), into: Array | None = None, *, cleared: bool = True
+    ) -> Iterator[Piece]:
         """All of them as numbers, as many at a time as the device is fast with; some look at them first.
 
         They are made in the parts of `into` (r, c) that they are for, if that is given and can hold them.
+        Gaps that are not `cleared` hold anything: who asks so fills them.
         """
         for rows, cols in self.device.pieces(self.raw):
-            piece = self._piece(rows, cols, None if into is None else into[rows, cols])
+            piece = self._piece(rows, cols, None if into is None else into[rows, cols], cleared=cleared)
             for looker in lookers:
                 looker.look(self, piece)
             yield piece
             del piece  # before the next is made
 
-    def _piece(self, rows: slice, cols: slice, into: Array | None) -> Piece:
+    def _piece(self, rows: slice, cols: slice, into: Array | None, *, cleared: bool) -> Piece:
         device, transform = self.device, self.transform
         given = (device, self.raw[rows, cols], self.stored, self._totals_at(rows, cols), into)
-        piece = Piece(rows, cols, *transform.widen(*given), device.xp, into)
+        piece = Piece(rows, cols, *transform.widen(*given, cleared=cleared), device.xp, into)
         if transform.awaits_nan and math.isnan(piece.peak):
             del piece  # before it is made again
             return Piece(rows, cols, *transform.filled(*given), device.xp, into)
@@ -151,12 +154,12 @@ class Entries:
         if not self.transform.drops:
             self.show(lookers)
             return False
-        found = (piece.mask is not None for piece in self.pieces(lookers))
+        found = (piece.gaps is not None for piece in self.pieces(lookers))
         return any(list(found) if lookers else found)
 
-    def gaps(self, piece: Piece) -> Array | None:
+    def gaps(self, piece: Piece) -> Gaps | None:
         """Which of a piece's entries take the mean of their column of A, or are 0 in B."""
-        return piece.mask if self.transform.fills_with_mean or self.transform.drops else None
+        return piece.gaps if self.transform.hands_on_gaps else None
 
     def place(self, piece: Piece) -> tuple[slice, slice]:
         """Rows and columns of a piece in B."""

@@ -26,10 +26,10 @@ class LineGaps:
 
     def look(self, entries: Entries, piece: Piece) -> None:
         """Take in a piece of entries."""
-        if piece.mask is None:
+        if piece.gaps is None:
             return
         xp, axis, lines = piece.xp, 1 - self._axis, entries.place(piece)[self._axis]
-        counts = entries.device.to_host(xp.sum(xp.astype(piece.mask, xp.int64), axis=axis))
+        counts = entries.device.to_host(xp.sum(xp.astype(piece.gaps.mask, xp.int64), axis=axis))
         if self._rows is None:
             self._counts[lines] += counts
         else:

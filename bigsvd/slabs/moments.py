@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Device
+from bigsvd.devices.base import Array, Device, Gaps
 from bigsvd.slabs.transform import ALLELES, NO_LINES, GivenLines, MeansAndDivisors, Transform
 
 _CONSTANT_EPS = 64 * np.finfo(np.float64).eps
@@ -17,7 +17,7 @@ _FAR_SHIFT = 1e4
 _LEAST_SQUARES = 2.0**-960
 
 
-def first_observed(device: Device, values: Array, mask: Array | None) -> np.ndarray:
+def first_observed(device: Device, values: Array, gaps: Gaps | None) -> np.ndarray:
     """The first entry of each row that is not missing, (r,) float64; 0 where all are.
 
     As a shift it makes a constant row exactly 0. Its distance from the mean is at most √c deviations, so that
@@ -25,11 +25,11 @@ def first_observed(device: Device, values: Array, mask: Array | None) -> np.ndar
     """
     xp, cols = device.xp, values.shape[1]
     found = np.array(device.to_host(values[:, 0]), dtype=np.float64)
-    if mask is None:
+    if gaps is None:
         return found
-    late = np.flatnonzero(device.to_host(mask[:, 0]))
+    late = np.flatnonzero(device.to_host(gaps.mask[:, 0]))
     if late.size:
-        masks = xp.take(mask, device.to_device(late), axis=0)
+        masks = xp.take(gaps.mask, device.to_device(late), axis=0)
         places = late * cols + device.to_host(xp.argmin(xp.astype(masks, xp.int8), axis=1))
         found[late] = device.to_host(xp.take(xp.reshape(values, (-1,)), device.to_device(places)))
     return found
@@ -70,46 +70,46 @@ class ColumnMoments:
         """(4, c), which may be added to those of other slabs with the same shift."""
         return np.stack([self.observed, self.sum, self.squares, self.faint])
 
-    def learn(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
+    def learn(self, device: Device, values: Array, gaps: Gaps | None, *, at: slice) -> None:
         """Add widened entries of the rows `at`; the first that is observed in a row is its shift."""
         new = self.observed[at] == 0
         if new.any():
-            self.high[at] = np.where(new, first_observed(device, values, mask), self.high[at])
-        self.add(device, values, mask, at=at)
+            self.high[at] = np.where(new, first_observed(device, values, gaps), self.high[at])
+        self.add(device, values, gaps, at=at)
 
-    def add(self, device: Device, values: Array, mask: Array | None, *, at: slice) -> None:
+    def add(self, device: Device, values: Array, gaps: Gaps | None, *, at: slice) -> None:
         """Add widened entries whose lines are the entries `at` of this."""
         xp = device.xp
         axis = 1 - self.axis
         self.observed[at] += float(values.shape[axis])
-        if mask is not None:
-            self.observed[at] -= self._line_sums(device, xp.astype(mask, xp.float32))
-        if self.whole and self._add_whole(device, values, mask, at):
+        if gaps is not None:
+            self.observed[at] -= self._line_sums(device, xp.astype(gaps.mask, xp.float32))
+        if self.whole and self._add_whole(device, values, gaps, at):
             return
-        residue = self._residue(device, values, mask, at)
+        residue = self._residue(device, values, gaps, at)
         self.sum[at] += self._line_sums(device, residue)
         residue *= residue
         squares = self._line_sums(device, residue)
         self.squares[at] += squares
         if values.dtype == xp.float64 and np.any(squares < _LEAST_SQUARES):  # float32 has no such residues
-            sizes = self._line_sums(device, xp.abs(self._residue(device, values, mask, at)))
+            sizes = self._line_sums(device, xp.abs(self._residue(device, values, gaps, at)))
             self.faint[at] += np.where(squares < _LEAST_SQUARES, sizes, 0.0)
 
-    def _residue(self, device: Device, values: Array, mask: Array | None, at: slice) -> Array:
+    def _residue(self, device: Device, values: Array, gaps: Gaps | None, at: slice) -> Array:
         """What entries differ by from the shifts of their lines, float64, in memory of its own."""
         xp = device.xp
         residue = xp.astype(values, xp.float64, copy=True)
         residue -= self._shift(device, at, xp.float64)
-        if mask is not None:
-            residue = device.filled(residue, mask, 0.0)
+        if gaps is not None:
+            residue = device.filled(residue, gaps, 0.0)
         return residue
 
-    def _add_whole(self, device: Device, values: Array, mask: Array | None, at: slice) -> bool:
+    def _add_whole(self, device: Device, values: Array, gaps: Gaps | None, at: slice) -> bool:
         """Add whole numbers by BLAS in float32, unless a sum of squares may be more than that holds."""
         xp = device.xp
         residue = values - self._shift(device, at, xp.float32)
-        if mask is not None:
-            residue = device.filled(residue, mask, 0.0)
+        if gaps is not None:
+            residue = device.filled(residue, gaps, 0.0)
         largest = float(xp.maximum(xp.max(residue), -xp.min(residue)))
         if largest**2 * values.shape[1 - self.axis] >= _FLOAT32_WHOLE:
             return False
@@ -228,16 +228,16 @@ class WeightedSums:
         """Before any entry was seen; in one lane `total` is not known, and not needed."""
         return cls(high, 0.0, np.zeros((3, high.size)))
 
-    def add(self, device: Device, values: Array, mask: Array | None, weights: np.ndarray, at: slice) -> None:
+    def add(self, device: Device, values: Array, gaps: Gaps | None, weights: np.ndarray, at: slice) -> None:
         """Add widened entries (r, c), whose columns are the lines `at`; weights (r,)."""
         xp = device.xp
         residue = xp.astype(values, xp.float64, copy=True)
         residue -= xp.expand_dims(device.to_device(self.high[at]), axis=0)
         omega = device.to_device(weights)
         self.values[0, at] += weights.sum()
-        if mask is not None:
-            residue = device.filled(residue, mask, 0.0)
-            self.values[0, at] -= device.to_host(omega @ xp.astype(mask, xp.float64))
+        if gaps is not None:
+            residue = device.filled(residue, gaps, 0.0)
+            self.values[0, at] -= device.to_host(omega @ xp.astype(gaps.mask, xp.float64))
         self.values[1, at] += device.to_host(omega @ residue)
         residue *= residue
         self.values[2, at] += device.to_host(omega @ residue)

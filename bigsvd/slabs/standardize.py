@@ -84,7 +84,8 @@ class AsStored:
             return xp.astype(values, dtype, copy=False)
 
         array = self._space.take(entries.raw, self._dtype) if self._space.takes_parts else None
-        for piece in entries.pieces(lookers, array):
+        fills = standardizer is not None and standardizer.fills and entries.transform.hands_on_gaps
+        for piece in entries.pieces(lookers, array, cleared=bool(lookers) or not fills):
             values = standardised(piece)
             if array is None and values.shape == entries.shape:
                 return values

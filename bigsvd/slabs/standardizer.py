@@ -8,37 +8,37 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Device
+from bigsvd.devices.base import Array, Device, Gaps
 from bigsvd.slabs.transform import NO_LINES, GivenLines, MeansAndDivisors, Transform
 
 _FLOAT32_FAR = 2.0**100  # means and divisors beyond this, or its inverse, are left to float64
 
-Step = Callable[[Device, Array, Array | None, Array], Array]
+Step = Callable[[Device, Array, Gaps | None, Array], Array]
 
 
-def _subtract(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
-    del device, mask
+def _subtract(device: Device, values: Array, gaps: Gaps | None, line: Array) -> Array:
+    del device, gaps
     values -= line
     return values
 
 
-def _multiply(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
-    del device, mask
+def _multiply(device: Device, values: Array, gaps: Gaps | None, line: Array) -> Array:
+    del device, gaps
     values *= line
     return values
 
 
-def _fill(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
-    if mask is None:
+def _fill(device: Device, values: Array, gaps: Gaps | None, line: Array) -> Array:
+    if gaps is None:
         return values
-    return device.filled(values, mask, line)
+    return device.filled(values, gaps, line)
 
 
-def _clear(device: Device, values: Array, mask: Array | None, line: Array) -> Array:
+def _clear(device: Device, values: Array, gaps: Gaps | None, line: Array) -> Array:
     del line
-    if mask is None:
+    if gaps is None:
         return values
-    return device.filled(values, mask, 0.0)
+    return device.filled(values, gaps, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,12 @@ class Standardizer:
         line = device.xp.astype(device.to_device(across), self.work)
         return replace(self, across=device.xp.expand_dims(line, axis=self.axis))
 
+    @property
+    def fills(self) -> bool:
+        """Whether gaps may hold any finite number of the precision, or NaN, before it is applied."""
+        narrow = self.work == self.device.xp.float32
+        return narrow and any(step in (_fill, _clear) for step, _ in self.steps)
+
     def part(self, rows: slice, cols: slice) -> Standardizer:
         """That of a piece of the slab."""
         along_rows, along_cols = (rows, slice(None)), (slice(None), cols)
@@ -99,11 +105,11 @@ class Standardizer:
         across = None if self.across is None else self.across[there]
         return replace(self, steps=tuple((step, line[here]) for step, line in self.steps), across=across)
 
-    def apply(self, values: Array, mask: Array | None) -> Array:
+    def apply(self, values: Array, gaps: Gaps | None) -> Array:
         """The standardised entries; `values` may be changed."""
         values = self.device.xp.astype(values, self.work, copy=False)
         for step, line in self.steps:
-            values = step(self.device, values, mask, line)
+            values = step(self.device, values, gaps, line)
         if self.across is not None:
             values *= self.across
         return values

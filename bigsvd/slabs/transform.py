@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.base import Array, Device
+from bigsvd.devices.base import Array, Device, Gaps
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.functions import AS_THEY_ARE, Functions
 from bigsvd.request import Request
@@ -203,6 +203,11 @@ class Transform:
         return self.missing == "mean"
 
     @property
+    def hands_on_gaps(self) -> bool:
+        """Whether standardising an entry has to know that it is missing."""
+        return self.fills_with_mean or self.drops
+
+    @property
     def before_totals(self) -> Transform:
         """What makes the numbers whose sums are the totals of samples; missing ones are 0."""
         missing = "none" if self.missing == "none" else "zero"
@@ -210,34 +215,40 @@ class Transform:
                          functions=self.functions.before_totals)  # fmt: skip
 
     def widen(
-        self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None, into: Array = None
-    ) -> tuple[Array, Array | None]:
-        """Entries as numbers, f of them × 2^exponent, missing ones 0; and which are missing.
+        self,
+        device: Device,
+        raw: Array,
+        stored: np.dtype[Any],
+        totals: Array = None,
+        into: Array = None,
+        *,
+        cleared: bool = True,
+    ) -> tuple[Array, Gaps | None]:
+        """Entries as numbers, f of them × 2^exponent, missing ones 0; and which are missing, if any.
 
-        The mask is None where none is missing. Gaps that nothing was asked to fill become NaN, which the
-        first pass refuses. float32 where that holds the numbers exactly, else float64. In memory of their
-        own, but for those that are to be taken as they are stored, and are in this precision already. NaN
-        that are awaited are left; see `filled`. `totals`: of the samples that the entries are of, broadcast
-        to them, where functions need them. `into`: memory of this shape in which they are made if it has
-        their precision, and functions make no others of them.
+        Where they need not be `cleared`, missing ones may hold what is stored. Gaps that nothing was asked to
+        fill become NaN, which the first pass refuses. float32 where that holds the numbers exactly, else
+        float64. In memory of their own, but for those that are to be taken as they are stored, and are in
+        this precision already. NaN that are awaited are left; see `filled`. `totals`: of the samples that
+        the entries are of, broadcast to them, where functions need them. `into`: memory of this shape in
+        which they are made if it has their precision, and functions make no others of them.
         """
-        mask = None if self.awaits_nan else self._gaps(device.xp, raw, stored)
-        values = self._numbers(device, raw, stored, totals, mask, into)
-        return values, mask if self.missing != "none" else None
+        gaps = None if self.awaits_nan else self._gaps(device, raw, stored)
+        kept = not cleared and not self.functions and not self.exponent
+        values = self._numbers(device, raw, stored, totals, None if kept else gaps, into)
+        return values, gaps if self.missing != "none" else None
 
     def filled(
         self, device: Device, raw: Array, stored: np.dtype[Any], totals: Array = None, into: Array = None
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[Array, Gaps | None]:
         """The same where some are NaN, in memory of their own."""
-        mask = self._gaps(device.xp, raw, stored)
-        return self._numbers(device, raw, stored, totals, mask, into), mask
+        gaps = self._gaps(device, raw, stored)
+        return self._numbers(device, raw, stored, totals, gaps, into), gaps
 
-    def _gaps(self, xp: Any, raw: Array, stored: np.dtype[Any]) -> Array | None:
+    def _gaps(self, device: Device, raw: Array, stored: np.dtype[Any]) -> Gaps | None:
         """Which are missing; None where none is."""
-        mask = self.mask(xp, raw, stored)
-        if mask is None or not bool(xp.any(mask)):
-            return None
-        return mask
+        mask = self.mask(device.xp, raw, stored)
+        return None if mask is None else device.gaps(mask)
 
     def _numbers(
         self,
@@ -245,7 +256,7 @@ class Transform:
         raw: Array,
         stored: np.dtype[Any],
         totals: Array,
-        mask: Array | None,
+        gaps: Gaps | None,
         into: Array | None,
     ) -> Array:
         xp = device.xp
@@ -255,14 +266,14 @@ class Transform:
             values = into
         else:
             changed = self.standardized or self.scales_by_given or not self.takes_as_stored
-            values = xp.astype(raw, precision, copy=changed or mask is not None)
+            values = xp.astype(raw, precision, copy=changed or gaps is not None)
         if self.packing.packed:
             values *= self.packing.scale
             values += self.packing.offset
         if self.functions:
             values = self.functions.apply(xp, values, totals)
-        if mask is not None:
-            values = device.filled(values, mask, self._gap_value)
+        if gaps is not None:
+            values = device.filled(values, gaps, self._gap_value)
         if self.exponent:
             values *= 2.0**self.exponent
         return values
