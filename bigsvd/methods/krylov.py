@@ -299,7 +299,7 @@ class Krylov(Method):
         again = cost.of_pass(layout, lanes, layout.narrow, share, 1.0) + besides(layout, share)
         correction = cost.of_pass(layout, lanes, correcting, share, 1.0) + besides(layout, share)
         start = cost.of_pass(layout, lanes, 0, share) + SAMPLE_BLOCKS * again + CORRECTION_TERMS * correction
-        return start, passes
+        return start + cost.of_ritz(layout, min(layout.N, SAMPLE_BLOCKS * layout.narrow)), passes
 
     def describe_start(self, plan: Plan) -> str:
         """The sample's share, the factors to start from, or that the block is random."""

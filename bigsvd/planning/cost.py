@@ -18,11 +18,11 @@ _IO_BOUND_RATIO = 2.5
 _WIDTH_MATTERS_RATIO = 1.1
 # Seconds that a run takes besides its passes, and a pass besides its panels: where there is one panel, and
 # from how many panels on it is how much; in between in proportion. Measured on two cores.
-_RUN_SECONDS, _PASS_SECONDS = (0.03, 0.5), (0.008, 0.15)
+_RUN_SECONDS, _PASS_SECONDS = (0.03, 0.4), (0.008, 0.15)
 _MANY_PANELS = 100
 # By which factor checksums, sums and two threads that share one memory lengthen reading and multiplying.
 # Measured on two cores.
-_CROWDING = 1.25
+_CROWDING = 1.4
 # Floating point operations a second of an eigendecomposition, on a core and on a GPU; and the order at which
 # a core reaches half as many, below which it is busy with loops and not with products. Measured.
 _DENSE_FLOPS_PER_SECOND, _HALF_RATE_ORDER = 3e10, 200
@@ -152,11 +152,12 @@ class Cost:
     def of_run(self, layout: Layout, prospect: Prospect, start: float, passes: float) -> dict[str, float]:
         """Seconds of each part of a run, of which the method has told the warm start and the passes.
 
-        The first pass makes statistics besides. Where all data stay on a device another pass multiplies the
-        long factor.
+        The first pass makes statistics besides, and so does the sample. Where all data stay on a device
+        another pass multiplies the long factor.
         """
         looking = layout.M * layout.N * self.rates.looking_seconds
-        passes += _CROWDING * looking / min(self.cores, prospect.lanes)
+        looking *= _CROWDING / min(self.cores, prospect.lanes)
+        passes, start = passes + looking, start + prospect.share * looking
         written = layout.narrow + PROBES + (layout.k + BEYOND) * (prospect.full_passes - 1)
         if prospect.stays:
             passes += self.of_pass(layout, prospect.lanes, layout.k, resident=1.0) + besides(layout)
