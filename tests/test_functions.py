@@ -224,7 +224,7 @@ def test_a_request_and_a_plan_are_json_and_write_a_function_in_one_way() -> None
     assert request.problem() != replace(request, functions=("log1p",)).problem()
     plan = bigsvd.plan(counts((50, 20)), K, functions=list(CELLS))
     assert Plan.from_json(plan.to_json()) == plan
-    assert "functions     normalize_total:10000, log1p\n" in str(plan)
+    assert "functions     normalize_total:10000, log1p; what is reconstructed is f(A)\n" in str(plan)
     assert Request("a", 3, functions=None).functions == ()  # type: ignore[arg-type]
 
 
@@ -286,7 +286,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert_is_of(bigsvd.open(tmp_path / "u"), standardised(of_cells(A), {"center": True}))
     assert typed("verify", tmp_path / "u", tmp_path / "a")[0] == 0
     assert (
-        "of f(A), which it reconstructs: f is normalize_total:10000, log1p"
+        "functions     normalize_total:10000, log1p; what is reconstructed is f(A)"
         in typed("info", tmp_path / "u")[1]
     )
     options[-1:] = ["normalize_total:1e4", "--functions", "log1p"]

@@ -31,6 +31,7 @@ ROOMS = (
     "nodes",
     "catalog",
     "request",
+    "described",
     "devices",
     "chunks",
     "scratch",

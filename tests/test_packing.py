@@ -109,9 +109,9 @@ def test_entries_may_be_taken_as_they_are_stored(client: Client, tmp_path: Path)
     factors = bigsvd.svd(tmp_path / "t.zarr/t2m", 3, client=client, decode=False)
     assert np.allclose(factors.s, np.linalg.svd(stored, compute_uv=False)[:3], rtol=1e-5)
     plan = CliRunner().invoke(main, ["plan", str(tmp_path / "t.zarr/t2m"), "-k", "3"]).output
-    assert "packing       stored · 0.002 + 280, -32767 for no value" in plan
+    assert "decoding      stored · 0.002 + 280, -32767 for no value" in plan
     raw = CliRunner().invoke(main, ["plan", str(tmp_path / "t.zarr/t2m"), "-k", "3", "--no-decode"]).output
-    assert "packing" not in raw
+    assert "decoding      none: entries are taken as they are stored" in raw
 
 
 def test_a_sentinel_beside_packing_is_a_stored_value(client: Client, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_packed_field(tmp_path: Path, *, center: bool) -> None:
     assert factors.components.shape == (K, 5, 8)
     assert np.array_equal(np.isnan(factors.components[0]).reshape(-1), land)
     told = CliRunner().invoke(main, ["info", str(tmp_path / "u")])
-    assert "40 columns, 4 missing throughout" in told.output
+    assert "40 places of y x x (5 x 8), 4 of them missing throughout and left out" in told.output
     judged = CliRunner().invoke(main, ["verify", str(tmp_path / "u"), str(tmp_path / "a")])
     assert judged.exit_code == 0, judged.output
 

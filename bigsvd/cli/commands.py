@@ -35,6 +35,7 @@ from bigsvd.errors import (
     VerifyError,
 )
 from bigsvd.gaps import with_gaps
+from bigsvd.report.facts import format_facts
 from bigsvd.report.table import format_table
 from bigsvd.request import CHOICES, SCALES, Request, parse_bytes
 from bigsvd.results import rank
@@ -439,28 +440,10 @@ def plan_command(
 def info(factors: str, *, as_json: bool) -> None:
     """Print what the factor store FACTORS holds and how good it is."""
     opened = open_factors(factors)
-    facts = opened.info()
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps(opened.info()))
         return
-    m, n = opened.shape
-    if facts["functions"]:
-        click.echo(f"of f(A), which it reconstructs: f is {', '.join(facts['functions'])}")
-    leading = ", ".join(f"{value:.6g}" for value in opened.s[:8])
-    click.echo(f"{factors}: {m:,} x {n:,}, k={opened.k}, {opened.dtype}, of {facts['source']['name']}")
-    if opened.missing_features:
-        axis, gone = opened.features_axis, opened.missing_features
-        _tell(f"{opened.shape[axis]:,} {('rows', 'columns')[axis]}, {gone:,} missing throughout")
-    click.echo(f"sigma: {leading}{', ...' if opened.k > 8 else ''}")
-    click.echo(
-        f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
-        f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB"
-    )
-    parts = facts.get("seconds_by_part", {})  # which stores of older versions lack
-    if parts:
-        predicted = facts["predicted_seconds"]
-        each = ", ".join(f"{part} {parts[part]:.2g} s ({predicted[part]:.2g} predicted)" for part in parts)
-        _tell(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
+    _tell(format_facts(factors, opened))
     _tell(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
 
 

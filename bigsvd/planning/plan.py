@@ -17,8 +17,9 @@ from itertools import pairwise
 from typing import Any
 
 from bigsvd.catalog.table import METHODS, load, runs_on_dask
+from bigsvd.described import described
 from bigsvd.errors import BigsvdError, PlanError
-from bigsvd.facts import AS_STORED, Machine, Rates, SourceFacts
+from bigsvd.facts import Machine, Rates, SourceFacts
 from bigsvd.request import ROUGH, Request
 from bigsvd.units import human_bytes
 
@@ -384,12 +385,6 @@ def _describe_products(plan: Plan) -> str:
     return f"{plan.rough_dtype}, in {plan.compute_dtype} in the last pass"
 
 
-def _describe_functions(plan: Plan) -> str:
-    """What is done to entries, and whether that takes a pass of its own."""
-    more = " (one more read sums the samples, which panels hold in part)" if plan.sums_apart else ""
-    return f"{', '.join(plan.request.functions)}{more}"
-
-
 def _describe(plan: Plan) -> str:
     facts = plan.facts
     m, n = facts.shape
@@ -405,8 +400,7 @@ def _describe(plan: Plan) -> str:
         f"source        {facts.name}: {m:,} x {n:,} {facts.dtype}, "
         f"chunks {facts.chunks[0]} x {facts.chunks[1]}, {human_bytes(facts.nbytes)}",
         *([f"reading       {plan.reading}"] if plan.reading else []),
-        *([f"packing       {facts.packing} (CF attributes)"] if facts.packing != AS_STORED else []),
-        *([f"functions     {_describe_functions(plan)}"] if plan.request.functions else []),
+        *described(plan.request, facts),
         f"method        {plan.method} ({plan.reason})",
         f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
         f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"
@@ -415,6 +409,7 @@ def _describe(plan: Plan) -> str:
         f"device        {plan.device} ({plan.device_reason})",
         f"start         {method.describe_start(plan)}",
         f"block         {plan.width} columns for k = {plan.k}, products in {_describe_products(plan)}",
+        *["totals        one more read sums the samples, which panels hold in part"] * plan.sums_apart,
         f"passes        about {plan.expected_passes:.2f} expected{_describe_range(plan)}, "
         f"at most {plan.max_passes}",
         f"time          about {plan.seconds:.2g} s at {rates} rates: "

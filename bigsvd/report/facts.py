@@ -1,0 +1,57 @@
+"""What a factor store holds, as text: which data it is of, its values, and what the run took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bigsvd.described import described, labelled
+from bigsvd.facts import SourceFacts
+from bigsvd.request import Request
+from bigsvd.results.factors import Factors
+from bigsvd.results.rank import percent
+
+_MOST_SHOWN = 8  # of the values; chosen so that they fit a line
+
+
+def format_facts(name: str, factors: Factors) -> str:
+    """What ``bigsvd info`` says of the factors of that name, before their certificate."""
+    facts = factors.info()
+    m, n = factors.shape
+    request = Request.from_dict(factors.provenance["request"])
+    source = SourceFacts.from_dict(facts["source"])
+    lines = [
+        f"{name}: {m:,} x {n:,}, k={factors.k}, {factors.dtype}, of {source.name}",
+        *described(request, source, factors.missing_features),
+        *_values(facts),
+        *_costs(facts),
+    ]
+    return "\n".join(lines)
+
+
+def _values(facts: dict[str, Any]) -> list[str]:
+    """The singular values, and what each explains."""
+    k, ratios = facts["k"], facts["explained_variance_ratio"]
+    word = "variance" if facts["centered"] else "mean square"
+    return [
+        labelled("sigma", _leading(k, [f"{value:.6g}" for value in facts["s"]])),
+        labelled(word, _leading(k, [f"{value:.6g}" for value in facts["explained_variance"]])),
+        labelled("share", f"{_leading(k, list(map(percent, ratios)))}; {percent(sum(ratios))} in all {k}"),
+    ]
+
+
+def _leading(k: int, texts: list[str]) -> str:
+    return ", ".join(texts[:_MOST_SHOWN]) + ", ..." * (k > _MOST_SHOWN)
+
+
+def _costs(facts: dict[str, Any]) -> list[str]:
+    """What the run took, and its parts."""
+    lines = [
+        f"{facts['method']}, {facts['passes']:.2f} passes, {facts['bytes_read'] / 1e9:.2f} GB read, "
+        f"{facts['seconds']:.1f} s, peak memory {facts['peak_memory_bytes'] / 1e6:.0f} MB"
+    ]
+    parts = facts.get("seconds_by_part", {})  # which stores of older versions lack
+    if parts:
+        predicted = facts["predicted_seconds"]
+        each = ", ".join(f"{part} {parts[part]:.2g} s ({predicted[part]:.2g} predicted)" for part in parts)
+        lines.append(f"{each}; {100 * facts['cache_hit_rate']:.0f} % from kept panels")
+    return lines
