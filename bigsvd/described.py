@@ -30,8 +30,8 @@ def described(request: Request, facts: SourceFacts, left_out: int = 0) -> list[s
     `left_out`: how many features are known to be missing throughout.
     """
     told = {
-        "samples": _counted(facts, facts.samples_axis),
-        "features": _counted(facts, facts.features_axis) + _left_out(left_out),
+        "samples": counted(facts, facts.samples_axis),
+        "features": counted(facts, facts.features_axis) + _left_out(left_out),
         "selection": _selection(request),
         "sum": _summed(request, facts),
         "decoding": _decoding(request, facts),
@@ -46,7 +46,7 @@ def described(request: Request, facts: SourceFacts, left_out: int = 0) -> list[s
     return [labelled(label, text) for label, text in told.items() if text]
 
 
-def _counted(facts: SourceFacts, axis: int) -> str:
+def counted(facts: SourceFacts, axis: int) -> str:
     """How many lines of A there are along an axis, of how many, and what they are in the data."""
     count = f"{facts.shape[axis]:,}"
     if facts.full_shape and facts.full_shape[axis] != facts.shape[axis]:

@@ -7,7 +7,7 @@ that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
@@ -49,14 +49,16 @@ def _runs(positions: np.ndarray, chunk: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
 
 
-def with_gaps(factors: Factors, data: Any = None, **reading: Any) -> Factors:
+def with_gaps(
+    factors: Factors, data: Any = None, *, storage_options: Mapping[str, Any] | None = None
+) -> Factors:
     """The same factors; what is reconstructed of them is NaN where `data`, of which they are, has no value.
 
     Args:
         factors: of a matrix (m, n) with missing entries.
         data: what that matrix was taken from, as `svd` takes it; the path or URL that they were computed from
             where it is None.
-        reading: storage_options, for a URL.
+        storage_options: for the store of a URL; kept nowhere.
 
     Raises:
         RequestError: `data` are needed, since the factors are of an array in memory; or are other data.
@@ -67,7 +69,7 @@ def with_gaps(factors: Factors, data: Any = None, **reading: Any) -> Factors:
     if data is None and request.source.startswith("<"):
         raise RequestError(f"the factors are of {request.source}, an array in memory", "give it as data")
     rows, cols = factors.kept.lines  # the request may only have the digests of what selected them
-    reading = request.reading | reading | {"rows": rows, "cols": cols}
+    reading = request.reading | {"rows": rows, "cols": cols, "storage_options": storage_options}
     source = open_source(request.source if data is None else data, **reading)
     _check_same(source, factors)
     return factors.showing(SourceGaps(source, Transform.of(request, source.facts)))

@@ -299,6 +299,11 @@ class Request:
             raise RequestError(
                 f"center=True and offset={self.offset!r} both say what is subtracted", "give one of them"
             )
+        if self.device_memory is not None and self.device == "cpu":
+            raise RequestError(
+                f"device_memory={self.device_memory} with device='cpu', which has no memory of its own",
+                "drop device_memory",
+            )
         if self.ddof and (self.ddof != 1 or not self.own_scale.startswith("std")):
             raise RequestError(
                 f"ddof={self.ddof} with scale={self.scale!r}", "use ddof=0, or ddof=1 with scale='std'"

@@ -189,7 +189,7 @@ def test_the_data_of_a_check_have_the_same_samples(tmp_path: Path) -> None:
     factors = bigsvd.svd(A, K, samples="columns")
     with pytest.raises(FactorStoreError, match=r"have columns as samples, .* has rows"):
         verify(factors, open_source(A), lambda _: None)
-    with pytest.raises(RequestError, match=r"do not have 400 features; give \(m, r\) or \(m,\)"):
+    with pytest.raises(RequestError, match=r"do not have 400 features; give \(400, r\) or \(400,\)"):
         factors.project(np.zeros((30, 2)))
 
 

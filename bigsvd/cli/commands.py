@@ -45,7 +45,7 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.sources.vectors import name_vectors, vectors_of
+from bigsvd.sources.vectors import name_vectors, scale_meant, vectors_of
 from bigsvd.units import source_name
 
 _FAILED = 3
@@ -81,7 +81,13 @@ class Command(click.Command):
         bare = [i for i, (arg, after) in enumerate(kinds) if arg == "--scale" and not {*after} & {*SCALES}]
         for i in bare:
             args[i] = f"--scale={SCALES[0]}"
-        return super().parse_args(ctx, args)
+        given = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if type(error) is click.UsageError:  # an argument too many, which may be what follows --scale
+                _refuse_another_scale(error.message, [given[i + 1] for i in bare if given[i + 1 :]])
+            raise
 
     def invoke(self, context: click.Context) -> Any:
         """Run it."""
@@ -89,6 +95,16 @@ class Command(click.Command):
             return super().invoke(context)
         except BigsvdError as error:
             raise type(error)(_as_typed(error.message), _as_typed(error.remedy)) from error
+
+
+def _refuse_another_scale(said: str, after: list[str]) -> None:
+    """`RequestError` where a word `after` --scale, which was taken for an argument, is one too many."""
+    for word in after:
+        if not word.startswith("-"):
+            raise RequestError(
+                f"{said.rstrip('.')}: --scale {word} is no rule",
+                scale_meant(word, f"--scale={word} for given numbers"),
+            )
 
 
 class Commands(click.Group):
@@ -303,6 +319,14 @@ def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     for name in options:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise RequestError(f"{flags[name]} and --plan both say what to do", "make a new plan with it")
+
+
+def _refuse_idle(names: tuple[str, ...], lacking: str) -> None:
+    """`RequestError` where an option was typed that has no effect without what is `lacking`."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in names and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            raise RequestError(f"{param.opts[0]} has no effect without {lacking}", "give both, or neither")
 
 
 @contextmanager
@@ -553,6 +577,8 @@ def reconstruct(
     as_json: bool,
 ) -> None:
     """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
+    if gaps is None:
+        _refuse_idle(("storage_options",), "--gaps PATH")
     opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
     if gaps is not None:
@@ -592,6 +618,8 @@ def verify(
     """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
+    if data is None:
+        _refuse_idle(("scheduler", "device", "storage_options"), "DATA")
     opened = open_factors(factors)
     asked = replace(Request.from_dict(opened.provenance["request"]), rows=None, cols=None)
     source = None

@@ -70,6 +70,7 @@ def make_plan(request: Request, facts: SourceFacts, machine: Machine, rates: Rat
     _check_sentinels(request, facts)
     _check_whole_samples(request, facts)
     _check_sums(request)
+    _check_stage(request, facts)
     check_precision(request, facts, machine)
     rates = rates or (NOMINAL_ON_GPU if machine.has_own_memory else NOMINAL)
     cost = Cost(
@@ -255,6 +256,14 @@ def _check_sums(request: Request) -> None:
         raise RequestError(
             f"missing_value={others[0]!r} would be compared with sums over {request.sum!r}, not with entries",
             "drop it where the array's attributes or negative integers mark missing entries; else sum before",
+        )
+
+
+def _check_stage(request: Request, facts: SourceFacts) -> None:
+    """Panels that are read where they lie are kept nowhere else."""
+    if request.stage is not None and facts.reader == "memory":
+        raise RequestError(
+            f"stage={request.stage!r} with {facts.name}, whose entries are read where they lie", "drop stage"
         )
 
 

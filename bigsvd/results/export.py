@@ -40,16 +40,14 @@ def write_region(
     To `unstack` whole rows is to write them along the axes that the data had.
 
     Raises:
-        RequestError: something of that name is there, or the name ends as neither kind does.
+        RequestError: something of that name is there, or the name ends as neither kind does; nothing can be
+            unstacked.
 
     """
     rows, cols = region
     width = cols.stop - cols.start
-    unstack = unstack and len(factors.array_shape) > len(region)  # a matrix has no other axes
-    if unstack and width != factors.kept.shape[1]:
-        raise RequestError(
-            f"{width} of {factors.kept.shape[1]} columns have no axes of their own", "drop cols"
-        )
+    if unstack:
+        _check_stacked(factors, width)
     shape, axis = _written_shape(factors, region, unstack=unstack)
     path = Path(out)
     if path.suffix.lower() not in (_NPY, *_ZARR):
@@ -74,6 +72,18 @@ def write_region(
         if path.suffix.lower() == _NPY:
             target.flush()
     return shape
+
+
+def _check_stacked(factors: Factors, width: int) -> None:
+    """`RequestError` unless so many columns are whole samples of data with more axes than two."""
+    if len(factors.array_shape) == len(factors.shape):
+        raise RequestError(
+            f"the factors are of a matrix {factors.kept.shape}, of which no axes were stacked", "drop unstack"
+        )
+    if width != factors.kept.shape[1]:
+        raise RequestError(
+            f"{width} of {factors.kept.shape[1]} columns have no axes of their own", "drop cols"
+        )
 
 
 def _written_shape(

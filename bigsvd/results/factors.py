@@ -197,12 +197,12 @@ class Factors:
         found, n = np.asarray(values), self.kept.shape[self.features_axis]
         if found.shape[-1:] == (self.shape[self.features_axis],):
             found = self.kept.spread(self.features_axis, self.kept.shown(found))
-        if len(self.array_shape) == len(self.shape):
-            return found
         if found.ndim not in (1, 2) or found.shape[-1] != n:
             raise RequestError(
-                f"values of shape {found.shape} do not have {n} features", "give (n,) or (r, n)"
+                f"values of shape {found.shape} do not have {n} features", f"give ({n},) or (r, {n})"
             )
+        if len(self.array_shape) == len(self.shape):
+            return found
         shaped = found.reshape(*found.shape[:-1], *self.feature_shape)
         return shaped if found.ndim == 1 else np.moveaxis(shaped, 0, self.array_axis)
 
@@ -344,7 +344,8 @@ class Factors:
         Entries are numbers: what is packed has to be decoded before. Missing ones, NaN or those that the
         request names, are filled as the run filled them: by the stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
-        and V is U; one sample alone is (n,) or (m,). Those of a sample of A, times its weight, are the row of
+        and V is U; one sample alone is (n,) or (m,). Where axes were stacked they may have those of the data:
+        (r, y, x), or (y, x) alone. Those of a sample of A, times its weight, are the row of
         `scores`: new samples have none. Features of weight 0, or missing throughout in A, are not looked at.
 
         Raises:
@@ -354,10 +355,12 @@ class Factors:
         """
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
             raise RequestError("the samples have masked entries", "fill them, such as with the means")
-        values = self._features_of(np.asarray(samples, dtype=np.float64))
-        n, form = self.shape[self.features_axis], ("(m, r) or (m,)", "(r, n) or (n,)")[self.features_axis]
+        given = np.asarray(samples, dtype=np.float64)
+        values, n = self._features_of(self._stacked(given)), self.shape[self.features_axis]
         if values.ndim not in (1, 2) or values.shape[min(self.features_axis, values.ndim - 1)] != n:
-            raise RequestError(f"samples of shape {values.shape} do not have {n} features", f"give {form}")
+            raise RequestError(
+                f"samples of shape {given.shape} do not have {n} features", f"give {self._shapes_of_samples}"
+            )
         if self.features_axis == 0:
             values = values.T
         request = Request.from_dict(self.provenance["request"])
@@ -514,6 +517,25 @@ class Factors:
         if ids is None or axis < 0 or samples.shape[axis] != self.kept.shape[self.features_axis]:
             return samples
         return np.take(samples, ids, axis=axis)
+
+    def _stacked(self, samples: np.ndarray) -> np.ndarray:
+        """Samples along the axes of the data as rows (r, n), one alone as (n,); others as they are."""
+        others = self.feature_shape
+        if len(others) == 1 or samples.shape[-1:] == (self.kept.shape[1],):
+            return samples
+        if samples.shape == others:
+            return samples.reshape(-1)
+        along = np.moveaxis(samples, self.array_axis, 0) if samples.ndim > len(others) else samples
+        return along.reshape(len(along), -1) if along.shape[1:] == others else samples
+
+    @property
+    def _shapes_of_samples(self) -> str:
+        """The shapes in which r samples, or one alone, may be given."""
+        axes: list[int | str] = [*self.array_shape]
+        axes[self.array_axis] = "r"
+        n = self.kept.shape[self.features_axis]
+        stacked = f", (r, {n})" * (len(axes) > len(self.shape))
+        return f"({', '.join(map(str, axes))}){stacked} or ({n},)"
 
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""

@@ -17,7 +17,7 @@ from bigsvd.errors import ChunkCorruptError, SourceError, StorageError, first_li
 from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, hashed, line_chunks, stamp_of
 from bigsvd.sources.members import Member, Members
-from bigsvd.sources.packing import dtype_of, packing_of
+from bigsvd.sources.packing import decoded, dtype_of, packing_of
 from bigsvd.sources.stacking import stacked
 
 if TYPE_CHECKING:
@@ -112,6 +112,15 @@ def _decoding(
     if not decode:
         return stored, AS_STORED
     return dtype_of(attributes, stored), packing_of(name, attributes, stored, ())
+
+
+def numbers_of_hdf5(path: str, inner: str) -> np.ndarray:
+    """All entries of a small dataset, decoded; gaps are NaN. Errors are those of `Hdf5Source`."""
+    found = _dataset(path, inner)
+    name, stored = f"{path}{found.name}", found.dtype.newbyteorder("=")
+    _check_filters(name, found)
+    dtype, packing = _decoding(name, _attributes(found), stored, decode=True)
+    return decoded(np.asarray(found[...]).astype(stored).view(dtype), packing)
 
 
 def reopenable(data: Any) -> bool:

@@ -20,6 +20,7 @@ from bigsvd.sources.wrapped import PiecewiseSource, WrappedSource, cells, reader
 from bigsvd.vectors import digest_of
 
 _RANGE = re.compile(r"-?\d*:-?\d*(:\d*)?")
+_NUMBER = re.compile(r"-?\d+")
 _INDEX_BYTES = 8  # of the number of a line
 
 
@@ -230,6 +231,7 @@ def _lines(
     length, chunk = facts.shape[axis], facts.chunks[axis]
     if given is None:
         return AllLines(length, chunk)
+    _refuse_a_number(option, given)
     if isinstance(given, slice) or (isinstance(given, str) and _RANGE.fullmatch(given)):
         ids = np.arange(length)[_slice(option, given)]
     else:
@@ -237,6 +239,15 @@ def _lines(
     if not ids.size:
         raise RequestError(f"{option}={name_of(given)} selects nothing of {length}", "select one at least")
     return Lines(ids, chunk)
+
+
+def _refuse_a_number(option: str, given: Any) -> None:
+    """`RequestError` for one number, of which it is not known whether it is an index or a count."""
+    text = str(given) if isinstance(given, (int, np.integer)) else given
+    if isinstance(text, str) and _NUMBER.fullmatch(text):
+        raise RequestError(
+            f"{option}={text} is one number, not a range", f"give start:stop, such as 0:{text.lstrip('-')}"
+        )
 
 
 def _slice(option: str, given: Any) -> slice:

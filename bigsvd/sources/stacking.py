@@ -26,6 +26,7 @@ from bigsvd.sources.base import (
 )
 
 Box = tuple[slice, ...]
+_PARTS_OF_SPARSE = ("data", "indices", "indptr")  # as AnnData stores them
 
 
 def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Sequence[str]) -> Stacking:
@@ -37,7 +38,11 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
     """
     lengths = lengths_of(name, shape)
     if len(lengths) == 1:
-        raise ShapeError(f"{name} has shape {lengths}", "give a matrix (two axes); sparse is not read yet")
+        part = name.rpartition("/")[2] in _PARTS_OF_SPARSE
+        raise ShapeError(
+            f"{name} has shape {lengths}, one axis",
+            "give an array of two axes or more" + "; sparse is not read yet" * part,
+        )
     if len(lengths) < 2 or min(lengths) < 1:
         raise ShapeError(f"{name} has shape {lengths}", "give a matrix (two axes) with at least one entry")
     dtype = numpy_dtype(name, dtype)

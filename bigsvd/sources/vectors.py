@@ -1,9 +1,10 @@
-"""Opens the vectors that a request names: in memory, or the path or URL of a .npy file or a Zarr array."""
+"""Opens the vectors that a request names: in memory, or the path or URL of an array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,26 @@ import numpy as np
 from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
+from bigsvd.described import counted
 from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
-from bigsvd.facts import LINES, SourceFacts
+from bigsvd.facts import SourceFacts
 from bigsvd.request import SCALES, VECTORS, Request
+from bigsvd.sources.files import place_of
+from bigsvd.sources.hdf5 import numbers_of_hdf5
 from bigsvd.sources.packing import decoded
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import open_zarr
 from bigsvd.sources.zarr_packing import packing_of_zarr
+from bigsvd.sources.zipped import ZippedStore
 from bigsvd.units import source_name
 from bigsvd.vectors import DIGEST, Vector, digest_of
+
+_NEUTRAL = {
+    "offset": "0, which subtracts nothing",
+    "scale": "1, which divides by nothing",
+    "weights": "0, which leaves a feature out, or 1",
+    "row_weights": "0, which leaves a sample out, or 1",
+}
 
 Vectors = Mapping[str, Vector]  # those that are given for a run, by option
 
@@ -27,7 +39,8 @@ Vectors = Mapping[str, Vector]  # those that are given for a run, by option
 def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
     """The values of a request's `option` as finite float64: in memory, or the path or URL of an array.
 
-    A path names a Zarr array or a .npy file. CF attributes of a Zarr array are applied.
+    A path names a Zarr array, a .npy file, or a dataset in an HDF5 or netCDF-4 file, as one of a source does.
+    CF attributes are applied.
 
     Raises:
         RequestError: no vector, no real numbers, or not finite ones.
@@ -41,9 +54,16 @@ def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | N
     bad = np.flatnonzero(~np.isfinite(vector.values))
     if bad.size:
         raise RequestError(
-            f"{option} has {bad.size} value(s) that are not finite, the first at {bad[0]}", "replace them"
+            f"{_told(option, vector)} has {bad.size:,} of {vector.values.size:,} values that are not finite, "
+            f"the first {vector.values[bad[0]]:g} at {bad[0]}",
+            f"replace them by {_NEUTRAL[option]}",
         )
     return vector
+
+
+def _told(option: str, vector: Vector) -> str:
+    """How a message calls a vector: by its option, and where it is if it has a place."""
+    return option if vector.name.startswith(DIGEST) else f"{option}={vector.name}"
 
 
 def open_places(
@@ -112,17 +132,42 @@ def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> np.ndarr
     with _reading(option, source_name(place)):
         if "://" in place and not place.startswith("file://"):
             return _of_zarr(place, open_url(place, storage_options))
-        path = Path(source_name(place))
-        if path.is_dir():
-            return _of_zarr(str(path), LocalStore(path.resolve(), read_only=True))
-        if not path.exists():
-            raise SourceError(f"{option}={path} does not exist", "check the path")
-        return np.asarray(np.load(path, allow_pickle=False))
+        return _at_path(option, Path(source_name(place)))
 
 
-def _of_zarr(name: str, store: Any) -> np.ndarray:
+def _at_path(option: str, path: Path) -> np.ndarray:
+    """The entries at a path of this machine."""
+    if not path.exists() and not any(parent.is_file() for parent in path.parents):
+        raise SourceError(f"{option}={path} does not exist", _instead_of(option, str(path)))
+    found = place_of(str(path))
+    if found.kind == "npy":
+        return np.asarray(np.load(found.path, allow_pickle=False))
+    if found.kind == "hdf5":
+        return numbers_of_hdf5(str(found.path), found.inner)
+    if found.kind == "zip":
+        zipped = ZippedStore(found.path.resolve())
+        return _of_zarr(str(path), zipped, f"{zipped.root}/{found.inner}".strip("/"))
+    return _of_zarr(str(path), LocalStore(path.resolve(), read_only=True))
+
+
+def _instead_of(option: str, name: str) -> str:
+    """What to do where nothing of that name is there, which may have been meant for something else."""
+    if option in ("rows", "cols"):
+        return "check the path, or give a range such as 0:100"
+    if option == "scale":
+        return scale_meant(name, "a path that exists")
+    return "check the path"
+
+
+def scale_meant(word: str, otherwise: str) -> str:
+    """What to write in place of a word that is no rule of scale: the nearest one, or something else."""
+    near = get_close_matches(word, SCALES, 1)
+    return f"use {(near or [otherwise])[0]}; the rules are {', '.join(SCALES)}"
+
+
+def _of_zarr(name: str, store: Any, inner: str = "") -> np.ndarray:
     """The entries of a Zarr array of one axis, decoded; gaps are NaN."""
-    array = open_zarr(source_name(name), GuardStore(store, ChunkMissingError), "")
+    array = open_zarr(source_name(name), GuardStore(store, ChunkMissingError), inner)
     dtype, packing = packing_of_zarr(name, array)
     return decoded(np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype), packing)
 
@@ -138,7 +183,8 @@ def _reading(option: str, name: str) -> Iterator[None]:
         raise StorageError(f"{option}={name} cannot be read ({error})", "check that path") from error
     except Exception as error:
         raise SourceError(
-            f"{option}={name} cannot be read ({first_line(error)})", "give a Zarr array or a .npy file"
+            f"{option}={name} cannot be read ({first_line(error)})",
+            "give a Zarr array, a .npy file, or a dataset in an HDF5 or netCDF-4 file",
         ) from error
 
 
@@ -178,30 +224,32 @@ def vectors_of(
         if vector is None or vector.name != name:
             vector = open_numbers(option, name, storage_options)
         axis = facts.features_axis if VECTORS[option] == "features" else facts.samples_axis
-        _check_length(option, vector, facts.shape[axis], f"{LINES[axis]}s")
-        _check_sign(option, vector.values)
+        _check_length(option, vector, facts, axis)
+        _check_sign(option, vector)
         found[option] = vector
     return found
 
 
-def _check_length(option: str, vector: Vector, length: int, lines: str) -> None:
-    """`RequestError` unless there is one value for each of so many `lines`, such as "columns"."""
-    if vector.values.size != length:
+def _check_length(option: str, vector: Vector, facts: SourceFacts, axis: int) -> None:
+    """`RequestError` unless there is one value for each line of A along the axis."""
+    if vector.values.size != facts.shape[axis]:
         raise RequestError(
-            f"{option} has {vector.values.size} values, the matrix has {length} {lines}",
-            f"give one for each of the {lines}",
+            f"{_told(option, vector)} has {vector.values.size:,} values for {counted(facts, axis)}",
+            "give one for each",
         )
 
 
-def _check_sign(option: str, values: np.ndarray) -> None:
+def _check_sign(option: str, vector: Vector) -> None:
     """`RequestError` for negative weights, and for divisors that are not positive."""
     if option == "offset":
         return
+    values = vector.values
     bad, wanted = np.flatnonzero(values < 0), "0 or more"
     if option == "scale":
         bad, wanted = np.flatnonzero(values <= 0), "positive"
     if bad.size:
         raise RequestError(
-            f"{option} has {bad.size} value(s) not {wanted}, the first {values[bad[0]]:g} at {bad[0]}",
+            f"{_told(option, vector)} has {bad.size:,} of {values.size:,} values that are not {wanted}, "
+            f"the first {values[bad[0]]:g} at {bad[0]}",
             f"give numbers that are {wanted}",
         )
