@@ -192,7 +192,7 @@ def stored_vectors(
 ) -> dict[str, np.ndarray]:
     """What reconstruction needs besides triplets, by its name in the store, in A's own units.
 
-    `mean` is what is subtracted and `scale` what is divided by, each column's own or given.
+    `mean` is what is subtracted and `scale` what is divided by, each feature's own or given.
     """
     lines, found = matrix.feature_lines(), dict(vectors)
     if "offset" in found:

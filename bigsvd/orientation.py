@@ -58,7 +58,7 @@ class Side:
 def informed(
     shape: tuple[int, int],
     features_axis: int,
-    missing: np.ndarray | None,
+    empty: np.ndarray | None,
     factor: np.ndarray | None,
     across: np.ndarray | None,
 ) -> tuple[int, int]:
@@ -69,14 +69,14 @@ def informed(
     Args:
         shape: of A.
         features_axis: the axis of A that numbers the features.
-        missing: numbers of the features that are missing throughout, (c,).
+        empty: numbers of the features that are missing throughout, (c,).
         factor: by what each feature is multiplied.
         across: the same of each sample.
 
     """
     part = np.ones(shape[features_axis], dtype=bool)
-    if missing is not None:
-        part[missing] = False
+    if empty is not None:
+        part[empty] = False
     if factor is not None:
         part &= np.asarray(factor) != 0
     found = list(shape)

@@ -127,10 +127,10 @@ def svd(
             deadline, precision, missing, missing_value, missing_chunks, decode, samples, dim, sum, rows, cols
             (a slice, truth values, indices, or the path of these), energy, error, max_bytes, ddof; functions,
             texts such as ["normalize_total:1e4", "log1p"], which are applied to all entries first: what is
-            decomposed, and reconstructed, is then f(A); given vectors, arrays or paths as for scale: offset
-            (n,), subtracted instead of means; weights (n,) and row_weights (m,), not negative, which multiply
-            features and samples at last (means and deviations are of A, unweighted); and those of a method,
-            see `catalog.options`: power_iterations, iterator, oversampling, compute.
+            decomposed, and reconstructed, is then f(A); given vectors, arrays or paths as for scale: offset,
+            for each feature, subtracted instead of means; weights for each feature and row_weights for each
+            sample, not negative, which multiply them at last (means and deviations are of A, unweighted); and
+            those of a method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).

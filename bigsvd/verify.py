@@ -145,7 +145,7 @@ def _recount(factors: Factors, matrix: Matrix) -> list[str]:
     counts = factors.certificate.counts
     if counts is None:
         return []
-    found, gone = counts_of(matrix), factors.kept.missing
+    found, gone = counts_of(matrix), factors.kept.empty
     if not np.array_equal(matrix.missing, np.zeros(0) if gone is None else gone):
         return [f"other {found.feature}s are missing throughout in the data than in the factors"]
     names = ("entries", "missing", "filled_chunks", "constant", "empty", "rounded")

@@ -136,7 +136,7 @@ def test_shards_that_do_not_exist_are_noted() -> None:
     store, guard, array = in_shards()
     del store._store_dict["c/0/0"]
     np.testing.assert_array_equal(array[:16, :40], 0)
-    assert guard.take_missing() == {"c/0/0"}
+    assert guard.take_absent() == {"c/0/0"}
 
 
 def test_a_failure_in_a_part_of_a_shard_is_raised_as_it_is() -> None:
@@ -162,7 +162,7 @@ def test_a_failure_behind_the_index_is_raised_as_it_is() -> None:
     del store._store_dict["c/0/0"]
     with pytest.raises(ExceptionGroup):
         sync(parts(guard))
-    assert guard.take_missing() == {"c/0/0"}
+    assert guard.take_absent() == {"c/0/0"}
 
 
 def test_every_way_of_reading_is_counted() -> None:

@@ -83,7 +83,6 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.zipped",
             "sources.remote",
             "sources.urls",
-            "sources.vectors",
             "results.export",
             "results.factors",
             "results.store",

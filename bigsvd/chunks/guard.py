@@ -83,7 +83,7 @@ class GuardStore(WatchedStore):
         super().__init__(store)
         self._absent_is = absent_is
         self.encoded_bytes = 0
-        self.missing: set[str] = set()
+        self.absent: set[str] = set()
         self._lock = threading.Lock()
 
     @property
@@ -131,16 +131,16 @@ class GuardStore(WatchedStore):
             if size is not None:
                 self.encoded_bytes += size
             elif absent:
-                self.missing.add(key)
+                self.absent.add(key)
 
     def __reduce__(self) -> tuple[type[GuardStore], tuple[Store, type[BigsvdError] | None]]:
         return GuardStore, (self._store, self._absent_is)
 
-    def take_missing(self) -> set[str]:
+    def take_absent(self) -> set[str]:
         """The absent keys since the last call."""
         with self._lock:
-            missing, self.missing = self.missing, set()
-        return missing
+            absent, self.absent = self.absent, set()
+        return absent
 
 
 def _file_bytes(path: Path, buffer: ReusableBuffer, *, past_page_cache: bool) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from bigsvd.described import described, labelled
-from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors
 from bigsvd.results.rank import percent
@@ -18,10 +17,9 @@ def format_facts(name: str, factors: Factors) -> str:
     facts = factors.info()
     m, n = factors.shape
     request = Request.from_dict(factors.provenance["request"])
-    source = SourceFacts.from_dict(facts["source"])
     lines = [
-        f"{name}: {m:,} x {n:,}, k={factors.k}, {factors.dtype}, of {source.name}",
-        *described(request, source, factors.missing_features),
+        f"{name}: {m:,} x {n:,}, k={factors.k}, {factors.dtype}, of {factors.source.name}",
+        *described(request, factors.source, factors.missing_features),
         *_values(facts),
         *_costs(facts),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from bigsvd.floats import silent
 from bigsvd.results.certificate import relative_error
-from bigsvd.results.factors import LINES, Factors
+from bigsvd.results.factors import STORED_VECTORS, Factors
 from bigsvd.results.store import damage_errors, digest
 
 
@@ -32,8 +32,8 @@ def check_store(factors: Factors) -> list[str]:
     """What is wrong with a store, judged by itself: digests, order, orthonormality, its norm."""
     findings = []
     manifest = factors.provenance["manifest"]
-    lines = {name: getattr(factors, name) for name in ("s", *LINES)}
-    lines |= {"rows": factors.kept.rows, "cols": factors.kept.cols, "missing": factors.kept.missing}
+    lines = {name: getattr(factors, name) for name in ("s", *STORED_VECTORS)}
+    lines |= {"rows": factors.kept.rows, "cols": factors.kept.cols, "missing": factors.kept.empty}
     with damage_errors(factors.path):
         crcs = {"U": digest(factors.U), "Vt": digest(factors.Vt)}
         crcs |= {name: google_crc32c.value(line) for name, line in lines.items() if line is not None}

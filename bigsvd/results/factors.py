@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from bigsvd.devices.base import Device
 from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import RankError, RequestError
+from bigsvd.facts import SourceFacts
 from bigsvd.floats import silent
 from bigsvd.functions import Functions
 from bigsvd.orientation import Rows, informed
@@ -68,8 +70,8 @@ def _refuse_view(copy: bool | None) -> None:
         raise ValueError("an array that is read or computed cannot be had without a copy")
 
 
-# What a store has for each column, or for each row, of A: what was done to it, in this order.
-LINES = ("mean", "scale", "weights", "row_weights")
+# What a store has for each feature, the last of them for each sample: what was done to it, in this order.
+STORED_VECTORS = ("mean", "scale", "weights", "row_weights")
 
 
 class Factors:
@@ -118,6 +120,11 @@ class Factors:
             name: attributes[name] for name in attributes if name != "certificate"
         }
 
+    @cached_property
+    def source(self) -> SourceFacts:
+        """What was known of A before it was read."""
+        return SourceFacts.from_dict(self.provenance["source"])
+
     @property
     def k(self) -> int:
         """Number of triplets."""
@@ -131,7 +138,7 @@ class Factors:
     @property
     def samples_axis(self) -> int:
         """The axis of A that numbers the samples."""
-        return int(self.provenance["source"].get("samples_axis", 0))
+        return self.source.samples_axis
 
     @property
     def features_axis(self) -> int:
@@ -163,12 +170,12 @@ class Factors:
     @property
     def dims(self) -> tuple[str, ...]:
         """The names of the axes of the data, in their own order; empty where they have none."""
-        return tuple(self.provenance["source"].get("dims", ()))
+        return self.source.dims
 
     @property
     def array_shape(self) -> tuple[int, ...]:
         """The shape of the data along their own axes; that of A where none were stacked."""
-        return tuple(self.provenance["source"].get("array_shape", ())) or self.kept.shape
+        return self.source.array_shape or self.kept.shape
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -183,7 +190,7 @@ class Factors:
         """The axis of the data that numbers the samples."""
         if len(self.array_shape) == len(self.shape):
             return self.samples_axis
-        return int(self.provenance["source"].get("array_axis", 0))
+        return self.source.array_axis
 
     def unstacked(self, values: Any) -> np.ndarray:
         """What has a value for each feature, such as `mean`, or whole samples (r, n), along the data's axes.
@@ -220,8 +227,8 @@ class Factors:
 
     @property
     def lines(self) -> dict[str, Any]:
-        """What there is for each column or row, by its name in the store."""
-        found = {name: getattr(self, name) for name in LINES}
+        """What there is for each feature or sample, by its name in the store."""
+        found = {name: getattr(self, name) for name in STORED_VECTORS}
         return {name: values for name, values in found.items() if values is not None}
 
     def given(self, request: Request) -> dict[str, np.ndarray]:
@@ -392,10 +399,9 @@ class Factors:
         """Which of new samples' entries are to be filled."""
         if request.missing == "none":
             return np.zeros(values.shape, dtype=bool)
-        packing = self.provenance["source"].get("packing", {})
-        packed = (packing.get("scale", 1.0), packing.get("offset", 0.0)) != (1.0, 0.0)
+        packing = self.source.packing
         gone: np.ndarray = np.isnan(values)
-        for sentinel in () if packed else (*request.sentinels, *packing.get("fills", ())):
+        for sentinel in () if packing.packed else (*request.sentinels, *packing.fills):
             gone |= values == sentinel
         if request.missing == "mean" and not request.center and np.any(gone):
             count = np.count_nonzero(gone)
@@ -408,7 +414,7 @@ class Factors:
     @property
     def missing_features(self) -> int:
         """How many features of A are missing throughout: they are no part of B, and NaN in what is shown."""
-        return 0 if self.kept.missing is None else len(self.kept.missing)
+        return 0 if self.kept.empty is None else len(self.kept.empty)
 
     @property
     def _spread(self) -> Spread:
@@ -420,7 +426,7 @@ class Factors:
     @property
     def _lengths(self) -> tuple[int, int]:
         """See `informed`."""
-        return informed(self.shape, self.features_axis, self.kept.missing, self.weights, self.row_weights)
+        return informed(self.shape, self.features_axis, self.kept.empty, self.weights, self.row_weights)
 
     @silent
     def explained_variance(self, ddof: int = 1) -> np.ndarray:
@@ -520,8 +526,8 @@ class Factors:
 
     def _stacked(self, samples: np.ndarray) -> np.ndarray:
         """Samples along the axes of the data as rows (r, n), one alone as (n,); others as they are."""
-        others = self.feature_shape
-        if len(others) == 1 or samples.shape[-1:] == (self.kept.shape[1],):
+        others, flat = self.feature_shape, samples.ndim < len(self.array_shape)
+        if len(others) == 1 or (flat and samples.shape[-1:] == (self.kept.shape[1],)):
             return samples
         if samples.shape == others:
             return samples.reshape(-1)
@@ -540,12 +546,12 @@ class Factors:
     def spectrum(self) -> rank.Spectrum:
         """What the rank rules need to know."""
         m, n = self.shape
-        itemsize, c = np.dtype(self.provenance["source"]["dtype"]).itemsize, self.certificate
+        c = self.certificate
         return rank.Spectrum(
             s=self.s[: min(self._lengths)],
             frobenius=c.frobenius_norm,
             shape=self._lengths,
-            matrix_bytes=m * n * itemsize,
+            matrix_bytes=m * n * self.source.itemsize,
             factor_itemsize=self.dtype.itemsize,
             residuals=np.asarray(c.residuals)[: min(self._lengths)],
             rest=c.relative_error if c.relative_error_floor < _SUMMED_FLOOR else None,
@@ -603,13 +609,13 @@ def sealed_factors(folder: Path) -> Factors:
 def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) -> Factors:
     with opening_errors(path):
         attributes, arrays = open_store(path, parts)
-        lines = {name: np.asarray(arrays[name][:]) for name in LINES if name in arrays}
+        lines = {name: np.asarray(arrays[name][:]) for name in STORED_VECTORS if name in arrays}
         s = np.asarray(arrays["s"][:])
-        rows, cols, missing = (
+        rows, cols, empty = (
             np.asarray(arrays[name][:]) if name in arrays else None for name in ("rows", "cols", "missing")
         )
         m, n = attributes["source"].get("full_shape") or (arrays["U"].shape[0], arrays["Vt"].shape[1])
-        kept = Kept((m, n), rows, cols, missing)
+        kept = Kept((m, n), rows, cols, empty)
         return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path), kept=kept)
 
 

@@ -14,7 +14,7 @@ class Kept:
     Attributes:
         shape: of that matrix.
         rows, cols: ids of those kept, ascending (c,); None where all are.
-        missing: which of the features of the matrix that was kept are missing throughout, by number, (c,);
+        empty: which of the features of the matrix that was kept are missing throughout, by number, (c,);
             None where none is.
 
     """
@@ -22,7 +22,7 @@ class Kept:
     shape: tuple[int, int]
     rows: np.ndarray | None = None
     cols: np.ndarray | None = None
-    missing: np.ndarray | None = None
+    empty: np.ndarray | None = None
 
     @property
     def lines(self) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -35,19 +35,19 @@ class Kept:
         return self.rows is None and self.cols is None
 
     def factor(self, length: int, fill: float) -> np.ndarray | None:
-        """1 for each of so many features that were kept, `fill` for missing ones; None where none is."""
-        if self.missing is None:
+        """1 for each of so many features that were kept, `fill` for empty ones; None where none is."""
+        if self.empty is None:
             return None
         found = np.ones(length)
-        found[self.missing] = fill
+        found[self.empty] = fill
         return found
 
     def shown(self, values: np.ndarray) -> np.ndarray:
         """Values (…, kept) with one for each feature, NaN for those that are missing throughout."""
-        if self.missing is None:
+        if self.empty is None:
             return values
         found = values.astype(np.result_type(values, np.float32))
-        found[..., self.missing] = np.nan
+        found[..., self.empty] = np.nan
         return found
 
     def among(self, axis: int, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

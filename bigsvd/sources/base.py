@@ -56,7 +56,7 @@ class Rehearsal:
     shared: dict[Any, Any]
 
 
-LINES_OF_A = ("rows", "columns")
+SIDES = ("rows", "columns")  # what the samples of a matrix may be called
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,30 @@ class Axes:
     @property
     def of_samples(self) -> str | int | None:
         """The axis of the samples, where the request names it: as `dim`, or by the name of `samples`."""
-        if self.dim is not None or self.samples in LINES_OF_A:
+        if self.dim is not None or self.samples in SIDES:
             return self.dim
         return self.samples
 
 
 AS_A_MATRIX = Axes()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a request says of how its source is read, but for the lines that are taken of it.
+
+    Attributes:
+        axes: what the axes of the array are.
+        decode: whether CF attributes are applied.
+        missing: the rule for missing entries; unless it is "none" masked ones are read as NaN.
+        fill_missing: whether chunks that do not exist are read as the fill value.
+
+    """
+
+    axes: Axes = AS_A_MATRIX
+    decode: bool = True
+    missing: str = "none"
+    fill_missing: bool = False
 
 
 class Source(ABC):

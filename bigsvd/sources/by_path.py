@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 from zarr.storage import LocalStore
 
-from bigsvd.sources.base import Axes, Source
-from bigsvd.sources.files import place_of
-from bigsvd.sources.hdf5 import Hdf5Source
+from bigsvd.sources.base import Reading, Source
+from bigsvd.sources.files import Place, place_of
+from bigsvd.sources.hdf5 import Hdf5Source, numbers_of_hdf5
 from bigsvd.sources.npy import NpySource
-from bigsvd.sources.zarr_dense import ZarrSource
+from bigsvd.sources.zarr_dense import ZarrSource, numbers_of_zarr
 from bigsvd.sources.zipped import ZippedStore
 
 
-def open_local(name: str, *, fill_missing: bool, decode: bool, axes: Axes) -> Source:
+def open_local(name: str, how: Reading) -> Source:
     """The source at a path; see `place_of` for how a place inside a file is written.
 
     Raises:
@@ -22,12 +25,38 @@ def open_local(name: str, *, fill_missing: bool, decode: bool, axes: Axes) -> So
     """
     place = place_of(name)
     if place.kind == "npy":
-        return NpySource(str(place.path), axes)
+        return NpySource(str(place.path), how.axes)
     if place.kind == "hdf5":
-        return Hdf5Source(str(place.path), place.inner, decode=decode, axes=axes)
+        return Hdf5Source(str(place.path), place.inner, decode=how.decode, axes=how.axes)
     if place.kind == "zip":
         zipped = ZippedStore(place.path.resolve())
-        inner = f"{zipped.root}/{place.inner}".strip("/")
-        return ZarrSource(name, zipped, inner, fill_missing=fill_missing, decode=decode, axes=axes)
+        return ZarrSource.of(name, zipped, _inside(zipped, place), how)
     store = LocalStore(place.path.resolve(), read_only=True)
-    return ZarrSource(name, store, "", fill_missing=fill_missing, decode=decode, axes=axes)
+    return ZarrSource.of(name, store, "", how)
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether something is at a path, or a file that may hold it."""
+    path = Path(name)
+    return path.exists() or any(parent.is_file() for parent in path.parents)
+
+
+def numbers_at(name: str) -> np.ndarray:
+    """All entries of a small array at a path, of any number of axes, decoded; gaps are NaN.
+
+    Errors are those of `open_local`, and whatever NumPy raises of an .npy file.
+    """
+    place = place_of(name)
+    if place.kind == "npy":
+        return np.asarray(np.load(place.path, allow_pickle=False))
+    if place.kind == "hdf5":
+        return numbers_of_hdf5(str(place.path), place.inner)
+    if place.kind == "zip":
+        zipped = ZippedStore(place.path.resolve())
+        return numbers_of_zarr(name, zipped, _inside(zipped, place))
+    return numbers_of_zarr(name, LocalStore(place.path.resolve(), read_only=True), "")
+
+
+def _inside(zipped: ZippedStore, place: Place) -> str:
+    """Where in a Zip file a place is."""
+    return f"{zipped.root}/{place.inner}".strip("/")

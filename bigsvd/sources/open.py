@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 
 from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
-from bigsvd.sources.base import Axes, Source
+from bigsvd.sources.base import Axes, Reading, Source
 from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
@@ -52,71 +52,62 @@ def open_source(
         RequestError: it has no axis of that name.
 
     """
-    fill, axes = missing_chunks == "fill", Axes(samples, dim, sum)
+    how = Reading(Axes(samples, dim, sum), decode, missing, missing_chunks == "fill")
     if isinstance(data, Source):
         opened = data
     else:
-        opened = _opened(data, fill, decode, missing, axes, storage_options)
+        opened = _opened(data, how, storage_options)
         opened = opened if sum is None else SummedSource(opened)
-    return oriented(selected(opened, rows, cols, storage_options), axes)
+    return oriented(selected(opened, rows, cols, storage_options), how.axes)
 
 
-def _opened(
-    data: Any,
-    fill: bool,
-    decode: bool,
-    missing: str,
-    axes: Axes,
-    storage_options: Mapping[str, Any] | None,
-) -> Source:
+def _opened(data: Any, how: Reading, storage_options: Mapping[str, Any] | None) -> Source:
     """The source as it lies, stacked to a matrix."""
     if storage_options and not _is_url(data):
         raise RequestError("storage options are for a URL, which this source is not", "drop them")
     if isinstance(data, (str, Path)):
-        return _open_path(str(data), fill, decode, axes, storage_options or {})
+        return _open_path(str(data), how, storage_options or {})
     if isinstance(data, (zarr.Array, zarr.Group)):
-        name = without_credentials(str(data.store_path))
-        return ZarrSource(name, data.store, data.path, fill_missing=fill, decode=decode, axes=axes)
+        return ZarrSource.of(without_credentials(str(data.store_path)), data.store, data.path, how)
     if isinstance(data, Store):
-        name = without_credentials(str(data))
-        return ZarrSource(name, data, "", fill_missing=fill, decode=decode, axes=axes)
+        return ZarrSource.of(without_credentials(str(data)), data, "", how)
     if library(data) == "h5py" and reopenable(data):
-        return Hdf5Source(data.file.filename, data.name, decode=decode, axes=axes)
-    return _open_array_like(data, missing, axes)
+        return Hdf5Source(data.file.filename, data.name, decode=how.decode, axes=how.axes)
+    return _open_array_like(data, how)
 
 
-def _open_array_like(data: Any, missing: str, axes: Axes, dims: tuple[str, ...] = ()) -> Source:
+def _open_array_like(data: Any, how: Reading, dims: tuple[str, ...] = ()) -> Source:
     """An array of another library, recognised by its type's module, so that the library is not imported."""
     refuse_what_is_no_array(data)
     if library(data) == "xarray":
-        return _open_xarray(data, missing, axes)
+        return _open_xarray(data, how)
     if library(data) == "dask":
-        return DaskSource(data, missing, axes, dims)
+        return DaskSource(data, how.missing, how.axes, dims)
     if maps_whole_file(data):
-        return MemmapSource(data, missing, axes, dims)
+        return MemmapSource(data, how.missing, how.axes, dims)
     if isinstance(data, np.ndarray):
-        return ArraySource(data, missing, axes, dims)
+        return ArraySource(data, how.missing, how.axes, dims)
     if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
-        return ForeignSource(data, missing, axes, dims)
+        return ForeignSource(data, how.missing, how.axes, dims)
     raise not_readable(data)
 
 
-def _open_xarray(data: Any, missing: str, axes: Axes) -> Source:
+def _open_xarray(data: Any, how: Reading) -> Source:
     """A DataArray or Variable: the array that it wraps, or itself if classes of xarray read it lazily."""
     dims = tuple(map(str, data.dims))
     inner = getattr(getattr(data, "variable", data), "_data", None)
     in_memory = getattr(getattr(data, "variable", data), "_in_memory", False)
     if in_memory or (inner is not None and library(inner) != "xarray"):
-        return _open_array_like(data.data, missing, axes, dims)
-    return ForeignSource(XarrayMatrix(data), missing, axes, dims)
+        return _open_array_like(data.data, how, dims)
+    return ForeignSource(XarrayMatrix(data), how.missing, how.axes, dims)
 
 
 def _is_url(data: Any) -> bool:
     return isinstance(data, str) and "://" in data and not data.startswith("file://")
 
 
-def _open_path(name: str, fill: bool, decode: bool, axes: Axes, options: Mapping[str, Any]) -> Source:
+def _open_path(name: str, how: Reading, options: Mapping[str, Any]) -> Source:
     if _is_url(name):
         store = open_url(name, options)
-        return ZarrSource(store.name, store, "", fill_missing=fill, decode=decode, axes=axes)
-    return open_local(source_name(name), fill_missing=fill, decode=decode, axes=axes)
+        return ZarrSource.of(store.name, store, "", how)
+    return open_local(source_name(name), how)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bigsvd.errors import DtypeError, RequestError, ShapeError
 from bigsvd.sources.base import (
-    LINES_OF_A,
+    SIDES,
     Axes,
     advice_on,
     axis_names,
@@ -55,7 +55,7 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
         _check_sum(name, lengths, axes.sum, axes.dim, dims)
     if len(lengths) - (axes.sum is not None) == 2:
         return Stacking(lengths, 0)  # a matrix: which of its axes has the samples changes nothing here
-    if axes.dim is None and axes.samples == LINES_OF_A[1]:
+    if axes.dim is None and axes.samples == SIDES[1]:
         raise ShapeError(
             f"{name} has shape {lengths}, in which nothing is a column",
             f"name the axis of the samples by dim: {axis_names(lengths, dims)}",
@@ -103,7 +103,7 @@ class Stacking:
     @property
     def is_matrix(self) -> bool:
         """Whether nothing is stacked."""
-        return len(self.lengths) == len(LINES_OF_A)
+        return len(self.lengths) == len(SIDES)
 
     @property
     def keeps_order(self) -> bool:

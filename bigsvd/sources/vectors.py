@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zarr.storage import LocalStore
 
-from bigsvd.chunks.guard import GuardStore
 from bigsvd.described import counted
-from bigsvd.errors import BigsvdError, ChunkMissingError, RequestError, SourceError, StorageError, first_line
+from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError, first_line
 from bigsvd.facts import SourceFacts
 from bigsvd.request import SCALES, VECTORS, Request
-from bigsvd.sources.files import place_of
-from bigsvd.sources.hdf5 import numbers_of_hdf5
-from bigsvd.sources.packing import decoded
+from bigsvd.sources.by_path import leads_somewhere, numbers_at
 from bigsvd.sources.urls import open_url
-from bigsvd.sources.zarr_dense import open_zarr
-from bigsvd.sources.zarr_packing import packing_of_zarr
-from bigsvd.sources.zipped import ZippedStore
+from bigsvd.sources.zarr_dense import numbers_of_zarr
 from bigsvd.units import source_name
 from bigsvd.vectors import DIGEST, Vector, digest_of
 
@@ -129,25 +123,11 @@ def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> np.ndarr
             f"{option} was in memory when the request was made, of which {place} is the digest",
             f"give the values again as {option}=",
         )
-    with _reading(option, source_name(place)):
-        if "://" in place and not place.startswith("file://"):
-            return _of_zarr(place, open_url(place, storage_options))
-        return _at_path(option, Path(source_name(place)))
-
-
-def _at_path(option: str, path: Path) -> np.ndarray:
-    """The entries at a path of this machine."""
-    if not path.exists() and not any(parent.is_file() for parent in path.parents):
-        raise SourceError(f"{option}={path} does not exist", _instead_of(option, str(path)))
-    found = place_of(str(path))
-    if found.kind == "npy":
-        return np.asarray(np.load(found.path, allow_pickle=False))
-    if found.kind == "hdf5":
-        return numbers_of_hdf5(str(found.path), found.inner)
-    if found.kind == "zip":
-        zipped = ZippedStore(found.path.resolve())
-        return _of_zarr(str(path), zipped, f"{zipped.root}/{found.inner}".strip("/"))
-    return _of_zarr(str(path), LocalStore(path.resolve(), read_only=True))
+    name, far = source_name(place), "://" in source_name(place)
+    if not far and not leads_somewhere(name):
+        raise SourceError(f"{option}={name} does not exist", _instead_of(option, name))
+    with _reading(option, name):
+        return numbers_of_zarr(name, open_url(place, storage_options), "") if far else numbers_at(name)
 
 
 def _instead_of(option: str, name: str) -> str:
@@ -165,20 +145,13 @@ def scale_meant(word: str, otherwise: str) -> str:
     return f"use {(near or [otherwise])[0]}; the rules are {', '.join(SCALES)}"
 
 
-def _of_zarr(name: str, store: Any, inner: str = "") -> np.ndarray:
-    """The entries of a Zarr array of one axis, decoded; gaps are NaN."""
-    array = open_zarr(source_name(name), GuardStore(store, ChunkMissingError), inner)
-    dtype, packing = packing_of_zarr(name, array)
-    return decoded(np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype), packing)
-
-
 @contextmanager
 def _reading(option: str, name: str) -> Iterator[None]:
     """Name the option and the place in whatever another library raises while it is read."""
     try:
         yield
-    except BigsvdError:
-        raise
+    except BigsvdError as error:
+        raise type(error)(f"{option}: {error.message}", error.remedy) from error
     except OSError as error:
         raise StorageError(f"{option}={name} cannot be read ({error})", "check that path") from error
     except Exception as error:

@@ -36,9 +36,10 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, stamp_of
+from bigsvd.sources.base import AS_A_MATRIX, Axes, Reading, Source, stamp_of
 from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import absent_files, places_of
+from bigsvd.sources.packing import decoded
 from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.stacking import stacked
 from bigsvd.sources.tokens import keep, kept
@@ -103,6 +104,11 @@ class ZarrSource(Source):
             codec=" ".join(map(_told_codec, self._array.compressors)),
         )
 
+    @classmethod
+    def of(cls, name: str, store: Store, path: str, how: Reading) -> ZarrSource:
+        """The array at `path` of a store, read as a request says."""
+        return cls(name, store, path, fill_missing=how.fill_missing, decode=how.decode, axes=how.axes)
+
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         name, store, *how = self._arguments
         return _reopen_zarr, (name, _portable(store), *how)
@@ -146,10 +152,10 @@ class ZarrSource(Source):
         self.counters.encoded_bytes = self._guard.encoded_bytes
         if self._remote is not None:
             self.counters.retries = self._remote.retries
-        missing = self._guard.take_missing()
-        if missing:
-            self._refuse_absent(sorted(missing), str(len(missing)))
-        self.counters.filled_chunks += len(missing)
+        absent = self._guard.take_absent()
+        if absent:
+            self._refuse_absent(sorted(absent), str(len(absent)))
+        self.counters.filled_chunks += len(absent)
         return block
 
     def absent_chunks(self, rows: slice, cols: slice) -> int:
@@ -253,6 +259,13 @@ def open_zarr(
             f"the Zarr metadata of {name} cannot be read ({first_line(error)})",
             "repair its zarr.json, or .zarray in format 2",
         ) from error
+
+
+def numbers_of_zarr(name: str, store: Store, path: str) -> np.ndarray:
+    """All entries of a small array, decoded; gaps are NaN. `ChunkMissingError` where a chunk is absent."""
+    array = open_zarr(name, GuardStore(store, ChunkMissingError), path)
+    dtype, packing = packing_of_zarr(name, array)
+    return decoded(np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype), packing)
 
 
 def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
