@@ -221,10 +221,10 @@ def _many(seed_and_count: tuple[int, int]) -> dict[str, Any]:
             counted.update(["cases"])
             found = holds(case)
             if found:
-                wrong.append({"case": asdict(case), "findings": found})
+                wrong.append({"case": asdict(case), "findings": found, "seed": number})
 
         _drawn(body, number, count)()
-    return {"counted": dict(counted), "wrong": wrong}
+    return {"seed": number, "counted": dict(counted), "wrong": wrong}
 
 
 def _drawn(body: Callable[[Case], None], number: int, count: int) -> Callable[[], None]:
@@ -247,8 +247,9 @@ def run_trust(
 ) -> Iterator[dict[str, Any]]:
     """`count` cases over some processes, in pieces with a seed each; the results after each piece.
 
-    Where `before`, the results of a run that was stopped, are given, its pieces are not made again; `commits`
-    says how many cases were tried with each commit.
+    Where `before`, the results of a run that was stopped, are given, its pieces are not made again, but for
+    those with a case that was wrong, since that may be mended now. `commits` says how many cases were tried
+    with each commit.
     """
     measured_with = provenance()
     commit = str(measured_with["git"]["commit"])
@@ -258,12 +259,18 @@ def run_trust(
     commits = Counter(before["commits"])
     done = before["cases"] // _PIECE
     sizes = [min(_PIECE, count - start) for start in range(done * _PIECE, count, _PIECE)]
+    again = {entry["seed"]: entry["commit"] for entry in wrong}
     # Not concurrent.futures: its pool waits forever when all processes have made their most tasks at a time.
     with get_context("spawn").Pool(processes, maxtasksperchild=_PIECES_A_PROCESS) as pool:
-        for outcome in pool.imap(_many, enumerate(sizes, first_seed + done)):
-            counted.update(outcome["counted"])
+        pieces = [*((number, _PIECE) for number in sorted(again)), *enumerate(sizes, first_seed + done)]
+        for outcome in pool.imap(_many, pieces):
+            if outcome["seed"] in again:  # the same cases, which are counted already
+                commits[again[outcome["seed"]]] -= _PIECE
+                wrong = [entry for entry in wrong if entry["seed"] != outcome["seed"]]
+            else:
+                counted.update(outcome["counted"])
             commits[commit] += outcome["counted"]["cases"]
-            wrong += outcome["wrong"]
+            wrong += [{**entry, "commit": commit} for entry in outcome["wrong"]]
             cases = counted["cases"]
             tell(f"{cases:,} cases, {len(wrong)} wrong")
             kinds = {name: counted[name] for name in sorted(counted) if name != "cases"}
@@ -272,5 +279,5 @@ def run_trust(
                 "seed": first_seed,
                 "counted": kinds,
                 "wrong": wrong,
-                "commits": dict(commits),
+                "commits": {name: tried for name, tried in commits.items() if tried},
             }

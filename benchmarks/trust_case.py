@@ -459,7 +459,9 @@ def _about_triplets(case: Case, truth: Exact, factors: Factors) -> list[str]:
     if case.own_scale:
         error = np.abs(factors.scale - truth.divisor) / truth.divisor
         spread = float(np.max(error, where=truth.seen, initial=0))
-    rounding = (64 * eps + spread) * norm / np.maximum(s, 1e-300)
+    # Totals of samples are rounded by the order in which they are summed, and shares of them with these.
+    far = _rounding_of_far_numbers(truth) if OF_TOTALS in case.functions else 0.0
+    rounding = (64 * eps + spread + far) * norm / np.maximum(s, 1e-300)
     residuals = np.maximum(np.linalg.norm(B @ V - U * s, axis=0), np.linalg.norm(B.T @ U - V * s, axis=0)) / s
     if np.any(residuals > 1.05 * np.asarray(c.residuals) + rounding):
         found.append(f"residuals {residuals} where {c.residuals} are promised")
