@@ -81,7 +81,7 @@ SIZES = {
         cols=120,
         tasks=100,
         k=3,
-        doublings=range(-10, 1),
+        doublings=range(-6, 1, 2),
     ),
     "small": Size(
         panels=10_000,

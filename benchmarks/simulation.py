@@ -257,9 +257,9 @@ class Case:
 
 def run_simulation(case: Case, constants: Constants, cluster: Cluster) -> dict[str, Any]:
     """The estimate for the case, its limits, and the size at which each is exceeded first."""
-    work = case.workload()
-    estimate = simulate(work, constants, cluster)
-    sweep = [_shares(case.workload(doubling), constants, cluster) for doubling in case.doublings]
+    works = {doubling: case.workload(doubling) for doubling in {0, *case.doublings}}
+    work, estimate = works[0], simulate(works[0], constants, cluster)
+    sweep = [_shares(works[doubling], constants, cluster) for doubling in case.doublings]
     found = limits(estimate, cluster)
     return {
         "case": asdict(case),

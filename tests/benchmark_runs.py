@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
+
+_ENTRIES = {"benchmarks.measure": "run_child", "benchmarks.cpu_gpu_child": "main"}
 
 
 def results_of(words: Sequence[str], path: Path, data: Path, least_plot_bytes: int) -> dict[str, Any]:
@@ -30,3 +35,23 @@ def check_report_is_made_again(results: dict[str, Any], path: Path) -> None:
     assert ended.exit_code == 0, ended.output
     assert results["command"] in path.with_suffix(".md").read_text(encoding="utf-8")
     assert path.with_suffix(".png").stat().st_size > 5_000
+
+
+def only_the_first_of_a_kind_is_a_process(patched: pytest.MonkeyPatch) -> None:
+    """Of commands `python -m MODULE KIND FOLDER`; for the next of its kind the same function is called here.
+
+    What it is asked and what it answers lies in files of the folder either way.
+    """
+    real, started = subprocess.run, set[tuple[str, ...]]()
+
+    def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        kind = tuple(command[1:4])
+        if kind in started:
+            _, module, what, folder = command[1:]
+            getattr(import_module(module), _ENTRIES[module])(what, Path(folder))
+            return subprocess.CompletedProcess(command, 0, "", "")
+        if kind[0] == "-m":
+            started.add(kind)
+        return real(command, **options)
+
+    patched.setattr(subprocess, "run", run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,12 @@ from distributed import Client
 from hypothesis import settings
 
 from bigsvd.execution.dask_executor import local_client
+from bigsvd.machine.blas import one_blas_thread
+
+# More than a hundred processes that tests start import the package: it is compiled once for all of them, also
+# where Python was told to leave no compiled files.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("any speed", deadline=None)  # a busy machine makes no property false
 settings.load_profile("any speed")
@@ -24,6 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _turn(file: str) -> int:
     return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many processes test as there are processors: a second thread of LAPACK waits more than it computes.
+
+    Runs hold BLAS to one thread themselves; this is for what they are compared with.
+    """
+    with one_blas_thread:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from benchmarks.cpu_gpu_runs import BY_NAME, CONTENDERS, KINDS
 from benchmarks.data import open_store
 from bigsvd.devices.choose import choose_device
 from bigsvd.devices.cpu import CpuDevice
+from tests.benchmark_runs import only_the_first_of_a_kind_is_a_process
 from tests.devices import LEDGERS, ApartDevice, Ledger
 
 REASON = "CuPy is not installed"
@@ -43,6 +44,7 @@ def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cpu_gpu, "choose_device", without_gpu)
         patched.setattr(cpu_gpu, "SIZES", {"tiny": shortened()})
+        only_the_first_of_a_kind_is_a_process(patched)
         arguments = ["cpu-gpu", "--size", "tiny", "--repeat", "1", "--data", str(data), "--out", str(out)]
         ended = CliRunner().invoke(main, [*arguments, *only])
     assert ended.exit_code == 0, ended.output
@@ -82,7 +84,7 @@ def test_some_matrices_of_a_size_are_chosen(tmp_path: Path, monkeypatch: pytest.
 
 
 def shortened() -> cpu_gpu.Size:
-    """Only the last matrix, of int8: each row is a process."""
+    """Only the last matrix, of int8."""
     return replace(SIZES["tiny"], matrices=SIZES["tiny"].matrices[-1:])
 
 

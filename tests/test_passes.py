@@ -16,6 +16,7 @@ import pytest
 import zarr
 from distributed import Client, scheduler
 from distributed.batched import BatchedSend
+from threadpoolctl import threadpool_info, threadpool_limits
 from tornado import gen
 
 import bigsvd
@@ -29,7 +30,7 @@ from bigsvd.execution.panel_cache import _CACHES, close_cache
 from bigsvd.execution.pass_spec import Lane, PassSpec
 from bigsvd.execution.passes import Context, add_parts, panels_kept, run_pass
 from bigsvd.facts import Machine
-from bigsvd.machine.blas import one_blas_thread
+from bigsvd.machine.blas import BlasLimit
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
 from bigsvd.request import Request
@@ -354,17 +355,16 @@ def test_a_pass_over_the_sample_returns_its_sums_and_records_nothing(data: Path,
 
 
 def test_one_blas_thread_is_held_as_long_as_anyone_holds_it() -> None:
-    from threadpoolctl import threadpool_info  # noqa: PLC0415
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-    before = threads()
-    with one_blas_thread:
-        with one_blas_thread:
-            assert set(threads()) <= {1}
-        assert set(threads()) <= {1}
-    assert threads() == before
+    limit = BlasLimit()
+    with threadpool_limits(limits=2):
+        with limit:
+            with limit:
+                assert threads() <= {1}
+            assert threads() <= {1}
+        assert threads() <= {2}
 
 
 @pytest.mark.parametrize("center", [False, True])

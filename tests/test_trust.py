@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +16,8 @@ from benchmarks.trust import cases, holds, run_trust
 from benchmarks.trust_case import Case, exact, findings, in_parts, limits_of, sentinel, stored
 from benchmarks.trust_case import given as handed_over
 from benchmarks.trust_layout import Layout
-from bigsvd.machine.blas import one_blas_thread
 
 FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """LAPACK on small matrices waits for a second thread longer than it computes."""
-    with one_blas_thread:
-        yield
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
