@@ -75,6 +75,15 @@ FOUND = [
         seed=11208, functions=("asinh", "normalize_total:100"),
         layout=Layout(samples="columns", of_samples="ids", left_out=(13, 0), filled=True, parts=2),
     ),
+    # And one more: parts whose sums are equal but for rounding make a column that is constant.
+    replace(
+        BASE, shape=(235, 1), chunks=(130, 1), dtype="float64", spectrum="noise", level=1e6, constant=2,
+        gaps=0.0, sentinel="greatest", missing="none", scale=False, k=1, tol=1e-8, tiles=True,
+        weights="zeros", row_weights="zeros", seed=2307998998,
+        layout=Layout(
+            samples="columns", of_samples="mask", of_features="mask", left_out=(24, 0), filled=True, parts=2
+        ),
+    ),
     # The norm of packed entries was that of their numbers rounded to float32, which rounds equal ones alike.
     replace(
         BASE, shape=(45, 78), chunks=(45, 78), dtype="int8", store="sharded", spectrum="low rank", constant=2,
