@@ -379,7 +379,7 @@ class Request:
 
     @property
     def own_scale(self) -> str:
-        """By what of its own a column is divided, one of `SCALES`; empty where it is not."""
+        """By what of its own a feature is divided, one of `SCALES`; empty where it is not."""
         if self.scale is True:
             return "std"
         return self.scale if self.scale in SCALES else ""

@@ -1,4 +1,4 @@
-"""`ColumnMoments`: sums over the lines of slabs, which give the means and divisors of A's columns."""
+"""`ColumnMoments`: sums over the lines of slabs, which give the means and divisors of features."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bigsvd.slabs.slab import Slab
 
 @dataclass
 class Findings:
-    """What a pass has found about the entries: counts and extremes, and a second opinion on some columns."""
+    """What a pass has found about the entries: counts and extremes, and a second opinion on some features."""
 
     census: Census = field(default_factory=Census)
     opinion: Opinion = field(default_factory=lambda: Opinion.nothing(()))

@@ -1,8 +1,8 @@
-"""A second opinion on means, divisors and missing counts: some columns, by another way than the run's.
+"""A second opinion on means, divisors and missing counts: of some features, by another way than the run's.
 
 The run shifts, sums and corrects in float64 on its device, from a mask that it makes slab by slab. Here the
-stored entries of a few columns, as they pass by, are decoded, searched for missing ones and averaged anew: by
-two passes over each piece in extended precision (NumPy's longdouble; 64-bit mantissa on x86, float64
+stored entries of a few features, as they pass by, are decoded, searched for missing ones and averaged anew:
+by two passes over each piece in extended precision (NumPy's longdouble; 64-bit mantissa on x86, float64
 elsewhere), pieces merged as by Chan, Golub & LeVeque 1979, eq. 2.1. No read of the data is added.
 """
 
@@ -20,8 +20,8 @@ from bigsvd.sentinels import Number
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.transform import ALLELES, MeansAndDivisors, Transform
 
-_DRAWN = 8  # columns chosen at random, beside those that are hardest
-_EXTREME = 2  # columns of each kind of extreme that join those drawn at random
+_DRAWN = 8  # features chosen at random, beside those that are hardest
+_EXTREME = 2  # features of each kind of extreme that join those drawn at random
 # What the run's sums may be off by: of a deviation, and of a mean in units of deviation and of rounding.
 _DIVISOR_SLACK = 1e-8
 _MEAN_SLACK = 1e-9
@@ -37,7 +37,7 @@ _quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
-    """What is known of some columns of A, each (c,), from their entries as they are stored.
+    """What is known of some features, each (c,), from their entries as they are stored.
 
     Attributes:
         entries, missing: how many there are, and how many of them are missing.
@@ -198,14 +198,14 @@ def _among(raw: np.ndarray, sentinels: Sequence[Number]) -> np.ndarray:
 
 
 class Witness:
-    """Collects the opinion on some columns of A while slabs of B stream by in one lane."""
+    """Collects the opinion on some features while slabs of B stream by in one lane."""
 
     def __init__(self, columns: Sequence[int], transform: Transform) -> None:
         self.opinion = Opinion.nothing(columns)
         self._transform = transform
 
     def look(self, entries: Entries) -> None:
-        """Take in what of these entries is of its columns."""
+        """Take in what of these entries is of its features."""
         whole, along = self.opinion, entries.features
         here = [i for i, column in enumerate(whole.columns) if along.start <= column < along.stop]
         if not here:
@@ -220,7 +220,7 @@ class Witness:
         self.opinion = whole.merged(spread_out)
 
     def recheck(self, entries: Entries, lines: MeansAndDivisors, constant: np.ndarray) -> list[str]:
-        """What is wrong with those rows of B, columns of A, that a fault would show in first.
+        """What is wrong with those rows of B, being features, that a fault would show in first.
 
         `entries` are whole rows, `lines` the run's for them. Where entries are not finite, or not yet
         prescaled, the outcome means nothing.

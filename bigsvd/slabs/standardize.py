@@ -26,7 +26,7 @@ from bigsvd.slabs.transform import GIVEN, NOTHING, Given, MeansAndDivisors, Tran
 
 
 class Standardization(Protocol):
-    """What a pass does with the means and divisors of A's columns.
+    """What a pass does with the means and divisors of features.
 
     Laws: a slab has the entries of the matrix as decomposed at its place, however B is cut into slabs and
     tiles, until the next one is made.

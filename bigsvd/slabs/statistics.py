@@ -1,6 +1,6 @@
 """What a first pass learns of the entries beside its products, as an operator like the others.
 
-Counts and extremes, ‖B‖²_F, what makes means and divisors exact, and a second opinion on some columns of A.
+Counts and extremes, ‖B‖²_F, what makes means and divisors exact, and a second opinion on some features.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StatisticsKernel:
         lines: scratch array of the means and divisors of B's columns that the pass works with, if any.
         row_lines: scratch array (3, M) for those of B's rows, if they are to be kept.
         gone: scratch array (1, M) for which of B's rows are missing throughout, if they may be.
-        witnesses: columns of A of which a second opinion is formed.
+        witnesses: features of which a second opinion is formed.
 
     """
 
@@ -89,7 +89,7 @@ class Statistics(Operator):
             self._gaps.look(entries, piece)
 
     def forward(self, slab: Slab) -> None:
-        """Take in the squares of a slab, and what of it is of some columns."""
+        """Take in the squares of a slab, and what of it is of some features."""
         self._census.squares += slab.squares()
         self._witness.look(slab.entries)
 
@@ -104,7 +104,7 @@ class Statistics(Operator):
         return {} if self._gaps is None else self._gaps.sums()
 
     def findings(self) -> Findings:
-        """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some columns."""
+        """Counts, extremes, ‖B‖²_F of the lane, and the opinion on some features."""
         return Findings(self._census, self._witness.opinion)
 
 
@@ -124,7 +124,7 @@ class ColumnStatistics(Statistics):
         self._rows, self._across = slice(0, 0), given.across_part(slice(0, 0))
 
     def forward(self, slab: Slab) -> None:
-        """Take in what is of some columns; the sums give ‖B‖²_F too."""
+        """Take in what is of some features; the sums give ‖B‖²_F too."""
         self._witness.look(slab.entries)
 
     def look(self, entries: Entries, piece: Piece) -> None:
@@ -159,7 +159,7 @@ class RowStatistics(Statistics):
         self._waiting: list[np.ndarray] = []
 
     def forward(self, slab: Slab) -> None:
-        """Take in the statistics of the rows of a slab, where it has them, and what is of some columns."""
+        """Take in the statistics of the rows of a slab, where it has them, and what is of some features."""
         self._witness.look(slab.entries)
         if self._transform.scales_by_given:
             self._census.squares += slab.squares()
