@@ -189,7 +189,7 @@ def _parsed(text: str) -> Function:
     """One function by its text."""
     name, *numbers = text.strip().split(":")
     if name not in KINDS:
-        raise RequestError(f"functions has {text!r}, which is not known", f"use some of {', '.join(KINDS)}")
+        raise RequestError(f"functions={text!r} is not known", f"use some of {', '.join(KINDS)}")
     try:
         found = Function(name, tuple(map(float, numbers)))
     except ValueError:
@@ -197,5 +197,5 @@ def _parsed(text: str) -> Function:
     right = len(found.numbers) in KINDS[name].counts and all(map(math.isfinite, found.numbers))
     positive = not found.by_totals or found.numbers > (0.0,)
     if not (right and positive and list(found.numbers) == sorted(found.numbers)):
-        raise RequestError(f"functions has {text!r}", f"write it as {KINDS[name].form}")
+        raise RequestError(f"functions={text!r} cannot be read", f"write it as {KINDS[name].form}")
     return found

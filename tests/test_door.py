@@ -50,8 +50,12 @@ REFUSED: dict[str, tuple[Any, type[BadInputError], str]] = {
     "dtype of torch": (Foreign(dtype=NoNumpyType()), DtypeError, "none of NumPy's; .*asarray"),
     "no dtype": (Foreign(dtype=None), DtypeError, "none of NumPy's"),
     "complex": (Foreign(dtype="complex128"), DtypeError, "complex128"),
-    "three axes": (np.zeros((4, 3, 2)), ShapeError, "name the axis of the samples by dim: 0, 1 or 2"),
-    "Dask of three axes": (da.zeros((4, 3, 2)), ShapeError, "name the axis of the samples by dim: 0, 1 or 2"),
+    "three axes": (np.zeros((4, 3, 2)), ShapeError, "name the axis of the samples by dim=AXIS: 0, 1 or 2"),
+    "Dask of three axes": (
+        da.zeros((4, 3, 2)),
+        ShapeError,
+        "name the axis of the samples by dim=AXIS: 0, 1 or 2",
+    ),
     "one axis": (np.zeros(4), ShapeError, "two axes"),
     "no axes": (np.float64(3), ShapeError, "two axes"),
     "no rows": (np.zeros((0, 3)), ShapeError, "at least one entry"),
@@ -253,10 +257,12 @@ def test_sparse_matrices_of_anndata_are_recognised(tmp_path: Path) -> None:
 def test_a_group_of_arrays_of_more_axes_says_how_to_make_a_matrix(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "g.zarr")
     group.create_array("call_genotype", data=np.zeros((10, 6, 2), np.int8))
-    with pytest.raises(ShapeError, match=r"call_genotype has shape \(10, 6, 2\); .*by dim: 0, 1 or 2"):
+    with pytest.raises(ShapeError, match=r"call_genotype has shape \(10, 6, 2\); .*by dim=AXIS: 0, 1 or 2"):
         open_source(tmp_path / "g.zarr")
     group.create_array("call_mask", data=np.zeros((10, 6, 1), np.int8))
-    with pytest.raises(SourceError, match="call_genotype is 10x6x2 int8: name it, and by dim"):
+    with pytest.raises(
+        SourceError, match="call_genotype is 10x6x2 int8: name it, and the axis of its samples by dim=AXIS"
+    ):
         open_source(tmp_path / "g.zarr")
 
 

@@ -246,7 +246,7 @@ def test_what_keeps_zeros_says_so(functions: str, keeps: bool) -> None:
 @pytest.mark.parametrize(
     ("functions", "said"),
     [
-        ("exp", "'exp', which is not known"),
+        ("exp", "functions='exp' is not known"),
         ("log1p:2", "write it as log1p"),
         ("clip", "write it as clip:MAX or clip:MIN:MAX"),
         ("clip:2:1", "write it as clip:MAX or clip:MIN:MAX"),

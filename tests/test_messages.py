@@ -59,6 +59,9 @@ def refused(*arguments: object) -> str:
         (("--scale=no.npy",), "--scale no.npy does not exist; use a path that exists; the rules are std, "
          "std-observed, patterson, binom2"),
         (("--scale=w.npy",), "--scale w.npy has 19 values for 20 columns; give one for each"),
+        (("--functions", "log"), "--functions log is not known; use some of normalize_total, log1p, sqrt, "
+         "asinh, anscombe, clip, binarize"),
+        (("--functions", "clip"), "--functions clip cannot be read; write it as clip:MAX or clip:MIN:MAX"),
         (("--device", "cpu", "--device-memory", "1GB"),
          "--device-memory 1000000000 with --device cpu, which has no memory of its own; "
          "drop --device-memory"),
@@ -69,6 +72,13 @@ def test_what_an_option_cannot_mean_is_said(
 ) -> None:
     monkeypatch.chdir(folder)
     assert refused("plan", "a", "-k", K, *options) == said
+
+
+def test_the_axis_of_the_samples_is_asked_for_as_it_is_typed(folder: Path) -> None:
+    assert refused("plan", folder / "sst", "-k", K).endswith(
+        "sst has shape (24, 4, 6); name the axis of the samples by --dim AXIS: time, y or x; "
+        "the others are stacked"
+    )
 
 
 def test_another_mistake_beside_a_bare_scale_is_the_one_that_is_said() -> None:

@@ -165,7 +165,7 @@ def test_axes_are_known_by_name_and_number(data: dict[str, Any], kind: str) -> N
     assert open_source(data[kind], samples="y").facts == facts
     with pytest.raises(RequestError, match=r"has no axis 'lat'; .* give time, y or x"):
         open_source(data[kind], dim="lat")
-    with pytest.raises(ShapeError, match=r"name the axis of the samples by dim: time, y or x"):
+    with pytest.raises(ShapeError, match=r"name the axis of the samples by dim=AXIS: time, y or x"):
         open_source(data[kind])
     with pytest.raises(ShapeError, match="in which nothing is a column"):
         open_source(data[kind], samples="columns")

@@ -123,7 +123,7 @@ def _cure(name: str, arrays: list[Member], sparse: list[Member]) -> str:
     first = arrays[0]
     none = f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
     if len(first.shape) > 2:
-        return f"{none}: name it, and by dim the axis of its samples"
+        return f"{none}: name it, and the axis of its samples by dim=AXIS"
     return none
 
 

@@ -58,12 +58,12 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
     if axes.dim is None and axes.samples == SIDES[1]:
         raise ShapeError(
             f"{name} has shape {lengths}, in which nothing is a column",
-            f"name the axis of the samples by dim: {axis_names(lengths, dims)}",
+            f"name the axis of the samples by dim=AXIS: {axis_names(lengths, dims)}",
         )
     if axes.of_samples is None:
         raise ShapeError(
             f"{name} has shape {lengths}",
-            f"name the axis of the samples by dim: {axis_names(lengths, dims)}; the others are stacked",
+            f"name the axis of the samples by dim=AXIS: {axis_names(lengths, dims)}; the others are stacked",
         )
     return Stacking(lengths, axis_of(name, axes.of_samples, lengths, dims))
 
