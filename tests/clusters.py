@@ -8,6 +8,8 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
+from bigsvd.catalog.table import runs_on_dask
+
 
 @contextmanager
 def own_cluster(**options: Any) -> Iterator[Client]:
@@ -25,3 +27,8 @@ def worker_processes(count: int, threads: int = 1, **options: Any) -> Iterator[C
     """A client of so many workers with so many threads each, in processes of their own."""
     with own_cluster(n_workers=count, threads_per_worker=threads, **options) as client:
         yield client
+
+
+def if_on_dask(client: Client, method: str) -> dict[str, Any]:
+    """The option `client` for methods of Dask's own; lanes take half as long on threads, to the same bits."""
+    return {"client": client} if runs_on_dask(method) else {}

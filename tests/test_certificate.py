@@ -11,6 +11,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.methods import krylov
 from bigsvd.results.certificate import angle_bounds, relative_error, sigma_bounds
+from tests.clusters import if_on_dask
 from tests.spectra import FAMILIES, with_values
 
 K = 12
@@ -29,8 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_bound_holds_against_lapack(client: Client, family: str, method: str, dtype: str) -> None:
     """With `SHAPES` this is 216 matrices."""
-    by_dask: dict[str, Any] = {"client": client} if method == "tall_skinny" else {}
-    options: dict[str, Any] = METHODS[method] | by_dask
+    options: dict[str, Any] = METHODS[method] | if_on_dask(client, METHODS[method]["method"])
     for seed, shape in enumerate(SHAPES):
         A = FAMILIES[family](np.random.default_rng([seed, 7]), *shape).astype(dtype)
         factors = bigsvd.svd(A, K, memory="500MB", **options)
@@ -70,37 +70,37 @@ def test_numerical_rank_is_reported_and_null_triplets_are_dropped(client: Client
     A = FAMILIES["deficient"](np.random.default_rng(0), 200, 60)
     for method in ("krylov", "gram", "tall_skinny"):
         with pytest.warns(UserWarning, match="numerical rank 6 < k=12"):
-            factors = bigsvd.svd(A, K, client=client, method=method)
+            factors = bigsvd.svd(A, K, method=method, **if_on_dask(client, method))
         assert factors.k == factors.certificate.numerical_rank == 6
 
 
-def test_a_run_cut_short_says_so_and_its_bounds_still_hold(client: Client) -> None:
+def test_a_run_cut_short_says_so_and_its_bounds_still_hold() -> None:
     A = np.random.default_rng(3).standard_normal((900, 300))
     with pytest.warns(UserWarning, match="tolerance 0.01 not reached"):
-        factors = bigsvd.svd(A, K, client=client, method="krylov", max_passes=2)
+        factors = bigsvd.svd(A, K, method="krylov", max_passes=2)
     assert not factors.certificate.converged
     s = np.linalg.svd(A, compute_uv=False)
     distance = np.min(np.abs(s[None, :] - factors.s[:, None]), axis=1)
     assert np.all(distance <= np.array(factors.certificate.sigma_bounds) * factors.s)
 
 
-def test_stop_error_reaches_the_best_reconstruction_with_fewer_passes(client: Client) -> None:
+def test_stop_error_reaches_the_best_reconstruction_with_fewer_passes() -> None:
     A = np.random.default_rng(3).standard_normal((900, 300))
     s = np.linalg.svd(A, compute_uv=False)
     best = np.sqrt(np.sum(s[K:] ** 2) / np.sum(s**2))
-    factors = bigsvd.svd(A, K, client=client, method="krylov", stop="error", tol=1e-3)
-    residual = bigsvd.svd(A, K, client=client, method="krylov", tol=1e-3)
+    factors = bigsvd.svd(A, K, method="krylov", stop="error", tol=1e-3)
+    residual = bigsvd.svd(A, K, method="krylov", tol=1e-3)
     assert factors.certificate.converged
     assert 0 <= factors.certificate.relative_error - best <= 1e-3
     assert factors.provenance["costs"]["passes"] < residual.provenance["costs"]["passes"]
 
 
 @pytest.mark.parametrize("tol", [1e-5, 3e-5])
-def test_an_excess_is_not_judged_by_the_gain_of_a_change_to_float64(client: Client, tol: float) -> None:
+def test_an_excess_is_not_judged_by_the_gain_of_a_change_to_float64(tol: float) -> None:
     sigma = np.append(1.0, 6.6e-4 * np.arange(1, 500) ** -0.03)
     A = with_values(np.random.default_rng(1), sigma, 600, 500).astype(np.float32)
     k = 20
-    factors = bigsvd.svd(A, k, client=client, method="krylov", stop="error", tol=tol)
+    factors = bigsvd.svd(A, k, method="krylov", stop="error", tol=tol)
     s = np.linalg.svd(A.astype(np.float64), compute_uv=False)
     left = A - (np.asarray(factors.U[:], dtype=np.float64) * factors.s) @ factors.Vt[:]
     excess = np.linalg.norm(left) / np.linalg.norm(s) - np.sqrt(np.sum(s[k:] ** 2) / np.sum(s**2))
@@ -112,45 +112,43 @@ def test_an_excess_is_not_judged_by_the_gain_of_a_change_to_float64(client: Clie
 @pytest.mark.parametrize(("dtype", "tail"), [("float32", 2e-4), ("float64", 1e-8)])
 @pytest.mark.parametrize("options", [{"missing": "mean"}, {"center": True}], ids=str)
 def test_directions_that_rounding_hides_from_the_first_block_are_found(
-    client: Client, options: dict[str, Any], dtype: str, tail: float
+    options: dict[str, Any], dtype: str, tail: float
 ) -> None:
     """The first block is a power step here, which takes them below the rounding of the leading ones."""
     rng, k = np.random.default_rng(1), 20
     sigma = np.append([1, 0.9, 0.8, 0.7, 0.6], np.linspace(tail, tail / 2, 100))
     A = 100 * with_values(rng, sigma, 400, 150)
     A = (A + 5 * A.std() * rng.choice([-1, 1], 150) * ("center" in options)).astype(dtype)
-    factors = bigsvd.svd(A, k, client=client, method="krylov", **options)
+    factors = bigsvd.svd(A, k, method="krylov", **options)
     B = A.astype(np.float64)
     s = np.linalg.svd(B - B.mean(axis=0) * ("center" in options), compute_uv=False)[:k]
     assert factors.k == k
     assert not factors.certificate.converged or np.max(np.abs(factors.s / s - 1)) <= 1e-2
 
 
-def test_fewer_values_than_k_are_no_convergence(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_values_than_k_are_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
     A = with_values(np.random.default_rng(2), 0.9 ** np.arange(60), 200, 60)
     _, s, Vt = np.linalg.svd(A, full_matrices=False)
     near = Vt[:3].T + 1e-4 * np.random.default_rng(3).standard_normal((60, 3))
     monkeypatch.setattr(krylov, "gaussian_block", lambda *_: np.linalg.qr(near)[0])
     for stop in ("residual", "error"):
-        factors = bigsvd.svd(A, 5, client=client, method="krylov", stop=stop)
+        factors = bigsvd.svd(A, 5, method="krylov", stop=stop)
         assert factors.k == 5
         np.testing.assert_allclose(factors.s, s[:5], rtol=1e-2)
 
 
 @pytest.mark.parametrize("rule", [{"energy": 0.99}, {"error": 0.01}], ids=str)
-def test_an_automatic_rank_cut_short_by_the_number_of_passes_says_so(
-    client: Client, rule: dict[str, Any]
-) -> None:
+def test_an_automatic_rank_cut_short_by_the_number_of_passes_says_so(rule: dict[str, Any]) -> None:
     A = np.random.default_rng(3).standard_normal((900, 300))
     with pytest.warns(UserWarning, match="stopped after 1 passes, the most allowed"):
-        bigsvd.svd(A, "auto", client=client, method="krylov", max_passes=1, **rule)
+        bigsvd.svd(A, "auto", method="krylov", max_passes=1, **rule)
 
 
-def test_audit_estimates_the_missing_energy_it_did_not_use(client: Client) -> None:
+def test_audit_estimates_the_missing_energy_it_did_not_use() -> None:
     A = np.random.default_rng(5).standard_normal((600, 200)) * np.arange(1, 201) ** -0.5
     estimates = []
     for seed in range(5):
-        audit = bigsvd.svd(A, K, client=client, method="krylov", seed=seed).certificate.audit
+        audit = bigsvd.svd(A, K, method="krylov", seed=seed).certificate.audit
         assert audit is not None
         assert not audit.flagged
         estimates.append(audit.missing_energy / audit.expected)

@@ -29,7 +29,7 @@ from bigsvd.results.factors import Factors
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
-from tests.clusters import worker_processes
+from tests.clusters import if_on_dask, worker_processes
 from tests.spectra import with_values
 
 EPS32, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
@@ -169,7 +169,7 @@ def test_fault_01_command_line_and_recovery(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
 def test_fault_02_zero_matrix(client: Client, shape: tuple[int, int], method: Any) -> None:
-    factors = bigsvd.svd(np.zeros(shape), 3, method=method, client=client)
+    factors = bigsvd.svd(np.zeros(shape), 3, method=method, **if_on_dask(client, method))
     assert factors.s.tolist() == [0.0, 0.0, 0.0]
     assert_orthonormal(factors)
     assert factors.certificate.relative_error == 0.0
@@ -178,9 +178,9 @@ def test_fault_02_zero_matrix(client: Client, shape: tuple[int, int], method: An
     np.testing.assert_array_equal(factors[:, :], 0.0)
 
 
-def test_fault_02_zero_matrix_has_no_automatic_rank(client: Client, tmp_path: Path) -> None:
+def test_fault_02_zero_matrix_has_no_automatic_rank(tmp_path: Path) -> None:
     with pytest.raises(RankZeroError, match="zero"):
-        bigsvd.svd(np.zeros((40, 12)), "auto", client=client)
+        bigsvd.svd(np.zeros((40, 12)), "auto")
     data, out = tmp_path / "zero.zarr", tmp_path / "zero.svd"
     stored(np.zeros((40, 12)), (10, 12), data, config={"write_empty_chunks": True})
     assert_cli_refuses(["svd", str(data), str(out), "-k", "auto", "--quiet"], "E_RANK_ZERO", "zero")
@@ -195,7 +195,7 @@ def test_fault_02_zero_matrix_has_no_automatic_rank(client: Client, tmp_path: Pa
 def test_fault_03_rank_below_k(client: Client, shape: tuple[int, int], dtype: str, method: Any) -> None:
     values = with_values(np.random.default_rng(3), np.array([9.0, 5.0, 2.0]), *shape).astype(dtype)
     with pytest.warns(UserWarning, match=r"numerical rank 3 < k=6: 3 triplets below noise dropped"):
-        factors = bigsvd.svd(values, 6, method=method, client=client)
+        factors = bigsvd.svd(values, 6, method=method, **if_on_dask(client, method))
     assert factors.k == factors.certificate.numerical_rank == 3
     assert_is_svd(factors, values, 2e-6 if dtype == "float32" else 1e-12)
 
@@ -213,7 +213,9 @@ def test_fault_04_constant_column(
     values[:, 4], values[:, 7], values[:, 9] = 0.1, 0.0, -7.0
     values[:, 12] = np.where(np.arange(shape[0]) % 2, 1.0, -1.0)  # deviation (almost) 1, but not constant
     with pytest.warns(UserWarning, match="constant") if scale else ExitStack():
-        factors = bigsvd.svd(values, 3, method=method, center=center, scale=scale, client=client)
+        factors = bigsvd.svd(
+            values, 3, method=method, center=center, scale=scale, **if_on_dask(client, method)
+        )
     B = standardised(values, center=center, scale=scale)
     np.testing.assert_allclose(factors.s, singular_values(B)[:3], rtol=1e-10)
     if center:
@@ -231,10 +233,8 @@ def test_fault_04_constant_column(
 
 @pytest.mark.parametrize("value", [0.1, 7.0, 1e8])
 @pytest.mark.parametrize("shape", [(50, 9), (9, 50)])
-def test_fault_04_constant_matrix_centers_to_zero(
-    client: Client, shape: tuple[int, int], value: float
-) -> None:
-    factors = bigsvd.svd(np.full(shape, value), 2, center=True, client=client)
+def test_fault_04_constant_matrix_centers_to_zero(shape: tuple[int, int], value: float) -> None:
+    factors = bigsvd.svd(np.full(shape, value), 2, center=True)
     assert factors.s.tolist() == [0.0, 0.0]
     np.testing.assert_allclose(factors[:, :], value, rtol=2 * EPS64)
 
@@ -248,33 +248,33 @@ def test_fault_04_constant_matrix_centers_to_zero(
     ("method", "chunks"), [("krylov", (50, 60)), ("gram", (100, 60))], ids=["sampled", "gram"]
 )
 def test_fault_05_tiny_and_huge_scales(
-    client: Client, method: Any, chunks: tuple[int, int], options: dict[str, Any], exponent: int
+    method: Any, chunks: tuple[int, int], options: dict[str, Any], exponent: int
 ) -> None:
     values = matrix(400, 60)
     factor = 2.0**exponent  # entries near 1e300 and 1e-300, their squares are infinite or zero
-    plain = bigsvd.svd(stored(values, chunks), 3, method=method, client=client, tol=1e-6, **options)
-    scaled = bigsvd.svd(stored(values * factor, chunks), 3, method=method, client=client, tol=1e-6, **options)
+    plain = bigsvd.svd(stored(values, chunks), 3, method=method, tol=1e-6, **options)
+    scaled = bigsvd.svd(stored(values * factor, chunks), 3, method=method, tol=1e-6, **options)
     expected = plain.s if "scale" in options else plain.s * factor
     np.testing.assert_allclose(scaled.s, expected, rtol=1e-12)
     np.testing.assert_allclose(np.abs(np.sum(np.asarray(scaled.Vt[:]) * plain.Vt[:], axis=1)), 1, rtol=1e-6)
     assert scaled.certificate.relative_error == pytest.approx(plain.certificate.relative_error, rel=1e-9)
     assert scaled.certificate.warnings == plain.certificate.warnings == ()
-    assert verify(scaled, open_source(values * factor), lambda _: None, client).findings == ()
+    assert verify(scaled, open_source(values * factor), lambda _: None).findings == ()
 
 
 @pytest.mark.parametrize("exponent", [100, -100, -130])
 @pytest.mark.parametrize("shape", [(100, 30), (30, 100)])
-def test_fault_05_float32_squares_overflow(client: Client, shape: tuple[int, int], exponent: int) -> None:
+def test_fault_05_float32_squares_overflow(shape: tuple[int, int], exponent: int) -> None:
     values = matrix(*shape).astype(np.float32) * np.float32(2.0**exponent)  # the last has subnormal entries
-    factors = bigsvd.svd(values, 4, client=client)
+    factors = bigsvd.svd(values, 4)
     np.testing.assert_allclose(factors.s, singular_values(values)[:4], rtol=2e-6)
     assert_orthonormal(factors)
 
 
-def test_fault_05_powers_of_two_scale_exactly(client: Client) -> None:
+def test_fault_05_powers_of_two_scale_exactly() -> None:
     values = matrix(80, 30)
-    big = bigsvd.svd(values * 2.0**900, 4, client=client)
-    bigger = bigsvd.svd(values * 2.0**950, 4, client=client)
+    big = bigsvd.svd(values * 2.0**900, 4)
+    bigger = bigsvd.svd(values * 2.0**950, 4)
     assert (np.ldexp(big.s, 50) == bigger.s).all()
     assert np.asarray(big.U[:]).tobytes() == np.asarray(bigger.U[:]).tobytes()
     assert np.asarray(big.Vt[:]).tobytes() == np.asarray(bigger.Vt[:]).tobytes()
@@ -284,27 +284,27 @@ def test_fault_05_powers_of_two_scale_exactly(client: Client) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float16", *INTEGERS])
-def test_fault_06_small_types_are_accumulated_wide(client: Client, dtype: str) -> None:
+def test_fault_06_small_types_are_accumulated_wide(dtype: str) -> None:
     rng = np.random.default_rng(6)
     info = np.iinfo(dtype) if dtype in INTEGERS else None
     top = 1 if dtype == "bool" else 1000 if info is None else min(info.max, 2**40)
     values = rng.integers(0, top, (500, 24), endpoint=True).astype(dtype)  # sums far beyond the type's range
-    factors = bigsvd.svd(values, 4, client=client)
+    factors = bigsvd.svd(values, 4)
     np.testing.assert_allclose(factors.s, singular_values(values)[:4], rtol=2e-6)
     assert factors.dtype.itemsize >= 4
     assert factors.certificate.warnings == ()
 
 
 @pytest.mark.parametrize("shape", [(60, 15), (15, 60)])
-def test_fault_06_integers_beyond_2_to_53_are_counted(client: Client, shape: tuple[int, int]) -> None:
+def test_fault_06_integers_beyond_2_to_53_are_counted(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(6).integers(0, 2**53, shape, endpoint=True)
     values[2, 3], values[4, 5], values[6, 7] = 2**53, 2**53 + 1, -(2**63)
     with pytest.warns(UserWarning, match=r"2 integers beyond 2\^53 were rounded to float64"):
-        factors = bigsvd.svd(stored(values, (4, 6)), 3, client=client)
+        factors = bigsvd.svd(stored(values, (4, 6)), 3)
     np.testing.assert_allclose(factors.s, singular_values(values)[:3], rtol=1e-12)
     unsigned = np.full((9, 5), 2**64 - 1, dtype=np.uint64)
     with pytest.warns(UserWarning, match="45 integers beyond"):
-        bigsvd.svd(unsigned, 1, client=client)
+        bigsvd.svd(unsigned, 1)
 
 
 # 7, 8: element types without arithmetic
@@ -323,9 +323,9 @@ class Untouchable:
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-def test_fault_07_complex_is_refused_unread(client: Client, tmp_path: Path, dtype: str) -> None:
+def test_fault_07_complex_is_refused_unread(tmp_path: Path, dtype: str) -> None:
     with pytest.raises(DtypeError, match=dtype):
-        bigsvd.svd(Untouchable(dtype), 1, client=client)
+        bigsvd.svd(Untouchable(dtype), 1)
     data = tmp_path / "z.zarr"
     array = stored(np.ones((6, 4), dtype), (2, 4), data)
     for chunk in (data / "c").rglob("*"):
@@ -333,7 +333,7 @@ def test_fault_07_complex_is_refused_unread(client: Client, tmp_path: Path, dtyp
             chunk.write_bytes(b"not a chunk")  # decoding any of these would be another error
     for source in (array, str(data), da.zeros((5, 4), dtype=dtype), xr.DataArray(np.ones((5, 4), dtype))):
         with pytest.raises(DtypeError, match=dtype):
-            bigsvd.svd(source, 1, client=client)
+            bigsvd.svd(source, 1)
     assert_cli_refuses(["svd", str(data), str(tmp_path / "o"), "-k", "1"], "E_DTYPE", dtype)
     assert_cli_refuses(["plan", str(data), "-k", "1"], "E_DTYPE", dtype)
     assert not (tmp_path / "o").exists()
@@ -341,11 +341,11 @@ def test_fault_07_complex_is_refused_unread(client: Client, tmp_path: Path, dtyp
 
 
 @pytest.mark.parametrize("dtype", ["O", "U5", "S5", "M8[ns]", "m8[s]", "f4,i2", "longdouble"])
-def test_fault_08_other_types_are_refused_unread(client: Client, dtype: str) -> None:
+def test_fault_08_other_types_are_refused_unread(dtype: str) -> None:
     with pytest.raises(DtypeError, match=re.escape(str(np.dtype(dtype)))):
-        bigsvd.svd(Untouchable(dtype), 1, client=client)
+        bigsvd.svd(Untouchable(dtype), 1)
     with pytest.raises(DtypeError):
-        bigsvd.svd(xr.DataArray(np.zeros((5, 4), dtype)), 1, client=client)
+        bigsvd.svd(xr.DataArray(np.zeros((5, 4), dtype)), 1)
 
 
 @pytest.mark.parametrize("dtype", ["str", "U5", "S5", "M8[ns]", "f4,i2"])
@@ -362,18 +362,18 @@ def test_fault_08_stored_types_are_refused_from_metadata(tmp_path: Path, dtype: 
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, True, "ten", None, float("nan"), np.float64(2)])
-def test_fault_09_k_that_is_no_count(client: Client, k: Any) -> None:
+def test_fault_09_k_that_is_no_count(k: Any) -> None:
     with pytest.raises(RankError, match=r"k=.* is not in the allowed range 1\.\.min\(m, n\)") as caught:
-        bigsvd.svd(Untouchable("float64"), k, client=client)
+        bigsvd.svd(Untouchable("float64"), k)
     assert repr(plain(k)) in str(caught.value)
 
 
 @pytest.mark.parametrize("k", [5, 10**12])
-def test_fault_09_k_above_the_shape(client: Client, k: int) -> None:
+def test_fault_09_k_above_the_shape(k: int) -> None:
     with pytest.raises(RankError, match=rf"k={k} is not in the allowed range 1\.\.4 for shape \(5, 4\)"):
-        bigsvd.svd(Untouchable("float64"), k, client=client)
+        bigsvd.svd(Untouchable("float64"), k)
     integer: Any = np.int64(4)
-    assert bigsvd.svd(matrix(5, 4), integer, client=client).k == 4
+    assert bigsvd.svd(matrix(5, 4), integer).k == 4
 
 
 @pytest.mark.parametrize(
@@ -396,12 +396,12 @@ def test_fault_09_command_line(tmp_path: Path, k: str, pattern: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 7), (7, 0), (0, 0), (), (5,), (2, 3, 4)])
-def test_fault_10_not_a_matrix(client: Client, tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_fault_10_not_a_matrix(tmp_path: Path, shape: tuple[int, ...]) -> None:
     zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype="f8")
     sources = (np.zeros(shape), da.zeros(shape), xr.DataArray(np.zeros(shape)), tmp_path / "a.zarr")
     for source in sources:
         with pytest.raises(ShapeError, match=re.escape(str(shape))):
-            bigsvd.svd(source, 1, client=client)
+            bigsvd.svd(source, 1)
     arguments = ["svd", str(tmp_path / "a.zarr"), str(tmp_path / "o"), "-k", "1"]
     assert_cli_refuses(arguments, "E_SHAPE", re.escape(str(shape)))
 
@@ -410,15 +410,15 @@ def test_fault_10_not_a_matrix(client: Client, tmp_path: Path, shape: tuple[int,
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1), (1, 300), (300, 1)])
 def test_fault_10_vectors_are_matrices(client: Client, shape: tuple[int, int], method: Any) -> None:
     values = matrix(*shape)
-    assert_is_svd(bigsvd.svd(values, 1, method=method, client=client), values, 1e-12)
+    assert_is_svd(bigsvd.svd(values, 1, method=method, **if_on_dask(client, method)), values, 1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1)])
-def test_fault_10_vectors_centered_and_scaled(client: Client, shape: tuple[int, int]) -> None:
+def test_fault_10_vectors_centered_and_scaled(shape: tuple[int, int]) -> None:
     values = matrix(*shape)
     for center, scale in ((True, False), (True, True)):
         with pytest.warns(UserWarning, match="constant") if scale and shape[0] == 1 else ExitStack():
-            factors = bigsvd.svd(values, 1, client=client, center=center, scale=scale)
+            factors = bigsvd.svd(values, 1, center=center, scale=scale)
         expected = singular_values(standardised(values, center=center, scale=scale))
         np.testing.assert_allclose(factors.s, expected[:1], rtol=1e-12)
         np.testing.assert_allclose(factors[:, :], values, rtol=1e-12)
@@ -446,19 +446,19 @@ def transposed_layout(options: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("wide", [False, True], ids=["tall", "wide"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_fault_11_same_answer_in_every_layout(client: Client, layout: str, *, wide: bool) -> None:
+def test_fault_11_same_answer_in_every_layout(layout: str, *, wide: bool) -> None:
     values = matrix(41, 97) if wide else matrix(97, 41)
     options = transposed_layout(LAYOUTS[layout]) if wide else LAYOUTS[layout]
-    factors = bigsvd.svd(stored(values, **options), 5, client=client, tol=1e-8)
+    factors = bigsvd.svd(stored(values, **options), 5, tol=1e-8)
     assert_is_svd(factors, values, 1e-10)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float16", "float32", "float64", ">f8", ">i2", *INTEGERS])
 @pytest.mark.parametrize("wide", [False, True], ids=["tall", "wide"])
-def test_fault_11_same_answer_in_every_dtype(client: Client, dtype: str, *, wide: bool) -> None:
+def test_fault_11_same_answer_in_every_dtype(dtype: str, *, wide: bool) -> None:
     base = np.abs(matrix(41, 97) if wide else matrix(97, 41)) * 20
     values = (base > base.mean()) if dtype == "bool" else base.astype(dtype)
-    factors = bigsvd.svd(stored(values, (16, 12)), 5, client=client, tol=1e-3)
+    factors = bigsvd.svd(stored(values, (16, 12)), 5, tol=1e-3)
     assert_is_svd(factors, values, 1e-5)
 
 
@@ -495,10 +495,10 @@ def sources_of(values: np.ndarray, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["tall", "wide"])
-def test_fault_11_same_answer_from_every_container(client: Client, tmp_path: Path, *, wide: bool) -> None:
+def test_fault_11_same_answer_from_every_container(tmp_path: Path, *, wide: bool) -> None:
     values = matrix(41, 97) if wide else matrix(97, 41)
     for source in sources_of(values, tmp_path).values():
-        assert_is_svd(bigsvd.svd(source, 5, client=client, tol=1e-8), values, 1e-10)
+        assert_is_svd(bigsvd.svd(source, 5, tol=1e-8), values, 1e-10)
 
 
 @contextmanager
@@ -570,18 +570,19 @@ def test_fault_11_same_bits_in_every_method(tmp_path: Path, method: Any) -> None
 def test_fault_12_clustered_values(client: Client, method: Any, shape: tuple[int, int], gap: float) -> None:
     sigma = np.array([9.0, 5.0, 5.0 * (1 - gap), 5.0 * (1 - 2 * gap), 2.0, 1.0, 1.0 - gap, 0.5])
     values = with_values(np.random.default_rng(12), sigma, *shape)
-    factors = bigsvd.svd(values, 6, method=method, client=client, tol=1e-8)  # k cuts the second cluster
+    options: dict[str, Any] = {"method": method, "tol": 1e-8} | if_on_dask(client, method)
+    factors = bigsvd.svd(values, 6, **options)  # k cuts the second cluster
     assert_is_svd(factors, values, 1e-10)
     assert factors.certificate.identifiable == (True, False, False, False, True, False)
     Vt, exact = np.asarray(factors.Vt[:]), np.linalg.svd(values)[2]
     for first, last in ((0, 1), (1, 4), (4, 5)):  # vectors alone, the cluster as a projector
         mine, theirs = Vt[first:last], exact[first:last]
         np.testing.assert_allclose(mine.T @ mine, theirs.T @ theirs, atol=1e-7)
-    assert_same_bits(factors, bigsvd.svd(values.copy(), 6, method=method, client=client, tol=1e-8))
+    assert_same_bits(factors, bigsvd.svd(values.copy(), 6, **options))
 
 
-def test_fault_12_identity_matrix(client: Client) -> None:
-    factors = bigsvd.svd(np.eye(40), 5, client=client)
+def test_fault_12_identity_matrix() -> None:
+    factors = bigsvd.svd(np.eye(40), 5)
     assert_is_svd(factors, np.eye(40), 1e-12)
     assert not any(factors.certificate.identifiable)
 
@@ -606,7 +607,13 @@ def test_fault_13_large_means_cost_no_accuracy(
     rng = np.random.default_rng(13)
     values = 1e8 * (1 + rng.random(shape[1])) + rng.standard_normal(shape)
     factors = bigsvd.svd(
-        stored(values, chunks), 3, method=method, center=True, scale=scale, client=client, tol=1e-7
+        stored(values, chunks),
+        3,
+        method=method,
+        center=True,
+        scale=scale,
+        tol=1e-7,
+        **if_on_dask(client, method),
     )
     reference = standardised(values, center=True, scale=scale)
     sigma = singular_values(reference)
@@ -622,14 +629,12 @@ def test_fault_13_large_means_cost_no_accuracy(
 
 
 @pytest.mark.parametrize("shape", [(600, 40), (40, 600)], ids=["tall", "wide"])
-def test_fault_13_a_huge_column_does_not_cost_a_tiny_one_its_digits(
-    client: Client, shape: tuple[int, int]
-) -> None:
+def test_fault_13_a_huge_column_does_not_cost_a_tiny_one_its_digits(shape: tuple[int, int]) -> None:
     """Scaled down to float32 beside it, what is divided by its own deviation later became subnormal."""
     values = np.random.default_rng(13).standard_normal(shape).astype(np.float32)
     values[:, 0] *= np.float32(1e30)
     values[:, 1] *= np.float32(1e-15)
-    factors = bigsvd.svd(stored(values, (50, 20)), 3, center=True, scale=True, client=client, tol=1e-3)
+    factors = bigsvd.svd(stored(values, (50, 20)), 3, center=True, scale=True, tol=1e-3)
     exact = values.astype(np.float64)
     np.testing.assert_allclose(np.asarray(factors.scale), exact.std(axis=0), rtol=1e-9)
     np.testing.assert_allclose(
@@ -637,10 +642,10 @@ def test_fault_13_a_huge_column_does_not_cost_a_tiny_one_its_digits(
     )
 
 
-def test_fault_13_float32_data_with_large_means(client: Client) -> None:
+def test_fault_13_float32_data_with_large_means() -> None:
     rng = np.random.default_rng(13)
     values = (1e5 + rng.standard_normal((500, 40))).astype(np.float32)  # rounded to 1/128
-    factors = bigsvd.svd(stored(values, (50, 40)), 3, center=True, client=client)
+    factors = bigsvd.svd(stored(values, (50, 40)), 3, center=True)
     np.testing.assert_allclose(
         factors.s, singular_values(standardised(values, center=True, scale=False))[:3], rtol=2e-6
     )

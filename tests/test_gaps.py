@@ -18,6 +18,7 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import DynamicRangeError, NonFiniteError, RequestError
 from bigsvd.sentinels import held, matches
 from bigsvd.slabs.moments import ColumnMoments
+from tests.clusters import if_on_dask
 
 METHODS: dict[str, dict[str, Any]] = {
     "krylov": {"method": "krylov"},
@@ -56,9 +57,11 @@ def test_a_constant_column_with_gaps_is_divided_by_one(
     entries, missing = genotypes(*shape)
     numbers, mean, deviation = filled(entries, missing)
     B = (numbers - mean * center) / deviation
+    options: dict[str, Any] = METHODS[method] | if_on_dask(client, method)
     with pytest.warns(UserWarning, match="constant"):
-        factors = bigsvd.svd(entries, 4, client=client, center=center, scale=True, missing="mean",
-                             missing_value=-1, **METHODS[method])  # fmt: skip
+        factors = bigsvd.svd(
+            entries, 4, center=center, scale=True, missing="mean", missing_value=-1, **options
+        )
     assert np.allclose(factors.scale, deviation, rtol=1e-10)
     assert np.allclose(factors.s, np.linalg.svd(B, compute_uv=False)[:4], rtol=1e-4)
     counts = factors.certificate.counts
@@ -69,18 +72,18 @@ def test_a_constant_column_with_gaps_is_divided_by_one(
     assert f"{missing.sum():,} of {missing.size:,} entries missing" in str(factors.certificate)
 
 
-def test_a_large_mean_with_gaps_costs_no_accuracy(client: Client) -> None:
+def test_a_large_mean_with_gaps_costs_no_accuracy() -> None:
     """The shift of a row was off by mean × share missing, so that its variance cancelled."""
     rng = np.random.default_rng(1)
     entries = 1e9 + rng.standard_normal((50, 400))
     missing = rng.random(entries.shape) < 0.3
     _, _, deviation = filled(entries, missing)
     entries[missing] = np.nan
-    factors = bigsvd.svd(entries, 3, client=client, center=True, scale=True, missing="mean")
+    factors = bigsvd.svd(entries, 3, center=True, scale=True, missing="mean")
     assert np.allclose(factors.scale, deviation, rtol=1e-7)
 
 
-def test_means_that_a_sample_shows_nearly_cost_no_further_pass(client: Client) -> None:
+def test_means_that_a_sample_shows_nearly_cost_no_further_pass() -> None:
     """The first pass fills gaps with estimated means: its products were dropped, and made again."""
     rng = np.random.default_rng(3)
     sigma = 0.8 ** np.arange(60.0)
@@ -90,7 +93,7 @@ def test_means_that_a_sample_shows_nearly_cost_no_further_pass(client: Client) -
         missing = rng.random(entries.shape) < gaps
         holed = np.where(missing, np.nan, entries).astype("f4")
         source = da.from_array(holed, chunks=(100, 60))
-        factors = bigsvd.svd(source, 4, client=client, method="krylov", center=True, missing="mean")
+        factors = bigsvd.svd(source, 4, method="krylov", center=True, missing="mean")
         numbers, mean, _ = filled(holed, missing)
         assert factors.certificate.converged
         exact = np.linalg.svd(numbers - mean, compute_uv=False)
@@ -99,10 +102,10 @@ def test_means_that_a_sample_shows_nearly_cost_no_further_pass(client: Client) -
     assert found[0.02] == found[0.0]
 
 
-def test_a_column_without_any_entry_is_named(client: Client) -> None:
+def test_a_column_without_any_entry_is_named() -> None:
     entries = np.random.default_rng(0).standard_normal((200, 30))
     entries[:, [3, 17]] = np.nan
-    factors = bigsvd.svd(entries, 2, client=client, center=True, missing="mean")
+    factors = bigsvd.svd(entries, 2, center=True, missing="mean")
     counts = factors.certificate.counts
     assert counts is not None
     assert (counts.empty, counts.empty_columns) == (2, (3, 17))
@@ -142,13 +145,13 @@ def test_gaps_few_or_many_are_filled_where_the_mask_says(share: float, order: An
             assert np.array_equal(device.filled(array, gaps, fill), wanted)
 
 
-def test_columns_too_faint_to_be_scaled_are_refused(client: Client) -> None:
+def test_columns_too_faint_to_be_scaled_are_refused() -> None:
     """Squares of values 1e160 below the largest are 0 in float64: they counted as constant."""
     A = np.random.default_rng(0).standard_normal((100, 30)) * 10.0 ** np.linspace(-90, 90, 30)
     for matrix in (A, np.ascontiguousarray(A[:20])):
         with pytest.raises(DynamicRangeError, match="multiply them by a power of ten"):
-            bigsvd.svd(matrix, 3, client=client, scale=True)
-    assert bigsvd.svd(A, 3, client=client).certificate.converged
+            bigsvd.svd(matrix, 3, scale=True)
+    assert bigsvd.svd(A, 3).certificate.converged
 
 
 @pytest.mark.parametrize(
@@ -181,57 +184,57 @@ def test_several_sentinels_match_each_of_their_entries() -> None:
     assert matches(np, big, big.dtype, (2**53 + 1,)).tolist() == [False, True]
 
 
-def test_a_sentinel_that_matches_nothing_is_said(client: Client) -> None:
+def test_a_sentinel_that_matches_nothing_is_said() -> None:
     rng = np.random.default_rng(0)
     A = rng.standard_normal((60, 20))
     widened = np.where(rng.random(A.shape) < 0.1, np.float32(-9999.9), A)
     with pytest.warns(UserWarning, match=r"no entry equals missing_value=-9999.9: nothing was filled"):
-        bigsvd.svd(widened, 2, client=client, missing="mean", missing_value=-9999.9)
+        bigsvd.svd(widened, 2, missing="mean", missing_value=-9999.9)
     narrow = widened.astype("f4")
-    factors = bigsvd.svd(narrow, 2, client=client, missing="mean", missing_value=-9999.9)
+    factors = bigsvd.svd(narrow, 2, missing="mean", missing_value=-9999.9)
     assert factors.certificate.counts is not None
     assert factors.certificate.counts.missing == np.sum(narrow == np.float32(-9999.9)) > 0
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 200, 0.5])
-def test_integers_that_cannot_be_missing_are_refused(client: Client, value: float | None) -> None:
+def test_integers_that_cannot_be_missing_are_refused(value: float | None) -> None:
     entries = np.ones((30, 20), "i1")
     with pytest.raises(RequestError, match=r"int8 entries of .* cannot be"):
-        bigsvd.svd(entries, 2, client=client, missing="mean", missing_value=value)
+        bigsvd.svd(entries, 2, missing="mean", missing_value=value)
 
 
 @pytest.mark.parametrize("center", [True, False])
-def test_both_ways_of_filling_count_the_same(client: Client, *, center: bool) -> None:
+def test_both_ways_of_filling_count_the_same(*, center: bool) -> None:
     A = np.random.default_rng(0).standard_normal((60, 20))
     A[::7] = np.nan
     for shape in (A, A.T.copy()):
         found = {
-            how: bigsvd.svd(shape, 2, client=client, center=center, missing=how).info()["missing_entries"]
+            how: bigsvd.svd(shape, 2, center=center, missing=how).info()["missing_entries"]
             for how in ("mean", "zero")
         }
         assert found == {"mean": 180, "zero": 180}
 
 
-def test_nan_beside_a_sentinel_is_refused_with_what_to_add_or_filled_if_named(client: Client) -> None:
+def test_nan_beside_a_sentinel_is_refused_with_what_to_add_or_filled_if_named() -> None:
     A = np.random.default_rng(0).standard_normal((60, 20))
     A[3, 4], A[5, 6] = np.nan, -9
     with pytest.raises(NonFiniteError, match=r"missing_value=\[-9, nan\]"):
-        bigsvd.svd(A, 2, client=client, missing="mean", missing_value=-9)
-    factors = bigsvd.svd(A, 2, client=client, missing="mean", missing_value=[-9, np.nan])
+        bigsvd.svd(A, 2, missing="mean", missing_value=-9)
+    factors = bigsvd.svd(A, 2, missing="mean", missing_value=[-9, np.nan])
     assert factors.certificate.counts is not None
     assert factors.certificate.counts.missing == 2
     A[7, 7] = np.inf
     with pytest.raises(NonFiniteError, match=r"1 \+Inf"):
-        bigsvd.svd(A, 2, client=client, missing="mean", missing_value=[-9, np.nan])
+        bigsvd.svd(A, 2, missing="mean", missing_value=[-9, np.nan])
 
 
 @pytest.mark.filterwarnings("ignore:numerical rank")
-def test_a_sentinel_is_no_integer_that_was_rounded(client: Client) -> None:
+def test_a_sentinel_is_no_integer_that_was_rounded() -> None:
     entries = np.random.default_rng(0).integers(0, 100, (60, 20))
     entries[::9, 0] = np.iinfo(np.int64).min
     entries[1, 1] = 2**60
     with pytest.warns(UserWarning, match="1 integers beyond"):
-        factors = bigsvd.svd(entries, 2, client=client, missing="zero", missing_value=np.iinfo(np.int64).min)
+        factors = bigsvd.svd(entries, 2, missing="zero", missing_value=np.iinfo(np.int64).min)
     assert factors.certificate.counts is not None
     assert factors.certificate.counts.rounded == 1
 
@@ -279,6 +282,6 @@ def test_the_command_line_takes_several_values_and_keeps_integers(tmp_path: Path
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:no entry equals")
-def test_scalars_of_numpy_are_the_numbers_they_stand_for(client: Client, options: dict[str, Any]) -> None:
-    factors = bigsvd.svd(np.eye(30, 20), np.int8(3), client=client, **options)  # type: ignore[arg-type]
+def test_scalars_of_numpy_are_the_numbers_they_stand_for(options: dict[str, Any]) -> None:
+    factors = bigsvd.svd(np.eye(30, 20), np.int8(3), **options)  # type: ignore[arg-type]
     assert factors.k == 3

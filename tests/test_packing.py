@@ -12,7 +12,6 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
-from distributed import Client
 
 import bigsvd
 from bigsvd.cli import main
@@ -65,19 +64,19 @@ def written(path: Path, encoding: dict[str, Any], zarr_format: Format, shape: tu
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_packed_array_is_the_matrix_that_xarray_reads(
-    client: Client, tmp_path: Path, encoding: str, zarr_format: Format, shape: tuple[int, int]
+    tmp_path: Path, encoding: str, zarr_format: Format, shape: tuple[int, int]
 ) -> None:
     field = written(tmp_path / "t.zarr", ENCODINGS[encoding], zarr_format, shape)
     mean = np.nanmean(field, axis=0)
     B = np.where(np.isnan(field), 0, field - mean)
     path = tmp_path / "t.zarr" / "t2m"
-    factors = bigsvd.svd(path, 3, tmp_path / "f", client=client, center=True, missing="mean", tol=1e-6)
+    factors = bigsvd.svd(path, 3, tmp_path / "f", center=True, missing="mean", tol=1e-6)
     assert np.allclose(factors.s, np.linalg.svd(B, compute_uv=False)[:3], rtol=1e-5)
     assert np.allclose(factors.mean, mean, rtol=1e-7)
     counts = factors.certificate.counts
     assert counts is not None
     assert counts.missing == np.isnan(field).sum() > 0
-    assert verify(factors, open_source(path), lambda _: None, client).findings == ()
+    assert verify(factors, open_source(path), lambda _: None).findings == ()
     rows = np.where(np.isnan(field), mean, field)[:4]
     U, s, _ = np.linalg.svd(B, full_matrices=False)
     assert np.allclose(np.abs(factors.project(rows)), np.abs(U[:4, :3] * s[:3]), atol=1e-2)
@@ -86,27 +85,27 @@ def test_a_packed_array_is_the_matrix_that_xarray_reads(
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_packed_array_has_the_numbers_of_its_decoded_copy(
-    client: Client, tmp_path: Path, zarr_format: Format, *, center: bool
+    tmp_path: Path, zarr_format: Format, *, center: bool
 ) -> None:
     field = written(tmp_path / "t.zarr", ENCODINGS["packed"], zarr_format, (120, 45))
     packed, copy = (
-        bigsvd.svd(data, 4, client=client, center=center, missing="mean", tol=1e-6)
+        bigsvd.svd(data, 4, center=center, missing="mean", tol=1e-6)
         for data in (tmp_path / "t.zarr/t2m", field)
     )
     np.testing.assert_allclose(packed.s, copy.s, rtol=1e-5)
     np.testing.assert_allclose(packed[:], copy[:], atol=1e-3)
 
 
-def test_gaps_that_nothing_fills_are_refused_and_named(client: Client, tmp_path: Path) -> None:
+def test_gaps_that_nothing_fills_are_refused_and_named(tmp_path: Path) -> None:
     written(tmp_path / "t.zarr", ENCODINGS["packed"], 3, (60, 45))
     with pytest.raises(NonFiniteError, match="stored as -32767 have no value"):
-        bigsvd.svd(tmp_path / "t.zarr" / "t2m", 3, client=client)
+        bigsvd.svd(tmp_path / "t.zarr" / "t2m", 3)
 
 
-def test_entries_may_be_taken_as_they_are_stored(client: Client, tmp_path: Path) -> None:
+def test_entries_may_be_taken_as_they_are_stored(tmp_path: Path) -> None:
     written(tmp_path / "t.zarr", ENCODINGS["packed"], 3, (60, 45))
     stored = np.asarray(zarr.open_array(str(tmp_path / "t.zarr/t2m"))[...], dtype=float)
-    factors = bigsvd.svd(tmp_path / "t.zarr/t2m", 3, client=client, decode=False)
+    factors = bigsvd.svd(tmp_path / "t.zarr/t2m", 3, decode=False)
     assert np.allclose(factors.s, np.linalg.svd(stored, compute_uv=False)[:3], rtol=1e-5)
     plan = CliRunner().invoke(main, ["plan", str(tmp_path / "t.zarr/t2m"), "-k", "3"]).output
     assert "decoding      stored · 0.002 + 280, -32767 for no value" in plan
@@ -114,11 +113,11 @@ def test_entries_may_be_taken_as_they_are_stored(client: Client, tmp_path: Path)
     assert "decoding      none: entries are taken as they are stored" in raw
 
 
-def test_a_sentinel_beside_packing_is_a_stored_value(client: Client, tmp_path: Path) -> None:
+def test_a_sentinel_beside_packing_is_a_stored_value(tmp_path: Path) -> None:
     field = written(tmp_path / "t.zarr", ENCODINGS["packed"], 3, (60, 45))
     array = zarr.open_array(str(tmp_path / "t.zarr/t2m"), mode="r+")
     array[3, 4] = 12345
-    factors = bigsvd.svd(array, 3, client=client, missing="zero", missing_value=12345)
+    factors = bigsvd.svd(array, 3, missing="zero", missing_value=12345)
     field[3, 4] = np.nan
     assert np.allclose(factors.s, np.linalg.svd(np.nan_to_num(field), compute_uv=False)[:3], rtol=1e-6)
     assert factors.certificate.counts is not None
@@ -250,7 +249,7 @@ def test_decoded_entries_are_those_of_the_convention(tmp_path: Path, seed: int) 
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_entries_that_are_not_valid_are_missing(client: Client, tmp_path: Path, zarr_format: Format) -> None:
+def test_entries_that_are_not_valid_are_missing(tmp_path: Path, zarr_format: Format) -> None:
     """Also where they are counted again and reported; a plan says what counts as missing."""
     rng = np.random.default_rng(0)
     raw = rng.integers(0, 1000, (80, 30)).astype("i2")
@@ -260,13 +259,13 @@ def test_entries_that_are_not_valid_are_missing(client: Client, tmp_path: Path, 
         str(tmp_path / "a.zarr"), data=raw, chunks=(20, 30), attributes=attributes, zarr_format=zarr_format
     )
     with pytest.raises(NonFiniteError, match="stored as less than 0 and more than 1000 have no value"):
-        bigsvd.svd(array, 2, client=client)
+        bigsvd.svd(array, 2)
     field = np.where(raw > 1000, np.nan, raw * 0.01)
     mean = np.nanmean(field, axis=0)
-    factors = bigsvd.svd(array, 2, client=client, center=True, missing="mean")
+    factors = bigsvd.svd(array, 2, center=True, missing="mean")
     wanted = np.linalg.svd(np.where(np.isnan(field), 0, field - mean), compute_uv=False)[:2]
     np.testing.assert_allclose(factors.s, wanted, rtol=1e-6)
     assert factors.certificate.counts is not None
     assert factors.certificate.counts.missing == (raw == 5000).sum()
-    assert verify(factors, open_source(array), lambda _: None, client).findings == ()
+    assert verify(factors, open_source(array), lambda _: None).findings == ()
     assert "less than 0 and more than 1000 for no value" in str(bigsvd.plan(array, 2))

@@ -71,9 +71,9 @@ def test_corrections_solve_the_equation_they_are_of(tmp_path: Path, client: Clie
     assert np.max(np.linalg.norm(left_out, axis=0) / np.linalg.norm(P @ R, axis=0)) < 0.1
 
 
-def test_two_full_passes_do_where_the_sample_resembles_the_data(tmp_path: Path, client: Client) -> None:
+def test_two_full_passes_do_where_the_sample_resembles_the_data(tmp_path: Path) -> None:
     A = slow()
-    factors = bigsvd.svd(store(tmp_path / "a.zarr", A), K, client=client, method="krylov")
+    factors = bigsvd.svd(store(tmp_path / "a.zarr", A), K, method="krylov")
     costs = factors.provenance["costs"]
     assert factors.certificate.converged
     assert len(costs["pass_seconds"]) == 2
@@ -109,11 +109,11 @@ def test_a_run_stopped_in_its_sample_phase_takes_the_sample_again(tmp_path: Path
 
 
 @pytest.mark.parametrize("strength", [1.5, 3.0])
-def test_a_direction_that_the_sample_lacks_is_found(tmp_path: Path, client: Client, strength: float) -> None:
+def test_a_direction_that_the_sample_lacks_is_found(tmp_path: Path, strength: float) -> None:
     """In one panel alone, and one that is not in the sample."""
     A = slow()
     path = store(tmp_path / "a.zarr", A)
-    plan = bigsvd.plan(path, K, method="krylov", client=client)
+    plan = bigsvd.plan(path, K, method="krylov")
     hidden = next(panel for panel in range(plan.panels) if panel not in plan.sample)
     start, stop = plan.panel(hidden)
     direction = np.random.default_rng(5).standard_normal(N)
@@ -122,18 +122,18 @@ def test_a_direction_that_the_sample_lacks_is_found(tmp_path: Path, client: Clie
     A[start:stop] += (
         strength * s[K - 1] * np.outer(u / np.linalg.norm(u), direction / np.linalg.norm(direction))
     )
-    factors = bigsvd.svd(store(path, A), K, client=client, method="krylov")
+    factors = bigsvd.svd(store(path, A), K, method="krylov")
     assert factors.certificate.converged
     assert worst(factors, A) < 1e-3
 
 
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("wide", [False, True])
-def test_unchanged_data_take_one_pass(tmp_path: Path, client: Client, *, center: bool, wide: bool) -> None:
+def test_unchanged_data_take_one_pass(tmp_path: Path, *, center: bool, wide: bool) -> None:
     A = slow().T + 0.5 if wide else slow() + 0.5
     path = tmp_path / "a.zarr"
     zarr.create_array(path, data=A, chunks=(N, 50) if wide else (50, N))
-    options: dict[str, Any] = {"client": client, "center": center, "method": "krylov"}
+    options: dict[str, Any] = {"center": center, "method": "krylov"}
     first = bigsvd.svd(path, K, tmp_path / "first", **options)
     again = bigsvd.svd(path, K, tmp_path / "again", warm_start=first, **options)
     assert again.provenance["costs"]["passes"] == 1
@@ -142,7 +142,7 @@ def test_unchanged_data_take_one_pass(tmp_path: Path, client: Client, *, center:
     assert "the factors" in str(bigsvd.plan(path, K, warm_start=str(first.path), method="krylov"))
 
 
-def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path, client: Client) -> None:
+def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path) -> None:
     """Rows of B are centred exactly at once: nothing of the first look has to be looked at again."""
     names: dict[str, list[str]] = {"wide": [], "tall": []}
     wide = slow(1000).T + np.linspace(1, 2, 1000)
@@ -154,13 +154,13 @@ def test_a_centred_wide_matrix_takes_the_passes_of_a_tall_one(tmp_path: Path, cl
             if isinstance(event, PassStarted):
                 found.append(event.name)
 
-        bigsvd.svd(path, K, client=client, center=name == "wide", method="krylov", progress=note)
+        bigsvd.svd(path, K, center=name == "wide", method="krylov", progress=note)
     assert [name for name in names["wide"] if name.startswith("start-0-")] == ["start-0-0"]
     assert names["wide"] == names["tall"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path, client: Client) -> None:
+def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path) -> None:
     names: list[str] = []
 
     def note(event: Event) -> None:
@@ -170,16 +170,12 @@ def test_no_correction_is_made_for_a_pass_that_may_not_follow(tmp_path: Path, cl
     A = slow(2000)
     for most in (1, 2):
         names.clear()
-        bigsvd.svd(
-            store(tmp_path / "a.zarr", A), K, client=client, method="krylov", max_passes=most, progress=note
-        )
+        bigsvd.svd(store(tmp_path / "a.zarr", A), K, method="krylov", max_passes=most, progress=note)
         assert any(name.startswith("correct-") for name in names) == (most == 2)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance(
-    tmp_path: Path, client: Client
-) -> None:
+def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance(tmp_path: Path) -> None:
     """Then the sample is not gone over again."""
     names: list[str] = []
 
@@ -188,7 +184,7 @@ def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance
             names.append(event.name)
 
     path = store(tmp_path / "a.zarr", slow(2000))
-    options: dict[str, Any] = {"client": client, "method": "krylov", "progress": note}
+    options: dict[str, Any] = {"method": "krylov", "progress": note}
     after_one = bigsvd.svd(path, K, max_passes=1, tol=1e-4, **options).certificate.max_residual
     assert after_one < 0.3
     for times, corrected in ((2.5, False), (1.0, True)):
@@ -200,15 +196,13 @@ def test_residuals_do_as_they_are_where_their_square_is_well_below_the_tolerance
 
 
 @pytest.mark.parametrize("what", ["rows", "columns"])
-def test_appended_data_start_from_what_is_known(tmp_path: Path, client: Client, what: str) -> None:
+def test_appended_data_start_from_what_is_known(tmp_path: Path, what: str) -> None:
     A = slow()
     before = A[:-60] if what == "rows" else A[:, :-4]
-    first = bigsvd.svd(
-        store(tmp_path / "a.zarr", before), K, tmp_path / "first", client=client, method="krylov"
-    )
+    first = bigsvd.svd(store(tmp_path / "a.zarr", before), K, tmp_path / "first", method="krylov")
     grown = store(tmp_path / "b.zarr", A)
-    again = bigsvd.svd(grown, K, client=client, warm_start=tmp_path / "first", method="krylov")
-    cold = bigsvd.svd(grown, K, client=client, method="krylov")
+    again = bigsvd.svd(grown, K, warm_start=tmp_path / "first", method="krylov")
+    cold = bigsvd.svd(grown, K, method="krylov")
     if what == "rows":  # new columns have new entries of V, of which the old factors know nothing
         assert again.provenance["costs"]["passes"] <= cold.provenance["costs"]["passes"]
     assert again.certificate.converged
@@ -216,14 +210,14 @@ def test_appended_data_start_from_what_is_known(tmp_path: Path, client: Client, 
     assert first.shape != again.shape
 
 
-def test_factors_that_cannot_be_a_start_are_refused(tmp_path: Path, client: Client) -> None:
+def test_factors_that_cannot_be_a_start_are_refused(tmp_path: Path) -> None:
     A = slow(1000)
     path = store(tmp_path / "a.zarr", A)
-    bigsvd.svd(path, K, tmp_path / "first", client=client)
+    bigsvd.svd(path, K, tmp_path / "first")
     less = store(tmp_path / "b.zarr", A[:, :150])
     with pytest.raises(RequestError, match="200 columns, this one has 150"):
-        bigsvd.svd(less, K, client=client, warm_start=str(tmp_path / "first"), method="krylov")
+        bigsvd.svd(less, K, warm_start=str(tmp_path / "first"), method="krylov")
     with pytest.raises(FactorStoreError):
-        bigsvd.svd(path, K, client=client, warm_start=str(tmp_path / "nothing"), method="krylov")
+        bigsvd.svd(path, K, warm_start=str(tmp_path / "nothing"), method="krylov")
     with pytest.raises(RequestError):
         bigsvd.plan(path, K, warm_start="")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client
 from sklearn.decomposition import PCA
 
 import bigsvd
@@ -18,10 +17,10 @@ A = np.random.default_rng(0).standard_normal((M, N)) * np.linspace(5, 0.5, N) + 
 
 
 @pytest.fixture(scope="module", params=["rows", "columns"])
-def factors(client: Client, request: pytest.FixtureRequest) -> Factors:
+def factors(request: pytest.FixtureRequest) -> Factors:
     """Of centred samples, which are the rows or the columns."""
     data = A if request.param == "rows" else np.ascontiguousarray(A.T)
-    return bigsvd.svd(data, K, samples=request.param, center=True, tol=1e-8, client=client)
+    return bigsvd.svd(data, K, samples=request.param, center=True, tol=1e-8)
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
@@ -83,8 +82,8 @@ def test_variances_survive_truncation_and_are_in_the_facts(factors: Factors) -> 
     np.testing.assert_allclose(facts["explained_variance_ratio"], factors.explained_variance_ratio)
 
 
-def test_behind_all_triplets_there_is_no_noise(client: Client) -> None:
-    factors = bigsvd.svd(A, N, center=True, client=client)
+def test_behind_all_triplets_there_is_no_noise() -> None:
+    factors = bigsvd.svd(A, N, center=True)
     assert factors.noise_variance() == 0
     assert factors.explained_variance_ratio.sum() == pytest.approx(1)
 
