@@ -2,7 +2,8 @@
 
 They are applied in their order to the numbers that stored entries stand for; means, deviations and factors
 are then those of f(A). A function of a number that it is not defined for gives NaN or an infinity, which the
-first pass refuses, as it does where the data themselves have them. Entries that are missing stay so.
+first pass refuses, as it does where the data themselves have them: no function makes a finite number of
+either. Entries that are missing stay so.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ def _anscombe(xp: Any, values: Array) -> Array:
 
 
 def _clip(xp: Any, values: Array, *limits: float) -> Array:
-    """At most the last of the limits, and no less than the first of two."""
+    """At most the last of the limits, and no less than the first of two; an infinity stays."""
     least = (-math.inf, *limits)[-2]
-    return xp.clip(values, least, limits[-1])
+    return xp.where(xp.isinf(values), values, xp.clip(values, least, limits[-1]))
 
 
 def _binarize(xp: Any, values: Array, threshold: float) -> Array:
-    """1 above the threshold, else 0; NaN, which is neither, stays."""
-    return xp.where(xp.isnan(values), values, xp.astype(values > threshold, values.dtype))
+    """1 above the threshold, else 0; NaN, which is neither, and an infinity stay."""
+    return xp.where(xp.isfinite(values), xp.astype(values > threshold, values.dtype), values)
 
 
 def _normalize_total(xp: Any, values: Array, target: float, totals: Array) -> Array:
@@ -169,11 +170,12 @@ class Functions:
             values = function.apply(xp, values, totals)
         return values
 
-    def of_whole_samples(self, xp: Any, values: Array) -> Array:
-        """The same of all entries (r, c) of some samples, a row for each."""
+    def of_whole_samples(self, xp: Any, values: Array, missing: Array) -> Array:
+        """The same of all entries (r, c) of some samples, a row for each; `missing` ones add to no total."""
         totals = None
         if self.by_totals:
-            totals = xp.expand_dims(totals_of(xp, self.before_totals.apply(xp, values), 1), axis=1)
+            parts = self.before_totals.apply(xp, values)
+            totals = xp.expand_dims(totals_of(xp, xp.where(missing, xp.zeros_like(parts), parts), 1), axis=1)
         return self.apply(xp, values, totals)
 
 

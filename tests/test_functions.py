@@ -278,6 +278,52 @@ def test_a_number_without_a_value_is_refused_where_it_is(function: str, shape: t
         bigsvd.svd(A, 2, functions=["binarize:0"])
 
 
+@pytest.mark.parametrize(
+    "functions", ["clip:2", "clip:-1:2", "binarize:1", "sqrt,clip:2", "log1p,binarize:0"]
+)
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)], ids=["tall", "wide"])
+@pytest.mark.parametrize("center", [False, True])
+def test_no_function_makes_a_number_of_an_infinity(
+    functions: str, shape: tuple[int, int], *, center: bool
+) -> None:
+    A = counts(shape, "float32")
+    A[4, 5] = np.inf
+    with pytest.raises(
+        NonFiniteError, match=r"0 NaN, 1 \+Inf and 0 -Inf, the first at row 4, column 5, after"
+    ):
+        bigsvd.svd(A, 2, functions=functions, center=center)
+    A[4, 5] = -np.inf
+    with pytest.raises(NonFiniteError, match="the first at row 4, column 5, after"):
+        bigsvd.svd(A, 2, functions=functions, center=center)
+    A[4, 5] = -1
+    if functions.startswith("log1p"):  # which makes an infinity of it
+        with pytest.raises(NonFiniteError, match=r"1 -Inf, .*log1p of numbers of -1 or less give such"):
+            bigsvd.svd(A, 2, functions=functions, center=center)
+
+
+@pytest.mark.parametrize("functions", [list(CELLS), ["anscombe", "normalize_total:50"]])
+@pytest.mark.parametrize("samples", ["rows", "columns"])
+@pytest.mark.parametrize("options", [{"center": True}, {}, {"missing": "zero"}], ids=str)
+def test_new_cells_have_totals_over_the_features_of_the_run(
+    functions: list[str], samples: str, options: dict[str, Any]
+) -> None:
+    """What the data have nothing of, and what is missing, add to no total, whatever new cells have there."""
+    A, turned = counts((60, 20), "float64"), samples == "columns"
+    A[:, [2, 11]] = np.nan
+    if options.get("missing"):
+        A[5, 7] = np.nan
+
+    def given(values: np.ndarray) -> np.ndarray:
+        return values.T if turned else values
+
+    factors = bigsvd.svd(given(A), 15, functions=functions, samples=samples, tol=1e-8, **options)
+    np.testing.assert_allclose(factors.project(given(A)), factors.scores, atol=1e-9)
+    if not options.get("missing"):  # else they are zeros, and counted
+        new = np.where(np.isin(np.arange(20), [2, 11]), 1e3, A)
+        np.testing.assert_allclose(factors.project(given(new)), factors.scores, atol=1e-9)
+        np.testing.assert_allclose(factors.project(new[7]), factors.scores[7], atol=1e-9)
+
+
 def test_from_the_command_line(tmp_path: Path) -> None:
     A = counts((60, 25))
     zarr.create_array(tmp_path / "a", data=A, chunks=(20, 10))

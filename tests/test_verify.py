@@ -116,3 +116,31 @@ def test_other_data_is_caught(published: tuple[Path, Path], client: Client, tmp_
     array = zarr.open_array(str(other), mode="r+")
     array[:, 0] = np.asarray(array[:, 0]) + 3
     assert check(other, factors, client).findings
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(300, 60), (60, 300)], ids=["tall", "wide"])
+@pytest.mark.parametrize("method", ["krylov", "gram"])
+def test_the_leading_triplets_are_judged_as_such(
+    tmp_path: Path, dtype: str, shape: tuple[int, int], method: str
+) -> None:
+    A = 5 + with_values(np.random.default_rng(0), 30 * 0.8 ** np.arange(60), *shape)
+    A, source = A.astype(dtype), open_source(A.astype(dtype))
+    whole = bigsvd.svd(A, 6, tmp_path / "f", center=True, method=method)
+    B = A.astype(float) - A.astype(float).mean(axis=0)
+    values = np.linalg.svd(B, compute_uv=False)
+    for k in (1, 4, 6):
+        few = whole.truncate(6).truncate(k)
+        assert verify(few, None, lambda _: None).findings == ()
+        outcome = verify(few, source, lambda _: None)
+        assert outcome.findings == ()
+        exact = np.linalg.norm(values[k:]) / np.linalg.norm(values)
+        assert outcome.relative_error == pytest.approx(exact, rel=1e-4)
+        assert outcome.max_residual is not None
+        assert outcome.max_residual <= 1.05 * few.certificate.max_residual + 1e-4
+    wrong = whole.truncate(4)
+    wrong.s = wrong.s * np.array([1, 1, 1.001, 1])
+    assert any("triplet 2" in said for said in verify(wrong, source, lambda _: None).findings)
+    off_by_a_thousandth(zarr.open_group(str(tmp_path / "f"), mode="r+"))
+    [said] = verify(bigsvd.open(tmp_path / "f").truncate(2), None, lambda _: None).findings
+    assert said.startswith("s is not what was published")

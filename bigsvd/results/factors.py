@@ -52,6 +52,11 @@ class Leading:
             return self._base[lead, cols][rows]
         return self._base[rows, lead][..., cols]
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The lengths of a stored chunk, as far as it is among these lines."""
+        return tuple(map(min, self._base.chunks, self.shape))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         _refuse_view(copy)
         return np.asarray(self[:], dtype=dtype)
@@ -115,6 +120,7 @@ class Factors:
         self.kept = kept or Kept(self.shape)
         self._device = device or CpuDevice()
         self._gaps: Gaps | None = None
+        self._whole: Factors | None = None
         self.certificate = Certificate.from_dict(attributes["certificate"])
         self.provenance: dict[str, Any] = {
             name: attributes[name] for name in attributes if name != "certificate"
@@ -283,10 +289,9 @@ class Factors:
         """
         if device not in DEVICES:
             raise RequestError(f"device={device!r} is not known", f"use one of {', '.join(DEVICES)}")
-        attributes = self.provenance | {"certificate": self.certificate.to_dict()}
-        chosen, _ = choose_device(device)
-        shown = Factors(self.U, self.s, self.Vt, self.lines, attributes, self.path, chosen, self.kept)
-        return shown.showing(self._gaps)
+        other = copy(self)
+        other._device, _ = choose_device(device)  # noqa: SLF001 - of this very class
+        return other
 
     def showing(self, gaps: Gaps | None) -> Factors:
         """The same factors, reconstructed entries NaN where `gaps` says so; see `bigsvd.with_gaps`."""
@@ -334,7 +339,13 @@ class Factors:
         attributes = self.provenance | {"certificate": certificate.to_dict()}
         U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
         few = Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device, self.kept)
+        few._whole = self.whole
         return few.showing(self._gaps)
+
+    @property
+    def whole(self) -> Factors:
+        """The factors as the store has them: themselves, or those that these are the leading ones of."""
+        return self._whole or self
 
     def _error_of(self, k: int) -> float:
         """The relative error of the first k triplets, with no less digits than that of all."""
@@ -347,13 +358,15 @@ class Factors:
     def project(self, samples: np.ndarray) -> np.ndarray:
         """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
 
-        Functions of the request are applied to new samples first, totals being those of each whole sample.
-        Entries are numbers: what is packed has to be decoded before. Missing ones, NaN or those that the
-        request names, are filled as the run filled them: by the stored means or 0; else NaN gives NaN.
+        Functions of the request are applied to new samples first, totals being those of each sample over the
+        features of A that are not missing throughout. Entries are numbers: what is packed has to be decoded
+        before. Missing ones, NaN or those that the request names, are filled as the run filled them: by the
+        stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Where axes were stacked they may have those of the data:
-        (r, y, x), or (y, x) alone. Those of a sample of A, times its weight, are the row of
-        `scores`: new samples have none. Features of weight 0, or missing throughout in A, are not looked at.
+        (r, y, x), or (y, x) alone. Those of a sample of A, times its weight, are the row of `scores`: new
+        samples have none. Features that are missing throughout in A are not looked at, nor, but for totals,
+        are those of weight 0.
 
         Raises:
             RequestError: another number of features; masked entries; missing ones where the means that fill
@@ -373,8 +386,8 @@ class Factors:
         request = Request.from_dict(self.provenance["request"])
         gone = self._missing_in(values, request)
         functions, values = Functions.of(request.functions), np.where(gone, 0.0, values)
-        values = functions.of_whole_samples(np, np.atleast_2d(values)).reshape(values.shape)
-        values = np.where(gone, 0.0, values)
+        whole = functions.of_whole_samples(np, np.atleast_2d(values), np.atleast_2d(gone))
+        values = np.where(gone, 0.0, whole.reshape(values.shape))
         if self.mean is not None:
             values = values - np.asarray(self.mean[:])
         if request.missing == "mean":
@@ -396,20 +409,23 @@ class Factors:
         return total.reshape(*values.shape[:-1], self.k)
 
     def _missing_in(self, values: np.ndarray, request: Request) -> np.ndarray:
-        """Which of new samples' entries are to be filled."""
+        """Which of new samples' entries are to be filled, or are of features that are no part of B."""
+        left_out = np.zeros(values.shape, dtype=bool)
+        if self.kept.empty is not None:
+            left_out[..., self.kept.empty] = True
         if request.missing == "none":
-            return np.zeros(values.shape, dtype=bool)
+            return left_out
         packing = self.source.packing
         gone: np.ndarray = np.isnan(values)
         for sentinel in () if packing.packed else (*request.sentinels, *packing.fills):
             gone |= values == sentinel
-        if request.missing == "mean" and not request.center and np.any(gone):
-            count = np.count_nonzero(gone)
+        count = np.count_nonzero(gone & ~left_out)
+        if request.missing == "mean" and not request.center and count:
             raise RequestError(
                 f"the samples have {count} missing entries, and no means to fill them are stored",
                 "fill them, such as with the means",
             )
-        return gone
+        return gone | left_out
 
     @property
     def missing_features(self) -> int:
