@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from distributed import Client
 import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import NonFiniteError, RequestError, SourceError
+from bigsvd.solve import run
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import SelectedSource, ShiftedSource
@@ -155,6 +158,40 @@ def test_a_mask_may_have_the_shape_of_the_stacked_axes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.isnan(factors.components[0]), ~mask)
     with pytest.raises(RequestError, match=r"cols has shape \(7, 5\)"):
         bigsvd.svd(tmp_path / "x", K, dim=0, cols=mask.T)
+
+
+@pytest.mark.parametrize("axes", ["matrix", "cube", "alleles"])
+@pytest.mark.parametrize("shape", [(90, 48), (40, 84)], ids=["tall", "wide"])
+def test_an_absent_chunk_is_counted_once_however_often_it_is_read(
+    tmp_path: Path, axes: str, shape: tuple[int, int]
+) -> None:
+    """Of those that hold something that is selected: others are not missed."""
+    rng = np.random.default_rng(9)
+    kinds: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+        "matrix": (shape, (13, 8), {}),
+        "cube": ((shape[0], 4, shape[1] // 4), (13, 3, 5), {"dim": 0}),
+        "alleles": ((*shape, 2), (13, 5, 2), {"sum": -1}),
+    }
+    lengths, chunks, how = kinds[axes]
+    array = zarr.create_array(tmp_path / "a", data=rng.integers(1, 50, lengths, "int32"), chunks=chunks)
+    gone = rng.random(array.cdata_shape) < 0.3
+    for place in np.argwhere(gone):
+        (tmp_path / "a" / array.metadata.encode_chunk_key(tuple(place))).unlink()
+    near = np.r_[3:6, 20:24, 30, 31]
+    whole, some = slice(None), np.r_[0:2, 9:30]
+    for rows, cols in ((slice(5, 33), slice(2, 40)), (near, whole), (some, near), (whole, slice(1, 40, 13))):
+        taken = np.zeros(shape, bool)
+        taken[np.ix_(np.arange(shape[0])[rows], np.arange(shape[1])[cols])] = True
+        entries = np.repeat(taken.reshape(-1), np.prod(lengths) // taken.size).reshape(lengths)
+        held = np.unique(np.argwhere(entries) // array.chunks, axis=0)
+        wanted = sum(gone[tuple(place)] for place in held)
+        options: dict[str, Any] = {"rows": rows, "cols": cols, "missing_chunks": "fill", **how}
+        source, plan = open_source(tmp_path / "a", **options), bigsvd.plan(tmp_path / "a", 2, **options)
+        for height in (plan.panel_rows, 3):
+            ends = [0, -(-plan.rows // height) // 2, -(-plan.rows // height)]
+            lanes = tuple(lane for lane in pairwise(ends) if lane[0] < lane[1])
+            factors = run(plan.request, source, plan=replace(plan, panel_rows=height, lanes=lanes, sample=()))
+            assert factors.info()["filled_chunks"] == wanted
 
 
 def test_workers_in_other_processes_read_it(client: Client, folder: Path) -> None:

@@ -141,6 +141,14 @@ class Source(ABC):
         """Where an entry is, in the words of whoever gave the data."""
         return self.facts.place(row, column)
 
+    def wanting(self, rows: np.ndarray | None, cols: np.ndarray | None) -> Source:
+        """The same source, told that only these lines of it, ascending, are of use; None for all.
+
+        Of a chunk that several rectangles have parts of it then knows which of them is to count it.
+        """
+        del rows, cols
+        return self
+
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """What changes when somebody writes into the rectangle, as far as is known without reading it."""
         del rows, cols

@@ -39,6 +39,12 @@ class Lines:
     def __len__(self) -> int:
         return int(self.ids.size)
 
+    def some(self, numbers: np.ndarray | None) -> np.ndarray:
+        """The ids of those of these numbers; of all where it is None."""
+        if numbers is None:
+            return self.ids
+        return np.asarray(self.ids[numbers])
+
     @property
     def first(self) -> int:
         """The id of the first."""
@@ -87,6 +93,10 @@ class AllLines:
 
     def __len__(self) -> int:
         return self.count
+
+    def some(self, numbers: np.ndarray | None) -> np.ndarray | None:
+        """See `Lines.some`: their numbers are their ids."""
+        return numbers
 
     @property
     def in_a_chunk(self) -> int:
@@ -152,6 +162,10 @@ class SelectedSource(PiecewiseSource):
         """See `Source.kept`."""
         return self._rows.ids, self._cols.ids
 
+    def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
+        """See `WrappedSource.lines_inside`."""
+        return self._rows.some(rows), self._cols.some(cols)
+
 
 class ShiftedSource(WrappedSource):
     """Rows and columns of a source that follow each other, read as they lie."""
@@ -182,6 +196,10 @@ class ShiftedSource(WrappedSource):
         """See `Source.kept`."""
         return self._rows.ids, self._cols.ids
 
+    def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
+        """See `WrappedSource.lines_inside`."""
+        return self._rows.some(rows), self._cols.some(cols)
+
 
 def _selected(facts: SourceFacts, rows: Some, cols: Some) -> SourceFacts:
     """What any selection says of itself."""
@@ -209,9 +227,10 @@ def selected(
         _lines(option, given, facts, axis, storage_options)
         for axis, (option, given) in enumerate((("rows", rows), ("cols", cols)))
     ]
+    inner = source.wanting(*(lines.ids for lines in chosen))
     if all(lines.follow_each_other for lines in chosen):
-        return ShiftedSource(source, *chosen)
-    return SelectedSource(source, *chosen)
+        return ShiftedSource(inner, *chosen)
+    return SelectedSource(inner, *chosen)
 
 
 def name_of(given: Any) -> Any:

@@ -18,6 +18,7 @@ from bigsvd.errors import DtypeError, RequestError, ShapeError
 from bigsvd.sources.base import (
     SIDES,
     Axes,
+    KeptLines,
     advice_on,
     axis_names,
     axis_of,
@@ -82,6 +83,13 @@ def _check_sum(
         )
     if dim is not None and axis_of(name, dim, lengths, dims) == last:
         raise RequestError(f"dim={dim!r} is the axis that sum={summed!r} sums over", "give another dim")
+
+
+def _wanted_of(wanted: np.ndarray | None, along: slice) -> np.ndarray:
+    """The lines of a range that are wanted, ascending; where all are, the first of them."""
+    if wanted is None:
+        return np.array([along.start])
+    return wanted[slice(*np.searchsorted(wanted, (along.start, along.stop)))]
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,19 @@ class Stacking:
         lengths = self._others(self.lengths)
         corner = int(np.ravel_multi_index([side.start for side in self._others(box)], lengths))
         return slice(cols.start - corner, cols.stop - corner)
+
+    def first_in(self, box: Box, wanted: KeptLines) -> tuple[int, int] | None:
+        """The first entry of a box, by row and column, of lines that are wanted; None where it has none."""
+        lengths, sides = self._others(self.lengths), self._others(box)
+        corners = [side.start for side in sides], [side.stop - 1 for side in sides]
+        first, last = (int(np.ravel_multi_index(corner, lengths)) for corner in corners)
+        rows = _wanted_of(wanted[0], box[self.axis])
+        cols = _wanted_of(wanted[1], slice(first, last + 1))
+        places = zip(np.unravel_index(cols, lengths), sides, strict=True)
+        cols = cols[np.all([(place >= side.start) & (place < side.stop) for place, side in places], axis=0)]
+        if not rows.size or not cols.size:
+            return None
+        return int(rows[0]), int(cols[0])
 
     def lay(self, found: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
         """The rectangle (r, c) of the entries of its box; a view where the order is kept."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from bigsvd.errors import RequestError
 from bigsvd.facts import Packing, SourceFacts
-from bigsvd.sources.base import Rectangle
+from bigsvd.sources.base import KeptLines, Rectangle
 from bigsvd.sources.wrapped import PiecewiseSource, cells, reader_of_pieces
 
 _MISSING = -1  # the sum of a group in which one is missing
@@ -56,6 +56,12 @@ class SummedSource(PiecewiseSource):
     def inside(self, rows: slice, cols: slice) -> list[Rectangle]:
         """See `WrappedSource.inside`."""
         return [(rows, slice(cols.start * self._count, cols.stop * self._count))]
+
+    def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
+        """See `WrappedSource.lines_inside`."""
+        if cols is None:
+            return rows, None
+        return rows, (cols[:, np.newaxis] * self._count + np.arange(self._count)).reshape(-1)
 
     def fill(self, target: np.ndarray, rows: slice, cols: slice, read: Callable[..., np.ndarray]) -> None:
         """See `PiecewiseSource.fill`."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from bigsvd.facts import SourceFacts
 from bigsvd.orientation import Orientation
 from bigsvd.sources.base import KeptLines, Rectangle, Source
@@ -34,6 +36,10 @@ class TransposedSource(WrappedSource):
     def inside(self, rows: slice, cols: slice) -> list[Rectangle]:
         """See `WrappedSource.inside`."""
         return [(cols, rows)]
+
+    def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
+        """See `WrappedSource.lines_inside`."""
+        return cols, rows
 
     @property
     def orientation(self) -> Orientation:

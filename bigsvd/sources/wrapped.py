@@ -86,6 +86,14 @@ class WrappedSource(Source):
         [(rows, cols)] = self.inside(slice(row, row + 1), slice(column, column + 1))
         return self.inner.where(rows.start, cols.start)
 
+    def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
+        """The lines of the source inside that hold some of this one: by default the same."""
+        return rows, cols
+
+    def wanting(self, rows: np.ndarray | None, cols: np.ndarray | None) -> Source:
+        """See `Source.wanting`."""
+        return self._around(self.inner.wanting(*self.lines_inside(rows, cols)))
+
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`."""
         stamps = [self.inner.stamp(*rectangle) for rectangle in self.inside(rows, cols)]

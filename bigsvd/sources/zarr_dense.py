@@ -36,7 +36,7 @@ from bigsvd.errors import (
     first_line,
 )
 from bigsvd.facts import SourceFacts
-from bigsvd.sources.base import AS_A_MATRIX, Axes, Reading, Source, stamp_of
+from bigsvd.sources.base import AS_A_MATRIX, Axes, KeptLines, Reading, Rectangle, Source, stamp_of
 from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import absent_files, places_of
 from bigsvd.sources.packing import decoded
@@ -63,9 +63,10 @@ class ZarrSource(Source):
         fill_missing: bool,
         decode: bool = True,
         axes: Axes = AS_A_MATRIX,
+        wanted: KeptLines = (None, None),
         array: zarr.Array[Any] | None = None,
     ) -> None:
-        self._arguments = (name, store, path, fill_missing, decode, axes)
+        self._arguments = (name, store, path, fill_missing, decode, axes, wanted)
         self._remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
         self._guard = GuardStore(self._remote or store)
         self._fill_missing = fill_missing
@@ -115,9 +116,16 @@ class ZarrSource(Source):
 
     def fresh(self) -> Source:
         """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
-        name, store, path, fill_missing, decode, axes = self._arguments
+        return self.wanting(*self._arguments[-1])
+
+    def wanting(self, rows: np.ndarray | None, cols: np.ndarray | None) -> Source:
+        """See `Source.wanting`: an absent chunk is counted where its first entry that is wanted is read."""
+        name, store, path, fill_missing, decode, axes, _ = self._arguments
         known = self._array if self._direct is not None else None
-        return ZarrSource(name, store, path, fill_missing=fill_missing, decode=decode, axes=axes, array=known)
+        return ZarrSource(
+            name, store, path,
+            fill_missing=fill_missing, decode=decode, axes=axes, wanted=(rows, cols), array=known,
+        )  # fmt: skip
 
     @property
     def on_disk(self) -> bool:
@@ -155,8 +163,21 @@ class ZarrSource(Source):
         absent = self._guard.take_absent()
         if absent:
             self._refuse_absent(sorted(absent), str(len(absent)))
-        self.counters.filled_chunks += len(absent)
+        self.counters.filled_chunks += sum(self._begun(rows, cols, absent))
         return block
+
+    def _begun(self, rows: slice, cols: slice, absent: set[str]) -> Iterator[bool]:
+        """Of each of these chunks of a rectangle whether the first entry that is wanted of it lies there."""
+        if not absent:
+            return
+        for place, key in self._chunks_in(rows, cols):
+            if f"{self._array.path}/{key}".lstrip("/") in absent:
+                box = tuple(
+                    slice(i * n, min((i + 1) * n, length))
+                    for i, n, length in zip(place, self._stored, self._array.shape, strict=True)
+                )
+                first = self._stacking.first_in(box, self._arguments[-1])
+                yield first is not None and _within(first, (rows, cols))
 
     def absent_chunks(self, rows: slice, cols: slice) -> int:
         """See `Source.absent_chunks`: on local disks, where there are not too many chunks to look for."""
@@ -232,6 +253,10 @@ class ZarrSource(Source):
         )
 
 
+def _within(place: tuple[int, int], rectangle: Rectangle) -> bool:
+    return all(side.start <= i < side.stop for i, side in zip(place, rectangle, strict=True))
+
+
 def open_zarr(
     name: str, store: Store, path: str, remote: RemoteStore | None = None, *, only: bool = False
 ) -> zarr.Array[Any]:
@@ -301,10 +326,16 @@ def _pickles(store: Store) -> bool:
 
 
 def _reopen_zarr(
-    name: str, store: Store | str, path: str, fill_missing: bool, decode: bool, axes: Axes
+    name: str,
+    store: Store | str,
+    path: str,
+    fill_missing: bool,
+    decode: bool,
+    axes: Axes,
+    wanted: KeptLines,
 ) -> Source:
     there = kept(store) if isinstance(store, str) else store
-    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode, axes=axes)
+    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode, axes=axes, wanted=wanted)
 
 
 def _told_codec(codec: Any) -> str:
