@@ -172,3 +172,15 @@ def test_bounds_by_arithmetic() -> None:
     )
     assert relative_error(np.array([3.0]), 5.0, 0.0)[0] == pytest.approx(0.8)
     assert relative_error(np.zeros(2), 0.0, 1e-16) == (0.0, 0.0)
+
+
+def test_what_rounding_keeps_from_the_tolerance_is_not_called_as_exact_as_asked() -> None:
+    """Beside a value of 1 those of 1e-6 have residuals of 1e-4 in float64, whatever the tolerance."""
+    sigma = np.concatenate([[1.0], 1e-6 * np.linspace(2, 1, 24)])
+    A = with_values(np.random.default_rng(0), sigma, 130, 25)
+    with pytest.warns(UserWarning, match="no further direction"):
+        factors = bigsvd.svd(A, 5, tol=1e-8, method="krylov")
+    certificate = factors.certificate
+    assert certificate.max_residual > 1e-8
+    assert "as exact as rounding allows, which is less than was asked" in str(certificate)
+    assert np.all(np.abs(factors.s - sigma[:5]) / sigma[:5] <= np.asarray(certificate.sigma_bounds))

@@ -288,6 +288,8 @@ class Certificate:
             return "NOT converged: less exact than asked"
         if self.foretold is not None:
             return f"FORETOLD, not proved: s and {self.foretold.factor} as exact as asked"
+        if self.stop == "residual" and self.max_residual > self.tol:
+            return "converged: as exact as rounding allows, which is less than was asked"
         return "converged: as exact as asked"
 
     def _told_of_residuals(self) -> list[str]:
