@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.trust_layout import Laid, Layout, attributes, numbers, write
-from bigsvd.errors import BigsvdError
+from bigsvd.errors import BigsvdError, NonFiniteError
 from bigsvd.events import unheard
 from bigsvd.execution.placement import nominal_plan
 from bigsvd.planning.plan import Plan
@@ -62,8 +62,8 @@ class Case:
             of features. dtype, store: of the stored data. spectrum: of the numbers before they are stored.
         level: magnitude of the column means. constant: constant columns.
         gaps: share of missing entries. gappy: "scattered", "top" (the first half of the rows has none
-            observed in some columns), "column" (one column is all missing; it alone, and left out of the
-            matrix, where no rule for missing entries is given).
+            observed in some columns), "column" (one column is all missing; it alone, where no rule for
+            missing entries is given).
         sentinel: what stands for a missing entry: "nan", or the least or greatest value of the type.
         scale: as in a request; "given": by drawn numbers; entries are numbers of alleles where it is one of
             `ALLELES`. ddof: of deviations. offset: whether drawn numbers are subtracted instead of means.
@@ -104,10 +104,15 @@ class Case:
 
     @property
     def drops(self) -> bool:
-        """Whether a column that is missing throughout is left out, as what marks gaps by itself lets it."""
+        """Whether a column is missing throughout, and no rule given, as what marks gaps by itself lets it."""
         marks_gaps = self.layout.described or bool(self.layout.parts) or self.sentinel == "nan"
         asked = self.missing == "none" and self.gappy == "column" and self.gaps > 0
         return asked and marks_gaps and self.shape[1] > 1
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether columns that are missing throughout are no part of the matrix."""
+        return self.drops or self.missing == "mean"
 
     @property
     def laid(self) -> Laid:
@@ -146,7 +151,7 @@ class Exact:
     """What is true of a case: B as it is decomposed (rows, columns) and its singular values, both float64.
 
     Attributes:
-        seen: (n,) which features are of the matrix: all but one that is left out, which is 0 in B.
+        seen: (n,) which features are of the matrix: all but those that are left out, which are 0 in B.
         mean, divisor: (n,) of the features, longdouble. constant: which features are; unsure: which of them
             are so nearly constant that either answer is right.
 
@@ -305,7 +310,7 @@ def exact(case: Case, entries: np.ndarray, missing: np.ndarray) -> Exact:
     if case.own_scale:
         B = B / divisor
     B = B / vectors.get("scale", 1) * vectors.get("weights", 1)
-    seen = np.logical_not(missing.all(axis=0) & case.drops)
+    seen = np.logical_not(missing.all(axis=0) & case.leaves_out)
     B = np.where(seen, B, 0)
     wide = (B * np.reshape(vectors.get("row_weights", 1), (-1, 1))).astype(np.float64)
     wide = case.layout.oriented(wide)
@@ -384,7 +389,10 @@ def findings(case: Case, folder: Path) -> list[str]:
         try:
             factors = decompose(case, data, str(folder / "out") if case.verified else None)
         except BigsvdError as error:
-            return [f"refused: {error}"]
+            nothing = case.leaves_out and missing.all() and isinstance(error, NonFiniteError)
+            return [] if nothing else [f"refused: {error}"]
+        if case.leaves_out and missing.all():
+            return ["nothing is left of the matrix, and that is not said"]
         found = [*_about_lines(case, truth, factors), *_about_counts(case, truth, factors)]
         found += _about_triplets(case, truth, factors)
         if case.verified:
@@ -425,7 +433,7 @@ def _about_counts(case: Case, truth: Exact, factors: Factors) -> list[str]:
     if counts is None:
         return ["the certificate has no counts"]
     wanted = {"missing": truth.missing, "entries": truth.B.size, "filled_chunks": 0}
-    if case.missing == "mean" or case.drops:
+    if case.leaves_out:
         wanted["empty"] = truth.empty
     standardized = case.center or case.own_scale or case.missing == "mean"
     if standardized and not truth.unsure.any():

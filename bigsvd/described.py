@@ -10,7 +10,10 @@ from bigsvd.request import Request
 from bigsvd.vectors import DIGEST
 
 LABEL = 14  # columns that a label takes
-_FILLED = {"mean": "the mean of their feature", "zero": "0"}
+_FILLED = {
+    "mean": "filled by the mean of their feature; features without any value are left out",
+    "zero": "filled by 0",
+}
 _DIVISORS = {
     "std": "their standard deviation",
     "std-observed": "the standard deviation of their observed entries",
@@ -108,7 +111,7 @@ def _functions(request: Request) -> str:
 def _missing(request: Request, facts: SourceFacts) -> str:
     """What becomes of entries without a value, where the data or the request have a word on them."""
     if request.missing in _FILLED:
-        return f"{_gaps(request, facts)} are filled by {_FILLED[request.missing]}"
+        return f"{_gaps(request, facts)} are {_FILLED[request.missing]}"
     if facts.marks_gaps:
         return "features without any value are left out; gaps in others are refused"
     return ""

@@ -64,7 +64,8 @@ def test_nothing_is_said_that_does_not_apply() -> None:
          "sqrt, clip:3; what is reconstructed is f(A)"),
         (FIELD, {}, "missing", "features without any value are left out; gaps in others are refused"),
         (FIELD, {"missing": "mean"}, "missing",
-         "entries without a value are filled by the mean of their feature"),
+         "entries without a value are filled by the mean of their feature; features without any value are "
+         "left out"),
         (PLAIN, {"missing": "zero"}, "missing", "entries of NaN are filled by 0"),
         (PLAIN, {"missing": "zero", "missing_value": (-9, 1e20)}, "missing",
          "entries of -9 or 1e+20 are filled by 0"),

@@ -109,7 +109,7 @@ def test_a_column_without_any_entry_is_named() -> None:
     counts = factors.certificate.counts
     assert counts is not None
     assert (counts.empty, counts.empty_columns) == (2, (3, 17))
-    assert "2 column(s) all missing, taken as 0: 3, 17" in str(factors.certificate)
+    assert "2 column(s) all missing, left out: 3, 17" in str(factors.certificate)
 
 
 def test_rows_that_begin_with_gaps_take_their_shift_where_they_are_first_observed() -> None:

@@ -52,8 +52,8 @@ def decompose(data: Path, out: Path, client: Client) -> bigsvd.Factors:
 def wrong_mean(patch: pytest.MonkeyPatch) -> None:
     right = ColumnMoments.lines
 
-    def lines(self: ColumnMoments, transform: Transform) -> MeansAndDivisors:
-        found = right(self, transform)
+    def lines(self: ColumnMoments, *how: Any) -> MeansAndDivisors:
+        found = right(self, *how)
         return MeansAndDivisors(found.high, found.low + 1e-3, found.divisor)
 
     patch.setattr(ColumnMoments, "lines", lines)
@@ -62,8 +62,8 @@ def wrong_mean(patch: pytest.MonkeyPatch) -> None:
 def wrong_divisor(patch: pytest.MonkeyPatch) -> None:
     right = ColumnMoments.lines
 
-    def lines(self: ColumnMoments, transform: Transform) -> MeansAndDivisors:
-        found = right(self, transform)
+    def lines(self: ColumnMoments, *how: Any) -> MeansAndDivisors:
+        found = right(self, *how)
         return MeansAndDivisors(found.high, found.low, found.divisor * (1 + 1e-5))
 
     patch.setattr(ColumnMoments, "lines", lines)

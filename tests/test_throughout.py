@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import NonFiniteError
 from bigsvd.events import unheard
+from bigsvd.execution.placement import nominal_plan
 from bigsvd.results.factors import Factors
+from bigsvd.solve import make_request, run
 from bigsvd.sources.open import open_source
 from bigsvd.verify import verify
+from tests.test_resume import StoppedError, stop_at
 
 K = 3
 SHAPES = [(90, 40), (40, 90)]
@@ -39,8 +43,15 @@ def left_out(values: np.ndarray, axis: int, land: np.ndarray) -> np.ndarray:
     return np.asarray(np.moveaxis(values, axis, 1)[:, ~land], np.float64)
 
 
-def check(factors: Factors, B: np.ndarray, land: np.ndarray, rtol: float = 1e-6) -> None:
-    """Against LAPACK on the matrix without those features."""
+def check(
+    factors: Factors,
+    B: np.ndarray,
+    land: np.ndarray,
+    rtol: float = 1e-6,
+    filled_with: str = "throughout",
+    missing: int = 0,
+) -> None:
+    """Against LAPACK on the matrix without those features; `missing`: entries, those of others too."""
     s, axis = np.linalg.svd(B, compute_uv=False), factors.features_axis
     np.testing.assert_allclose(factors.s, s[:K], rtol=rtol)
     np.testing.assert_allclose(factors.certificate.frobenius_norm, np.linalg.norm(B), rtol=rtol)
@@ -52,7 +63,8 @@ def check(factors: Factors, B: np.ndarray, land: np.ndarray, rtol: float = 1e-6)
         np.testing.assert_array_equal(np.isnan(one), np.broadcast_to(land[some], one.shape))
     counts = factors.certificate.counts
     assert counts is not None
-    assert (counts.filled_with, counts.empty, counts.missing) == ("throughout", 4, 4 * B.shape[0])
+    missing = missing or 4 * B.shape[0]
+    assert (counts.filled_with, counts.empty, counts.missing) == (filled_with, 4, missing)
     assert factors.missing_features == 4
 
 
@@ -193,3 +205,100 @@ def test_features_are_named_as_the_data_number_them() -> None:
     A[5, 33] = np.nan
     with pytest.raises(NonFiniteError, match=r"row 0, column 7; 1 column.*the first of them 33,"):
         bigsvd.svd(A, K, cols=slice(5, 40))
+
+
+def random_gaps(values: np.ndarray, axis: int) -> np.ndarray:
+    """The same with isolated gaps too, features along an axis; no feature loses all it has."""
+    gaps = np.random.default_rng(2).random(values.shape) < 0.1
+    np.moveaxis(gaps, axis, 1)[0] = False
+    return np.where(gaps, np.nan, values)
+
+
+def filled_by_means(values: np.ndarray, axis: int, land: np.ndarray, how: dict[str, Any]) -> np.ndarray:
+    """B without the features that are missing throughout, by NumPy; features along its columns."""
+    A = left_out(values, axis, land)
+    gaps = np.isnan(A)
+    mean = np.nanmean(A, axis=0)
+    A = np.where(gaps, mean, A)
+    off = mean if how.get("center") else np.zeros(land.size)[~land]
+    off = how["offset"][~land] if "offset" in how else off
+    squares = ((A - mean) ** 2).sum(axis=0)
+    B = (A - off) / (np.sqrt(squares / (~gaps).sum(axis=0)) if "scale" in how else 1.0)
+    weights = how["weights"][~land] if "weights" in how else 1.0
+    return np.asarray(B * weights * np.reshape(how.get("row_weights", 1.0), (-1, 1)))
+
+
+HOWS = ("", "center", "center scale", "offset", "offset scale weights row_weights", "scale row_weights")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("samples", ["rows", "columns"])
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize(("method", "dtype"), [("krylov", "f4"), ("gram", "f8"), ("tall_skinny", "f8")])
+def test_means_do_not_stand_in_for_what_has_none(
+    shape: tuple[int, int], samples: str, how: str, method: str, dtype: str
+) -> None:
+    """`missing="mean"` fills other gaps; a feature without any value is left out as without a rule."""
+    axis = int(samples == "rows")
+    values, land = with_land(shape, axis, dtype)
+    values, rng = random_gaps(values, axis), np.random.default_rng(1)
+    n, m = shape[axis], shape[1 - axis]
+    drawn: dict[str, Any] = {
+        "center": True, "scale": "std-observed", "offset": rng.uniform(2, 4, n),
+        "weights": rng.uniform(0.5, 2, n), "row_weights": rng.uniform(0.5, 2, m),
+    }  # fmt: skip
+    options = {name: drawn[name] for name in how.split()}
+    B = filled_by_means(values, axis, land, options)
+    factors = bigsvd.svd(values, K, samples=samples, missing="mean", method=method, tol=1e-4, **options)
+    check(factors, B, land, filled_with="mean", missing=int(np.isnan(values).sum()))
+    if dtype == "f4":
+        assert verify(factors, open_source(values, samples=samples), unheard).findings == ()
+    assert np.array_equal(np.isnan(factors.truncate(2).components[0]), land)
+    assert np.array_equal(np.isnan(factors.truncate(2).unstacked(np.ones(n))), land)
+    whole = np.where(np.isnan(values), 3.0, values)
+    whole_with_land = np.where(np.isnan(values) & np.expand_dims(land, 1 - axis), np.nan, whole)
+    np.testing.assert_allclose(factors.project(whole_with_land), factors.project(whole), rtol=1e-9)
+    with pytest.raises(NonFiniteError, match=f"no entry with a value: all {values.size:,} are missing"):
+        bigsvd.svd(np.full_like(values, np.nan), K, samples=samples, missing="mean", method=method, **options)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_zero_stands_in_for_all_of_a_feature(shape: tuple[int, int]) -> None:
+    """0 is a value that was asked for; features that have no other are part of the matrix."""
+    values, _ = with_land(shape, 1)
+    factors = bigsvd.svd(values, K, missing="zero", tol=1e-5, max_passes=60)
+    np.testing.assert_allclose(
+        factors.s, np.linalg.svd(np.nan_to_num(values), compute_uv=False)[:K], rtol=1e-6
+    )
+    assert not np.isnan(factors.components).any()
+    assert factors.missing_features == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("scale", ["patterson", "std"])
+def test_tiles_resumed_runs_and_warm_starts_leave_them_out_too(
+    tmp_path: Path, shape: tuple[int, int], scale: str
+) -> None:
+    rng = np.random.default_rng(4)
+    doses = rng.binomial(2, rng.uniform(0.2, 0.8, shape[1]), shape).astype("i1")
+    doses[5, 3] = -1
+    options: dict[str, Any] = {"center": True, "scale": scale, "tol": 1e-6}
+    options |= {"missing": "mean", "missing_value": -1}
+    bigsvd.svd(doses, K, tmp_path / "before", **options)
+    doses[:, [0, 7, 39]] = -1
+    zarr.create_array(tmp_path / "a", data=doses, chunks=(10, 8))
+    source = open_source(tmp_path / "a")
+    request = make_request(source, K, str(tmp_path / "u"), method="krylov", **options)
+    plan = nominal_plan(request, source.facts)
+    tiled = replace(plan, tile_cols=8, reads_per_pass=3 if plan.transposed else 2, sample=(), panel_rows=10)
+    tiled = replace(tiled, lanes=tuple((at, at + 1) for at in range(-(-tiled.rows // 10))))
+    whole = run(replace(request, out=None), source, plan=tiled)
+    with pytest.raises(StoppedError):
+        run(request, source, plan=tiled, progress=stop_at("pass-end", 0))
+    resumed = run(request, source, plan=tiled)
+    warm = bigsvd.svd(tmp_path / "a", K, method="krylov", warm_start=tmp_path / "before", **options)
+    for factors in (whole, resumed, warm):
+        assert factors.kept.empty is not None
+        assert factors.kept.empty.tolist() == [0, 7, 39]
+        np.testing.assert_allclose(factors.s, whole.s, rtol=1e-6)
+    assert np.array_equal(resumed.s, whole.s)

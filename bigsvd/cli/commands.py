@@ -228,7 +228,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--row-weights", default=None, metavar="PATH",
                      help="Multiply samples by these numbers."),
         click.option("--missing", type=click.Choice(CHOICES["missing"]), default="none", show_default=True,
-                     help="Fill missing entries by their feature's mean, or by zero."),
+                     help="Fill missing entries by their feature's mean, or by zero; one that has no other "
+                          "entry is left out, or zero."),
         click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
                      help="A stored value that means missing, may be given several times; default NaN."),
         click.option("--decode/--no-decode", default=True, show_default=True,

@@ -221,7 +221,7 @@ class Matrix:
     @property
     def _learns_gaps_of_rows(self) -> bool:
         """Whether a pass with statistics is to leave in scratch which rows of B are missing throughout."""
-        return self.transform.drops and self.transform.axis == 0 and not self.known
+        return self.transform.leaves_out and self.transform.axis == 0 and not self.known
 
     def _statistics(self, name: str, lines_name: str | None, *, sample: bool) -> StatisticsKernel:
         plan = self.context.plan
@@ -346,10 +346,12 @@ class Matrix:
 
     def _missing_features(self, name: str, result: PassResult) -> np.ndarray:
         """The ids of the features that a first pass has found missing throughout, (c,); counts the others."""
-        if not self.transform.drops:
+        if not self.transform.leaves_out:
             return self.missing
         if self.transform.axis == 0:
             return self._missing_rows(name)
+        if self.transform.fills_with_mean:
+            return np.flatnonzero(result.sums[LINE_SUMS][0] == 0)  # of which nothing was observed
         gone = result.census.add_gaps(result.sums[LINE_GAPS], self.context.plan.rows)
         if not self.transform.standardized:
             result.census.add_lines(np.zeros_like(gone), gone)
@@ -426,7 +428,7 @@ class Matrix:
 
     def _estimate(self, sums: ColumnMoments) -> MeansAndDivisors:
         """Means that serve as shifts; divisors where cancellation left them some digits, else those known."""
-        first = sums.lines(self.transform)
+        first = sums.lines(self.transform, self.given.lines(self.transform, slice(None)))
         before = self.transform.unit if self.lines is None else self.lines.divisor
         resolved = first.divisor > _FIRST_EPS * np.abs(first.mean)
         divisor = np.where(resolved, first.divisor, before)
@@ -434,8 +436,8 @@ class Matrix:
 
     def _exact_lines(self, sums: ColumnMoments, result: PassResult) -> Correction:
         t, count = self.transform, self._count(sums.length)
-        used = self._used
-        exact, given = sums.lines(t), self.given.lines(t, slice(None))
+        used, given = self._used, self.given.lines(t, slice(None))
+        exact = sums.lines(t, given)
         self.census.add_unfit(sums.unfit(t))
         self.census.add_lines(*sums.set_apart(t))
         if t.fills_with_mean:
@@ -460,10 +462,8 @@ class Matrix:
         filled = float(np.sum((sums.length - sums.observed) * (step * gain) ** 2)) * t.fills_with_mean
         alike = alike and filled <= (_FILL_ROUNDINGS * self.eps) ** 2 * self.norm_squared
         # Of a line without any entry the mean is what it was shifted by, another matrix's after a warm start.
-        empty = sums.observed == 0
-        self.lines = replace(
-            exact, high=np.where(empty, 0.0, exact.high), low=np.where(empty, 0.0, exact.low)
-        )
+        nothing = 0.0 if given.offset is None else given.offset
+        self.lines = replace(exact, high=np.where(sums.observed > 0, exact.high, nothing))
         mean_energy = count * float(np.sum((delta * ratio) ** 2))
         spread = 30.0 if self.dtype == "float32" else 1e3
         correctable = mean_energy <= self.norm_squared and ratio.max() <= spread * ratio.min()
@@ -518,11 +518,16 @@ class Matrix:
 
     def _refuse_nonfinite(self, census: Census) -> None:
         plan = self.context.plan
-        nothing = self.transform.drops and census.missing == plan.rows * plan.cols
+        source, axis = self.context.source, self.transform.axis
+        nothing = self.transform.leaves_out and census.missing == plan.rows * plan.cols
+        if nothing and not self.transform.drops:
+            raise NonFiniteError(
+                f"{source.facts.name} has no entry with a value: all {census.missing:,} are missing",
+                "check what means missing, or use missing='zero' to take them as 0",
+            )
         if census.first is None and not census.partial and not nothing:
             return
         nans, plus, minus = census.nonfinite
-        source, axis = self.context.source, self.transform.axis
         found = [place for place in (census.first, census.first_missing) if place is not None]
         first, gaps = min(found), ""
         if self.transform.drops:

@@ -49,7 +49,8 @@ class Counts:
             nothing was to be filled; "throughout" where all of them are of features without any other).
         filled_chunks: chunks that do not exist and were read as the fill value.
         constant: features that are constant, `constant_columns` the first few of them by index; counted where
-            they are shifted or scaled. empty, empty_columns: those of them without an observed entry.
+            they are shifted or scaled. empty, empty_columns: features without an observed entry, which are no
+            part of the matrix unless gaps are 0.
         feature: what a feature is of A, "column" or "row".
         rounded: integers beyond 2^53, which float64 may not hold.
 
@@ -84,8 +85,7 @@ class Counts:
             parts.append(f"{self.constant:,} constant {self.feature}(s): {which}")
         if self.empty:
             which = _indices(self.empty, self.empty_columns)
-            taken = "left out" if self.filled_with == "throughout" else "taken as 0"
-            parts.append(f"{self.empty:,} {self.feature}(s) all missing, {taken}: {which}")
+            parts.append(f"{self.empty:,} {self.feature}(s) all missing, left out: {which}")
         if self.rounded:
             parts.append(f"{self.rounded:,} integers beyond 2^53 rounded")
         return "; ".join(parts)

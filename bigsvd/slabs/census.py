@@ -23,11 +23,11 @@ class Census:
     Attributes:
         squares: ‖·‖²_F of the slabs as multiplied. peak: largest |entry| × 2^exponent before shifting.
         nonfinite: counts of NaN, +Inf, −Inf. first: (sample, feature) of the first, sample by sample.
-        missing: entries filled, or of lines that are dropped; first_missing: (sample, feature) of the first
+        missing: entries filled, or of lines that are left out; first_missing: (sample, feature) of the first
         where lines are dropped. partial: features that have both missing entries and others where these are
         refused, first_partial the first of them. observed: the others, counted another way.
-        inexact: integers beyond 2^53. constant: features that are constant, of these
-        `empty` have no observed entry; both with the first few by index.
+        inexact: integers beyond 2^53. constant: features that are constant, `empty` those that have no
+        observed entry; both with the first few by index.
         unfit: features that cannot be scaled as asked, `first_unfit` the first of them; doubts: what a second
         look at some found wrong. Both count only once entries are finite and prescaled.
         no_alleles: entries that are no number of alleles, where all are to be; first_no_allele: (sample,

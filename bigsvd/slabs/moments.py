@@ -151,7 +151,7 @@ class ColumnMoments:
         if transform.scale in ALLELES:
             p = (self.high + self.low) / (2 * unit)
             variance = ALLELES[transform.scale] * np.maximum(p * (1 - p), 0.0)
-            return np.where(variance > 0, np.sqrt(variance) * unit, unit)
+            return np.where((variance > 0) & (self.observed > 0), np.sqrt(variance) * unit, unit)
         entries = self.observed if transform.scale == "std-observed" else self.length
         deviation = np.sqrt(self.centered_squares / np.maximum(entries - transform.ddof, 1))
         return np.where(self.constant, unit, deviation)
@@ -167,9 +167,9 @@ class ColumnMoments:
         return np.asarray(self.deviation <= _CONSTANT_EPS * np.abs(self.high + self.low))
 
     def set_apart(self, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-        """Which lines are constant, and of which nothing was observed; these are constant unless dropped."""
+        """Which lines are constant, and of which nothing was observed; these are none if left out."""
         empty = self.observed == 0
-        return self.constant & ~(empty & transform.drops), empty
+        return self.constant & ~(empty & transform.leaves_out), empty
 
     @property
     def unresolved(self) -> np.ndarray:
@@ -204,15 +204,21 @@ class ColumnMoments:
         if not transform.center:
             off = 0.0 if given.offset is None else given.offset
             rest = (self.high - off) + self.low
-            if transform.drops:
+            if transform.leaves_out:
                 rest = np.where(self.observed > 0, rest, 0.0)
             squares = squares + 2 * rest * cross + count * rest**2
         gain = given.gain(self.divisor(transform) if transform.scale else 1.0)
         return float((squares * gain**2).sum())
 
-    def lines(self, transform: Transform) -> MeansAndDivisors:
-        """The exact mean, and what the line is divided by if it is."""
-        return MeansAndDivisors(self.high, self.low, self.divisor(transform))
+    def lines(self, transform: Transform, given: GivenLines = NO_LINES) -> MeansAndDivisors:
+        """The exact mean, and what the line is divided by if it is.
+
+        Of a line that is left out, the offset: gaps that are filled with it are then 0.
+        """
+        high = self.high
+        if given.offset is not None and transform.leaves_out:
+            high = np.where(self.observed > 0, high, given.offset)
+        return MeansAndDivisors(high, self.low, self.divisor(transform))
 
 
 @dataclass

@@ -275,8 +275,8 @@ def disagreements(
     divisors = opinion.divisors(transform)
     for i, column in enumerate(opinion.columns):
         own, spread = float(opinion.mean[i]), float(opinion.deviation[i])
-        rounding = _EPS * abs(own)
-        if mean is not None and not abs(mean[i] - own) <= _MEAN_SLACK * spread + _MEAN_ROUNDINGS * rounding:
+        slack = _MEAN_SLACK * spread + _MEAN_ROUNDINGS * _EPS * abs(own)
+        if mean is not None and opinion.counted[i] and not abs(mean[i] - own) <= slack:  # of nothing is none
             said, found = (float(np.ldexp(value, -transform.exponent)) for value in (mean[i], own))
             findings.append(f"the mean of column {column} is {said!r}, recomputed it is {found!r}")
         if divisor is None or not transform.scale:

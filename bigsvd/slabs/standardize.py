@@ -195,7 +195,8 @@ class ByRows(AsStored):
         return DenseSlab(entries, array, sums, finely)
 
     def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
-        lines = self._sums[entries.rows.start].lines(entries.transform)
+        given = self._given.lines(entries.transform, entries.rows)
+        lines = self._sums[entries.rows.start].lines(entries.transform, given)
         made = _standardizer(entries, lines, dtype, self._given, entries.rows)
         return made.crossed(self._across).part(slice(None), entries.cols)
 

@@ -58,14 +58,17 @@ class StatisticsKernel:
             given = given_in(scratch, self.transform)
             return ColumnStatistics(self, gaps, lines_in(scratch, self.lines, self.shape[1]), given)
         if self.row_lines is not None:
-            return RowStatistics(self, gaps, Rows(scratch.open(self.row_lines), 1))
+            lines, given = Rows(scratch.open(self.row_lines), 1), given_in(scratch, self.transform)
+            return RowStatistics(self, gaps, lines, given, self._gone_in(scratch))
         return Statistics(self, gaps)
 
     def _line_gaps(self, scratch: Scratch) -> LineGaps | None:
-        """What counts the gaps of lines, where those that are missing throughout are dropped."""
-        if not self.transform.drops:
-            return None
-        return LineGaps(self.shape, None if self.gone is None else Rows(scratch.open(self.gone), 1))
+        """What counts the gaps of lines, where they are refused in those that have other entries."""
+        return LineGaps(self.shape, self._gone_in(scratch)) if self.transform.drops else None
+
+    def _gone_in(self, scratch: Scratch) -> Rows | None:
+        """Where it is to be left which of B's rows are missing throughout, if anywhere."""
+        return None if self.gone is None else Rows(scratch.open(self.gone), 1)
 
 
 class Statistics(Operator):
@@ -153,10 +156,14 @@ class ColumnStatistics(Statistics):
 class RowStatistics(Statistics):
     """Also leaves the means and divisors of the rows of B in scratch."""
 
-    def __init__(self, kernel: StatisticsKernel, gaps: LineGaps | None, lines: Rows) -> None:
+    def __init__(
+        self, kernel: StatisticsKernel, gaps: LineGaps | None, lines: Rows, given: Given, gone: Rows | None
+    ) -> None:
         super().__init__(kernel, gaps)
-        self._lines = lines
+        self._lines, self._given = lines, given
+        self._gone = gone if gaps is None else None  # which leaves it itself
         self._waiting: list[np.ndarray] = []
+        self._empty: list[np.ndarray] = []
 
     def forward(self, slab: Slab) -> None:
         """Take in the statistics of the rows of a slab, where it has them, and what is of some features."""
@@ -169,12 +176,13 @@ class RowStatistics(Statistics):
             self._keep(slab, slab.sums)
 
     def _keep(self, slab: Slab, sums: ColumnMoments) -> None:
-        lines = sums.lines(self._transform)
+        lines = sums.lines(self._transform, self._given.lines(self._transform, slab.rows))
         self._census.add_unfit(sums.unfit(self._transform), slab.rows.start)
         self._census.add_lines(*sums.set_apart(self._transform), slab.rows.start)
         if self._transform.fills_with_mean:
             self._census.observed += int(sums.observed.sum())
         self._waiting.append(lines.stacked().T)
+        self._empty.append(sums.observed == 0)
         if slab.entries.raw.shape[1] == sums.length:  # whole rows, which a second look can be taken at
             found = self._witness.recheck(slab.entries, lines, sums.constant)
             self._census.doubts = (*self._census.doubts, *found)
@@ -183,7 +191,11 @@ class RowStatistics(Statistics):
         """Leave the lines of all rows of a panel, which are one chunk there."""
         super().finish_panel(y, rows)
         self._lines[rows] = np.concatenate(self._waiting)
+        empty = np.concatenate(self._empty)
+        if self._gone is not None and empty.any():
+            self._gone[rows] = empty[:, np.newaxis].astype(np.uint8)
         self._waiting.clear()
+        self._empty.clear()
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ class Transform:
     each entry of a line; see `Given`.
 
     Attributes:
-        missing: "none", "zero", "mean", or "throughout": lines of which no entry is observed are 0 in B, and
-            gaps in others are for the first pass to refuse, which makes this "none" where there are none.
+        missing: "none", "zero", "mean", or "throughout": gaps of lines that have other entries are for the
+            first pass to refuse, which makes this "none" where there are no gaps at all.
         sentinels: the stored values that mean missing where `missing` is not "none"; NaN is one of them.
         center: whether the mean is subtracted.
         scale: by what of its own a line is divided, one of `request.SCALES`, or "".
@@ -167,8 +167,16 @@ class Transform:
 
     @property
     def drops(self) -> bool:
-        """Whether lines that are missing throughout are 0 in B, and gaps elsewhere refused."""
+        """Whether gaps are refused but in lines that are missing throughout."""
         return self.missing == THROUGHOUT
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether lines that are missing throughout are no part of the matrix, and 0 in B.
+
+        Of nothing there is no mean to fill them with; 0 stands for missing entries whatever else there is.
+        """
+        return self.drops or self.fills_with_mean
 
     @property
     def counts_alleles(self) -> bool:
