@@ -27,10 +27,14 @@ def first_line(error: BaseException) -> str:
 
 
 class BigsvdError(Exception):
-    """A failure with a code, a message and a remedy; survives pickling across Dask workers."""
+    """A failure with a code, a message and a remedy; survives pickling across Dask workers.
+
+    `infrastructure`: neither the data nor the request is the cause, and a new attempt may succeed.
+    """
 
     code: ClassVar[str] = "E_BIGSVD"
     exit_status: ClassVar[int] = 3
+    infrastructure: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message, remedy)
@@ -163,6 +167,7 @@ class StorageError(BigsvdError):
     """Reading or writing a store failed: full disk, I/O error, permission."""
 
     code = "E_STORAGE"
+    infrastructure = True
 
 
 class NotConvergedError(BigsvdError):
@@ -182,6 +187,7 @@ class NoWorkersError(BigsvdError):
     """The cluster has had no workers for longer than the limit."""
 
     code = "E_NO_WORKERS"
+    infrastructure = True
 
 
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:

@@ -65,7 +65,7 @@ from bigsvd.sources.vectors import Vectors, name_vectors, vectors_of
 from bigsvd.units import human_bytes
 
 if TYPE_CHECKING:
-    from bigsvd.execution.dask_executor import DaskClient
+    from bigsvd.execution.cluster import DaskClient
 
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"

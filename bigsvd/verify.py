@@ -30,7 +30,7 @@ from bigsvd.sources.selected import selected
 from bigsvd.sources.transposed import streamed
 
 if TYPE_CHECKING:
-    from bigsvd.execution.dask_executor import DaskClient
+    from bigsvd.execution.cluster import DaskClient
 
 
 @dataclass(frozen=True)

@@ -393,12 +393,20 @@ def test_data_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_scheduler_that_is_not_there_is_a_failed_run(
     easy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(*_: object, **__: object) -> None:
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr("distributed.Client", unreachable)
+    monkeypatch.setattr("bigsvd.execution.cluster._CONNECT_SECONDS", 0.3)
     error = refused(3, "svd", easy, tmp_path / "u", "-k", 2, "--scheduler", "tcp://127.0.0.1:1", "--quiet")
-    assert "no scheduler answers at tcp://127.0.0.1:1" in error
+    assert "no scheduler answers at tcp://127.0.0.1:1 within 0.3 s" in error
+
+
+@pytest.mark.parametrize("option", ["--tls-ca", "--tls-cert", "--tls-key", "--wait-workers"])
+def test_options_of_a_cluster_are_refused_without_one(easy: Path, tmp_path: Path, option: str) -> None:
+    for command in (("svd", easy, tmp_path / "u", "-k", 2), ("plan", easy, "-k", 2), ("verify", tmp_path)):
+        assert f"{option} has no effect without --scheduler" in refused(2, *command, option, 3)
+
+
+def test_a_part_of_a_tls_identity_is_refused(easy: Path) -> None:
+    error = refused(2, "plan", easy, "-k", 2, "--scheduler", "tls://127.0.0.1:1", "--tls-ca", "ca.pem")
+    assert "1 of --tls-ca, --tls-cert and --tls-key are given; give all three, or none" in error
 
 
 def test_help_is_no_error() -> None:

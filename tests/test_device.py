@@ -25,7 +25,7 @@ from bigsvd.devices.cuda import CupyDevice
 from bigsvd.errors import DeviceError, MemoryBudgetError, PlanError
 from bigsvd.events import Certified, Event, LaneRepeated, PassEnded, PassStarted
 from bigsvd.execution import placement
-from bigsvd.execution.dask_executor import workers_of
+from bigsvd.execution.cluster import workers_of
 from bigsvd.execution.lane import LaneRun
 from bigsvd.facts import Machine
 from bigsvd.machine import offers as machine

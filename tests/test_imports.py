@@ -105,8 +105,8 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "distributed": frozenset(
         {
+            "execution.cluster",
             "execution.dask_executor",
-            "cli.commands",
             "sources.graph",
             "sources.dask_array",
         }
@@ -117,7 +117,6 @@ OWNERS: dict[str, frozenset[str]] = {
     "torch": frozenset({"devices.bfloat16"}),
 }
 LAZY = (
-    ("cli.commands", "distributed"),
     ("results.reconstruct", "dask"),
     ("devices.cuda", "cupy"),
     ("devices.bfloat16", "torch"),

@@ -24,7 +24,8 @@ from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
 from bigsvd.events import Event
 from bigsvd.execution import dask_executor
-from bigsvd.execution.dask_executor import DaskExecutor, local_client, workers_of
+from bigsvd.execution.cluster import workers_of
+from bigsvd.execution.dask_executor import DaskExecutor, local_client
 from bigsvd.execution.lane import LaneRun, run_lane
 from bigsvd.execution.panel_cache import _CACHES, close_cache
 from bigsvd.execution.pass_spec import Lane, PassSpec

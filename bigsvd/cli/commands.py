@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -29,7 +29,6 @@ from bigsvd.cli.spelling import spelled
 from bigsvd.errors import (
     BigsvdError,
     NotConvergedError,
-    NoWorkersError,
     RequestError,
     StorageError,
     VerifyError,
@@ -171,9 +170,48 @@ def stored_number(text: str) -> int | float:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
-scheduler_option = click.option(
-    "--scheduler", default=None, metavar="ADDRESS", help="Of a Dask scheduler; default: in this process."
-)
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Which cluster carries out a command, if any; `tls` has paths of authority, certificate and key."""
+
+    scheduler: str | None
+    tls: tuple[Path, ...]
+    wait_workers: float
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> ClusterOptions:
+        """Those of `cluster_options`, which are taken out of a command's options."""
+        scheduler = options.pop("scheduler")
+        if scheduler is None:
+            _refuse_idle(("tls_ca", "tls_cert", "tls_key", "wait_workers"), "--scheduler ADDRESS")
+        tls = options.pop("tls_ca"), options.pop("tls_cert"), options.pop("tls_key")
+        given = [path for path in tls if path is not None]
+        if len(given) not in (0, len(tls)):
+            raise RequestError(
+                f"{len(given)} of --tls-ca, --tls-cert and --tls-key are given", "give all three, or none"
+            )
+        return cls(scheduler, tuple(Path(path) for path in given), options.pop("wait_workers"))
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which cluster carries out a command."""
+    options = [
+        click.option("--scheduler", default=None, metavar="ADDRESS",
+                     help="Of a Dask scheduler; default: in this process."),
+        click.option("--tls-ca", default=None, metavar="PATH",
+                     help="PEM file of the authority that the cluster's certificates are of."),
+        click.option("--tls-cert", default=None, metavar="PATH", help="PEM file of one's own certificate."),
+        click.option("--tls-key", default=None, metavar="PATH", help="PEM file of its key."),
+        click.option("--wait-workers", type=click.FloatRange(min=0), default=60.0, show_default=True,
+                     metavar="SECONDS", help="How long workers are waited for where there are none."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 storage_option = click.option(
     "--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE",
     help="For the store of a URL, such as anon=true or endpoint_url=URL; repeatable, kept nowhere.",
@@ -259,7 +297,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device-memory", default=None, metavar="SIZE",
                      help="GPU memory the run may use, such as 20GB; default: 80 % of what is free."),
         *_method_options(),
-        scheduler_option,
+        cluster_options,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -331,19 +369,17 @@ def _refuse_idle(names: tuple[str, ...], lacking: str) -> None:
 
 
 @contextmanager
-def _client(scheduler: str | None) -> Iterator[Any]:
-    if scheduler is None:
+def _client(cluster: ClusterOptions) -> Iterator[Any]:
+    """A client of the cluster that was named, or None."""
+    if cluster.scheduler is None:
         yield None
         return
-    from distributed import Client  # noqa: PLC0415 - only where a cluster is named
+    from bigsvd.execution.cluster import Tls, connected  # noqa: PLC0415 - only where a cluster is named
 
-    try:
-        client = Client(scheduler, timeout=20)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise NoWorkersError(f"no scheduler answers at {scheduler} ({error})", "check the address") from error
-    with client:
-        if not client.nthreads():
-            _complain(f"waiting for workers of {scheduler}")
+    tls = Tls(*cluster.tls) if cluster.tls else None
+    with connected(
+        cluster.scheduler, tls=tls, wait_workers_seconds=cluster.wait_workers, tell=_complain
+    ) as client:
         yield client
 
 
@@ -382,7 +418,6 @@ def svd(
     data: str,
     out: str,
     plan_file: str | None,
-    scheduler: str | None,
     storage_options: tuple[str, ...],
     *,
     overwrite: bool,
@@ -394,6 +429,7 @@ def svd(
     """Decompose the matrix DATA (path or URL of a Zarr array) into the factor store OUT."""
     from bigsvd.solve import load_plan, run  # noqa: PLC0415 - imports Dask
 
+    cluster = ClusterOptions.taken(options)
     console = Console(sys.stderr, quiet=quiet)
     interrupt = Interrupt()
     signal.signal(signal.SIGINT, interrupt)
@@ -407,7 +443,7 @@ def svd(
         request = _request(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)
     vectors = vectors_of(request, source.facts, vectors, secret)
-    with _client(scheduler) as client:
+    with _client(cluster) as client:
         factors = run(
             request, source, vectors=vectors, plan=plan, client=client, progress=console,
             should_stop=interrupt.stop,
@@ -444,17 +480,16 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
 @request_options
 @storage_option
 @click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
-def plan_command(
-    data: str, scheduler: str | None, storage_options: tuple[str, ...], *, as_json: bool, **options: Any
-) -> None:
+def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
     """Print what a decomposition of DATA will cost, without reading it."""
     from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
+    cluster = ClusterOptions.taken(options)
     vectors = name_vectors(options, _storage_options(storage_options))
     request = _request(data, None, options)
     source = _open(data, request, storage_options)
     vectors_of(request, source.facts, vectors)
-    with _client(scheduler) as client:
+    with _client(cluster) as client:
         plan = nominal_plan(request, source.facts, client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
 
@@ -603,22 +638,23 @@ def reconstruct(
 @main.command()
 @click.argument("factors")
 @click.argument("data", required=False)
-@scheduler_option
+@cluster_options
 @device_option
 @storage_option
 @json_option
 def verify(
     factors: str,
     data: str | None,
-    scheduler: str | None,
     device: DeviceName,
     storage_options: tuple[str, ...],
     *,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
+    cluster = ClusterOptions.taken(options)
     if data is None:
         _refuse_idle(("scheduler", "device", "storage_options"), "DATA")
     opened = open_factors(factors)
@@ -626,7 +662,7 @@ def verify(
     source = None
     if data is not None:
         source = _open(data, asked, storage_options)
-    with _client(scheduler) as client:
+    with _client(cluster) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:
         click.echo(json.dumps(outcome.to_dict()))

@@ -7,21 +7,19 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import psutil
 from dask import config
 from distributed import Client, LocalCluster, get_worker, wait
-from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
 from distributed.utils import LoopRunner, sync
 
 from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
+from bigsvd.execution.cluster import await_workers, cluster_errors, workers_of
 from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
 from bigsvd.machine.offers import (
     DeviceOffer,
@@ -36,9 +34,7 @@ from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
 
-DaskClient: TypeAlias = Client
 _BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
-_WORKER_WAIT_SECONDS = 60
 _TASK_WAIT_SECONDS = 0.05
 _QUIET_LOOKS = 2
 _ENDED = ("memory", "error", "released", "forgotten")  # states of Dask's tasks that nobody runs
@@ -231,18 +227,6 @@ def _some_done(futures: Iterable[Any]) -> set[Any]:
     return done
 
 
-@contextmanager
-def cluster_errors() -> Iterator[None]:
-    """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
-    try:
-        yield
-    except (KilledWorker, CancelledError, CommClosedError) as error:
-        raise NoWorkersError(
-            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})",
-            "start them again and run the same command to resume",
-        ) from error
-
-
 def _await_tasks(client: Client, topic: str) -> None:
     """Wait until no worker runs a task of that topic, or will; cancelling stops only those not yet begun.
 
@@ -261,27 +245,6 @@ def _has(topic: str, dask_worker: Any) -> bool:
     """In a worker: whether it runs a task of that topic, or is to."""
     tasks = dask_worker.state.tasks.items()
     return any(str(key).startswith(topic) and task.state not in _ENDED for key, task in tasks)
-
-
-def workers_of(client: Client) -> dict[str, dict[str, Any]]:
-    """What the scheduler knows of each worker, by address.
-
-    The scheduler itself is asked: what `Client.scheduler_info` returns may by then be a newer answer without
-    any worker, because the client asks for one in the background every two seconds.
-    """
-    workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    return workers
-
-
-def await_workers(client: Client) -> None:
-    """Wait for a first worker; `NoWorkersError` after a minute."""
-    try:
-        client.wait_for_workers(1, timeout=_WORKER_WAIT_SECONDS)
-    except TimeoutError as error:
-        raise NoWorkersError(
-            f"0 workers after {_WORKER_WAIT_SECONDS} s where at least 1 is needed",
-            "start workers and run again",
-        ) from error
 
 
 def _rough_dtypes(request: Request, client: Client) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bigsvd.errors import MemoryBudgetError
-from bigsvd.execution.dask_executor import DaskClient, DaskExecutor
+from bigsvd.execution.cluster import DaskClient
+from bigsvd.execution.dask_executor import DaskExecutor
 from bigsvd.execution.executor import Call, Executor, results_of, with_source
 from bigsvd.execution.rehearsal import rehearse
 from bigsvd.execution.threads import LocalExecutor

@@ -1,0 +1,186 @@
+"""A Dask cluster that somebody else runs: how it is reached, and what is asked of it, each within a limit.
+
+Whatever is asked may be asked of a process that is frozen, or gone without a word. So nothing here waits for
+ever: no connection, no answer, and not the end of a connection either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from distributed import Client, Security
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from bigsvd.errors import NoWorkersError, RequestError
+
+DaskClient: TypeAlias = Client
+WAIT_WORKERS_SECONDS = 60.0
+_CONNECT_SECONDS = 20.0  # until a scheduler has answered
+_ANSWER_SECONDS = 20.0  # of a scheduler that is there
+_CLOSE_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
+_RESUME = "start it again and run the same command to resume"
+_TLS = "tls://"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Who this process is to a cluster that encrypts: PEM files of an authority, a certificate and its key.
+
+    Dask checks no host names: whoever has a certificate of this authority is of the cluster. The authority
+    should be the cluster's own.
+    """
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    def security(self) -> Security:
+        """The same for Dask; `RequestError` where a file is not there or not what it should be."""
+        for path in (self.ca, self.cert, self.key):
+            if not path.is_file():
+                raise RequestError(f"{path} is no file", "give PEM files of authority, certificate and key")
+        security = Security(
+            tls_ca_file=str(self.ca),
+            tls_client_cert=str(self.cert),
+            tls_client_key=str(self.key),
+            require_encryption=True,
+        )
+        try:
+            security.get_connection_args("client")
+        except (ssl.SSLError, OSError) as error:
+            raise RequestError(
+                f"{self.ca}, {self.cert} and {self.key} make no TLS identity ({error})",
+                "give PEM files of authority, certificate and the key of that certificate",
+            ) from error
+        return security
+
+
+class ConnectedClient(Client):  # type: ignore[misc] # it has no types
+    """A client that knows how long its owner waits for workers, also in the middle of a run."""
+
+    wait_workers_seconds: float = WAIT_WORKERS_SECONDS
+
+    async def _ensure_connected(self, timeout: float | None = None) -> None:
+        """Connect; Dask itself waits for ever for the first word of a scheduler that is frozen."""
+        await asyncio.wait_for(super()._ensure_connected(timeout=timeout), timeout)
+
+
+def _unheard(text: str) -> None:
+    del text
+
+
+@contextmanager
+def connected(
+    address: str | None,
+    *,
+    tls: Tls | None = None,
+    wait_workers_seconds: float = WAIT_WORKERS_SECONDS,
+    tell: Callable[[str], None] = _unheard,
+) -> Iterator[DaskClient | None]:
+    """A client of the scheduler at an address, which has workers; None without an address.
+
+    Args:
+        address: such as tcp://host:8786, or tls://host:8786 with `tls`.
+        tls: who this process is to a cluster that encrypts; without it what Dask's configuration says.
+        wait_workers_seconds: how long a first worker is waited for, here and whenever a run has none left.
+        tell: hears that workers are waited for.
+
+    Raises:
+        RequestError: the address or the files of `tls` mean nothing. NoWorkersError: no scheduler answers, or
+            it has no workers in time.
+
+    """
+    if address is None:
+        yield None
+        return
+    client = _client_of(address, tls)
+    client.wait_workers_seconds = wait_workers_seconds
+    try:
+        if not workers_of(client):
+            tell(f"waiting for workers of {address}")
+        await_workers(client)
+        yield client
+    finally:
+        with suppress(TimeoutError):  # of a scheduler that is frozen or dead: its connection ends with it
+            client.close(timeout=_CLOSE_SECONDS)
+
+
+def _client_of(address: str, tls: Tls | None) -> ConnectedClient:
+    if tls is not None and not address.startswith(_TLS):
+        raise RequestError(
+            f"a TLS identity is given, and {address} is no {_TLS} address", f"give such as {_TLS}host:8786"
+        )
+    security = None if tls is None else tls.security()
+    try:
+        return ConnectedClient(address, timeout=_CONNECT_SECONDS, security=security)
+    except TypeError as error:  # of Dask, for an address with TLS and nobody to be
+        if not address.startswith(_TLS):
+            raise
+        raise RequestError(
+            f"{address} is an address with TLS, and no identity is given",
+            "give --tls-ca, --tls-cert and --tls-key, or tls of Dask's configuration",
+        ) from error
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise NoWorkersError(
+            f"no scheduler answers at {address} within {_CONNECT_SECONDS:g} s ({said})",
+            f"check the address, that it is up, and whether it expects {_TLS} and a certificate",
+        ) from error
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
+    try:
+        yield
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise NoWorkersError(
+            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})", _RESUME
+        ) from error
+
+
+def ask_scheduler(client: Client, what: str, **named: Any) -> Any:
+    """What the scheduler answers to one of its operations; `NoWorkersError` if it takes too long."""
+    scheduler = client.scheduler
+    if scheduler is None:  # a client that could not connect again has closed itself
+        raise NoWorkersError("the connection to the scheduler has ended", _RESUME)
+    try:
+        with cluster_errors():
+            return client.sync(getattr(scheduler, what), callback_timeout=_ANSWER_SECONDS, **named)
+    except OSError as error:
+        raise NoWorkersError(
+            f"the scheduler has given no answer for {_ANSWER_SECONDS:g} s ({type(error).__name__})", _RESUME
+        ) from error
+
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by address.
+
+    The scheduler itself is asked: what `Client.scheduler_info` returns may by then be a newer answer without
+    any worker, because the client asks for one in the background every two seconds.
+    """
+    workers: dict[str, dict[str, Any]] = ask_scheduler(client, "identity", n_workers=-1)["workers"]
+    return workers
+
+
+def await_workers(client: Client) -> None:
+    """Wait for a first worker; `NoWorkersError` after as long as the client's owner would."""
+    seconds = getattr(client, "wait_workers_seconds", WAIT_WORKERS_SECONDS)
+    deadline = time.monotonic() + seconds
+    while not any(worker["status"] == "running" for worker in workers_of(client).values()):
+        if time.monotonic() > deadline:
+            raise NoWorkersError(
+                f"0 workers after {seconds:g} s where at least 1 is needed",
+                "start workers and run again, or wait longer for them with --wait-workers",
+            )
+        time.sleep(_LOOK_SECONDS)
