@@ -1,0 +1,69 @@
+"""deploy/compose.yaml: it is valid, publishes nothing, and its rules carry a job over a lost scheduler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.compose import Project, services, starts_again
+from tests.deployed import DEPLOY, ROOT, assert_as_undisturbed, in_first_pass, matrix
+from tests.waiting import wait_until
+
+FILE = DEPLOY / "compose.yaml"
+
+
+def compose() -> list[str]:
+    """The command of Docker's Compose, of whichever kind is there; none of them needs a daemon for this."""
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    docker = ["docker", "compose"]
+    if shutil.which("docker"):
+        there = subprocess.run([*docker, "version"], capture_output=True, check=False)
+        if there.returncode == 0:
+            return docker
+    return []
+
+
+def test_compose_accepts_the_file() -> None:
+    if not compose():
+        pytest.skip("neither docker-compose nor docker compose (Debian: apt-get install docker-compose)")
+    profiles = ["--profile", "gpu", "--profile", "job"]
+    command = [*compose(), "-f", str(FILE), *profiles, "config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert "worker-gpu" in done.stdout
+
+
+def test_nothing_is_published_and_all_comes_back() -> None:
+    for name, service in services(FILE).items():
+        assert "ports" not in service
+        assert "network_mode" not in service
+        assert starts_again(service["restart"], [0]) == (name != "job")
+        assert starts_again(service["restart"], [1])
+
+
+def test_images_are_built_from_files_that_are_there() -> None:
+    for service in services(FILE).values():
+        build = service["build"]
+        assert (FILE.parent / build["context"]).resolve() == ROOT
+        assert (ROOT / build["dockerfile"]).is_file()
+
+
+def test_a_job_outlives_its_scheduler_by_the_rules_of_the_file(tmp_path: Path) -> None:
+    """SIGKILL of the scheduler in the first pass: it comes back, the workers do, the bits are the same."""
+    matrix(tmp_path / "matrix.zarr")
+    out = tmp_path / "out"
+    project = Project(FILE, tmp_path)
+    with project.up("job") as containers:
+        (scheduler,), workers, (job,) = containers["scheduler"], containers["worker"], containers["job"]
+        wait_until(lambda: in_first_pass(out), 60, f"lanes end: {tmp_path}")
+        scheduler.kill()
+        wait_until(lambda: 0 in job.codes, 90, f"the job ends: {tmp_path}")
+    assert job.codes[-1] == 0
+    assert len(scheduler.codes) == 2  # killed by this test, and stopped with the project
+    assert all(len(worker.codes) == 2 for worker in workers)  # one by itself
+    assert_as_undisturbed(out)
