@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bigsvd import errors
-
 if TYPE_CHECKING:
+    from bigsvd import errors
     from bigsvd.gaps import with_gaps
+    from bigsvd.jobs.job import Job
+    from bigsvd.jobs.submit import submit
     from bigsvd.planning.plan import Plan
     from bigsvd.request import Request
     from bigsvd.results.certificate import Certificate
@@ -20,21 +21,37 @@ if TYPE_CHECKING:
     from bigsvd.solve import plan, svd
 
 __version__ = "0.1.0"
-__all__ = ["Certificate", "Factors", "Plan", "Request", "errors", "open", "plan", "svd", "with_gaps"]
+__all__ = [
+    "Certificate",
+    "Factors",
+    "Job",
+    "Plan",
+    "Request",
+    "errors",
+    "open",
+    "plan",
+    "submit",
+    "svd",
+    "with_gaps",
+]
 
 _PLACES = {
     "Certificate": ("bigsvd.results.certificate", "Certificate"),
     "Factors": ("bigsvd.results.factors", "Factors"),
+    "Job": ("bigsvd.jobs.job", "Job"),
     "Plan": ("bigsvd.planning.plan", "Plan"),
     "Request": ("bigsvd.request", "Request"),
     "open": ("bigsvd.results.factors", "open_factors"),
     "plan": ("bigsvd.solve", "plan"),
+    "submit": ("bigsvd.jobs.submit", "submit"),
     "svd": ("bigsvd.solve", "svd"),
     "with_gaps": ("bigsvd.gaps", "with_gaps"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("bigsvd.errors")
     if name not in _PLACES:
         message = f"module 'bigsvd' has no attribute {name!r}"
         raise AttributeError(message)

@@ -190,6 +190,36 @@ class NoWorkersError(BigsvdError):
     infrastructure = True
 
 
+class SupersededError(BigsvdError):
+    """Another attempt has taken over what this one was doing."""
+
+    code = "E_SUPERSEDED"
+
+
+class JobError(BadInputError):
+    """There is no such job, or it is not in a state for what is asked of it."""
+
+    code = "E_JOB"
+
+
+class JobLostError(BigsvdError):
+    """A job's driver has ended or gone silent before the job had; it can be resumed."""
+
+    code = "E_INTERRUPTED"
+
+
+class CancelledError(BigsvdError):
+    """Somebody has cancelled the job."""
+
+    code = "E_CANCELLED"
+
+
+class RuntimeLimitError(BigsvdError):
+    """The job has not ended within the time that it was given, or that somebody would wait."""
+
+    code = "E_TIMEOUT"
+
+
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """Decorates every function that Dask runs in a worker, so that its exceptions arrive as what they were.
 

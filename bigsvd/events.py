@@ -6,11 +6,21 @@ be called from any thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
 from bigsvd.planning.plan import Plan
+
+_LABELS = {
+    "correct": "correcting",
+    "two-sided": "checking",
+    "long": "forming",
+    "statistics": "means",
+    "start": "sample",
+}
+_NUMBERED = re.compile(r".*-([0-9]{3})")
 
 
 @dataclass(frozen=True)
@@ -188,6 +198,15 @@ class Published(Event):
     kind = "done"
     path: str
     scratch: str
+
+
+def label_of(name: str) -> str:
+    """What a person calls the pass of that name in scratch: by its purpose, or its number from 1."""
+    for kind, label in _LABELS.items():
+        if name.startswith(f"{kind}-"):
+            return label
+    numbered = _NUMBERED.fullmatch(name)
+    return f"pass {int(numbered[1]) + 1}" if numbered else name
 
 
 Progress: TypeAlias = Callable[[Event], None]

@@ -202,7 +202,7 @@ def run(
     `vectors` are those that the request names, by option; the others are opened by their names.
     """
     vectors = vectors_of(request, source.facts, vectors)
-    output = Output(request.out, overwrite=request.overwrite, inputs=_inputs(request, source))
+    output = Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
     _look_for_chunks(source, progress)
@@ -261,13 +261,6 @@ def _tell_of_warm_start(
     apart = solution.matrix.context.plan.sums_apart
     if solution.passes + apart > expected and solution.passes + apart >= usual:
         progress(WarmStartInVain(solution.passes, usual))
-
-
-def _inputs(request: Request, source: Source) -> Inputs:
-    """What of the run's files is not to be touched when an old result is replaced."""
-    warm_start = None if request.warm_start is None else Path(request.warm_start)
-    stage = None if request.stage is None else Path(request.stage)
-    return Inputs(source.places, warm_start, stage)
 
 
 @contextmanager

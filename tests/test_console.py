@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 import bigsvd
-from bigsvd.cli.console import Console, label_of
+from bigsvd.cli.console import Console
 from bigsvd.events import (
     BytesRead,
     Certified,
@@ -26,6 +26,7 @@ from bigsvd.events import (
     PlanMade,
     PlanRevised,
     SampleTaken,
+    label_of,
 )
 
 PLAN = bigsvd.plan(np.zeros((50, 20)), 3)

@@ -48,7 +48,9 @@ ROOMS = (
     "solve",
     "verify",
     "gaps",
+    "jobs",
     "cli",
+    "dask_command",
     "__main__",
     "__init__",
 )
@@ -65,7 +67,8 @@ FOLDERS: dict[str, frozenset[str]] = {
     "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
-    "cli": frozenset({"catalog", "execution", "machine", "report", "results", "sources"}),
+    "jobs": frozenset({"execution", "machine", "results", "sources"}),
+    "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
 }
 
 OWNERS: dict[str, frozenset[str]] = {
@@ -106,12 +109,13 @@ OWNERS: dict[str, frozenset[str]] = {
     "distributed": frozenset(
         {
             "execution.cluster",
+            "jobs.launch",
             "execution.dask_executor",
             "sources.graph",
             "sources.dask_array",
         }
     ),
-    "click": frozenset({"cli.commands", "cli.spelling"}),
+    "click": frozenset({"cli.commands", "cli.jobs", "cli.spelling", "dask_command"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "torch": frozenset({"devices.bfloat16"}),

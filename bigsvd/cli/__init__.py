@@ -1,5 +1,6 @@
 """The command line."""
 
+from bigsvd.cli import jobs
 from bigsvd.cli.commands import main
 
-__all__ = ["main"]
+__all__ = ["jobs", "main"]

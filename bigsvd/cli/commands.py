@@ -218,7 +218,8 @@ storage_option = click.option(
 )  # fmt: skip
 
 
-def _storage_options(pairs: tuple[str, ...]) -> dict[str, str]:
+def secrets_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """What --storage-option was given."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -324,7 +325,8 @@ def _method_option(method: str, name: str, kind: Any) -> Callable[[Any], Any]:
     return click.option(f"--{flag}", type=kind, default=None, metavar="N", help=told)
 
 
-def _request(data: str, out: str | None, options: dict[str, Any], *, overwrite: bool = False) -> Request:
+def request_of(data: str, out: str | None, options: dict[str, Any], *, overwrite: bool = False) -> Request:
+    """The request that a command's options make, which are taken out of them as far as they have to be."""
     k = options.pop("k")
     rules = ("energy", "error", "max_bytes")
     if k is None and not any(options[name] is not None for name in rules):
@@ -347,7 +349,7 @@ def _open(data: str, request: Request, storage_options: tuple[str, ...]) -> Sour
     return open_source(
         data,
         **request.reading,
-        storage_options=_storage_options(storage_options),
+        storage_options=secrets_of(storage_options),
     )
 
 
@@ -434,13 +436,13 @@ def svd(
     interrupt = Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     plan = load_plan(Path(plan_file)) if plan_file else None
-    secret, vectors = _storage_options(storage_options), {}
+    secret, vectors = secrets_of(storage_options), {}
     if plan is not None:
         _refuse_beside_a_plan(options)
         request = replace(plan.request, source=source_name(data), out=out, overwrite=overwrite)
     else:
         vectors = name_vectors(options, secret)
-        request = _request(data, out, options, overwrite=overwrite)
+        request = request_of(data, out, options, overwrite=overwrite)
     source = _open(data, request, storage_options)
     vectors = vectors_of(request, source.facts, vectors, secret)
     with _client(cluster) as client:
@@ -448,6 +450,12 @@ def svd(
             request, source, vectors=vectors, plan=plan, client=client, progress=console,
             should_stop=interrupt.stop,
         )  # fmt: skip
+    show_result(factors, out, as_json=as_json)
+    _tell_shortfall(factors, out, strict=strict)
+
+
+def show_result(factors: Factors, out: str, *, as_json: bool) -> None:
+    """Print what a run has published at `out`."""
     if as_json:
         click.echo(json.dumps(factors.info()))
     else:
@@ -455,7 +463,6 @@ def svd(
         took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
         _tell(_as_typed(str(factors.certificate)))
         _tell(f"{out}: k={factors.k}, {took}")
-    _tell_shortfall(factors, out, strict=strict)
 
 
 def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
@@ -485,8 +492,8 @@ def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, 
     from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
     cluster = ClusterOptions.taken(options)
-    vectors = name_vectors(options, _storage_options(storage_options))
-    request = _request(data, None, options)
+    vectors = name_vectors(options, secrets_of(storage_options))
+    request = request_of(data, None, options)
     source = _open(data, request, storage_options)
     vectors_of(request, source.facts, vectors)
     with _client(cluster) as client:
@@ -618,7 +625,7 @@ def reconstruct(
     opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
     if gaps is not None:
-        opened = with_gaps(opened, gaps, storage_options=_storage_options(storage_options))
+        opened = with_gaps(opened, gaps, storage_options=secrets_of(storage_options))
     region = (_span(rows, opened.kept.shape[0]), _span(cols, opened.kept.shape[1]))
     if out is None:
         if unstack:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import textwrap
 import threading
@@ -25,28 +24,12 @@ from bigsvd.events import (
     PlanRevised,
     SampleTaken,
     WarmStartInVain,
+    label_of,
 )
 from bigsvd.units import human_bytes
 
 _BAR = 24  # columns of the bar itself, at most
 _BESIDE_BAR = 45  # of what stands beside it
-_LABELS = {
-    "correct": "correcting",
-    "two-sided": "checking",
-    "long": "forming",
-    "statistics": "means",
-    "start": "sample",
-}
-_NUMBERED = re.compile(r".*-([0-9]{3})")
-
-
-def label_of(name: str) -> str:
-    """What a person calls the pass of that name in scratch: by its purpose, or its number from 1."""
-    for kind, label in _LABELS.items():
-        if name.startswith(f"{kind}-"):
-            return label
-    numbered = _NUMBERED.fullmatch(name)
-    return f"pass {int(numbered[1]) + 1}" if numbered else name
 
 
 def fitted(text: str, stream: TextIO | None) -> str:

@@ -103,12 +103,19 @@ def connected(
     if address is None:
         yield None
         return
-    client = _client_of(address, tls)
-    client.wait_workers_seconds = wait_workers_seconds
-    try:
+    with reached(address, tls) as client:
+        client.wait_workers_seconds = wait_workers_seconds
         if not workers_of(client):
             tell(f"waiting for workers of {address}")
         await_workers(client)
+        yield client
+
+
+@contextmanager
+def reached(address: str, tls: Tls | None) -> Iterator[ConnectedClient]:
+    """A client of the scheduler at an address, whether it has workers or not; see `connected`."""
+    client = _client_of(address, tls)
+    try:
         yield client
     finally:
         with suppress(TimeoutError):  # of a scheduler that is frozen or dead: its connection ends with it

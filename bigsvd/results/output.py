@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigsvd.errors import StorageError
+from bigsvd.request import Request
 from bigsvd.results.door import Place
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import REPLACED, foreign_in_scratch
@@ -43,6 +44,13 @@ class Inputs:
     source: tuple[Path, ...] = ()
     warm_start: Path | None = None
     stage: Path | None = None
+
+    @classmethod
+    def of(cls, request: Request, source: tuple[Path, ...]) -> Inputs:
+        """What a run of the request touches, whose matrix lies in the files and folders `source`."""
+        warm_start = None if request.warm_start is None else Path(request.warm_start)
+        stage = None if request.stage is None else Path(request.stage)
+        return cls(source, warm_start, stage)
 
     def check(self, place: Place) -> None:
         """`OutputExistsError` where the output would take something of this with it."""

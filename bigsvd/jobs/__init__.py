@@ -1,0 +1,1 @@
+"""Jobs: decompositions that outlive their terminal, each with a record beside its output."""

@@ -1,0 +1,134 @@
+"""The small files of a record: each is there whole or not at all, and is dated by the file system's clock.
+
+Hosts that share a file system need not agree on the time: what is compared are dates that the file system
+itself has given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_ROTATED = ".old"
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Put a file there, or another in its place, by one rename."""
+    partial = _written_aside(path, values)
+    try:
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def create_json(path: Path, values: dict[str, Any]) -> bool:
+    """Put a file there unless there is one; of several that try, one is told that it has."""
+    partial = _written_aside(path, values)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        return _created_bare(path, values)
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def _written_aside(path: Path, values: dict[str, Any]) -> Path:
+    """A file with these values beside `path`, on the disk before it takes that name."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def _created_bare(path: Path, values: dict[str, Any]) -> bool:
+    """The same in two steps: a reader that comes between them sees a torn file, which it takes for none."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(values, file, indent=1)
+    except FileExistsError:
+        return False
+    return True
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file says; nothing where there is none or it is torn: that costs this file, not the job."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def append_line(path: Path, values: dict[str, Any], most_bytes: int) -> None:
+    """Add a line of JSON; a file that has grown over `most_bytes` becomes the old one, in place of that."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > most_bytes:
+            path.replace(path.with_name(path.name + _ROTATED))
+    line = json.dumps(values) + "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the old file and of the present one; torn ones are left out."""
+    for part in (path.with_name(path.name + _ROTATED), path):
+        with suppress(FileNotFoundError):
+            yield from _lines(part.read_text(encoding="utf-8", errors="replace"))
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        with suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                yield found
+
+
+def shorten(path: Path, most_bytes: int) -> None:
+    """Keep the last half of so many bytes of a log that others append to."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size <= most_bytes:
+            return
+        file.seek(size - most_bytes // 2)
+        kept = file.read().partition(b"\n")[2]
+        file.truncate(0)
+        file.seek(0)
+        file.write(b"(what was here before is cut off)\n" + kept)
+
+
+def touch(path: Path) -> None:
+    """Date a file now; it is made where there is none."""
+    path.touch()
+
+
+def date_of(path: Path) -> float | None:
+    """When a file was last written, in seconds of its file system's clock; None where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def now_at(folder: Path) -> float:
+    """What the clock of a folder's file system says; this machine's, where nothing may be written there."""
+    probe = folder / f".now.{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        found = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:
+        return time.time()
+    return found

@@ -1,0 +1,203 @@
+"""`Job`: what Python and the command line hold of a job, and what may be asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bigsvd import errors
+from bigsvd.errors import BigsvdError, JobError, JobLostError, RuntimeLimitError
+from bigsvd.jobs.attempt import Attempt, Told
+from bigsvd.jobs.files import date_of, read_lines
+from bigsvd.jobs.index import find, forget
+from bigsvd.jobs.launch import start
+from bigsvd.jobs.status import JobStatus, status_of
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.output import Output
+
+_LOOK_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0  # for a cluster to start a lost driver again
+
+
+class Job:
+    """A decomposition that goes on without this process; by its id, or the path of its output.
+
+    All of it that only looks works while neither scheduler nor workers live.
+
+    Raises:
+        JobError: there is no such job.
+
+    """
+
+    def __init__(self, job: str | Path) -> None:
+        self.record = find(job)
+        self._asked = self.record.asked()
+
+    @property
+    def id(self) -> str:
+        """What tells it from every other job."""
+        return self._asked.id
+
+    @property
+    def out(self) -> Path:
+        """Where its result is, or will be."""
+        return self.record.out
+
+    @property
+    def status(self) -> JobStatus:
+        """How it stands now."""
+        return status_of(self.record)
+
+    def wait(self, timeout_seconds: float | None = None) -> Factors:
+        """The result, when the job has ended.
+
+        Raises:
+            BigsvdError: what the job failed by. CancelledError: it was cancelled. JobLostError: its driver is
+                gone, and nobody has started another. RuntimeLimitError: it goes on after `timeout_seconds`.
+
+        """
+        start_seconds = lost_seconds = time.monotonic()
+        patience = _PATIENCE_SECONDS if self.record.launch().scheduler else 0.0
+        while True:
+            status, now = self.status, time.monotonic()
+            if status.has_ended:
+                return self._result(status)
+            if status.state != "interrupted":
+                lost_seconds = now
+            elif now - lost_seconds >= patience:
+                raise JobLostError(
+                    f"job {self.id} is interrupted: {status.reason}", f"bigsvd resume {self.out}"
+                )
+            if timeout_seconds is not None and now - start_seconds >= timeout_seconds:
+                raise RuntimeLimitError(
+                    f"job {self.id} has not ended within {timeout_seconds:g} s; it is in {status.phase}",
+                    "it goes on: wait again",
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def _result(self, status: JobStatus) -> Factors:
+        if status.state == "done":
+            return open_factors(self.out)
+        raise _error_of(status.error)
+
+    def stop(self) -> None:
+        """Have the job publish what it has after the present pass.
+
+        Raises:
+            JobError: it has ended.
+
+        """
+        self._refuse_ended("stop")
+        self.record.ask(self.record.stop)
+
+    def cancel(self, *, drop: bool = False) -> None:
+        """Have the job end at once without a result; with `drop`, delete what it has finished too.
+
+        It is "cancelled" when its last lane has stopped: see `wait`. Where no driver lives, this ends it.
+
+        Raises:
+            JobError: it has ended. OutputBusyError: another run holds the output whose scratch is to go.
+
+        """
+        if drop and self.status.has_ended and self.status.state != "done":
+            self._drop()
+            return
+        self._refuse_ended("cancel")
+        self.record.ask(self.record.cancel)
+        if not self._is_driven():
+            self._close_cancelled()
+        if drop:
+            self._await_end()
+            self._drop()
+
+    def _is_driven(self) -> bool:
+        last = Attempt.last_of(self.record)
+        return last is not None and last.is_alive(self.record.now())
+
+    def _close_cancelled(self) -> None:
+        """End the job here, since nobody else does."""
+        attempt = Attempt.begin(self.record)
+        if attempt is not None:
+            attempt.close(
+                "cancelled", errors.CancelledError("the job was cancelled", "submit it again to go on")
+            )
+
+    def _await_end(self) -> None:
+        while not self.status.has_ended:
+            if not self._is_driven():
+                self._close_cancelled()
+            time.sleep(_LOOK_SECONDS)
+
+    def _drop(self) -> None:
+        """Delete the scratch of the job, which nobody else may hold meanwhile."""
+        with Output(self.out, overwrite=True) as output:
+            output.sweep()
+
+    def check_resumable(self) -> None:
+        """`JobError` where a driver is at work, or the job is done."""
+        if self.status.state == "done":
+            raise JobError(f"job {self.id} is done", f"open {self.out}")
+        if self._is_driven():
+            raise JobError(f"job {self.id} is at work ({self.status.where})", "wait for it, or cancel it")
+
+    def resume(self, *, storage_options: Mapping[str, Any] | None = None) -> None:
+        """Start another driver, where it was started before, which goes on from what is finished.
+
+        Raises:
+            JobError: a driver is at work, or the job is done.
+
+        """
+        self.check_resumable()
+        self.record.withdraw()
+        start(self.record, self.record.launch(), storage_options or {})
+
+    @property
+    def ended_seconds_ago(self) -> float:
+        """How long ago the job's last attempt ended, by the clock of its file system."""
+        last = Attempt.last_of(self.record)
+        ended = None if last is None else date_of(last.ended)
+        return 0.0 if ended is None else self.record.now() - ended
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What has happened, oldest first, as `bigsvd.events` has it, each with its attempt and time."""
+        return read_lines(self.record.events)
+
+    def log(self) -> str:
+        """What its drivers have printed, as far as it is kept."""
+        try:
+            return self.record.log.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def forget(self) -> None:
+        """Delete its record, which its result does not need.
+
+        Raises:
+            JobError: it has not ended.
+
+        """
+        if not self.status.has_ended:
+            raise JobError(f"job {self.id} is {self.status.state}", "cancel it first")
+        self.record.remove()
+        forget(self.id)
+
+    def _refuse_ended(self, verb: str) -> None:
+        state = self.status.state
+        if state in ("done", "failed", "cancelled"):
+            raise JobError(f"job {self.id} is {state}: there is nothing to {verb}", "look at its status")
+
+
+def _error_of(told: Told | None) -> BigsvdError:
+    """The error that a job has ended by, of its own class."""
+    if told is None:
+        return BigsvdError("the job failed and does not say by what", "its log says where")
+    kinds: dict[str, type[BigsvdError]] = {
+        kind.code: kind for kind in vars(errors).values() if _is_error(kind)
+    }
+    return kinds.get(told.code, BigsvdError)(told.message, told.remedy)
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BigsvdError)

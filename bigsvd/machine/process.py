@@ -1,0 +1,61 @@
+"""A process of some machine, told from every other, and whether it still runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_START_SECONDS = 2.0  # by which the start of one process can seem to differ
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process: `machine` numbers its processes, and `started` tells it from a later one of that number."""
+
+    machine: str
+    pid: int
+    started: float
+
+    @classmethod
+    def here(cls) -> Process:
+        """The present one."""
+        return cls(_machine(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Process | None:
+        """The inverse of `dataclasses.asdict`; None where these are not the values."""
+        try:
+            return cls(**{each.name: values[each.name] for each in fields(cls)})
+        except (KeyError, TypeError):
+            return None
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether this process can look at it."""
+        return self.machine == _machine()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is of this machine and runs no more; of another machine that cannot be known."""
+        if not self.is_of_this_machine:
+            return False
+        try:
+            found = psutil.Process(self.pid)
+            apart: float = abs(found.create_time() - self.started)
+            return apart > _START_SECONDS or bool(found.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.machine.split()[0]}"
+
+
+def _machine() -> str:
+    """The machine, and on it the name space that numbers its processes: a container has one of its own."""
+    numbering = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {numbering.readlink() if numbering.is_symlink() else ''}".strip()

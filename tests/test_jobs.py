@@ -1,0 +1,555 @@
+"""Jobs: their records, what may be asked of them, and what becomes of them when processes die."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import zarr
+
+import bigsvd
+from bigsvd.errors import (
+    BigsvdError,
+    CancelledError,
+    JobError,
+    JobLostError,
+    NonFiniteError,
+    NoWorkersError,
+    OutputBusyError,
+    OutputExistsError,
+    RequestError,
+    RuntimeLimitError,
+    SourceError,
+    StorageError,
+    SupersededError,
+)
+from bigsvd.events import unheard
+from bigsvd.jobs import driver as driving
+from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
+from bigsvd.jobs.driver import Driver, Tries
+from bigsvd.jobs.files import append_line, create_json, now_at, read_json, read_lines, shorten, write_json
+from bigsvd.jobs.index import below
+from bigsvd.jobs.job import Job
+from bigsvd.jobs.record import Launch, Record, Terms
+from bigsvd.jobs.recorder import Recorder
+from bigsvd.jobs.status import status_of
+from bigsvd.jobs.submit import take_in
+from bigsvd.planning.plan import Plan
+from bigsvd.request import Request
+from bigsvd.solve import run
+from bigsvd.sources.open import open_source
+
+LIMIT_SECONDS = 120
+NOISE = np.random.default_rng(0).standard_normal((2_000, 1_600)).astype(np.float32)
+EASY: dict[str, Any] = {"method": "krylov", "memory": 200_000_000}
+# Of noise no pass reaches this tolerance: such a run goes on until it is told to end.
+ENDLESS: dict[str, Any] = {**EASY, "tol": 1e-14, "max_passes": 2_000}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ids of jobs in a folder of the test's own; no driver outlives the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    yield
+    for record in below(tmp_path):
+        last = Attempt.last_of(record)
+        if last is not None and last.process is not None and last.process.pid != os.getpid():
+            end_process(last.process.pid)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE, chunks=(100, 1_600))
+    return tmp_path / "a.zarr"
+
+
+def end_process(pid: int, number: int = signal.SIGKILL) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def until(true: Callable[[], Any]) -> Any:
+    """What `true` returns once it is true."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        found = true()
+        if found:
+            return found
+        time.sleep(0.05)
+    message = "the state did not come"
+    raise AssertionError(message)
+
+
+def in_pass(job: Job, number: int) -> JobDriver:
+    """Wait until the job is in that pass; its driver."""
+    until(lambda: job.status.state == "running" and job.status.phase.passes_done >= number - 1 > 0)
+    last = Attempt.last_of(job.record)
+    assert last is not None
+    assert last.process is not None
+    return JobDriver(last.process.pid)
+
+
+class JobDriver:
+    """The process that drives a job."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal, and wait until it is gone."""
+        end_process(self.pid, number)
+        until(lambda: not psutil.pid_exists(self.pid) or is_dead(self.pid))
+
+
+def is_dead(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def bigsvd_command(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bigsvd", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    return all(
+        np.array_equal(np.asarray(getattr(one, name)[...]), np.asarray(getattr(other, name)[...]))
+        for name in ("U", "s", "Vt")
+    )
+
+
+def undisturbed(job: Job, out: Path) -> Any:
+    """The result of the plan that the job began with, by one run."""
+    begun = next(event for event in job.events() if event["event"] == "plan")
+    plan = Plan.from_dict(begun["plan"])
+    request = replace(plan.request, out=str(out))
+    return run(request, open_source(request.source, **request.reading), plan=plan)
+
+
+def record_of(data: Path, out: Path, terms: Terms | None = None, **options: Any) -> Record:
+    """The record of a job that was submitted and that nobody drives yet."""
+    request = Request.of(str(data), 4, out=str(out), **EASY | options)
+    job, waits = take_in(request, terms or Terms(), secrets={})
+    assert waits
+    return job.record
+
+
+def driver_of(record: Record) -> Driver:
+    return Driver(record, Launch(), {}, unheard)
+
+
+def test_a_job_does_what_svd_does_and_leaves_the_terminal(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", name="noise", labels={"lab": "blue"}, **EASY)
+    factors = job.wait(LIMIT_SECONDS)
+    assert same_bits(factors, undisturbed(job, tmp_path / "v"))
+    status = job.status
+    assert (status.state, status.attempt, status.error) == ("done", 1, None)
+    assert status.phase.quality is not None
+    assert status.phase.quality.converged
+    values = json.loads(json.dumps(status.to_dict()))
+    assert (values["name"], values["labels"], values["k"]) == ("noise", {"lab": "blue"}, 4)
+    kinds = [event["event"] for event in job.events()]
+    assert kinds[0] == "plan"
+    assert kinds[-2:] == ["done", "attempt-end"]
+    assert "read" not in kinds
+    assert "pass 1" in job.log()
+    assert Job(job.id).out == job.out == bigsvd.Job(tmp_path / "u").out
+    facts = Attempt(job.record, 1).facts
+    assert facts["versions"]["bigsvd"] == bigsvd.__version__
+
+
+def test_the_same_request_is_the_same_job(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    in_pass(job, 2)
+    assert bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS).id == job.id
+    with pytest.raises(OutputBusyError, match=job.id):
+        bigsvd.submit(data, 5, tmp_path / "u", **ENDLESS)
+    with pytest.raises(JobError, match="is at work"):
+        job.resume()
+    job.stop()
+    stopped = job.wait(LIMIT_SECONDS)
+    assert not stopped.certificate.converged
+    again = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    assert (again.id, again.status.state, again.status.attempt) == (job.id, "done", 1)
+    with pytest.raises(JobError, match="nothing to stop"):
+        job.stop()
+    with pytest.raises(JobError, match="is done"):
+        job.resume()
+    with pytest.raises(OutputExistsError):
+        bigsvd.submit(data, 5, tmp_path / "u", **EASY)
+
+
+def test_a_driver_that_is_killed_loses_nothing(data: Path, tmp_path: Path) -> None:
+    options = {**EASY, "tol": 1e-14, "max_passes": 12}
+    job = bigsvd.submit(data, 4, tmp_path / "u", **options)
+    in_pass(job, 3).end()
+    status = job.status
+    assert status.state == "interrupted"
+    assert "has ended" in status.reason
+    with pytest.raises(JobLostError, match="bigsvd resume"):
+        job.wait(LIMIT_SECONDS)
+    job.resume()
+    resumed = job.wait(LIMIT_SECONDS)
+    assert job.status.attempt == 2
+    assert same_bits(resumed, undisturbed(job, tmp_path / "v"))
+    plan = next(event for event in job.events() if event["event"] == "plan" and event["attempt"] == 2)
+    assert plan["passes_done"] >= 1
+
+
+def test_signals_end_a_driver_as_they_say(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    in_pass(job, 2).end(signal.SIGTERM)
+    assert job.status.state == "interrupted"
+    assert job.status.error is not None
+    assert job.status.error.code == "E_INTERRUPTED"
+    job.resume()
+    in_pass(job, 3).end(signal.SIGUSR1)
+    assert job.wait(LIMIT_SECONDS).k == 4
+
+
+def test_a_cancelled_job_goes_on_when_it_is_submitted_again(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    process = in_pass(job, 2)
+    job.cancel()
+    with pytest.raises(CancelledError):
+        job.wait(LIMIT_SECONDS)
+    until(lambda: is_dead(process.pid))
+    scratch = tmp_path / "u.scratch"
+    assert scratch.is_dir()
+    again = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    assert again.id == job.id
+    in_pass(again, 3)
+    again.cancel(drop=True)
+    assert again.status.state == "cancelled"
+    assert not scratch.exists()
+    assert not (tmp_path / "u").exists()
+
+
+def test_a_job_without_a_driver_is_cancelled_at_once(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    job = Job(record.out)
+    job.cancel(drop=True)
+    assert job.status.state == "cancelled"
+
+
+def test_a_job_has_no_more_than_its_time(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", max_runtime=4.0, **ENDLESS)
+    with pytest.raises(RuntimeLimitError, match="max_runtime=4"):
+        job.wait(LIMIT_SECONDS)
+    assert job.status.state == "failed"
+
+
+def test_whoever_waits_too_long_is_told_where_the_job_is(data: Path, tmp_path: Path) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", **ENDLESS)
+    in_pass(job, 2)
+    with pytest.raises(RuntimeLimitError, match=r"pass \d+ of about"):
+        job.wait(0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"k": 0}, BigsvdError),
+        ({"source": "nowhere.zarr"}, SourceError),
+        ({"source": NOISE}, RequestError),
+        ({"weights": NOISE[0]}, RequestError),
+        ({"attempts": 0}, JobError),
+        ({"max_runtime": -1.0}, JobError),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_there_is_a_record(
+    data: Path, tmp_path: Path, given: dict[str, Any], error: type[BigsvdError]
+) -> None:
+    options = {"source": data, "k": 4, "out": tmp_path / "u", **EASY, **given}
+    with pytest.raises(error):
+        bigsvd.submit(**options)
+    assert list(below(tmp_path)) == []
+
+
+def test_an_error_of_the_data_ends_the_job(tmp_path: Path) -> None:
+    bad = NOISE.copy()
+    bad[7, 9] = np.nan
+    zarr.create_array(str(tmp_path / "b.zarr"), data=bad, chunks=(100, 1_600))
+    record = record_of(tmp_path / "b.zarr", tmp_path / "u")
+    with pytest.raises(NonFiniteError):
+        driver_of(record).drive()
+    status = status_of(record)
+    assert (status.state, status.attempt) == ("failed", 1)
+    assert status.error is not None
+    assert status.error.code == "E_NONFINITE"
+    with pytest.raises(NonFiniteError, match="row 7"):
+        Job(record.out).wait(1.0)
+
+
+def test_errors_of_the_cluster_are_attempts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two in a row, then a run; a job that has fewer left fails by the last."""
+    monkeypatch.setattr(driving, "_FIRST_PAUSE_SECONDS", 0.01)
+    failures = iter([True, True, False] + [True] * 3)
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if next(failures):
+            raise NoWorkersError("0 workers after 1 s where 1 is needed", "start one")
+        return run(*args, **options)
+
+    monkeypatch.setattr(driving, "run", failing)
+    record = record_of(data, tmp_path / "u")
+    assert driver_of(record).drive().k == 4
+    assert status_of(record).attempt == 3
+    assert [Attempt(record, number).why for number in (1, 2, 3)] == [
+        "infrastructure",
+        "infrastructure",
+        "done",
+    ]
+    scarce = record_of(data, tmp_path / "v", Terms(attempts=2))
+    with pytest.raises(NoWorkersError):
+        driver_of(scarce).drive()
+    assert status_of(scarce).state == "failed"
+    assert status_of(scarce).attempt == 2
+
+
+def test_attempts_are_counted_anew_after_a_finished_pass() -> None:
+    tries = Tries().after(OSError("first"), 0).after(OSError("second"), 0)
+    assert (tries.failed, tries.pause_seconds) == (2, 2.0)
+    assert tries.after(OSError("third"), 1).failed == 1
+
+
+def test_a_result_that_nobody_lived_to_announce_is_found(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    published = bigsvd.svd(data, 4, tmp_path / "u", **EASY)
+    stamp = (record.out / "zarr.json").stat().st_mtime_ns
+    factors = driver_of(record).drive()
+    assert same_bits(factors, published)
+    assert (record.out / "zarr.json").stat().st_mtime_ns == stamp
+    assert status_of(record).state == "done"
+
+
+def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    got: list[Attempt | None] = []
+    barrier = threading.Barrier(8)
+
+    def begin() -> None:
+        barrier.wait()
+        got.append(Attempt.begin(record))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [attempt.number for attempt in got if attempt is not None]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert [attempt.superseded for attempt in got if attempt is not None].count(False) == 1
+    with pytest.raises(JobError, match="is at work"):
+        driver_of(record).drive()
+
+
+def test_an_attempt_that_was_superseded_writes_nothing_more(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    old = Attempt.begin(record)
+    assert old is not None
+    with Recorder(old, Terms(), unheard) as recorder:
+        recorder.be(replace(recorder.phase, doing="old"))
+        new = Attempt.begin(record)
+        assert new is not None
+        with pytest.raises(SupersededError):
+            recorder.be(replace(recorder.phase, doing="after the other"))
+        with pytest.raises(SupersededError):
+            recorder.close("done")
+        until(lambda: recorder._ending is not None)
+    assert read_json(record.phase)["doing"] == "old"
+    assert not old.ended.exists()
+    record.remove()
+    assert new.superseded
+
+
+def test_a_driver_elsewhere_is_known_by_its_heartbeat_alone(data: Path, tmp_path: Path) -> None:
+    """Whatever its host's clock says, and this one's."""
+    record = record_of(data, tmp_path / "u")
+    attempt = Attempt.begin(record)
+    assert attempt is not None
+    facts = attempt.facts
+    facts["process"]["machine"] = "elsewhere pid:[1]"
+    write_json(attempt.file, facts)
+    now = now_at(record.folder)
+    assert status_of(record, now).state == "queued"
+    assert status_of(record, now + LEASE_SECONDS - 1).state == "queued"
+    late = status_of(record, now + LEASE_SECONDS + 1)
+    assert late.state == "interrupted"
+    assert "silent for" in late.reason
+    assert now == pytest.approx(time.time(), abs=2.0)
+
+
+def test_a_driver_that_never_began_is_no_queue(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    record.hand_to(Launch())
+    now = now_at(record.folder)
+    assert status_of(record, now).state == "queued"
+    assert status_of(record, now + 60).state == "interrupted"
+    record.hand_to(Launch("tcp://nowhere:8786"))
+    assert status_of(record, now + 60).reason == "waits for a worker of tcp://nowhere:8786"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00\x01"])
+def test_a_torn_file_costs_that_file_alone(data: Path, tmp_path: Path, content: str) -> None:
+    record = record_of(data, tmp_path / "u")
+    driver_of(record).drive()
+    for file in (record.phase, record.launched, record.events, Attempt(record, 1).file):
+        file.write_text(content)
+        os.utime(file, (0, 0))  # it was torn long ago
+        assert status_of(record).state == "done"
+    list(read_lines(record.events))
+    record.job.write_text(content)
+    with pytest.raises(JobError, match="damaged"):
+        status_of(record)
+    row = json.loads(bigsvd_command("jobs", tmp_path, "--json").stdout)[0]
+    assert row["state"] == "damaged"
+
+
+def test_files_are_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert create_json(tmp_path / "x", {"a": 1})
+    assert not create_json(tmp_path / "x", {"a": 2})
+    assert read_json(tmp_path / "x") == {"a": 1}
+    write_json(tmp_path / "x", {"a": 3})
+    assert read_json(tmp_path / "x") == {"a": 3}
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert create_json(tmp_path / "y", {"a": 1})
+    assert not create_json(tmp_path / "y", {"a": 2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
+
+
+def test_events_and_logs_do_not_grow_for_ever(tmp_path: Path) -> None:
+    for number in range(100):
+        append_line(tmp_path / "events", {"number": number}, 400)
+    numbers = [line["number"] for line in read_lines(tmp_path / "events")]
+    assert numbers == list(range(numbers[0], 100))
+    assert 10 < len(numbers) < 70
+    with (tmp_path / "log").open("a") as log:  # as a driver has it
+        for number in range(1000):
+            log.write(f"line {number}\n")
+            log.flush()
+            shorten(tmp_path / "log", 1_000)
+    text = (tmp_path / "log").read_text()
+    assert len(text) <= 1_100
+    assert text.startswith("(what was here")
+    assert text.endswith("line 999\n")
+    assert "\0" not in text
+
+
+def test_a_disk_that_takes_no_record_refuses_the_job(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bigsvd.jobs.record.write_json", full)
+    with pytest.raises(StorageError, match="No space left"):
+        bigsvd.submit(data, 4, tmp_path / "u", **EASY)
+    assert list(below(tmp_path)) == []
+
+
+def test_the_state_of_a_thousand_jobs_is_seen_without_any_process(data: Path, tmp_path: Path) -> None:
+    """A quarter of them here; `benchmarks faults` measures all."""
+    record = record_of(data, tmp_path / "u0")
+    driver_of(record).drive()
+    for number in range(1, 250):
+        other = Record(tmp_path / f"u{number}")
+        shutil.copytree(record.folder, other.folder)
+    start = time.perf_counter()
+    states = [status_of(found).state for found in below(tmp_path)]
+    took = time.perf_counter() - start
+    assert states == ["done"] * 250
+    assert took < 1.0
+
+
+class TestCommands:
+    """The verbs as they are typed."""
+
+    def test_a_first_trial(self, data: Path, tmp_path: Path) -> None:
+        out = tmp_path / "u"
+        submitted = bigsvd_command("submit", data, out, "-k", 4, "--method", "krylov", "--name", "first")
+        assert submitted.returncode == 0, submitted.stderr
+        job = submitted.stdout.strip()
+        waited = bigsvd_command("wait", job, "--json")
+        assert waited.returncode == 0, waited.stderr
+        assert json.loads(waited.stdout)["k"] == 4
+        told = bigsvd_command("status", out)
+        assert f"{job} first: done" in told.stdout
+        assert "tolerance reached" in told.stdout
+        listed = bigsvd_command("jobs", tmp_path)
+        assert job in listed.stdout
+        assert str(out) in bigsvd_command("jobs").stdout
+        assert (
+            "certified" in bigsvd_command("logs", job).stdout
+            or "pass 1" in bigsvd_command("logs", job).stdout
+        )
+        kinds = [
+            json.loads(line)["event"] for line in bigsvd_command("logs", job, "--events").stdout.splitlines()
+        ]
+        assert "done" in kinds
+        assert bigsvd_command("prune", tmp_path).stdout == ""
+        assert job in bigsvd_command("prune", tmp_path, "--older-than", 0, "--dry-run").stdout
+        assert Job(out).status.state == "done"
+        assert job in bigsvd_command("prune", tmp_path, "--older-than", 0).stdout
+        gone = bigsvd_command("status", job)
+        assert gone.returncode == 2
+        assert "error[E_JOB]" in gone.stderr
+        assert bigsvd.open(out).k == 4
+
+    def test_attached_it_is_driven_here(self, data: Path, tmp_path: Path) -> None:
+        words = ("submit", data, tmp_path / "u", "-k", 4, "--attach", "--json")
+        done = bigsvd_command(*words)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["k"] == 4
+        assert bigsvd_command(*words).returncode == 0
+        assert Job(tmp_path / "u").status.attempt == 1
+
+    def test_failures_have_the_codes_of_svd(self, tmp_path: Path) -> None:
+        bad = NOISE.copy()
+        bad[7, 9] = np.nan
+        zarr.create_array(str(tmp_path / "b.zarr"), data=bad, chunks=(100, 1_600))
+        attached = bigsvd_command("submit", tmp_path / "b.zarr", tmp_path / "u", "-k", 4, "--attach")
+        assert attached.returncode == 2
+        waited = bigsvd_command("wait", tmp_path / "u")
+        assert (waited.returncode, "error[E_NONFINITE]" in waited.stderr) == (2, True)
+        assert bigsvd_command("stop", tmp_path / "u").returncode == 2
+        none = bigsvd_command("status", tmp_path / "v")
+        assert (none.returncode, "no job writes" in none.stderr) == (2, True)
+        label = bigsvd_command("submit", tmp_path / "b.zarr", tmp_path / "w", "-k", 4, "--label", "x")
+        assert (label.returncode, "KEY=VALUE" in label.stderr) == (2, True)
+
+    def test_dask_svd_is_the_same_and_costs_dask_little(self, data: Path, tmp_path: Path) -> None:
+        script = (
+            "import sys; import bigsvd.dask_command as found; heavy = ['numpy', 'zarr', 'dask'];"
+            "print([name for name in heavy if name in sys.modules]); found.svd.main(sys.argv[1:])"
+        )
+        words = ["submit", str(data), str(tmp_path / "u"), "-k", "4", "--attach", "--json"]
+        ended = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+        )
+        first, facts = ended.stdout.splitlines()
+        assert first == "[]"
+        assert json.loads(facts)["k"] == 4
