@@ -361,11 +361,19 @@ def decompose(case: Case, data: Any, out: str | None) -> Factors:
     options["functions"] = case.functions
     if case.missing != "none" and not case.layout.described and not case.layout.parts:
         options["missing_value"] = sentinel(case)
-    options |= case.vectors | case.reading
+    options |= handed_over(case) | case.reading
     vectors = name_vectors(options)
     request = make_request(source, case.k, out, **options)
     plan = _tiled(request, source) if case.tiles else None
     return run(request, source, vectors=vectors, plan=plan)
+
+
+def handed_over(case: Case) -> dict[str, np.ndarray]:
+    """The vectors as they are given beside the data, by option."""
+    return {
+        name: case.laid.vector(values, int(name != "row_weights"), (case.seed + i) % 3)
+        for i, (name, values) in enumerate(case.vectors.items())
+    }
 
 
 def _tiled(request: Request, source: Any) -> Plan | None:

@@ -122,6 +122,23 @@ class Laid:
             return found
         return np.moveaxis(found.reshape(-1, *self.layout.sides), 0, self.layout.dim)
 
+    def vector(self, values: np.ndarray, axis: int, form: int) -> np.ndarray:
+        """What is given for the samples (axis 0) or features (1), in one of three forms.
+
+        0: in the order in which these are selected. 1: for all of the data, NaN where none is taken. 2: the
+        same in the shape of the axes that are stacked.
+        """
+        how, ids, length = (
+            (self.layout.of_samples, self.layout.of_features)[axis],
+            self.ids[axis],
+            self.whole[axis],
+        )
+        if form == 0:
+            return values[::-1] if how == "ids" and len(ids) < length else values
+        found = np.full(length, np.nan)
+        found[ids] = values
+        return found.reshape(self.layout.sides) if form == 2 and axis == 1 and self.layout.sides else found
+
     def reading(self, *, named: bool) -> dict[str, Any]:
         """What a request says of axes and lines; `named`: the axes of the data have names."""
         layout = self.layout
@@ -216,7 +233,8 @@ def _given(how: str, ids: np.ndarray, length: int) -> Any:
     if how == "mask":
         return np.isin(np.arange(length), ids)
     if how == "ids":
-        return np.where(ids % 2, ids - length, ids)[::-1]
+        turned = slice(None, None, -1 if len(ids) < length else 1)
+        return np.where(ids % 2, ids - length, ids)[turned]
     if how in ("slice", "steps"):
         step = int(ids[1] - ids[0]) if len(ids) > 1 else None
         return slice(int(ids[0]), int(ids[-1]) + 1, step)

@@ -157,11 +157,18 @@ class SourceFacts:
         return LINES[self.features_axis]
 
     def stacked_shape(self, axis: int) -> tuple[int, ...]:
-        """The lengths of the axes of the data that the lines of A along an axis are made of."""
+        """The lengths of the axes of the data that the lines of A along an axis are made of, or are among."""
         lengths, own = self.array_shape, self.array_axis
         if axis == 0 or not lengths:
-            return (self.shape[axis],)
+            return ((self.full_shape or self.shape)[axis],)
         return (*lengths[:own], *lengths[own + 1 :])
+
+    def stacked_dims(self, axis: int) -> tuple[str, ...]:
+        """The names of these axes; empty where they have none."""
+        names, own = self.dims, self.array_axis
+        if not self.array_shape:
+            return names[axis : axis + 1]
+        return (names[own : own + 1], (*names[:own], *names[own + 1 :]))[axis]
 
     def place(self, row: int, column: int) -> str:
         """Where an entry of A is, in words: by row and column, or by its place in the array of more axes."""

@@ -99,7 +99,7 @@ class Request:
         scale: by what features are divided: one of `SCALES` (True is "std"), or the name of a vector.
         ddof: by how much the entries that a deviation is averaged over are fewer: 0 or 1.
         weights, row_weights: names of what features and samples are multiplied by at last. Means and
-            deviations are of A, and so do not know them.
+            deviations are of A, and so do not know them. How vectors may be laid out: see `along_lines`.
         missing: what stands in for missing entries. Features without any other are no part of B, and NaN in
             what is shown: there is no mean of nothing. "zero" alone takes these as 0 too.
         missing_value: the value, or the values, that mean missing; NaN where it is None. They are compared as

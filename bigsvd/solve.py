@@ -61,7 +61,7 @@ from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import name_of
 from bigsvd.sources.transposed import streamed
-from bigsvd.sources.vectors import Vectors, name_vectors, vectors_of
+from bigsvd.sources.vectors import Vectors, lined_up, name_vectors
 from bigsvd.units import human_bytes
 
 if TYPE_CHECKING:
@@ -129,8 +129,9 @@ def svd(
             texts such as ["normalize_total:1e4", "log1p"], which are applied to all entries first: what is
             decomposed, and reconstructed, is then f(A); given vectors, arrays or paths as for scale: offset,
             for each feature, subtracted instead of means; weights for each feature and row_weights for each
-            sample, not negative, which multiply them at last (means and deviations are of A, unweighted); and
-            those of a method, see `catalog.options`: power_iterations, iterator, oversampling, compute.
+            sample, not negative, which multiply them at last (means and deviations are of A, unweighted),
+            laid out as `along_lines` has it; and those of a method, see `catalog.options`: power_iterations,
+            iterator, oversampling, compute.
 
     Raises:
         BadInputError: the request or the data cannot be used (its subclasses say how).
@@ -166,7 +167,7 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     opened = open_source(source, storage_options=secret, **_reading(options))
     vectors = name_vectors(options, secret)
     request = make_request(opened, k, out, **options)
-    vectors_of(request, opened.facts, vectors)
+    lined_up(request, opened, vectors)
     return nominal_plan(request, opened.facts, client)
 
 
@@ -201,7 +202,7 @@ def run(
 
     `vectors` are those that the request names, by option; the others are opened by their names.
     """
-    vectors = vectors_of(request, source.facts, vectors)
+    vectors = lined_up(request, source, vectors)
     output = Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet

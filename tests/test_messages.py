@@ -92,17 +92,18 @@ def test_weights_for_latitudes_are_told_how_many_places_there_are(
     monkeypatch.chdir(folder)
     options = ("--dim", "time", "--weights", "w.npy")
     assert refused("plan", "sst", "-k", K, *options) == (
-        "--weights w.npy has 19 values for 24 places of y x x (4 x 6); give one for each"
+        "--weights w.npy has 19 values for 24 places of y x x (4 x 6); give one for each, or an array that "
+        "broadcasts to (4, 6), such as one of shape (4, 1) for y alone"
     )
 
 
 @pytest.mark.parametrize("option", ["offset", "scale", "weights", "row_weights"])
 def test_nan_among_given_numbers_is_counted_and_placed(option: str) -> None:
-    given = np.array([1.0, np.nan, np.nan, 2.0])
+    given: Any = np.array([1.0, np.nan, np.nan, 2.0])
     neutral = {"scale": "1"}.get(option, "0")
     with pytest.raises(RequestError, match=f"^error.*{option} has 2 of 4 values that are not finite, the "
                                            f"first nan at 1; replace them by {neutral}, which"):  # fmt: skip
-        open_numbers(option, given)
+        bigsvd.plan(np.ones((4, 4)), 1, **{option: given})
 
 
 @pytest.mark.parametrize("rows", [5, np.int64(5), "5"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+import bigsvd
 from bigsvd.errors import BadInputError, ChunkMissingError, RequestError, SourceError
 from bigsvd.sources.vectors import open_numbers, open_places
 from bigsvd.vectors import DIGEST, digest_of
@@ -68,7 +69,7 @@ def test_cf_attributes_of_numbers_are_applied(tmp_path: Path) -> None:
     with pytest.raises(
         RequestError, match=r"weights=.*packed has 1 of 3 values that are not finite, the first nan at 2"
     ):
-        open_numbers("weights", str(tmp_path / "packed"))
+        bigsvd.plan(np.ones((3, 3)), 1, weights=str(tmp_path / "packed"))
     array[2] = 7
     np.testing.assert_array_equal(
         open_numbers("weights", str(tmp_path / "packed")).values, np.array([2.5, 3.5, 4.5])
@@ -91,7 +92,7 @@ def test_places_are_indices_or_truth_values(tmp_path: Path, given: Any, dtype: s
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.zeros((2, 2)), r"has shape \(2, 2\)"),
+        (np.zeros((2, 2)), r"has shape \(2, 2\) for 2 columns; give one for each$"),
         (3.0, r"has shape \(\)"),
         (["a", "b"], "not real numbers"),
         ([1 + 2j], "not real numbers"),
@@ -102,7 +103,7 @@ def test_places_are_indices_or_truth_values(tmp_path: Path, given: Any, dtype: s
 )
 def test_what_is_no_vector_of_numbers_is_refused(given: Any, said: str) -> None:
     with pytest.raises(RequestError, match=f"weights .*{said}"):
-        open_numbers("weights", given)
+        bigsvd.plan(np.ones((3, 2)), 1, weights=given)
 
 
 @pytest.mark.parametrize("given", [[0.5, 1.0], np.array([2**63], np.uint64), ["a"]])

@@ -44,7 +44,7 @@ from bigsvd.results.folders import scratch_path
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.sources.vectors import name_vectors, scale_meant, vectors_of
+from bigsvd.sources.vectors import lined_up, name_vectors, scale_meant, vectors_of
 from bigsvd.units import source_name
 
 _FAILED = 3
@@ -495,7 +495,7 @@ def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, 
     vectors = name_vectors(options, secrets_of(storage_options))
     request = request_of(data, None, options)
     source = _open(data, request, storage_options)
-    vectors_of(request, source.facts, vectors)
+    lined_up(request, source, vectors)
     with _client(cluster) as client:
         plan = nominal_plan(request, source.facts, client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))

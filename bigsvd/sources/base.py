@@ -137,6 +137,11 @@ class Source(ABC):
         """Which rows and columns of a larger matrix it has, ascending (c,) int64; None where it has all."""
         return None, None
 
+    @property
+    def asked_order(self) -> KeptLines:
+        """Where each of its rows and columns is among those that were asked for; None if in that order."""
+        return None, None
+
     def where(self, row: int, column: int) -> str:
         """Where an entry is, in the words of whoever gave the data."""
         return self.facts.place(row, column)

@@ -41,14 +41,14 @@ def leads_somewhere(name: str) -> bool:
     return path.exists() or any(parent.is_file() for parent in path.parents)
 
 
-def numbers_at(name: str) -> np.ndarray:
-    """All entries of a small array at a path, of any number of axes, decoded; gaps are NaN.
+def numbers_at(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of a small array at a path, decoded, gaps NaN; the names of its axes if they have any.
 
     Errors are those of `open_local`, and whatever NumPy raises of an .npy file.
     """
     place = place_of(name)
     if place.kind == "npy":
-        return np.asarray(np.load(place.path, allow_pickle=False))
+        return np.asarray(np.load(place.path, allow_pickle=False)), ()
     if place.kind == "hdf5":
         return numbers_of_hdf5(str(place.path), place.inner)
     if place.kind == "zip":

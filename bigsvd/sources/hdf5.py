@@ -114,13 +114,13 @@ def _decoding(
     return dtype_of(attributes, stored), packing_of(name, attributes, stored, ())
 
 
-def numbers_of_hdf5(path: str, inner: str) -> np.ndarray:
-    """All entries of a small dataset, decoded; gaps are NaN. Errors are those of `Hdf5Source`."""
+def numbers_of_hdf5(path: str, inner: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of a small dataset, decoded, gaps NaN; the names of its axes. Errors: see `Hdf5Source`."""
     found = _dataset(path, inner)
     name, stored = f"{path}{found.name}", found.dtype.newbyteorder("=")
     _check_filters(name, found)
     dtype, packing = _decoding(name, _attributes(found), stored, decode=True)
-    return decoded(np.asarray(found[...]).astype(stored).view(dtype), packing)
+    return decoded(np.asarray(found[...]).astype(stored).view(dtype), packing), _dimensions(found)
 
 
 def reopenable(data: Any) -> bool:

@@ -17,7 +17,7 @@ from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import KeptLines, Rectangle, Source, hashed
 from bigsvd.sources.vectors import open_places
 from bigsvd.sources.wrapped import PiecewiseSource, WrappedSource, cells, reader_of_pieces
-from bigsvd.vectors import digest_of
+from bigsvd.vectors import Vector, digest_of
 
 _RANGE = re.compile(r"-?\d*:-?\d*(:\d*)?")
 _NUMBER = re.compile(r"-?\d+")
@@ -30,11 +30,13 @@ class Lines:
 
     Attributes:
         ids: (c,) int64, ascending. chunk: how many lines of the matrix are stored together.
+        order: (c,) where each of them is among those that were asked for; None where these ascend.
 
     """
 
     ids: np.ndarray
     chunk: int
+    order: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.ids.size)
@@ -89,6 +91,7 @@ class AllLines:
     chunk: int
 
     ids = None
+    order = None
     follow_each_other = True
 
     def __len__(self) -> int:
@@ -162,6 +165,11 @@ class SelectedSource(PiecewiseSource):
         """See `Source.kept`."""
         return self._rows.ids, self._cols.ids
 
+    @property
+    def asked_order(self) -> KeptLines:
+        """See `Source.asked_order`."""
+        return self._rows.order, self._cols.order
+
     def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
         """See `WrappedSource.lines_inside`."""
         return self._rows.some(rows), self._cols.some(cols)
@@ -195,6 +203,11 @@ class ShiftedSource(WrappedSource):
     def kept(self) -> KeptLines:
         """See `Source.kept`."""
         return self._rows.ids, self._cols.ids
+
+    @property
+    def asked_order(self) -> KeptLines:
+        """See `Source.asked_order`."""
+        return self._rows.order, self._cols.order
 
     def lines_inside(self, rows: np.ndarray | None, cols: np.ndarray | None) -> KeptLines:
         """See `WrappedSource.lines_inside`."""
@@ -252,12 +265,15 @@ def _lines(
         return AllLines(length, chunk)
     _refuse_a_number(option, given)
     if isinstance(given, slice) or (isinstance(given, str) and _RANGE.fullmatch(given)):
-        ids = np.arange(length)[_slice(option, given)]
+        asked = np.arange(length)[_slice(option, given)]
     else:
-        ids = _of_places(option, given, facts, axis, storage_options)
-    if not ids.size:
+        asked = _of_places(option, given, facts, axis, storage_options)
+    if not asked.size:
         raise RequestError(f"{option}={name_of(given)} selects nothing of {length}", "select one at least")
-    return Lines(ids, chunk)
+    if np.all(np.diff(asked) > 0):
+        return Lines(asked, chunk)
+    order = np.argsort(asked)
+    return Lines(asked[order], chunk, order)
 
 
 def _refuse_a_number(option: str, given: Any) -> None:
@@ -280,21 +296,41 @@ def _slice(option: str, given: Any) -> slice:
 def _of_places(
     option: str, given: Any, facts: SourceFacts, axis: int, storage_options: Mapping[str, Any] | None
 ) -> np.ndarray:
-    """The lines that truth values or indices select."""
+    """The lines that truth values or indices select, in the order in which these are given."""
     length = facts.shape[axis]
-    values = open_places(option, given, storage_options, facts.stacked_shape(axis)).values
-    if values.dtype == bool:
-        if values.size != length:
-            raise RequestError(
-                f"{option} has {values.size} truth values for {length}", "give one for each, or indices"
-            )
-        return np.flatnonzero(values)
+    shape, names = facts.stacked_shape(axis), facts.stacked_dims(axis)
+    vector = open_places(option, given, storage_options)
+    if vector.values.dtype == bool:
+        return np.flatnonzero(_mask(option, vector, length, names, shape))
+    values = vector.values
+    if values.ndim != 1:
+        raise RequestError(f"{option} has shape {values.shape}", "give a vector of indices: one axis")
     outside = (values < -length) | (values >= length)
     if outside.any():
         raise RequestError(
             f"{option} selects {values[outside][0]} of {length}", f"give indices from 0 to {length - 1}"
         )
-    ids = np.unique(np.where(values < 0, values + length, values))
-    if ids.size < values.size:
-        raise RequestError(f"{option} selects {values.size - ids.size} of them twice", "give each index once")
+    ids = np.where(values < 0, values + length, values)
+    twice = ids.size - np.unique(ids).size
+    if twice:
+        raise RequestError(f"{option} selects {twice} of them twice", "give each index once")
     return ids
+
+
+def _mask(
+    option: str, vector: Vector, length: int, names: tuple[str, ...], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Truth values, one for each line of the data."""
+    values = vector.values
+    found = vector.along(names, shape)
+    if found is not None:
+        return found
+    if values.ndim != 1:
+        raise RequestError(
+            f"{option} has shape {values.shape}, not {shape}", "give truth values in that shape, or a vector"
+        )
+    if values.size != length:
+        raise RequestError(
+            f"{option} has {values.size} truth values for {length}", "give one for each, or indices"
+        )
+    return values

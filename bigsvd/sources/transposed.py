@@ -56,6 +56,12 @@ class TransposedSource(WrappedSource):
         rows, cols = self.inner.kept
         return cols, rows
 
+    @property
+    def asked_order(self) -> KeptLines:
+        """See `Source.asked_order`."""
+        rows, cols = self.inner.asked_order
+        return cols, rows
+
 
 def streamed(source: Source, *, transposed: bool) -> Source:
     """The source of the matrix B that a plan streams: of A, or of its transpose."""

@@ -10,99 +10,72 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.described import counted
 from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError, first_line
 from bigsvd.facts import SourceFacts
 from bigsvd.request import SCALES, VECTORS, Request
+from bigsvd.sources.along_lines import along_lines, check_shape
+from bigsvd.sources.base import Source
 from bigsvd.sources.by_path import leads_somewhere, numbers_at
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import numbers_of_zarr
 from bigsvd.units import source_name
 from bigsvd.vectors import DIGEST, Vector, digest_of
 
-_NEUTRAL = {
-    "offset": "0, which subtracts nothing",
-    "scale": "1, which divides by nothing",
-    "weights": "0, which leaves a feature out, or 1",
-    "row_weights": "0, which leaves a sample out, or 1",
-}
-
 Vectors = Mapping[str, Vector]  # those that are given for a run, by option
 
 
 def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
-    """The values of a request's `option` as finite float64: in memory, or the path or URL of an array.
+    """The values of a request's `option` as float64: in memory, or the path or URL of an array.
 
     A path names a Zarr array, a .npy file, or a dataset in an HDF5 or netCDF-4 file, as one of a source does.
     CF attributes are applied.
 
     Raises:
-        RequestError: no vector, no real numbers, or not finite ones.
+        RequestError: no array, or no real numbers.
         SourceError, StorageError: nothing is there, or it cannot be read.
 
     """
-    name, raw = _found(option, given, storage_options)
+    name, raw, dims = _found(option, given, storage_options)
     if raw.dtype.kind not in "biuf":
         raise RequestError(f"{option} holds {raw.dtype}, not real numbers", "give numbers")
-    vector = _vector(name, raw.astype(np.float64))
-    bad = np.flatnonzero(~np.isfinite(vector.values))
-    if bad.size:
-        raise RequestError(
-            f"{_told(option, vector)} has {bad.size:,} of {vector.values.size:,} values that are not finite, "
-            f"the first {vector.values[bad[0]]:g} at {bad[0]}",
-            f"replace them by {_NEUTRAL[option]}",
-        )
-    return vector
+    return _vector(name, raw.astype(np.float64), dims)
 
 
-def _told(option: str, vector: Vector) -> str:
-    """How a message calls a vector: by its option, and where it is if it has a place."""
-    return option if vector.name.startswith(DIGEST) else f"{option}={vector.name}"
-
-
-def open_places(
-    option: str,
-    given: Any,
-    storage_options: Mapping[str, Any] | None = None,
-    shape: tuple[int, ...] = (),
-) -> Vector:
-    """The same of indices (int64), or of truth values, one for each line (bool), stacked if of this `shape`.
+def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
+    """The same of indices (int64), or of truth values (bool).
 
     Raises:
-        RequestError: no vector, or of other values.
+        RequestError: no array, or of other values.
         SourceError, StorageError: nothing is there, or it cannot be read.
 
     """
-    name, raw = _found(option, given, storage_options, shape)
+    name, raw, dims = _found(option, given, storage_options)
     if raw.dtype.kind == "b":
-        return _vector(name, raw)
+        return _vector(name, raw, dims)
     if raw.dtype.kind not in "iu" or (raw.size and int(raw.max()) > np.iinfo(np.int64).max):
         raise RequestError(f"{option} holds {raw.dtype}, not indices", "give integers or truth values")
-    return _vector(name, raw.astype(np.int64))
+    return _vector(name, raw.astype(np.int64), dims)
 
 
-def _vector(name: str, values: np.ndarray) -> Vector:
+def _vector(name: str, values: np.ndarray, dims: tuple[str, ...]) -> Vector:
     """The vector of that name; without one it is called by its digest."""
     values = np.array(values)
     values.flags.writeable = False
-    return Vector(name or digest_of(values), values)
+    return Vector(name or digest_of(values), values, dims)
 
 
 def _found(
-    option: str, given: Any, storage_options: Mapping[str, Any] | None, shape: tuple[int, ...] = ()
-) -> tuple[str, np.ndarray]:
-    """The name of what was given, empty where it is in memory, and its entries, stacked if of `shape`."""
-    name = ""
+    option: str, given: Any, storage_options: Mapping[str, Any] | None
+) -> tuple[str, np.ndarray, tuple[str, ...]]:
+    """The name of what was given, empty where it is in memory, its entries, and what its axes are called."""
     if isinstance(given, (str, Path)):
         name = source_name(str(given))
-        raw = _at(option, str(given), storage_options or {})
+        raw, dims = _at(option, str(given), storage_options or {})
     else:
-        raw = _in_memory(option, given)
-    if raw.ndim > 1 and raw.shape == shape and raw.dtype.kind == "b":
-        raw = raw.reshape(-1)
-    if raw.ndim != 1:
+        name, raw, dims = "", _in_memory(option, given), _names_in_memory(given)
+    if raw.ndim == 0:
         raise RequestError(f"{option} has shape {raw.shape}", "give a vector: one axis")
-    return name, raw
+    return name, raw, dims
 
 
 def _in_memory(option: str, given: Any) -> np.ndarray:
@@ -116,8 +89,14 @@ def _in_memory(option: str, given: Any) -> np.ndarray:
         ) from error
 
 
-def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> np.ndarray:
-    """The entries at a path or URL."""
+def _names_in_memory(given: Any) -> tuple[str, ...]:
+    """The names of the axes of an xarray array; what others call `dims` is no tuple."""
+    dims = getattr(given, "dims", ())
+    return tuple(map(str, dims)) if isinstance(dims, tuple) else ()
+
+
+def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The entries at a path or URL, and the names of their axes."""
     if place.startswith(DIGEST):
         raise RequestError(
             f"{option} was in memory when the request was made, of which {place} is the digest",
@@ -185,10 +164,10 @@ def vectors_of(
     known: Vectors,
     storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Vector]:
-    """The vectors that a request names, by option: those that are known, others opened.
+    """The vectors that a request names, by option, as they are given: those that are known, others opened.
 
     Raises:
-        RequestError: another length, a negative weight, a divisor that is not positive.
+        RequestError: another length or shape.
 
     """
     found = {}
@@ -196,33 +175,16 @@ def vectors_of(
         vector = known.get(option)
         if vector is None or vector.name != name:
             vector = open_numbers(option, name, storage_options)
-        axis = facts.features_axis if VECTORS[option] == "features" else facts.samples_axis
-        _check_length(option, vector, facts, axis)
-        _check_sign(option, vector)
+        check_shape(option, vector, facts)
         found[option] = vector
     return found
 
 
-def _check_length(option: str, vector: Vector, facts: SourceFacts, axis: int) -> None:
-    """`RequestError` unless there is one value for each line of A along the axis."""
-    if vector.values.size != facts.shape[axis]:
-        raise RequestError(
-            f"{_told(option, vector)} has {vector.values.size:,} values for {counted(facts, axis)}",
-            "give one for each",
-        )
-
-
-def _check_sign(option: str, vector: Vector) -> None:
-    """`RequestError` for negative weights, and for divisors that are not positive."""
-    if option == "offset":
-        return
-    values = vector.values
-    bad, wanted = np.flatnonzero(values < 0), "0 or more"
-    if option == "scale":
-        bad, wanted = np.flatnonzero(values <= 0), "positive"
-    if bad.size:
-        raise RequestError(
-            f"{_told(option, vector)} has {bad.size:,} of {values.size:,} values that are not {wanted}, "
-            f"the first {values[bad[0]]:g} at {bad[0]}",
-            f"give numbers that are {wanted}",
-        )
+def lined_up(
+    request: Request,
+    source: Source,
+    known: Vectors,
+    storage_options: Mapping[str, Any] | None = None,
+) -> dict[str, Vector]:
+    """The same, each with one value for each line of A in the order of these; see `along_lines`."""
+    return along_lines(vectors_of(request, source.facts, known, storage_options), source)

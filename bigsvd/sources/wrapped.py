@@ -81,6 +81,11 @@ class WrappedSource(Source):
         """See `Source.kept`."""
         return self.inner.kept
 
+    @property
+    def asked_order(self) -> KeptLines:
+        """See `Source.asked_order`."""
+        return self.inner.asked_order
+
     def where(self, row: int, column: int) -> str:
         """See `Source.where`."""
         [(rows, cols)] = self.inside(slice(row, row + 1), slice(column, column + 1))

@@ -286,11 +286,15 @@ def open_zarr(
         ) from error
 
 
-def numbers_of_zarr(name: str, store: Store, path: str) -> np.ndarray:
-    """All entries of a small array, decoded; gaps are NaN. `ChunkMissingError` where a chunk is absent."""
+def numbers_of_zarr(name: str, store: Store, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of a small array, decoded, gaps NaN; the names of its axes if they have any.
+
+    `ChunkMissingError` where a chunk is absent.
+    """
     array = open_zarr(name, GuardStore(store, ChunkMissingError), path)
     dtype, packing = packing_of_zarr(name, array)
-    return decoded(np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype), packing)
+    entries = np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype)
+    return decoded(entries, packing), dimensions_of(array)
 
 
 def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
