@@ -1,7 +1,8 @@
 """Services of a Compose file as processes of this machine, started again by the file's own rules.
 
-What a container would add is left out: images, folders and networks of their own. The names of services are
-names of this machine, their ports free ones of it, and `/data` is a folder.
+What a container would add is left out, images, folders and networks of their own, but for the numbers of
+processes: no container can look after those of another. The names of services are names of this machine, their
+ports free ones of it, and `/data` is a folder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def starts_again(rule: str, codes: list[int]) -> bool:
     if name == "on-failure":
         return codes[-1] != 0 and (not most or len(codes) <= int(most))
     return name in ("always", "unless-stopped")
+
+
+@cache
+def own_numbers() -> list[str]:
+    """What gives a command numbers of processes of its own, as far as that is allowed here."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    try:
+        done = subprocess.run([*command, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return []
+    return command if done.returncode == 0 else []
 
 
 class Container:
@@ -63,7 +76,7 @@ class Container:
     def _start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder, env=environment(), stdout=log, stderr=log,
+                [*own_numbers(), *self._command], cwd=self._folder, env=environment(), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
 

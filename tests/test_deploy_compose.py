@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def test_images_are_built_from_files_that_are_there() -> None:
         assert (ROOT / build["dockerfile"]).is_file()
 
 
-def test_a_job_outlives_its_scheduler_by_the_rules_of_the_file(tmp_path: Path) -> None:
-    """SIGKILL of the scheduler in the first pass: it comes back, the workers do, the bits are the same."""
+def test_a_job_outlives_its_scheduler_and_its_driver_by_the_rules_of_the_file(tmp_path: Path) -> None:
+    """Both are killed in the first pass: they come back, the workers do, and the bits are the same."""
     matrix(tmp_path / "matrix.zarr")
     out = tmp_path / "out"
     project = Project(FILE, tmp_path)
@@ -62,8 +63,17 @@ def test_a_job_outlives_its_scheduler_by_the_rules_of_the_file(tmp_path: Path) -
         (scheduler,), workers, (job,) = containers["scheduler"], containers["worker"], containers["job"]
         wait_until(lambda: in_first_pass(out), 60, f"lanes end: {tmp_path}")
         scheduler.kill()
-        wait_until(lambda: 0 in job.codes, 90, f"the job ends: {tmp_path}")
-    assert job.codes[-1] == 0
+        wait_until(lambda: attempts(out) == 2, 60, f"the driver tries again: {tmp_path}")
+        assert job.codes == []
+        job.kill()
+        wait_until(lambda: len(job.codes) > 1, 90, f"the job ends: {tmp_path}")
+    assert job.codes == [-signal.SIGKILL, 0]
+    assert attempts(out) == 3
     assert len(scheduler.codes) == 2  # killed by this test, and stopped with the project
     assert all(len(worker.codes) == 2 for worker in workers)  # one by itself
     assert_as_undisturbed(out)
+
+
+def attempts(out: Path) -> int:
+    """How many have begun, by the record of the job."""
+    return len(list(out.with_name(f"{out.name}.job").glob("attempts/????.json")))

@@ -174,8 +174,8 @@ def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _attach(job: Job, launch: Launch, secrets: dict[str, str], *, waits: bool, as_json: bool) -> None:
-    """Drive the job in this process, or where another does that already, wait for it."""
-    if waits:
+    """Drive the job in this process; where another does that already, wait for it, or for its loss."""
+    if waits or _is_lost(job):
         from bigsvd.jobs.driver import Driver  # noqa: PLC0415 - imports Dask
 
         job.record.hand_to(launch)
@@ -185,6 +185,16 @@ def _attach(job: Job, launch: Launch, secrets: dict[str, str], *, waits: bool, a
     else:
         factors = job.wait()
     show_result(factors, str(job.out), as_json=as_json)
+
+
+def _is_lost(job: Job) -> bool:
+    """Whether the one who drives the job is gone, once that is known or the job has ended.
+
+    A container that is started again comes before the lease of the one that was killed has run out.
+    """
+    while (state := job.status.state) in ("queued", "running"):
+        time.sleep(_LOOK_SECONDS)
+    return state == "interrupted"
 
 
 class _signals:  # noqa: N801 - read as a statement: with _signals(driver, record)
