@@ -1,8 +1,8 @@
 """Services of a Compose file as processes of this machine, started again by the file's own rules.
 
 What a container would add is left out, images, folders and networks of their own, but for the numbers of
-processes: no container can look after those of another. The names of services are names of this machine, their
-ports free ones of it, and `/data` is a folder.
+processes: no container can look after those of another. The names of services are names of this machine,
+their ports free ones of it, and `/data` is a folder.
 """
 
 from __future__ import annotations
