@@ -55,7 +55,8 @@ def counted(facts: SourceFacts, axis: int) -> str:
     if facts.full_shape and facts.full_shape[axis] != facts.shape[axis]:
         count += f" of {facts.full_shape[axis]:,}"
     if not facts.array_shape:
-        return f"{count} {LINES[axis]}s{_in_brackets(facts.dims[axis : axis + 1])}"
+        lines = LINES[axis] + "s" * (count != "1")
+        return f"{count} {lines}{_in_brackets(facts.dims[axis : axis + 1])}"
     names = [name or f"axis {number}" for number, name in enumerate(_names(facts))]
     own = names.pop(facts.array_axis)
     if axis == 0:

@@ -43,3 +43,8 @@ def without_credentials(text: str, secrets: Iterable[str] = ()) -> str:
 def source_name(path_or_url: str) -> str:
     """What a request calls a source: its path, or its URL without credentials."""
     return without_credentials(path_or_url.removeprefix("file://"))
+
+
+def counted_as(count: int, noun: str) -> str:
+    """How many of what: "1 panel", "2,000 panels"."""
+    return f"{count:,} {noun}" + "s" * (count != 1)

@@ -547,8 +547,8 @@ def test_a_printed_plan_has_its_parts(plan: Plan) -> None:
     heads = {line.split("  ")[0].strip() for line in text.splitlines()}
     assert {"source", "method", "orientation", "panels", "start", "block", "passes", "scratch"} <= heads
     assert {"peak memory"} <= heads
-    assert f"{plan.panels} panels" in text
-    assert f"{len(plan.lanes)} lanes" in text
+    assert f"{plan.panels:,} panel" in text
+    assert f"{len(plan.lanes)} lane" in text
     assert plan.method in text
     assert human_bytes(plan.bytes_to_read) in text
     assert human_bytes(plan.output_bytes) in text

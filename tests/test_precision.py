@@ -248,7 +248,7 @@ def test_bits_depend_neither_on_workers_nor_on_interruptions(
             {"has_own_memory": True, "device": "H200", "device_budget_bytes": 2**36},
             "H200 is to multiply",
         ),
-        ({}, {"shape": (10**6, 120), "chunks": (1000, 120)}, {}, "all 120 columns"),
+        ({}, {"shape": (10**6, 120), "chunks": (1000, 120)}, {}, r"all columns \(120\)"),
     ],
 )
 def test_what_cannot_be_had_is_refused_at_the_plan(

@@ -19,9 +19,9 @@ from typing import Any
 from bigsvd.catalog.table import METHODS, load, runs_on_dask
 from bigsvd.described import described
 from bigsvd.errors import BigsvdError, PlanError
-from bigsvd.facts import Machine, Rates, SourceFacts
+from bigsvd.facts import LINES, Machine, Rates, SourceFacts
 from bigsvd.request import ROUGH, Request
-from bigsvd.units import human_bytes
+from bigsvd.units import counted_as, human_bytes
 
 PLAN_VERSION = 13
 # A codec that decodes fast, gigabytes a second of it on a core, and those below which another is told of it.
@@ -389,11 +389,11 @@ def _describe(plan: Plan) -> str:
     facts = plan.facts
     m, n = facts.shape
     rates = "measured" if plan.rates.measured else "nominal"
-    lines_of_A = "columns" if plan.transposed else "rows"
-    panel = f"{plan.panels} panels of {plan.panel_rows} {lines_of_A}"
+    line_of_A = LINES[plan.transposed]
+    panel = f"{counted_as(plan.panels, 'panel')} of {counted_as(plan.panel_rows, line_of_A)}"
     if plan.tile_cols < plan.cols:
         panel += (
-            f", read {plan.reads_per_pass} times a pass in tiles of {plan.tile_cols}: whole ones do not fit"
+            f", read {plan.reads_per_pass} times a pass in tiles of {plan.tile_cols:,}: whole ones do not fit"
         )
     method = load(plan.method)
     lines = [
@@ -402,13 +402,14 @@ def _describe(plan: Plan) -> str:
         *([f"reading       {plan.reading}"] if plan.reading else []),
         *described(plan.request, facts),
         f"method        {plan.method} ({plan.reason})",
-        f"orientation   {lines_of_A} of A are streamed, the basis has {plan.cols:,} rows",
-        f"panels        {panel}; {len(plan.lanes)} lanes, {plan.threads} at a time"
+        f"orientation   {line_of_A}s of A are streamed, the basis has {counted_as(plan.cols, 'row')}",
+        f"panels        {panel}; {counted_as(len(plan.lanes), 'lane')}, {plan.threads} at a time"
         + (f", {plan.readers} threads reading for each" if plan.readers > 1 else "")
         + (", past the page cache" if plan.past_page_cache else ""),
         f"device        {plan.device} ({plan.device_reason})",
         f"start         {method.describe_start(plan)}",
-        f"block         {plan.width} columns for k = {plan.k}, products in {_describe_products(plan)}",
+        f"block         {counted_as(plan.width, 'column')} for k = {plan.k}, "
+        f"products in {_describe_products(plan)}",
         *["totals        one more read sums the samples, which panels hold in part"] * plan.sums_apart,
         f"passes        about {plan.expected_passes:.2f} expected{_describe_range(plan)}, "
         f"at most {plan.max_passes}",

@@ -312,7 +312,7 @@ def _choose(request: Request, facts: SourceFacts, machine: Machine, cost: Cost) 
         return _laid_out(krylov, "it goes on from factors")
     first = _laid_out(krylov, "")
     if first.layout.width >= first.layout.N:
-        return replace(first, reason=f"the block spans all {first.layout.N} columns: one pass is exact")
+        return replace(first, reason=f"the block spans all columns ({first.layout.N:,}): one pass is exact")
     other = _laid_out(replace(krylov, method=demands_of("gram")), "")
     return _faster(first, other, cost)
 

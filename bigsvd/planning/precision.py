@@ -47,7 +47,7 @@ def check_precision(request: Request, facts: SourceFacts, machine: Machine) -> N
 def refuse_one_pass(cols: int) -> RequestError:
     """That rough products were asked for of a block with as many columns as B has."""
     return RequestError(
-        f"precision={ROUGH!r}, but the block spans all {cols} columns: its one pass gives the answer",
+        f"precision={ROUGH!r}, but the block spans all columns ({cols:,}): its one pass gives the answer",
         _INSTEAD,
     )
 

@@ -83,6 +83,7 @@ class Axes:
 
 
 AS_A_MATRIX = Axes()
+ALLELES = "ploidy"  # VCF-Zarr's name of the axis of a genotype's alleles; missing ones are negative
 
 
 @dataclass(frozen=True)

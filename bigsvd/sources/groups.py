@@ -15,6 +15,7 @@ from zarr.errors import ZarrUserWarning
 from bigsvd.errors import SourceError
 from bigsvd.sources.blocks import SPARSE_CURE
 from bigsvd.sources.members import Member, Members
+from bigsvd.sources.zarr_packing import dimensions_of
 
 # The number of members of a group whose metadata are read; each takes a request if they are not consolidated.
 # Chosen, not measured.
@@ -69,8 +70,9 @@ def _members(group: zarr.Group) -> Members:
             looked_at += 1
             child = _member(parent, key)
             if isinstance(child, zarr.Array):
-                bounds = str(child.attrs.get("bounds", ""))
-                found.append(Member(prefix + key, tuple(child.shape), str(child.dtype), bounds=bounds))
+                bounds, dims = str(child.attrs.get("bounds", "")), dimensions_of(child)
+                shape = tuple(child.shape)
+                found.append(Member(prefix + key, shape, str(child.dtype), bounds=bounds, dims=dims))
             elif child is not None and (kind := _sparse_kind(child)):
                 found.append(Member(prefix + key, (), "", kind))
             elif child is not None:

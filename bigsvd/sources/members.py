@@ -11,6 +11,7 @@ import numpy as np
 from bigsvd.errors import SourceError
 from bigsvd.sources.blocks import SPARSE_CURE
 
+_AXES_OF_CALLS = ("variants", "samples", "ploidy")
 _MOST_NAMED = 6  # the number of arrays that a message names; chosen so that it stays readable
 
 
@@ -22,6 +23,7 @@ class Member:
         path: where it is in the group.
         bounds: the array that its attributes name as the ends of its cells (CF conventions, section 7.1);
             empty if they name none.
+        dims: the names of its axes, where they are looked at.
 
     """
 
@@ -30,11 +32,17 @@ class Member:
     dtype: str
     sparse: str = ""
     bounds: str = ""
+    dims: tuple[str, ...] = ()
 
     @property
     def is_matrix(self) -> bool:
         """Whether bigsvd could decompose it as it is."""
         return len(self.shape) == 2 and self.could_be_meant and not self.sparse
+
+    @property
+    def is_genotypes(self) -> bool:
+        """Whether it is VCF-Zarr's array of calls, an allele an entry: what its group is decomposed for."""
+        return self.path.rpartition("/")[2] == "call_genotype" and self.dims == _AXES_OF_CALLS
 
     @property
     def could_be_meant(self) -> bool:
@@ -70,13 +78,13 @@ class Members:
 
     @classmethod
     def of(cls, found: Iterable[Member], unseen: int = 0) -> Members:
-        """Sorted: matrices first, the largest of them at the front; what only tells bounds comes last."""
+        """Sorted: genotypes and matrices first, the largest at the front; what only tells bounds last."""
         listed = list(found)
         bounds = {_beside(member.path, member.bounds) for member in listed if member.bounds}
 
-        def turn(member: Member) -> tuple[bool, bool, int, str]:
+        def turn(member: Member) -> tuple[bool, bool, bool, int, str]:
             size = math.prod(member.shape)
-            return member.path in bounds, not member.is_matrix, -size, member.path
+            return member.path in bounds, not member.is_genotypes, not member.is_matrix, -size, member.path
 
         plain = [member for member in listed if member.path not in bounds]
         return cls(tuple(sorted(plain or listed, key=turn)), unseen)
@@ -114,6 +122,8 @@ def _beside(path: str, name: str) -> str:
 
 def _cure(name: str, arrays: list[Member], sparse: list[Member]) -> str:
     """The advice which array to name, or what to do if none is a matrix."""
+    if arrays and arrays[0].is_genotypes:
+        return f"name one of them, such as {name}/{arrays[0].path} with sum=ploidy and samples=samples"
     if arrays and arrays[0].is_matrix:
         return f"name one of them, such as {name}/{arrays[0].path}"
     if sparse:

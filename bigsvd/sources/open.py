@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 
 from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
-from bigsvd.sources.base import Axes, Reading, Source
+from bigsvd.sources.base import ALLELES, Axes, Reading, Source
 from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
@@ -58,7 +58,20 @@ def open_source(
     else:
         opened = _opened(data, how, storage_options)
         opened = opened if sum is None else SummedSource(opened)
+        _refuse_alleles_one_by_one(opened, how)
     return oriented(selected(opened, rows, cols, storage_options), how.axes)
+
+
+def _refuse_alleles_one_by_one(source: Source, how: Reading) -> None:
+    """`RequestError` for alleles of genotypes that are stacked, where nothing says that -1 is no number."""
+    facts = source.facts
+    calls = bool(facts.array_shape) and facts.dims[-1:] == (ALLELES,) and facts.dtype.startswith("int")
+    if calls and how.missing == "none" and not facts.marks_gaps:
+        raise RequestError(
+            f"{facts.name} has the alleles of genotypes along its last axis, {ALLELES}, and missing ones of "
+            f"{facts.dtype} are negative numbers",
+            f"sum them to dosages by sum={ALLELES}, or decompose each by missing='mean', missing_value=-1",
+        )
 
 
 def _opened(data: Any, how: Reading, storage_options: Mapping[str, Any] | None) -> Source:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bigsvd.errors import DtypeError, RequestError, ShapeError
 from bigsvd.sources.base import (
+    ALLELES,
     SIDES,
     Axes,
     KeptLines,
@@ -60,6 +61,12 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
         raise ShapeError(
             f"{name} has shape {lengths}, in which nothing is a column",
             f"name the axis of the samples by dim=AXIS: {axis_names(lengths, dims)}",
+        )
+    if axes.of_samples is None and axes.sum is None and dims and dims[-1] == ALLELES:
+        raise ShapeError(
+            f"{name} has shape {lengths}, a last axis of alleles",
+            f"sum these by sum={ALLELES}, and name the axis of the samples by samples=AXIS: "
+            f"{axis_names(lengths[:-1], dims[:-1])}",
         )
     if axes.of_samples is None:
         raise ShapeError(
