@@ -26,6 +26,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
+KillWait=2
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 StateSaveLocation={folder}/state
@@ -44,7 +45,7 @@ SwitchType=switch/none
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""  # cred_expire: so many seconds does a requeued job wait
+"""  # cred_expire: how long a requeued job waits; KillWait: when what is left of its last run is killed
 
 
 def missing() -> str:

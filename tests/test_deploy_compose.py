@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -67,11 +69,21 @@ def test_a_job_outlives_its_scheduler_and_its_driver_by_the_rules_of_the_file(tm
         assert job.codes == []
         job.kill()
         wait_until(lambda: len(job.codes) > 1, 90, f"the job ends: {tmp_path}")
+        same, status = [project.run(*words) for words in commands_of_the_header()]
     assert job.codes == [-signal.SIGKILL, 0]
     assert attempts(out) == 3
+    assert (same.returncode, status.returncode) == (0, 0)
+    assert status.stdout.startswith(f"{same.stdout.strip()}: done")
     assert len(scheduler.codes) == 2  # killed by this test, and stopped with the project
     assert all(len(worker.codes) == 2 for worker in workers)  # one by itself
     assert_as_undisturbed(out)
+
+
+def commands_of_the_header() -> list[list[str]]:
+    """What the file says to run in a container of the service `job`."""
+    return [
+        shlex.split(line) for line in re.findall(r"^#.* run --rm job (.*)$", FILE.read_text(), re.MULTILINE)
+    ]
 
 
 def attempts(out: Path) -> int:
