@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from benchmarks import cpu_gpu as cpu_gpu_suite
+from benchmarks import faults as faults_suite
 from benchmarks import floor as floor_suite
 from benchmarks import left as left_suite
 from benchmarks import memory as memory_suite
@@ -406,6 +407,30 @@ def small(*, size: str, out: Path) -> None:
     """Calls on matrices that fit many times over, beside NumPy, and what many of them leave behind."""
     results = small_suite.run_small(*SMALL_CALLS[size], _tell)
     _publish(results, out, "small", size, "")
+
+
+@main.command()
+@click.option(
+    "--size",
+    type=click.Choice(sorted(faults_suite.SIZES)),
+    default="tiny",
+    show_default=True,
+    help="Of the data.",
+)
+@out_option
+@click.option(
+    "--kills", type=click.IntRange(1), default=6, show_default=True, help="Jobs, each with one death."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the moments.")
+def faults(*, size: str, out: Path, kills: int, seed: int) -> None:
+    """Jobs on a cluster whose processes are killed; exit 1 where one does not end with the same bits."""
+    table, wrong = out, kills
+    for results in faults_suite.run_faults(faults_suite.SIZES[size], kills, seed, _tell):
+        table = _write(results, out, "faults", size, f"--kills {kills} --seed {seed}")
+        wrong = kills - sum(row["same_bits"] for row in results["kills"])
+    click.echo(table.read_text(encoding="utf-8"))
+    if wrong:
+        raise SystemExit(1)
 
 
 @main.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     report_cpu_gpu,
+    report_faults,
     report_floor,
     report_left,
     report_memory,
@@ -46,6 +47,7 @@ REPORTS = {
     "small": Report(report_small.markdown, report_small.plot),
     "left": Report(report_left.markdown, report_left.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
+    "faults": Report(report_faults.markdown, report_faults.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
 

@@ -100,6 +100,16 @@ class BytesRead(Event):
 
 
 @dataclass(frozen=True)
+class LaneStarted(Event):
+    """A lane of a pass begins; where its worker is lost, it begins again on another."""
+
+    kind = "lane"
+    name: str
+    lane: int
+    sample: bool
+
+
+@dataclass(frozen=True)
 class LaneRepeated(Event):
     """A lane begins anew and puts less on the device, whose memory was too small; `said` is its message."""
 
@@ -213,8 +223,8 @@ Progress: TypeAlias = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneRepeated, PassEnded,
-        Certified, PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
+        ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneStarted,
+        LaneRepeated, PassEnded, Certified, PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
     )
 }  # fmt: skip
 

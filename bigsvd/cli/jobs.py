@@ -155,7 +155,7 @@ def submit(
     if not waits:
         click.echo(f"this job is there already: {_state_of(job.status)}", err=True)
         return
-    click.echo(f"bigsvd status {out}, wait, stop, cancel and logs tell and do the rest", err=True)
+    click.echo(f"watch it: bigsvd status {out} --watch; wait, stop, cancel and logs take {out} too", err=True)
 
 
 def _launch(cluster: ClusterOptions) -> Launch:

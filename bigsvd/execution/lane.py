@@ -22,7 +22,7 @@ import numpy as np
 from bigsvd.chunks.buffers import BufferRing, ReusableBuffer
 from bigsvd.counters import Counters
 from bigsvd.errors import MemoryBudgetError, NoWorkersError, SourceChangedError, first_line, travels
-from bigsvd.events import BytesRead, LaneRepeated
+from bigsvd.events import BytesRead, LaneRepeated, LaneStarted
 from bigsvd.execution.executor import announce, worker_name
 from bigsvd.execution.panel_cache import CachedBlock, LaneResources, PanelCache, cache_of, concurrency_limit
 from bigsvd.execution.pass_spec import Lane, lane_folder, lane_report
@@ -84,6 +84,7 @@ def run_lane(lane: Lane) -> dict[str, Any]:
         one_blas_thread,
         np.errstate(over="ignore", under="ignore", invalid="ignore"),
     ):
+        announce(LaneStarted(lane.spec.name, lane.index, lane.spec.sample))
         return _run_where_it_fits(lane, cache, seat)
 
 
