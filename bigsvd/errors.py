@@ -157,6 +157,12 @@ class OutputBusyError(BigsvdError):
     code = "E_OUTPUT_BUSY"
 
 
+class SupersededError(BigsvdError):
+    """Another run has taken over the output, since this one's lease had run out: it writes nothing more."""
+
+    code = "E_SUPERSEDED"
+
+
 class SourceChangedError(BigsvdError):
     """The input changed between two passes."""
 
@@ -168,6 +174,10 @@ class StorageError(BigsvdError):
 
     code = "E_STORAGE"
     infrastructure = True
+
+
+class DamagedScratchError(StorageError):
+    """A part of scratch is not what was written, as after a power cut; it is removed, to be made again."""
 
 
 class NotConvergedError(BigsvdError):

@@ -119,6 +119,14 @@ class LaneRepeated(Event):
 
 
 @dataclass(frozen=True)
+class ScratchDamaged(Event):
+    """A part of scratch was not what had been written, and is computed again; `said` names it."""
+
+    kind = "scratch-damaged"
+    said: str
+
+
+@dataclass(frozen=True)
 class PassEnded(Event):
     """The pass is over."""
 
@@ -224,7 +232,8 @@ KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
         ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneStarted,
-        LaneRepeated, PassEnded, Certified, PlanRevised, WarmStartInVain, PhaseStarted, Formed, Published,
+        LaneRepeated, ScratchDamaged, PassEnded, Certified, PlanRevised, WarmStartInVain, PhaseStarted,
+        Formed, Published,
     )
 }  # fmt: skip
 

@@ -7,7 +7,9 @@ here are the same as zarr-python's: any Zarr reader opens them.
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,24 +17,40 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 METADATA = "zarr.json"
 _CHECKSUM_BYTES = 4  # a CRC32C, which the codec of that name puts behind each chunk
+# What file systems answer that cannot sync a file at all, or a folder.
+NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EROFS})
+NO_FOLDER_SYNC = NO_SYNC | {errno.EACCES, errno.EPERM, errno.EISDIR}
 _FILLS: dict[Any, float] = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
 class DamagedNodeError(ValueError):
-    """A node whose files are not what was written."""
+    """A node whose files are not what was written: one `file` of them, and what is `said` of it."""
+
+    def __init__(self, file: Path, said: str) -> None:
+        super().__init__(file, said)
+        self.file = file
+        self.said = said
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.said}"
 
 
-def write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
-    """Write a group with these attributes and no others; it is there whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_metadata(folder, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+def write_attributes(folder: Path, attributes: dict[str, Any], room: Path | None = None) -> None:
+    """Write a group with these attributes and no others; it is there whole or not at all.
+
+    Until it is whole it lies in `room`, a folder on the same disk; without that, in the folder itself.
+    """
+    if room is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    described = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    _write_metadata(folder, json.dumps(described), room or folder)
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -52,9 +70,9 @@ def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: d
     If another writer deletes the folder meanwhile, this fails: the folder is not made a second time.
     """
     array = PlainArray.of(folder, values.shape, (chunk_rows, *values.shape[1:]), values.dtype)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     array[...] = values
-    _write_metadata(folder, array.metadata(attributes))
+    _write_metadata(folder, array.metadata(attributes), folder)
 
 
 def read_array(folder: Path) -> np.ndarray:
@@ -76,8 +94,8 @@ def create_array(
 ) -> PlainArray:
     """A new array without any chunk; `folder` must not exist yet."""
     array = PlainArray.of(folder, shape, chunks, np.dtype(dtype))
-    folder.mkdir(parents=True)
-    _write_metadata(folder, array.metadata(attributes))
+    folder.mkdir()
+    _write_metadata(folder, array.metadata(attributes), folder)
     return array
 
 
@@ -94,8 +112,18 @@ def open_array(folder: Path) -> PlainArray:
         chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         fill = metadata["fill_value"]
     except (KeyError, TypeError) as error:
-        raise DamagedNodeError(f"{folder / METADATA} describes no array") from error
+        raise DamagedNodeError(folder / METADATA, "describes no array") from error
     return PlainArray(folder, shape, chunks, dtype, fill)
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """Files of a node that are not what was written: its metadata, or chunks of an array."""
+    try:
+        if _metadata(folder).get("node_type") == "group":
+            return []
+        return list(open_array(folder).damaged_chunks())
+    except DamagedNodeError as error:
+        return [error.file]
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,7 @@ class PlainArray:
 
     Attributes:
         fill: what entries are in chunks that were never written, as it stands in the metadata.
+        room: where a chunk lies until it is whole; else in the folder.
 
     """
 
@@ -125,6 +154,7 @@ class PlainArray:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: str | float
+    room: Path | None = None
 
     @classmethod
     def of(
@@ -180,15 +210,30 @@ class PlainArray:
         for part in self._parts(spans):
             path = self.folder / _key(part.index)
             if not path.exists():
-                raise DamagedNodeError(f"{path} does not exist")
+                raise DamagedNodeError(path, "does not exist")
         self._read_spans(spans, found)
+
+    def is_whole(self, box: Any) -> bool:
+        """Whether the chunks of a box are there and of their size; what they hold shows when it is read."""
+        size = math.prod(self.chunks) * self.dtype.itemsize + _CHECKSUM_BYTES
+        return all(_size(self.folder / _key(part.index)) == size for part in self._parts(self._spans(box)))
+
+    def damaged_chunks(self) -> Iterator[Path]:
+        """Those that are there and not what was written."""
+        chunk = np.empty(self.chunks, self._stored)
+        for part in self._parts(self._spans(...)):
+            try:
+                _read_chunk(self.folder / _key(part.index), chunk)
+            except DamagedNodeError as error:
+                yield error.file
 
     def __setitem__(self, box: Any, values: Any) -> None:
         spans = self._spans(box)
         sides = [span.stop - span.start for span in spans]
         values = np.broadcast_to(np.asarray(values, self.dtype), sides)
         for part in self._parts(spans):
-            _write_chunk(self.folder, part.index, self._chunk_with(part, values[part.in_box]))
+            chunk = self._chunk_with(part, values[part.in_box])
+            _write_chunk(self.folder, part.index, chunk, self.room or self.folder)
 
     def _spans(self, box: Any) -> list[slice]:
         """A box as one slice for each axis, within the array."""
@@ -255,40 +300,47 @@ def _metadata(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(content)
     except ValueError as error:
-        raise DamagedNodeError(f"{folder / METADATA} is no JSON: {error}") from error
+        raise DamagedNodeError(folder / METADATA, f"is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise DamagedNodeError(f"{folder / METADATA} is no JSON object")
+        raise DamagedNodeError(folder / METADATA, "is no JSON object")
     return found
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _key(index: tuple[int, ...]) -> str:
     return "/".join(["c", *map(str, index)])
 
 
-def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray) -> None:
-    """Write a chunk of an array in `folder`, which must be there."""
+def _write_chunk(folder: Path, index: tuple[int, ...], values: np.ndarray, room: Path) -> None:
+    """Write a chunk of an array in `folder`, which must be there, as must `room`."""
     stored = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     body = stored.reshape(-1).view(np.uint8)
     # As text: there is a chunk for each panel of a pass, and a Path took most of the time to write it.
-    path = f"{folder}/{_key(index)}"
-    partial = f"{path}.{uuid.uuid4().hex}.partial"
+    path, partial = f"{folder}/{_key(index)}", f"{room}/c.{uuid.uuid4().hex}.partial"
     try:
-        with _opened(folder, index, partial) as file:
+        with open(partial, "xb") as file:  # noqa: PTH123
             file.write(body.data)
             file.write(int(google_crc32c.value(body)).to_bytes(_CHECKSUM_BYTES, "little"))
-        os.replace(partial, path)  # noqa: PTH105
+        _put(partial, path, folder, index)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
 
 
-def _opened(folder: Path, index: tuple[int, ...], path: str) -> BinaryIO:
-    """A new file in a folder of chunks, which is made if this is the first."""
+def _put(partial: str, path: str, folder: Path, index: tuple[int, ...]) -> None:
+    """Give a chunk its place, in a folder of chunks that is made if this is the first."""
     try:
-        return open(path, "xb")  # noqa: PTH123
+        os.replace(partial, path)  # noqa: PTH105
     except FileNotFoundError:
         _make_folders(folder, index)
-    return open(path, "xb")  # noqa: PTH123
+        os.replace(partial, path)  # noqa: PTH105
 
 
 def _make_folders(folder: Path, index: tuple[int, ...]) -> None:
@@ -315,15 +367,30 @@ def _read_chunk(path: Path, chunk: np.ndarray) -> bool:
     with file:
         size = os.fstat(file.fileno()).st_size
         if size != body.size + _CHECKSUM_BYTES:
-            raise DamagedNodeError(f"{path} has {size} bytes, not {body.size + _CHECKSUM_BYTES}")
+            raise DamagedNodeError(path, f"has {size} bytes, not {body.size + _CHECKSUM_BYTES}")
         got, checksum = file.readinto(body.data), file.read()
     if got != body.size or google_crc32c.value(body) != int.from_bytes(checksum, "little"):
-        raise DamagedNodeError(f"the checksum of {path} does not fit")
+        raise DamagedNodeError(path, "has another checksum")
     return True
 
 
-def _write_metadata(folder: Path, text: str) -> None:
+def _write_metadata(folder: Path, text: str, room: Path) -> None:
     """Write a file that is there whole or not at all; while unfinished its name is like zarr-python's."""
-    partial = folder / f"zarr.{uuid.uuid4().hex}.partial"
+    partial = room / f"zarr.{uuid.uuid4().hex}.partial"
     partial.write_text(text, encoding="utf-8")
+    if room != folder:
+        folder.mkdir(parents=True, exist_ok=True)
     partial.replace(folder / METADATA)
+
+
+def sync(path: Path, refusals: frozenset[int]) -> None:
+    """Have a file or folder written to the disk, where its file system offers that at all."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in refusals:
+            raise

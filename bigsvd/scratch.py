@@ -3,6 +3,12 @@
 Arrays are data; records are small JSON values that say a piece of work is complete, so they are always
 written after the arrays they speak of. A file is replaced by one rename, so a record is there whole or not at
 all.
+
+Whatever takes its place here, or is removed, is moved from or to a folder of the run's own in the mark. Who
+takes over a scratch takes that folder away first: what a former run still does then fails without effect.
+
+Few files are synced, so after a power cut a record may stand without its data, or with a part of them. What
+is damaged is removed where it is noticed, and made again like what was never there.
 """
 
 from __future__ import annotations
@@ -11,28 +17,34 @@ import math
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from bigsvd.errors import StorageError
+from bigsvd.errors import DamagedScratchError, StorageError, SupersededError
 from bigsvd.nodes import (
     METADATA,
+    NO_FOLDER_SYNC,
     DamagedNodeError,
+    PlainArray,
     create_array,
+    damaged_files,
     open_array,
     read_array,
     read_attributes,
+    sync,
     write_array,
     write_attributes,
 )
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
+PLAN = "run"  # the record that a run begins with; alone it cannot be made again
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
 _ARRAY = "bigsvd_scratch"
@@ -89,7 +101,8 @@ class ScratchArray(Protocol):
 class Scratch:
     """Named arrays and records under one folder; travels to workers by its path.
 
-    `run` names an empty folder in its mark: while that is there, what scratch holds is of that run.
+    `run` names a folder in its mark: while that is there, what scratch holds is of that run. Writing raises
+    `SupersededError` once it is not. Without a `run` scratch is looked at, and nothing damaged is removed.
     """
 
     def __init__(self, path: Path | str, run: str = "") -> None:
@@ -101,61 +114,125 @@ class Scratch:
 
     @property
     def current(self) -> bool:
-        """Whether the run that this was made for still has it: not after another has begun anew."""
+        """Whether the run that this was made for still has it: not after another has taken it over."""
         return not self.run or os.path.isdir(f"{self.path}/{MARK}/{self.run}")  # noqa: PTH112 - asked often
+
+    def check_current(self) -> None:
+        """`SupersededError` where another run has taken over."""
+        if not self.current:
+            raise SupersededError(
+                f"the run of this task has ended, or another has taken over {self.path}",
+                "nothing is to be done",
+            )
 
     def create(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> ScratchArray:
         """A new array, replacing any of that name; absent chunks read as NaN or 0."""
-        with storage_errors(f"writing {self.path}/{name}"):
-            self.remove(name)
-            return create_array(self.path / name, shape, chunks, dtype, _attributes(name))
+        with self.changing("writing", name):
+            made = self._new_place()
+            array = create_array(made, shape, chunks, dtype, _attributes(name))
+            self._place(made, name)
+        return _ArrayOnDisk(self, name, replace(array, folder=self.path / name, room=self._room))
 
     def open(self, name: str) -> ScratchArray:
         """An existing array, for reading and writing."""
-        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
-            return open_array(self.path / name)
+        with storage_errors(f"reading {self.path}/{name}"), self.damage_noticed(name):
+            return _ArrayOnDisk(self, name, replace(open_array(self.path / name), room=self._room))
 
     def seal(self, name: str, attributes: dict[str, Any]) -> None:
         """Make a group of the folder `name`, with these attributes and without a sign of scratch."""
-        with storage_errors(f"writing {self.path}/{name}"):
-            write_attributes(self.path / name, attributes)
+        with self.changing("writing", name):
+            write_attributes(self.path / name, attributes, self._room)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
         rows = max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))
-        partial = self.path / f"{name}.partial"
-        with storage_errors(f"writing {self.path}/{name}"):
-            self.remove(f"{name}.partial")
-            write_array(partial, values, rows, _attributes(name))
-            self.remove(name)
-            partial.rename(self.path / name)
+        with self.changing("writing", name):
+            made = self._new_place()
+            write_array(made, values, rows, _attributes(name))
+            self._place(made, name)
 
     def read(self, name: str) -> np.ndarray:
         """A whole array, every part of which has been written; `StorageError` where one is gone."""
-        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
+        with storage_errors(f"reading {self.path}/{name}"), self.damage_noticed(name):
             return read_array(self.path / name)
 
     def record(self, name: str, values: dict[str, Any]) -> None:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
-        with storage_errors(f"writing {self.path}/{name}"):
-            write_attributes(self.path / name, {_RECORD: values})
+        with self.changing("writing", name):
+            write_attributes(self.path / name, {_RECORD: values}, self._room)
 
     def recorded(self, name: str) -> dict[str, Any] | None:
-        """The facts of completed work, or None."""
-        with storage_errors(f"reading {self.path}/{name}"), self._damage_noticed(name):
-            if not self.has(name):
-                return None
-            values = read_attributes(self.path / name).get(_RECORD)
+        """The facts of completed work, or None; also where they are damaged, unless they are the plan."""
+        try:
+            with storage_errors(f"reading {self.path}/{name}"), self.damage_noticed(name):
+                if not self.has(name):
+                    return None
+                values = read_attributes(self.path / name).get(_RECORD)
+        except DamagedScratchError:
+            return None
         return dict(values) if isinstance(values, dict) else None
 
+    def settle(self, name: str) -> None:
+        """Have an array or record written to the disk, so that it outlives a power cut."""
+        folder = self.path / name
+        with storage_errors(f"writing {folder} to the disk"):
+            for entry in (*folder.rglob("*"), folder, folder.parent):
+                sync(entry, NO_FOLDER_SYNC)
+
     @contextmanager
-    def _damage_noticed(self, name: str) -> Iterator[None]:
+    def changing(self, what: str, name: str) -> Iterator[None]:
+        """Turn errors of the system into `StorageError`, or `SupersededError` if that is their cause."""
+        with storage_errors(f"{what} {self.path}/{name}"):
+            try:
+                yield
+            except FileNotFoundError:
+                self.check_current()
+                raise
+
+    @contextmanager
+    def damage_noticed(self, name: str) -> Iterator[None]:
+        """Remove what is found damaged. The plan cannot be made again, and stays."""
         try:
             yield
         except DamagedNodeError as error:
-            raise StorageError(
-                f"{self.path}/{name} is damaged ({error})", f"delete {self.path} and run again"
-            ) from error
+            told = f"{self.path}/{name} is damaged ({error})"
+            if name == PLAN:
+                raise StorageError(told, f"delete {self.path} and run again") from error
+            if self.run:
+                self._discard(error.file)
+            raise DamagedScratchError(told, "run again: what is lost is computed again") from error
+
+    def _discard(self, file: Path) -> None:
+        """Remove a damaged chunk, or the whole node of damaged metadata."""
+        node = file.parent if file.name == METADATA else file
+        self.remove(str(node.relative_to(self.path)))
+
+    def discard_damaged(self) -> None:
+        """Read all but the plan and the result, and remove what is damaged."""
+        with storage_errors(f"reading {self.path}"):
+            for entry in self.path.iterdir():
+                if entry.name not in (MARK, RESULT, PLAN):
+                    for metadata in list(entry.rglob(METADATA)):
+                        for file in damaged_files(metadata.parent):
+                            self._discard(file)
+
+    @property
+    def _room(self) -> Path:
+        """The run's own folder."""
+        own = self.path / MARK / self.run
+        if not self.run:
+            own.mkdir(parents=True, exist_ok=True)
+        return own
+
+    def _new_place(self) -> Path:
+        """A name in the run's own folder."""
+        return self._room / uuid.uuid4().hex
+
+    def _place(self, made: Path, name: str) -> None:
+        """Give a finished node its place."""
+        self.remove(name)
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        made.rename(self.path / name)
 
     def finished_passes(self) -> int:
         """How many passes over the data are recorded as done; corrections and samples are none."""
@@ -165,11 +242,65 @@ class Scratch:
         """Whether an array or record of that name exists."""
         return (self.path / name / METADATA).exists()
 
+    def whole(self, name: str, box: Any = ...) -> bool:
+        """Whether an array has all that was written into a box, as far as sizes of files tell."""
+        try:
+            return open_array(self.path / name).is_whole(box)
+        except (FileNotFoundError, DamagedNodeError):
+            return False
+
     def remove(self, name: str) -> None:
-        """Delete an array or record and all below it, if there."""
-        with storage_errors(f"deleting {self.path}/{name}"):
-            if (self.path / name).exists():
-                shutil.rmtree(self.path / name)
+        """Delete an array or record and all below it, if there: at once, however long that takes."""
+        if not (self.path / name).exists():
+            return
+        with self.changing("deleting", name):
+            gone = self._new_place()
+            try:
+                (self.path / name).rename(gone)
+            except FileNotFoundError:
+                self.check_current()
+                return  # a task that is the same has removed it meanwhile
+            if gone.is_dir():
+                shutil.rmtree(gone)
+            else:
+                gone.unlink()
+
+
+@dataclass(frozen=True)
+class _ArrayOnDisk:
+    """A `ScratchArray` in files; what is damaged of it is removed when it is read."""
+
+    scratch: Scratch
+    name: str
+    array: PlainArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sides."""
+        return self.array.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Sides of what is stored together."""
+        return self.array.chunks
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of an entry."""
+        return self.array.dtype
+
+    def __getitem__(self, box: Any) -> np.ndarray:
+        with self.scratch.damage_noticed(self.name):
+            return self.array[box]
+
+    def __setitem__(self, box: Any, values: Any) -> None:
+        with self.scratch.changing("writing", self.name):
+            self.array[box] = values
+
+    def read_into(self, box: Any, found: np.ndarray) -> None:
+        """See `ScratchArray.read_into`."""
+        with self.scratch.damage_noticed(self.name):
+            self.array.read_into(box, found)
 
 
 @dataclass(frozen=True)
@@ -267,6 +398,13 @@ class HeldScratch(Scratch):
     def has(self, name: str) -> bool:
         """See `Scratch.has`."""
         return name in self._arrays or name in self._records or super().has(name)
+
+    def whole(self, name: str, box: Any = ...) -> bool:
+        """See `Scratch.whole`."""
+        return name in self._arrays or super().whole(name, box)
+
+    def settle(self, name: str) -> None:
+        """Nothing: nobody can go on from it."""
 
     def remove(self, name: str) -> None:
         """See `Scratch.remove`."""

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ from bigsvd.catalog.table import load
 from bigsvd.certify import write_factors
 from bigsvd.errors import (
     BadInputError,
+    DamagedScratchError,
     DynamicRangeError,
     MemoryBudgetError,
     NonFiniteError,
@@ -36,6 +38,7 @@ from bigsvd.events import (
     PlanMade,
     Progress,
     Published,
+    ScratchDamaged,
     WarmStartInVain,
     unheard,
 )
@@ -55,7 +58,7 @@ from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER
-from bigsvd.scratch import HeldScratch, Scratch
+from bigsvd.scratch import PLAN, HeldScratch, Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -67,6 +70,7 @@ from bigsvd.units import human_bytes
 if TYPE_CHECKING:
     from bigsvd.execution.cluster import DaskClient
 
+_MENDINGS = 3  # of one scratch in a run; what is damaged then is a disk
 _OTHER_DATA = "other data under the same name"
 _OTHER_VERSION = "another version of bigsvd"
 
@@ -228,10 +232,10 @@ def run(
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
                 B = streamed(source, transposed=plan.transposed)
-                context = Context(running, plan, B, scratch, offer.device, progress)
+                begin = partial(Context, running, plan, B, scratch, offer.device, progress)
+                asked = partial(_asked, output, should_stop)
                 with _swept_if_useless(output, scratch, resumed):
-                    with panels_kept(context):
-                        solution = _solve(request, context, vectors, should_stop)
+                    solution = _solve_mending(request, begin, vectors, asked)
                     _tell_of_warm_start(solution, request, source.facts, offer.machine, progress)
                     progress(PhaseStarted("writing and verifying the factors"))
                     given = {option: vector.values for option, vector in vectors.items()}
@@ -313,7 +317,7 @@ def _begun(request: Request) -> bool:
     """Whether a run that was stopped has left its plan, and this version knows such plans."""
     if request.out is None:
         return False
-    return _plan_of(Scratch(scratch_path(Path(request.out))).recorded("run")) is not None
+    return _plan_of(Scratch(scratch_path(Path(request.out))).recorded(PLAN)) is not None
 
 
 def _prepare_scratch(
@@ -332,8 +336,8 @@ def _prepare_scratch(
     A run that is continued keeps the plan it began with, unless another is `pinned`. What another request has
     finished is given up for `overwrite` only.
     """
-    scratch = Scratch(output.scratch, output.resume())
-    found = scratch.recorded("run") if scratch.run else None
+    left = Scratch(output.scratch)  # looked at: a request that is refused changes nothing
+    found = left.recorded(PLAN)
     if found is not None:
         old = _plan_of(found)
         differences = _differences(found, old, request, plan, digests, pinned=pinned)
@@ -345,12 +349,15 @@ def _prepare_scratch(
                     f"give that much memory to continue, or delete {output.scratch} to begin again",
                 )
             _check_device(old, machine, str(output.scratch))
+            scratch = Scratch(output.scratch, output.resume())
             scratch.remove(FOLDER)
             return scratch, replace(old, request=request, max_passes=plan.max_passes), True
-        if scratch.recorded("checksums") is not None:
-            _give_up(scratch, differences, request, progress)
+        if left.recorded("checksums") is not None:
+            _give_up(left, differences, request, progress)
     scratch = Scratch(output.scratch, output.begin())
-    scratch.record("run", {"plan": plan.to_dict(), "problem": request.problem(), "vectors": digests})
+    scratch.record(PLAN, {"plan": plan.to_dict(), "problem": request.problem(), "vectors": digests})
+    if request.out is not None:
+        scratch.settle(PLAN)
     return scratch, plan, False
 
 
@@ -402,6 +409,29 @@ def _plan_of(found: dict[str, Any] | None) -> Plan | None:
         return None if found is None else Plan.from_dict(found["plan"])
     except PlanError:
         return None
+
+
+def _asked(output: Output, should_stop: Callable[[], bool]) -> bool:
+    """Whether the run is to stop, asked after every pass; `SupersededError` if it is no more this one's."""
+    output.check()
+    return should_stop()
+
+
+def _solve_mending(
+    request: Request, begin: Callable[[], Context], vectors: Vectors, should_stop: Callable[[], bool]
+) -> Solution:
+    """The same as `_solve`; where scratch turns out to be damaged, what is lost of it is computed again."""
+    for _ in range(_MENDINGS):
+        context = begin()
+        try:
+            with panels_kept(context):
+                return _solve(request, context, vectors, should_stop)
+        except DamagedScratchError as error:
+            context.progress(ScratchDamaged(error.message))
+            context.scratch.discard_damaged()
+    context = begin()
+    with panels_kept(context):
+        return _solve(request, context, vectors, should_stop)
 
 
 def _solve(request: Request, context: Context, vectors: Vectors, should_stop: Callable[[], bool]) -> Solution:

@@ -1,4 +1,4 @@
-"""File systems that refuse flock, fsync of folders or exchange: a result is published all the same."""
+"""File systems that refuse file locks, fsync of folders or exchange: a result is published all the same."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import fcntl
 import os
 import shutil
 import stat
-from dataclasses import asdict, replace
-from json import dumps
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import bigsvd
 from bigsvd.errors import OutputBusyError, RequestError
 from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import open_factors
-from bigsvd.results.lock import Holder
+from bigsvd.results.lock import Holder, Lease, holder_of
 from bigsvd.results.output import Output
 from bigsvd.scratch import MARK
 from tests.test_output import A
@@ -42,21 +42,14 @@ def publish(out: Path, original: Path, *, overwrite: bool) -> None:
         output.sweep()
 
 
-def refusing_locks(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def flock(*_: Any) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-
-
-NO_LOCK = [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL]
-
-
-@pytest.mark.parametrize("code", NO_LOCK)
-def test_without_flock_one_run_at_a_time_holds_an_output(
-    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+@pytest.mark.parametrize("name", ["flock", "lockf", "fcntl"])
+def test_without_file_locks_one_run_at_a_time_holds_an_output(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    refusing_locks(monkeypatch, code)
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, name, refuse)
     out = tmp_path / "out"
     with (
         Output(out, overwrite=False),
@@ -68,34 +61,66 @@ def test_without_flock_one_run_at_a_time_holds_an_output(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("flock", [True, False])
-@pytest.mark.parametrize("holder", ["ended", "of a later process", "elsewhere", "unknown"])
-def test_a_lock_that_was_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: bool, holder: str
-) -> None:
-    """Of an ended process of this machine it is taken over; of another machine what to do is said."""
-    if not flock:
-        refusing_locks(monkeypatch, errno.ENOSYS)
-    here = Holder.here(flocked=False)
-    left = {
-        "ended": replace(here, pid=2**22 + 1),
-        "of a later process": replace(here, started=here.started - 1000),
-        "elsewhere": replace(here, machine="other"),
-    }
+def lock_left_by(holder: Holder, tmp_path: Path, touched: float) -> Path:
+    """A lock as its holder has left it, renewed then last."""
     lock = tmp_path / ".out.bigsvd-lock"
-    lock.write_text(dumps(asdict(left[holder])) if holder in left else "")
-    os.utime(lock, (1e9, 1e9))
-    if holder == "elsewhere":
-        with (
-            pytest.raises(OutputBusyError, match="on other, since") as caught,
-            Output(tmp_path / "out", overwrite=False),
-        ):
-            pass
-        assert f"delete {lock}" in caught.value.remedy
-        return
+    lock.mkdir()
+    (lock / holder.name).touch()
+    os.utime(lock / holder.name, (touched, touched))
+    return lock
+
+
+HERE = Holder.here(Lease(), since=1_000_000_000)
+ELSEWHERE = replace(HERE, machine="other", host="node7")
+LEFT = {
+    "ended": replace(HERE, pid=2**22 + 1),
+    "of a later process": replace(HERE, pid=os.getppid(), started=HERE.started - 1000),
+    "of this process": HERE,
+    "run out": replace(ELSEWHERE, attempt=4),
+}
+
+
+@pytest.mark.parametrize("holder", LEFT)
+def test_a_lock_that_was_left_is_taken_over(tmp_path: Path, holder: str) -> None:
+    """At once where its process was of this machine and has ended, else when its lease has run out."""
+    lock = lock_left_by(LEFT[holder], tmp_path, 1e9 if holder == "run out" else time.time())
+    (tmp_path / f".out.bigsvd-lock.{'0' * 32}").mkdir()  # by one who was killed while it waited
+    found = holder_of(lock)
+    assert found is not None
+    assert not found.alive
     with Output(tmp_path / "out", overwrite=False):
-        pass
+        now = holder_of(lock)
+        assert now is not None
+        assert now.alive
+        assert (now.attempt, now.pid) == (found.attempt + 1, os.getpid())
+    assert holder_of(lock) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_of_another_machine_is_respected_while_its_lease_runs(tmp_path: Path) -> None:
+    lock = lock_left_by(ELSEWHERE, tmp_path, time.time())
+    with (
+        pytest.raises(OutputBusyError, match=rf"{HERE.pid} on node7, since 2001-.* lasts 1[0-9] s") as caught,
+        Output(tmp_path / "out", overwrite=False),
+    ):
+        pass
+    assert "wait for it" in caught.value.remedy
+    assert [entry.name for entry in lock.iterdir()] == [ELSEWHERE.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [lock.name]
+
+
+@pytest.mark.parametrize("kind", ["file of an older version", "folder of others"])
+def test_what_is_no_lock_is_named(tmp_path: Path, kind: str) -> None:
+    lock = tmp_path / ".out.bigsvd-lock"
+    if kind == "folder of others":
+        lock.mkdir()
+    mine = lock / "thesis.txt" if lock.is_dir() else lock
+    mine.write_text("mine")
+    with pytest.raises(OutputBusyError) as caught, Output(tmp_path / "out", overwrite=False):
+        pass
+    assert str(lock) in caught.value.message
+    assert "delete it" in caught.value.remedy
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP])

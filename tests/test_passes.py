@@ -21,7 +21,7 @@ from tornado import gen
 
 import bigsvd
 from bigsvd.devices.cpu import CpuDevice
-from bigsvd.errors import ChunkMissingError, NoWorkersError, StorageError
+from bigsvd.errors import ChunkMissingError, StorageError, SupersededError
 from bigsvd.events import Event
 from bigsvd.execution import dask_executor
 from bigsvd.execution.cluster import workers_of
@@ -239,7 +239,7 @@ def test_sums_of_a_run_that_has_ended_are_not_touched(data: Path, client: Client
     place = context(data, client, "scratch")
     place.scratch.write("a/z", np.ones(3))
     ended = Scratch(place.scratch.path, "another run")
-    with pytest.raises(NoWorkersError, match="has ended"):
+    with pytest.raises(SupersededError, match="has ended"):
         add_parts(ended, ("z",), ("run", 1), ("a",), "b")
     assert place.scratch.has("a/z")
     assert not place.scratch.has("b")
@@ -281,7 +281,7 @@ def test_a_lane_whose_scratch_another_run_has_records_nothing(
             begin()
         if when == "after its record":
             Scratch(output.scratch).record("pass/parts/lane-00000/done", {"of": "another run"})
-        with pytest.raises(NoWorkersError, match="has ended"):
+        with pytest.raises(SupersededError, match="has ended"):
             client.submit(run_lane, late, pure=False).result()
         assert (output.scratch / "pass").exists() == (when == "after its record")
         assert len(reads) == (when == "while it reads")

@@ -15,8 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bigsvd.errors import StorageError
-from bigsvd.scratch import HeldScratch, Scratch, storage_errors
+from bigsvd.errors import DamagedScratchError, StorageError, SupersededError
+from bigsvd.results.output import Output
+from bigsvd.scratch import MARK, PLAN, HeldScratch, Scratch, storage_errors
+
+
+def bytes_below(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture
@@ -116,15 +121,90 @@ def test_a_pickled_copy_sees_the_same(any_scratch: Scratch) -> None:
     assert any_scratch.recorded("done") == {"n": 3}
 
 
-def test_a_damaged_chunk_is_noticed(scratch: Scratch) -> None:
+def test_a_damaged_chunk_is_noticed_and_only_the_run_that_has_scratch_removes_it(scratch: Scratch) -> None:
     scratch.write("x", np.arange(100.0))
     chunk = scratch.path / "x/c/0"
     content = bytearray(chunk.read_bytes())
     content[50] ^= 1
     chunk.write_bytes(content)
-    with pytest.raises(StorageError, match="is damaged") as caught:
+    with pytest.raises(DamagedScratchError, match=r"x is damaged .*c/0 has another checksum"):
         scratch.read("x")
+    assert chunk.exists()
+    (scratch.path / MARK / "this-run").mkdir()
+    with pytest.raises(DamagedScratchError, match="is damaged"):
+        Scratch(scratch.path, "this-run").read("x")
+    assert not chunk.exists()
+
+
+def test_a_torn_record_is_none_but_the_plan_is_asked_for(scratch: Scratch) -> None:
+    for name in ("lane/done", PLAN):
+        scratch.record(name, {"sums": []})
+        (scratch.path / name / "zarr.json").write_text("")
+    assert scratch.recorded("lane/done") is None
+    with pytest.raises(StorageError, match="run is damaged") as caught:
+        scratch.recorded(PLAN)
     assert f"delete {scratch.path}" in caught.value.remedy
+
+
+def test_what_a_former_run_still_writes_or_deletes_has_no_effect(tmp_path: Path) -> None:
+    """Where another has taken its folder away, also if that was between a look and the act."""
+    with Output(tmp_path / "out", overwrite=False) as output:
+        former = Scratch(output.scratch, output.begin())
+        array = former.create("y", (4, 2), (2, 2), "float64")
+        array[:2] = 1
+        former.record("kept", {"by": "former"})
+        now = Scratch(output.scratch, output.resume())
+        before = bytes_below(now.path)
+        for late in (
+            lambda: former.record("kept", {}),
+            lambda: former.record("new/done", {}),
+            lambda: former.write("z", np.ones(3)),
+            lambda: former.create("y", (4, 2), (2, 2), "float64"),
+            lambda: former.remove("y"),
+            lambda: former.seal("factors", {}),
+            lambda: array.__setitem__(slice(2, 4), 2),
+            lambda: array.__setitem__(slice(0, 2), 2),
+        ):
+            with pytest.raises(SupersededError):
+                late()
+        assert bytes_below(now.path) == before
+        assert not (now.path / "new").exists()
+        now.remove("y")
+        with pytest.raises(SupersededError):
+            array[:2] = 3
+        assert not now.has("y")
+
+
+def test_sizes_tell_whether_all_was_written(any_scratch: Scratch) -> None:
+    any_scratch.write("z", np.arange(10.0))
+    assert any_scratch.whole("z")
+    assert not any_scratch.whole("nothing")
+    if isinstance(any_scratch, HeldScratch):
+        return
+    array = any_scratch.create("y", (7, 2), (2, 2), "float64")
+    array[:4] = 0
+    assert any_scratch.whole("y", (slice(0, 4),))
+    assert not any_scratch.whole("y", (slice(2, 5),))
+    (any_scratch.path / "z/c/0").write_bytes(b"")
+    assert not any_scratch.whole("z")
+    any_scratch.settle("y")
+
+
+def test_all_that_is_damaged_is_found(scratch: Scratch) -> None:
+    (scratch.path / MARK / "this-run").mkdir(parents=True)
+    mine = Scratch(scratch.path, "this-run")
+    for name in ("a/z", "b/z", "c/z"):
+        mine.write(name, np.arange(10.0))
+    mine.record("a/done", {})
+    mine.record("b/done", {})
+    (mine.path / "a/z/c/0").write_bytes(bytes(84))  # zeros of the right size
+    (mine.path / "b/done/zarr.json").write_bytes(b"")
+    (mine.path / "c/z/zarr.json").write_bytes(b"{}")
+    mine.discard_damaged()
+    assert not (mine.path / "a/z/c/0").exists()
+    assert [mine.has(name) for name in ("a/z", "a/done", "b/z", "b/done", "c/z")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_a_lost_chunk_of_what_was_written_whole_is_noticed(scratch: Scratch) -> None:

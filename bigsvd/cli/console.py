@@ -23,6 +23,7 @@ from bigsvd.events import (
     PlanMade,
     PlanRevised,
     SampleTaken,
+    ScratchDamaged,
     WarmStartInVain,
     label_of,
 )
@@ -135,6 +136,10 @@ class Console:
     @_show.register
     def _(self, event: LaneRepeated) -> None:
         self.say(f"         lane {event.lane} again, with less on the device, which is full: {event.said}")
+
+    @_show.register
+    def _(self, event: ScratchDamaged) -> None:
+        self.say(f"         {event.said}: what is lost is computed again")
 
     @_show.register
     def _(self, event: PassEnded) -> None:

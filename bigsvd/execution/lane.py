@@ -61,18 +61,13 @@ def _joined(checksums: list[int]) -> int:
     return checksums[0] if len(checksums) == 1 else google_crc32c.value(np.array(checksums, "<u4").tobytes())
 
 
-def _ended() -> NoWorkersError:
-    return NoWorkersError("the run of this lane has ended", "nothing is to be done")
-
-
 @travels
 def run_lane(lane: Lane) -> dict[str, Any]:
     """One lane, in a worker: stream its panels, leave sums and a record in scratch, return the record.
 
     Of the sample, the record has the sums themselves instead of their names, and nothing is left.
     """
-    if not lane.scratch.current:
-        raise _ended()
+    lane.scratch.check_current()
     done = lane_report(lane.scratch, lane.spec, lane.index)
     if done is not None:
         return done  # Dask runs a lane again whose worker was lost before it could report
@@ -217,9 +212,10 @@ class LaneRun:
         return self.counters + by_sources
 
     def _check_current(self) -> None:
-        """Stop where the run has ended, or another has begun in its scratch, since Dask started this lane."""
-        if self.cache.closed or not self.lane.scratch.current:
-            raise _ended()
+        """Stop where the run has ended, or another has taken over, since Dask started this lane."""
+        if self.cache.closed:
+            raise NoWorkersError("the run of this lane has ended", "nothing is to be done")
+        self.lane.scratch.check_current()
 
     def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Rectangle]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from bigsvd.chunks.buffers import ReusableBuffer
-from bigsvd.errors import StorageError, travels
+from bigsvd.errors import travels
 from bigsvd.execution.executor import Call, results_of
 from bigsvd.execution.panel_cache import concurrency_limit, leave_seats
 from bigsvd.execution.passes import Context
 from bigsvd.machine.blas import one_blas_thread
-from bigsvd.nodes import DamagedNodeError
 from bigsvd.orientation import largest_entries
 from bigsvd.planning.pieces import PIECE_BYTES, FormingTask, forming_rows
 from bigsvd.planning.plan import Plan
@@ -157,27 +156,20 @@ class RowBlock:
             coefficients = partial(np.asarray, found) if left >= 0 else read
             y, offset = self.scratch.open(part.y), self.scratch.read(part.offset)
             across = None if part.across is None else self.scratch.open(part.across)
-            opened.append(_Opened(part.y, y, offset, coefficients, columns, across))
+            opened.append(_Opened(y, offset, coefficients, columns, across))
         return opened
 
     def _read(self, part: _Opened, rows: slice, space: ReusableBuffer) -> np.ndarray:
         """Rows of one Y, in memory that is used again; all of them have been written."""
         found = space.take((rows.stop - rows.start, part.y.shape[1]), part.y.dtype)
-        try:
-            part.y.read_into(rows, found)
-        except DamagedNodeError as error:
-            raise StorageError(
-                f"{self.scratch.path}/{part.name} is damaged ({error})",
-                f"delete {self.scratch.path} and run again",
-            ) from error
+        part.y.read_into(rows, found)
         return found
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A `BasisBlock` in a task: `y` by its `name`; `columns` of the sum are those its coefficients are of."""
+    """A `BasisBlock` in a task; `columns` of the sum are those its coefficients are of."""
 
-    name: str
     y: ScratchArray
     offset: np.ndarray
     coefficients: Callable[[], np.ndarray]

@@ -29,6 +29,8 @@ class PassSpec:
         checksums: scratch record with the checksum of each panel, or None in the pass that makes it.
         sample: whether only the panels of the plan's sample are streamed. Of such a pass nothing is left in
             scratch: its lanes return their sums, and a run that is continued makes it again.
+        rows: scratch arrays into which lanes write what they find along the rows of B, and the axis of each
+            that is these.
 
     """
 
@@ -41,6 +43,7 @@ class PassSpec:
     checksums: str | None
     sample: bool = False
     rough: bool = False
+    rows: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from bigsvd.counters import Counters
 from bigsvd.devices.base import Device
-from bigsvd.errors import NoWorkersError, StorageError, travels
+from bigsvd.errors import StorageError, travels
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.execution.executor import Call, Executor, SourcePart, results_of, with_source
 from bigsvd.execution.lane import run_lane
@@ -34,6 +34,7 @@ from bigsvd.slabs.second_opinion import Opinion
 from bigsvd.sources.base import ELSEWHERE, Source
 
 _ROUNDED_DOWN = 1 - 1e-9  # of the resource, so that all shares fit in it
+_WORTH_A_SYNC_SECONDS = 5.0  # of a pass: shorter ones are made again after a power cut
 PARTS_A_SUM = 16  # the most partial sums that are added one after the other
 
 
@@ -92,8 +93,9 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     if spec.sample:
         return _run_over_sample(context, spec)
     scratch = context.scratch
-    done = scratch.recorded(f"{spec.name}/done")
+    done = _whole_record(scratch, spec.name)
     if done is not None:
+        _restore_rows(context, spec)
         return _read_back(scratch, spec, done)
     start = time.perf_counter()
     reports, resumed = _run_lanes(context, spec)
@@ -105,8 +107,39 @@ def run_pass(context: Context, spec: PassSpec) -> PassResult:
     counted = result.counters.to_dict()
     costs = {"checksums": result.checksums, "counters": counted, "seconds": result.seconds}
     scratch.record(f"{spec.name}/done", {"sums": sorted(sums), **found, **costs})
+    if result.seconds > _WORTH_A_SYNC_SECONDS:
+        for name in (*sums, "done"):
+            scratch.settle(f"{spec.name}/{name}")
     scratch.remove(f"{spec.name}/{PARTS}")
     return result
+
+
+def _whole_record(scratch: Scratch, folder: str, names: Iterable[str] | None = None) -> dict[str, Any] | None:
+    """What `folder` records as done, if all sums that it names are there, or those with these `names`."""
+    done = scratch.recorded(f"{folder}/done")
+    if done is None:
+        return None
+    sums = done["sums"] if names is None else names
+    return done if all(scratch.whole(f"{folder}/{name}") for name in sums) else None
+
+
+def _restore_rows(context: Context, spec: PassSpec) -> None:
+    """Have lanes of a pass that is done run again where what they had left along the rows of B is lost."""
+    lost = [
+        index
+        for index, lane in enumerate(_lanes_of(context.plan, spec))
+        if not _has_rows(context, spec, lane)
+    ]
+    if lost:
+        context.scratch.remove(f"{spec.name}/{PARTS}")
+        _run_lanes(context, spec, lost)
+        context.scratch.remove(f"{spec.name}/{PARTS}")
+
+
+def _has_rows(context: Context, spec: PassSpec, panels: tuple[int, ...]) -> bool:
+    """Whether a lane's rows are there of all arrays that have rows of B."""
+    rows = slice(context.plan.panel(panels[0])[0], context.plan.panel(panels[-1])[1])
+    return all(context.scratch.whole(name, (slice(None),) * axis + (rows,)) for name, axis in spec.rows)
 
 
 def _run_over_sample(context: Context, spec: PassSpec) -> PassResult:
@@ -159,11 +192,33 @@ def _combine(context: Context, spec: PassSpec, reports: list[dict[str, Any]]) ->
     level = 0
     while names and len(parts) > PARTS_A_SUM:
         groups = [tuple(parts[i : i + PARTS_A_SUM]) for i in range(0, len(parts), PARTS_A_SUM)]
-        parts = [f"{spec.name}/{PARTS}/sum-{level}-{index:05d}" for index in range(len(groups))]
-        adding = partial(add_parts, scratch, names, (context.token, context.plan.threads))
-        results_of(context.executor, [Call(adding, pair) for pair in zip(groups, parts, strict=True)])
+        parts = [_sum_folder(spec.name, level, index) for index in range(len(groups))]
         level += 1
+        adding = partial(add_parts, scratch, names, (context.token, context.plan.threads))
+        calls = [
+            Call(adding, (group, to))
+            for index, (group, to) in enumerate(zip(groups, parts, strict=True))
+            if not _summed(scratch, _sums_above(spec.name, index, len(parts), level), names)
+        ]
+        results_of(context.executor, calls)
     return {name: _total(scratch, name, tuple(parts)) for name in names}
+
+
+def _sum_folder(name: str, level: int, index: int) -> str:
+    return f"{name}/{PARTS}/sum-{level}-{index:05d}"
+
+
+def _sums_above(name: str, index: int, parts: int, level: int = 0) -> Iterator[str]:
+    """The sums, from a level on, to which one of so many parts is added: a lane, or a sum below."""
+    while parts > PARTS_A_SUM:
+        index, parts = index // PARTS_A_SUM, -(-parts // PARTS_A_SUM)
+        yield _sum_folder(name, level, index)
+        level += 1
+
+
+def _summed(scratch: Scratch, folders: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether one of these has sums of these names, whole."""
+    return any(_whole_record(scratch, folder, names) is not None for folder in folders)
 
 
 @travels
@@ -174,10 +229,9 @@ def add_parts(
 
     Another may have done so meanwhile: Dask gives a task of a worker that seems lost to a second one.
     """
-    if not scratch.current:
-        raise NoWorkersError("the run of this sum has ended", "nothing is to be done")
+    scratch.check_current()
     with concurrency_limit(*turns):
-        if scratch.recorded(f"{to}/done") is None:
+        if _whole_record(scratch, to, names) is None:
             sums = _sums_unless_freed(scratch, names, parts, to)
             if sums is None:
                 return
@@ -196,7 +250,7 @@ def _sums_unless_freed(
     try:
         sums = {name: _total(scratch, name, parts) for name in names}
     except StorageError:
-        if scratch.recorded(f"{to}/done") is None:
+        if _whole_record(scratch, to, names) is None:
             raise
         return None
     there = all(scratch.has(f"{part}/{name}") for part in parts for name in names)
@@ -218,15 +272,40 @@ def _added(parts: Iterable[np.ndarray]) -> np.ndarray:
     return total
 
 
-def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], int]:
+def _lanes_of(plan: Plan, spec: PassSpec) -> tuple[tuple[int, ...], ...]:
+    """The panels of each lane."""
+    if spec.sample:
+        return plan.sample_lanes()
+    return tuple(tuple(range(*lane)) for lane in plan.lanes)
+
+
+def _kept_report(context: Context, spec: PassSpec, index: int, lanes: int) -> dict[str, Any] | None:
+    """What a lane that is done has recorded, if all that it has left is there; else that goes too."""
+    scratch = context.scratch
+    report = lane_report(scratch, spec, index)
+    if report is None:
+        return None
+    folders = [lane_folder(spec.name, index), *_sums_above(spec.name, index, lanes)]
+    summed = _summed(scratch, folders, report["sums"])
+    if summed and _has_rows(context, spec, _lanes_of(context.plan, spec)[index]):
+        return report
+    scratch.remove(folders[0])
+    return None
+
+
+def _run_lanes(
+    context: Context, spec: PassSpec, only: Iterable[int] = ()
+) -> tuple[list[dict[str, Any]], int]:
+    """What lanes have recorded, all or `only` some, in their order; and how many were done before."""
     plan, scratch, progress = context.plan, context.scratch, context.progress
     known = scratch.recorded(spec.checksums) if spec.checksums else None
     reports: dict[int, dict[str, Any]] = {}
     waiting: list[Lane] = []
-    lanes = plan.sample_lanes() if spec.sample else tuple(tuple(range(*lane)) for lane in plan.lanes)
+    lanes = dict(enumerate(_lanes_of(plan, spec)))
+    wanted = {index: lanes[index] for index in only} or lanes
     own = replace(plan, lanes=(), sample=())  # a lane has its own; all of them in each task would add up
-    for index, panels in enumerate(lanes):
-        report = lane_report(scratch, spec, index)
+    for index, panels in wanted.items():
+        report = _kept_report(context, spec, index, len(lanes))
         if report is not None:
             reports[index] = report
             continue
@@ -234,9 +313,9 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
         waiting.append(
             Lane(index, panels, context.token, spec, own, context.source, scratch, context.device, crcs)
         )
-    resumed = len(reports)
+    resumed = len(lanes) - len(waiting)
     total = plan.bytes_per_pass if not spec.sample else int(plan.bytes_per_pass * plan.sample_share)
-    progress(PassStarted(spec.name, total, spec.sample, len(reports)))
+    progress(PassStarted(spec.name, total, spec.sample, resumed))
     for report in reports.values():
         progress(BytesRead(Counters(**report["counters"]).streamed_bytes))
 
@@ -249,7 +328,7 @@ def _run_lanes(context: Context, spec: PassSpec) -> tuple[list[dict[str, Any]], 
     calls = [_call(context, lane) for lane in waiting]
     context.executor.carry_out(calls, take, progress, Call(close_cache, (context.token,)))
     progress(PassEnded(spec.name, total, spec.sample))
-    return [reports[index] for index in range(len(lanes))], resumed
+    return [reports[index] for index in wanted], resumed
 
 
 def _call(context: Context, lane: Lane) -> Call:

@@ -112,7 +112,8 @@ class Matrix:
     def _leave_given(self) -> None:
         """Write what was given where lanes open it, unless it is there; what is along rows of B by panels."""
         scratch, axis = self.context.scratch, self.transform.axis
-        if not self.given.names or scratch.recorded(f"{GIVEN}/all") is not None:
+        whole = all(scratch.whole(f"{GIVEN}/{name}") for name in self.given.names)
+        if not self.given.names or (whole and scratch.recorded(f"{GIVEN}/all") is not None):
             return
         for name in self.given.names:
             values = getattr(self.given, name)
@@ -145,10 +146,15 @@ class Matrix:
         return f"{kind}-{self.products}-{self.passes:03d}"
 
     def holds(self, name: str, **operands: np.ndarray) -> bool:
-        """Whether scratch has pass `name` with these operands, up to another machine's rounding."""
+        """Whether scratch has pass `name` with these operands, up to another machine's rounding.
+
+        And with the means and divisors that its lanes were shifted by, if they were.
+        """
         scratch = self.context.scratch
+        if self.lines is not None and not scratch.whole(f"{name}/lines"):
+            return False
         return all(
-            scratch.has(f"{name}/{key}") and _same(scratch.read(f"{name}/{key}"), values)
+            scratch.whole(f"{name}/{key}") and _same(scratch.read(f"{name}/{key}"), values)
             for key, values in operands.items()
         )
 
@@ -211,6 +217,14 @@ class Matrix:
             checksums="checksums" if self.known or self.transform.totals_apart else None,
             sample=sample,
             rough=self.rough,
+            rows=self._stored_rows(name),
+        )
+
+    def _stored_rows(self, name: str) -> tuple[tuple[str, int], ...]:
+        """Arrays of pass `name` with what is found along the rows of B, and the axis that these are."""
+        arrays = (("y", 0), ("row-lines", 1), ("gone", 1))
+        return tuple(
+            (f"{name}/{key}", axis) for key, axis in arrays if self.context.scratch.has(f"{name}/{key}")
         )
 
     @property

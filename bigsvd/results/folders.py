@@ -21,6 +21,7 @@ ATTRIBUTE = "bigsvd"  # of a group: what makes it a factor store
 REPLACED = "replaced"  # in scratch: the old result, between the two renames of a system that cannot exchange
 STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale", "weights", "row_weights", "rows", "cols", "missing")
 _CHUNKS = "c"
+_IN_ROOM = re.compile(r"((zarr|c)\.)?[0-9a-f]{32}(\.partial)?")  # what a run moves to or from its own folder
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing
 
 
@@ -110,7 +111,7 @@ def _first_foreign_in_scratch(scratch: Path) -> Path | None:
         return scratch
     for entry in sorted(scratch.iterdir()):
         if entry.name == MARK:
-            found = next((run for run in entry.iterdir() if not _is_empty_folder(run)), None)
+            found = next((path for run in entry.iterdir() for path in _foreign_in_room(run)), None)
         elif entry.name in (RESULT, REPLACED):
             found = foreign_in_store(entry, unfinished=True)
         else:
@@ -120,8 +121,16 @@ def _first_foreign_in_scratch(scratch: Path) -> Path | None:
     return None
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return not path.is_symlink() and path.is_dir() and not any(path.iterdir())
+def _foreign_in_room(room: Path) -> Iterator[Path]:
+    """What is foreign in a run's own folder in the mark, or that itself if it is none."""
+    if room.is_symlink() or not room.is_dir():
+        yield room
+        return
+    for entry in room.iterdir():
+        if entry.name == RESULT:
+            yield from filter(None, [foreign_in_store(entry, unfinished=True)])
+        elif not _IN_ROOM.fullmatch(entry.name):
+            yield entry
 
 
 def _foreign_in_tree(node: Path) -> Iterator[Path]:

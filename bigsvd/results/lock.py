@@ -1,197 +1,334 @@
-"""One process at a time: a lock file that the system locks, or where it cannot, one that says who made it.
+"""One run at a time holds an output: a folder beside it with one empty file, whose name says who it is.
 
-A system that has no `flock` (Lustre and NFS as some mount them) can still create a file that must not exist
-yet. Such a file outlives the process that made it, so it names host, process and start of it: a process of
-this machine that has ended has let go; of another machine this cannot be known, and what to do is said.
+All is done by renames, which every file system does for exactly one of those who try. A filled folder takes
+the place of none or of an empty one: so a lock is made. Its file takes a new name whenever its holder renews
+the lease, and another's when that one takes over from a holder that has not: so who renews too late finds the
+name gone, and so does who would take what has been renewed meanwhile. An empty file cannot be torn.
+
+A lease runs by the file system's clock: by when the file was touched last, beside what is touched now.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
+import re
 import socket
+import tempfile
+import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from glob import escape
 from pathlib import Path
 
 import psutil
 
-from bigsvd.errors import OutputBusyError
+from bigsvd.errors import OutputBusyError, SupersededError
 
-# What systems without flock answer to it.
-_NO_LOCKS = frozenset(
-    {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EPERM, errno.EBADF}
-)
-_BEING_WRITTEN_SECONDS = 60.0  # a lock file that is empty for longer was left so
-_SAID_BYTES = 1024
+_THERE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _START_SECONDS = 2.0  # by which the start of one process can seem to differ
+_LOOKS = 3  # at a lock whose file is being renamed
+_NAME_CHARACTERS = 60
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """For how long a lock is held after each renewal: three intervals between them."""
+
+    interval_seconds: float = 5.0
+
+    @property
+    def seconds(self) -> float:
+        """After a renewal, until another may take over."""
+        return 3 * self.interval_seconds
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: `machine` and `pid` name the process, and `started` tells it from a later one."""
+    """Who holds a lock, as the name of its file says.
 
-    machine: str
+    Attributes:
+        attempt: of how many that had it one after the other, each from the one before. beats: its renewals.
+        token: of this holding alone. pid, started: its process, and when that began, in s since the epoch.
+        since: when it began to hold, by the file system's clock. machine: where process numbers mean the
+            same. host: for people. left_seconds: of its lease, when it was looked at; none where negative.
+
+    """
+
+    attempt: int
+    beats: int
+    token: str
     pid: int
-    started: float
-    since: str
-    flocked: bool
+    started: int
+    since: int
+    lease_seconds: float
+    machine: str
+    host: str
+    left_seconds: float = 0.0
 
     @classmethod
-    def here(cls, *, flocked: bool) -> Holder:
-        """The present process."""
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        return cls(_machine(), os.getpid(), psutil.Process().create_time(), now, flocked)
+    def here(cls, lease: Lease, since: float) -> Holder:
+        """The present process, as the first to hold."""
+        started, host = int(psutil.Process().create_time()), _without_dashes(socket.gethostname())
+        token = uuid.uuid4().hex
+        return cls(1, 0, token, os.getpid(), started, int(since), lease.seconds, _machine(), host)
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        said = self.attempt, self.beats, self.token, self.pid, self.started, self.since
+        return "-".join(map(str, [*said, round(1000 * self.lease_seconds), self.machine, self.host]))
 
     @classmethod
-    def read(cls, handle: int) -> Holder | None:
-        """Who has written the lock file; None while nobody has, or if it cannot be understood."""
-        os.lseek(handle, 0, os.SEEK_SET)
+    def named(cls, name: str) -> Holder | None:
+        """The inverse of `name`; None of what is none."""
         try:
-            said = json.loads(os.read(handle, 4096))
-            started, flocked = float(said["started"]), bool(said["flocked"])
-            return cls(str(said["machine"]), int(said["pid"]), started, str(said["since"]), flocked)
-        except (ValueError, TypeError, KeyError):
+            attempt, beats, token, pid, started, since, lease, machine, host = name.split("-")
+            held = int(pid), int(started), int(since), int(lease) / 1000
+            return cls(int(attempt), int(beats), token, *held, machine, host)
+        except ValueError:
             return None
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the process is of this machine and runs no more."""
+    def alive(self) -> bool:
+        """Whether it holds the lock still: its lease runs, and its process has not ended on this machine."""
+        return self.left_seconds > 0 and not self._has_ended
+
+    @property
+    def _has_ended(self) -> bool:
         if self.machine != _machine():
             return False
-        try:
-            started: float = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return True
-        return abs(started - self.started) > _START_SECONDS
+        if self.pid == os.getpid():
+            return not any(thread.name == self.thread for thread in threading.enumerate())
+        return not _runs(self.pid, self.started)
+
+    @property
+    def thread(self) -> str:
+        """The name of the thread that renews it."""
+        return f"bigsvd-lock-{self.token}"
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.machine.split()[0]}, since {self.since}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host}, since {since}"
 
 
+def _runs(pid: int, started: float) -> bool:
+    """Whether a process of this machine that began then runs, or is another user's, hidden from this one."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(abs(process.create_time() - started) <= _START_SECONDS)
+    except psutil.NoSuchProcess:
+        pass
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
+@cache
 def _machine() -> str:
-    """The machine, and on it the name space that numbers its processes: a container has one of its own."""
-    numbering = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {numbering.readlink() if numbering.is_symlink() else ''}".strip()
+    """The machine since it was started, and on it the name space of processes: a container has its own."""
+    boot, numbering = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    which = boot.read_text(encoding="ascii") if boot.exists() else socket.gethostname()
+    space = str(numbering.readlink()) if numbering.is_symlink() else ""
+    return _without_dashes(f"{which}.{re.sub('[^0-9]', '', space)}")
+
+
+def _without_dashes(name: str) -> str:
+    """A name as a part of a file's name, in which dashes are between parts."""
+    return re.sub("[^0-9A-Za-z.]", "_", name)[:_NAME_CHARACTERS]
+
+
+def now_in(folder: Path) -> float:
+    """The time by the clock of a folder's file system, in s since the epoch; by this machine's if need be.
+
+    That is where nothing may be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
+
+
+def holder_of(lock: Path) -> Holder | None:
+    """Who holds the lock of an output (`Place.lock`), or has left it; None where nobody has. It stays so."""
+    for _ in range(_LOOKS):
+        found = _holder(lock, now_in(lock.parent))
+        if found is not None or not lock.exists():
+            return found
+    return None
+
+
+def _holder(lock: Path, now: float) -> Holder | None:
+    """The same, at one look: none while the file is being renamed either."""
+    for entry in _names_in(lock):
+        holder = Holder.named(entry)
+        if holder is None:
+            continue
+        with suppress(FileNotFoundError), (lock / entry).open("rb") as file:  # opened: NFS then asks anew
+            touched = os.fstat(file.fileno()).st_mtime
+            return replace(holder, left_seconds=touched + holder.lease_seconds - now)
+    return None
+
+
+def _names_in(folder: Path) -> list[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return [entry.name for entry in folder.iterdir()]
+    return []
 
 
 class RunLock:
-    """A lock file at `path`; `what` it stands for is named where another holds it."""
+    """A lock at `path`; `what` it stands for is named where another holds it.
 
-    def __init__(self, path: Path, what: str) -> None:
+    While it is held a thread renews its lease. What a run may no longer do once it is another's is preceded
+    by `renew`.
+    """
+
+    def __init__(self, path: Path, what: str, lease: Lease | None = None) -> None:
         self.path = path
         self._what = what
-        self._handle = -1
+        self._lease = lease or Lease()
+        self._held: Holder | None = None
+        self._turn = threading.Lock()
+        self._let_go = threading.Event()
+        self._thread: threading.Thread
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock, from nobody or from a holder whose lease has run out or whose process has ended.
 
         Raises:
             OutputBusyError: another holds it.
 
         """
-        while self._handle < 0:
-            self._handle = self._attempt()
-
-    def release(self) -> None:
-        """Let go of the lock and delete its file."""
-        if self._handle < 0:
-            return
+        holder = Holder.here(self._lease, now_in(self.path.parent))
+        own = self.path.with_name(f"{self.path.name}.{holder.token}")
+        self._thread = threading.Thread(target=self._keep, name=holder.thread, daemon=True)
+        self._thread.start()
         try:
-            if self._is_at_path(self._handle):
-                self.path.unlink()
-        finally:
-            os.close(self._handle)
-            self._handle = -1
-
-    def _attempt(self) -> int:
-        """The lock file, held; -1 if it was let go of meanwhile, and all is to be done again."""
-        handle, made = self._open()
-        if handle < 0:
-            return -1
-        held = False
-        try:
-            flocked = self._flock(handle)
-            if not self._is_at_path(handle):
-                return -1
-            if not made and not self._is_left(handle, flocked=flocked):
-                return -1
-            said = json.dumps(asdict(Holder.here(flocked=flocked)))
-            os.pwrite(handle, said.ljust(_SAID_BYTES).encode(), 0)  # over all that another had said
-            held = True
-        except OSError:
-            if made:
-                self.path.unlink(missing_ok=True)
+            while self._held is None:
+                self._held = self._attempt(holder, own)
+        except BaseException:
+            self._let_go.set()
             raise
         finally:
-            if not held:
-                os.close(handle)
-        return handle
+            _clear(own)
+        for left in self._left_behind():
+            _clear(left)
 
-    def _open(self) -> tuple[int, bool]:
-        """The lock file, and whether this made it; -1 where it has gone meanwhile."""
+    def renew(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            SupersededError: another has taken over. OSError: this cannot be told.
+
+        """
+        with self._turn:
+            if self._held is None:
+                return
+            after = replace(self._held, beats=self._held.beats + 1)
+            if not self._renamed(self._held, after):
+                raise self._superseded()
+            self._held = after
+
+    def release(self) -> None:
+        """Let go of the lock, if it is held still; in a child of the holder nothing happens."""
+        held = self._held
+        if held is None or held.pid != os.getpid():
+            return
+        self._let_go.set()
+        self._thread.join()
+        self._held = None
+        _clear(self.path, held.token)
+
+    def _attempt(self, holder: Holder, own: Path) -> Holder | None:
+        """Who holds the lock now, if it is this process; None where all is to be done again."""
+        own.mkdir(exist_ok=True)
         try:
-            return os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644), True
-        except FileExistsError:
-            pass
-        try:
-            return os.open(self.path, os.O_RDWR), False
+            (own / holder.name).touch()
+            own.rename(self.path)
+            return holder if self._renamed(holder, holder) else None
         except FileNotFoundError:
-            return -1, False
-
-    def _flock(self, handle: int) -> bool:
-        """Lock the file; whether the system can."""
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise self._busy(Holder.read(handle)) from None
+            return None  # a holder has cleared it away
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in _THERE:
                 raise
+        found = _holder(self.path, now_in(self.path.parent))
+        if found is None or found.alive:
+            self._refuse(found)
+            return None
+        after = replace(holder, attempt=found.attempt + 1)
+        return after if self._renamed(found, after) else None
+
+    def _refuse(self, found: Holder | None) -> None:
+        """`OutputBusyError` where somebody holds the lock, or what is there is no lock at all."""
+        if found is not None:
+            raise OutputBusyError(
+                f"another run is writing {self._what} ({found}; its lease lasts {found.left_seconds:.0f} s "
+                "more, unless renewed)",
+                "wait for it or stop it, or choose another output",
+            )
+        names = _names_in(self.path)
+        if self.path.is_file() or (names and not any(map(Holder.named, names))):
+            raise OutputBusyError(
+                f"{self.path} is no lock of this version of bigsvd",
+                "delete it unless an older version is at work, or choose another output",
+            )
+
+    def _renamed(self, before: Holder, after: Holder) -> bool:
+        """Whether the file named after one holder bears the name of another now, and is touched."""
+        with suppress(FileNotFoundError):  # also where it was done before, and then the disk failed
+            (self.path / before.name).rename(self.path / after.name)
+        try:
+            os.utime(self.path / after.name)
+        except FileNotFoundError:
             return False
         return True
 
-    def _is_left(self, handle: int, *, flocked: bool) -> bool:
-        """Whether the file that was there is now ours; False if it has been moved out of the way.
-
-        Who holds it by flock would have been met by `_flock`; who holds it without one is known by what the
-        file says.
-        """
-        holder = Holder.read(handle)
-        if flocked and (holder is None or holder.flocked):
-            return True
-        young = time.time() - os.fstat(handle).st_mtime < _BEING_WRITTEN_SECONDS
-        if not holder.has_ended if holder is not None else young:
-            raise self._busy(holder)
-        if flocked:
-            return True
-        aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
-        try:
-            self.path.rename(aside)  # of several that find the lock left, one does this
-        except FileNotFoundError:
-            return False
-        if os.path.samestat(os.fstat(handle), aside.stat()):
-            aside.unlink()
-        else:
-            aside.rename(self.path)  # somebody else has taken it since it was looked at
-        return False
-
-    def _is_at_path(self, handle: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(handle), self.path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _busy(self, holder: Holder | None) -> OutputBusyError:
-        if holder is None or holder.flocked or holder.machine == _machine():
-            by = "" if holder is None else f" ({holder})"
-            return OutputBusyError(
-                f"another run is writing {self._what}{by}", "wait for it or choose another output"
-            )
-        return OutputBusyError(
-            f"another run is writing {self._what} ({holder})",
-            f"wait for it, or delete {self.path} if that process has ended, or choose another output",
+    def _superseded(self) -> SupersededError:
+        found = _holder(self.path, 0.0)
+        by = "its lock is gone" if found is None else f"by {found}"
+        return SupersededError(
+            f"this run of {self._what} was superseded ({by}), since its lease of {self._lease.seconds:g} s "
+            "had run out",
+            "nothing is to be done: the other run goes on from what this one had finished",
         )
+
+    def _keep(self) -> None:
+        """Renew the lease until the lock is let go of, or is another's."""
+        while not self._let_go.wait(self._lease.interval_seconds):
+            try:
+                self.renew()
+            except SupersededError:
+                return  # as the run finds out by itself
+            except OSError:
+                continue  # there is time for another before the lease runs out
+
+    def _left_behind(self) -> Iterator[Path]:
+        """What those have left who were killed while they waited for the lock."""
+        for path in self.path.parent.glob(f"{escape(self.path.name)}.*"):
+            if _TOKEN.fullmatch(path.name[len(self.path.name) + 1 :]):
+                yield path
+
+
+def _clear(folder: Path, token: str = "") -> None:
+    """Delete the lock files, of one token or of any, and the folder unless something else is in it."""
+    for name in _names_in(folder):
+        holder = Holder.named(name)
+        if holder is not None and token in ("", holder.token):
+            (folder / name).unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in _THERE | {errno.ENOENT}:
+            raise

@@ -12,14 +12,15 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigsvd.errors import StorageError
+from bigsvd.errors import StorageError, SupersededError
+from bigsvd.nodes import NO_FOLDER_SYNC, NO_SYNC, sync
 from bigsvd.request import Request
 from bigsvd.results.door import Place
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import REPLACED, foreign_in_scratch
-from bigsvd.results.lock import RunLock
+from bigsvd.results.lock import Lease, RunLock
 from bigsvd.results.store import FOLDER
-from bigsvd.scratch import MARK, storage_errors
+from bigsvd.scratch import MARK, PLAN, storage_errors
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -27,8 +28,6 @@ _AT_FDCWD = -100
 _NO_EXCHANGE = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
 )
-_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EROFS})
-_NO_FOLDER_SYNC = _NO_SYNC | {errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,27 @@ class Inputs:
 class Output:
     """The place of one result, held exclusively while a run works on it.
 
-    A context manager: `OutputBusyError` if another run holds it. What can be refused is refused when it is
-    made, before anything is created. Without a path a temporary folder is used, which lives as long as the
-    factors opened from it.
+    A context manager: `OutputBusyError` if another run holds it, and `SupersededError` once another has taken
+    over, since this one was frozen for longer than its lease: whatever it does then fails without effect.
+    What can be refused is refused when it is made, before anything is created. Without a path a temporary
+    folder is used, which lives as long as the factors opened from it.
+
+    What is deleted in scratch, or published, goes through a folder of the run's own in its mark, by renames:
+    once another run has taken that folder away, they fail, however late they come.
     """
 
-    def __init__(self, path: str | Path | None, *, overwrite: bool, inputs: Inputs | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        *,
+        overwrite: bool,
+        inputs: Inputs | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         self._overwrite = overwrite
         self._inputs = inputs or Inputs()
+        self._lease = lease or Lease()
+        self._own: Path | None = None
         self._temporary: Path | None = None
         self._published = False
         self._made: list[Path] = []
@@ -116,7 +128,7 @@ class Output:
         try:
             with storage_errors(f"creating {parent}"):
                 self._make(parent)
-                self._lock = RunLock(self.place.lock, str(self.path))
+                self._lock = RunLock(self.place.lock, str(self.path), self._lease)
                 self._lock.acquire()
             self._recover()
             self._check()  # again, now that nobody else writes there
@@ -125,7 +137,30 @@ class Output:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object = None, error: BaseException | None = None, *more: object) -> None:
+        del more
+        try:
+            if isinstance(error, Exception):
+                self._explain(error)
+        finally:
+            self._let_go()
+
+    def check(self) -> None:
+        """`SupersededError` where another run has taken over; to be called before what cannot be undone."""
+        if self._lock is not None:
+            with storage_errors(f"renewing {self._lock.path}"):
+                self._lock.renew()
+
+    def _explain(self, error: Exception) -> None:
+        """Say that another run has taken over, where that is why this one has failed."""
+        try:
+            self.check()
+        except SupersededError as superseded:
+            raise superseded from error
+        except StorageError:
+            return  # the disk fails: the error that is under way says so too
+
+    def _let_go(self) -> None:
         try:
             if self._lock is not None:
                 with storage_errors(f"deleting {self._lock.path}"):
@@ -170,13 +205,18 @@ class Output:
         """
         if self._temporary is not None:
             return self._publish_temporary(self._temporary)
-        new, target = self.scratch / FOLDER, self.place.target
+        own, target = self._own or self._take(), self.place.target
+        new = own / FOLDER
         with storage_errors(f"publishing {self.path}"):
-            for file in sorted(new.rglob("*")):
+            for file in sorted((self.scratch / FOLDER).rglob("*")):
                 if file.is_file():
-                    _sync(file, _NO_SYNC)
-            if os.path.lexists(target):
+                    sync(file, NO_SYNC)
+            replaces = os.path.lexists(target)
+            if replaces:
                 self.place.check_free(overwrite=self._overwrite)  # a run is long: others were here meanwhile
+            self.check()
+            (self.scratch / FOLDER).rename(new)
+            if replaces:
                 _exchange(new, target, self.scratch / REPLACED)
             else:
                 new.rename(target)
@@ -195,7 +235,7 @@ class Output:
     def _confirm(self) -> None:
         """Have the rename itself written to the disk."""
         try:
-            _sync(self.place.target.parent, _NO_FOLDER_SYNC)
+            sync(self.place.target.parent, NO_FOLDER_SYNC)
         except OSError as error:
             raise StorageError(
                 f"{self.path} is published, but the disk did not confirm it ({error.strerror or error})",
@@ -204,16 +244,45 @@ class Output:
 
     def begin(self) -> str:
         """Make an empty scratch folder, marked as ours; the name of the run that has it."""
-        self.sweep()
-        run = uuid.uuid4().hex
-        with storage_errors(f"creating {self.scratch}"):
-            (self.scratch / MARK / run).mkdir(parents=True)
-        return run
+        self.place.check_scratch()
+        own = self._take()
+        with storage_errors(f"deleting what is in {self.scratch}"):
+            self._empty(own)
+        return own.name
 
     def resume(self) -> str:
-        """The name of the run that has the scratch folder."""
+        """Take over the scratch folder from the run that had it; the name of the one that has it now."""
+        return self._take().name
+
+    def _take(self) -> Path:
+        """A folder in the mark of scratch, by which this run has it; all others there end.
+
+        Of two runs that do this at a time, the one that holds the lock sees the other's folder, or is seen by
+        it before that asks for the lock.
+        """
         mark = self.scratch / MARK
-        return next((entry.name for entry in mark.iterdir()), "") if mark.is_dir() else ""
+        own = mark / uuid.uuid4().hex
+        with storage_errors(f"creating {own}"):
+            own.mkdir(parents=True)
+            others = [entry for entry in mark.iterdir() if entry != own]
+            try:
+                self.check()
+            except BaseException:
+                own.rmdir()
+                raise
+            for other in others:
+                other.rename(own / other.name)
+            _remove_below(own)
+        self._own = own
+        return own
+
+    def _empty(self, own: Path) -> None:
+        """Remove all but the mark from scratch; first the plan, without which nobody goes on from it."""
+        entries = sorted(self.scratch.iterdir(), key=lambda entry: (entry.name != PLAN, entry.name))
+        for entry in entries:
+            if entry.name != MARK:
+                entry.rename(own / uuid.uuid4().hex)
+        _remove_below(own)
 
     def sweep(self) -> None:
         """Remove the scratch folder, its mark last, so that a killed sweep is finished by the next run.
@@ -227,13 +296,15 @@ class Output:
             self._remove_scratch()
 
     def _remove_scratch(self) -> None:
+        own = self._own or self._take()
+        ended = own.with_name(uuid.uuid4().hex)
+        self.check()
         with storage_errors(f"deleting {self.scratch}"):
-            for run in (self.scratch / MARK).glob("*"):
-                run.rmdir()  # first, so that nothing left of that run writes on
-            for entry in sorted(self.scratch.iterdir()):
-                if entry.name != MARK:
-                    shutil.rmtree(entry)
-            shutil.rmtree(self.scratch)
+            own.rename(ended)  # first, so that nothing left of this run writes on
+            self._empty(ended)
+            for folder in (ended, ended.parent, self.scratch):
+                folder.rmdir()
+        self._own = None
 
     def tidy(self) -> None:
         """Sweep after a result is published, unless somebody has put things of their own there: they stay."""
@@ -243,17 +314,13 @@ class Output:
             self._remove_scratch()
 
 
-def _sync(path: Path, refusals: frozenset[int]) -> None:
-    """Have a file or folder written to the disk, where its file system offers that at all."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        if error.errno not in refusals:
-            raise
+def _remove_below(folder: Path) -> None:
+    """Delete all that is in a folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _exchange(new: Path, old: Path, aside: Path) -> None:
