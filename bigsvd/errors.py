@@ -157,12 +157,6 @@ class OutputBusyError(BigsvdError):
     code = "E_OUTPUT_BUSY"
 
 
-class SupersededError(BigsvdError):
-    """Another run has taken over the output, since this one's lease had run out: it writes nothing more."""
-
-    code = "E_SUPERSEDED"
-
-
 class SourceChangedError(BigsvdError):
     """The input changed between two passes."""
 
@@ -201,7 +195,7 @@ class NoWorkersError(BigsvdError):
 
 
 class SupersededError(BigsvdError):
-    """Another attempt has taken over what this one was doing."""
+    """Another run has taken over what this one was doing, which writes nothing more."""
 
     code = "E_SUPERSEDED"
 

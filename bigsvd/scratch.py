@@ -48,6 +48,7 @@ PLAN = "run"  # the record that a run begins with; alone it cannot be made again
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
 _ARRAY = "bigsvd_scratch"
+_AGAIN = "run again: what is lost is computed again"
 _CHUNK_BYTES = 2**26  # of an array that is written whole
 
 
@@ -200,7 +201,10 @@ class Scratch:
                 raise StorageError(told, f"delete {self.path} and run again") from error
             if self.run:
                 self._discard(error.file)
-            raise DamagedScratchError(told, "run again: what is lost is computed again") from error
+            raise DamagedScratchError(told, _AGAIN) from error
+        except FileNotFoundError as error:
+            self.check_current()
+            raise DamagedScratchError(f"{self.path}/{name} is gone", _AGAIN) from error
 
     def _discard(self, file: Path) -> None:
         """Remove a damaged chunk, or the whole node of damaged metadata."""
@@ -241,6 +245,10 @@ class Scratch:
     def has(self, name: str) -> bool:
         """Whether an array or record of that name exists."""
         return (self.path / name / METADATA).exists()
+
+    def opens(self, name: str) -> bool:
+        """Whether an array of that name can be opened, whatever has been written into it."""
+        return self.whole(name, (slice(0, 0),))
 
     def whole(self, name: str, box: Any = ...) -> bool:
         """Whether an array has all that was written into a box, as far as sizes of files tell."""

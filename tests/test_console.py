@@ -26,6 +26,7 @@ from bigsvd.events import (
     PlanMade,
     PlanRevised,
     SampleTaken,
+    ScratchDamaged,
     label_of,
 )
 
@@ -63,6 +64,12 @@ def test_a_full_device_is_told() -> None:
     assert "lane 3 again, with less on the device, which is full: 2 bytes asked for" in shown(
         io.StringIO(), PASS, event
     )
+
+
+def test_damage_to_scratch_is_told() -> None:
+    event = ScratchDamaged("/here/out.scratch/pass/z is damaged (c/0/0 has another checksum)")
+    said = shown(io.StringIO(), PASS, event)
+    assert "/here/out.scratch/pass/z is damaged (c/0/0 has another checksum): what is lost is comp" in said
 
 
 def test_a_file_gets_one_line_for_a_pass() -> None:

@@ -181,6 +181,96 @@ def failing_in_the_tree(*arguments: Any) -> None:
         raise StorageError("no room", "make some")
 
 
+LOSSES: dict[str, tuple[list[str], int]] = {
+    "nothing": ([], 12),
+    "the record of a lane": (["parts/lane-00003/done/zarr.json"], 11),
+    "sums of a lane": (["parts/lane-00003/z/c/0/0"], 11),
+    "metadata of sums": (["parts/lane-00003/z/zarr.json"], 11),
+    "rows of two lanes": (["y/c/4/0", "y/c/7/0"], 10),
+    "something of each of three lanes": (
+        ["parts/lane-00003/done/zarr.json", "parts/lane-00009/z/c/0/0", "y/c/7/0"], 9,
+    ),
+}  # fmt: skip
+TORN: dict[str, Any] = {"gone": Path.unlink, "empty": lambda file: file.write_bytes(b"")}
+STORED = replace(SPEC, kernels=(KERNELS[0], ProductKernel("block", "pass/y", WIDTH)), rows=(("pass/y", 0),))
+
+
+def place_of_rows(data: Path, client: Client, folder: str) -> Context:
+    place = context(data, client, folder, **FINE)
+    place.scratch.create("pass/y", (M, WIDTH), (20, WIDTH), "float64")
+    return place
+
+
+@pytest.mark.parametrize("damage", TORN)
+@pytest.mark.parametrize("lost", LOSSES)
+@pytest.mark.usefixtures("few_a_sum")
+def test_lanes_of_which_something_is_lost_run_again_and_no_others(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch, lost: str, damage: str
+) -> None:
+    whole = run_pass(place := place_of_rows(data, client, "whole"), STORED)
+    rows = place.scratch.read("pass/y")
+    place = place_of_rows(data, client, "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("bigsvd.execution.passes._combine", no_room)
+        with pytest.raises(StorageError):
+            run_pass(place, STORED)
+    place = replace(place, progress=Events([]))
+    names, kept = LOSSES[lost]
+    for name in names:
+        TORN[damage](place.scratch.path / "pass" / name)
+    resumed = run_pass(place, STORED)
+    np.testing.assert_array_equal(resumed.sums["z"], whole.sums["z"])
+    np.testing.assert_array_equal(place.scratch.read("pass/y"), rows)
+    assert resumed_lanes(place) == [kept]
+
+
+def no_room(*_: Any) -> None:
+    raise StorageError("no room", "make some")
+
+
+def resumed_lanes(place: Context) -> list[int]:
+    assert isinstance(place.progress, Events)
+    return [event["resumed_lanes"] for event in place.progress.seen if event.kind == "pass"]
+
+
+@pytest.mark.parametrize(
+    ("name", "lanes"), [("y/c/4/0", [11]), ("z/c/0/0", [0]), ("done/zarr.json", [0]), ("nothing", [])]
+)
+@pytest.mark.parametrize("damage", TORN)
+def test_of_a_pass_that_is_done_only_rows_or_all_is_made_again(
+    data: Path, client: Client, damage: str, name: str, lanes: list[int]
+) -> None:
+    """A lane where its rows are lost; all lanes where their sums are, of which nothing else is left."""
+    place = place_of_rows(data, client, "cut")
+    whole, rows = run_pass(place, STORED), place.scratch.read("pass/y")
+    place = replace(place, progress=Events([]))
+    if lanes:
+        TORN[damage](place.scratch.path / "pass" / name)
+    again = run_pass(place, STORED)
+    np.testing.assert_array_equal(again.sums["z"], whole.sums["z"])
+    np.testing.assert_array_equal(place.scratch.read("pass/y"), rows)
+    assert resumed_lanes(place) == lanes
+    assert not (place.scratch.path / "pass/parts").exists()
+
+
+@pytest.mark.usefixtures("few_a_sum")
+@pytest.mark.parametrize("damage", TORN)
+def test_a_sum_of_lanes_that_is_lost_costs_only_these(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    whole = run_pass(context(data, client, "whole", **FINE), SPEC)
+    place = context(data, client, "failed", **FINE)
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "FAILING_AT", "sum-0-00003")
+        patch.setattr("bigsvd.execution.passes.add_parts", failing_in_the_tree)
+        with pytest.raises(StorageError, match="no room"):
+            run_pass(place, SPEC)
+    TORN[damage](place.scratch.path / "pass/parts/sum-0-00001/z/c/0/0")
+    place = replace(place, progress=Events([]))
+    np.testing.assert_array_equal(run_pass(place, SPEC).sums["z"], whole.sums["z"])
+    assert resumed_lanes(place) == [9]
+
+
 @pytest.mark.usefixtures("few_a_sum")
 @pytest.mark.parametrize("where", ["sum-0-00002", "sum-1-00001"])
 def test_a_pass_that_failed_while_its_sums_are_combined_has_the_same_bits(

@@ -66,6 +66,23 @@ def test_data_rewritten_in_place_is_noticed_even_if_no_pass_is_left_to_make(
     assert np.allclose(renewed.s, 5 * again.s)
 
 
+def stop_at_the_end(event: Event) -> None:
+    if event.kind == "phase":
+        raise StoppedError
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", ["krylov", "gram"])
+def test_a_centred_run_stopped_after_its_last_pass_is_continued(tmp_path: Path, method: str) -> None:
+    """It compares the data with what its passes had seen, by a pass that needs means as they did."""
+    zarr.create_array(tmp_path / "a.zarr", data=NOISE, chunks=(50, 200))
+    options: dict[str, Any] = {"method": method, "center": True, "max_passes": 2}
+    with pytest.raises(StoppedError):
+        bigsvd.svd(tmp_path / "a.zarr", 5, tmp_path / "u", progress=stop_at_the_end, **options)
+    resumed = bigsvd.svd(tmp_path / "a.zarr", 5, tmp_path / "u", **options)
+    assert np.array_equal(resumed.s, bigsvd.svd(tmp_path / "a.zarr", 5, **options).s)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("changes", [{"max_passes": 9}, {"tol": 1e-8}, {"stop": "error", "tol": 1e-6}])
 def test_an_unconverged_run_is_continued_under_other_terms(

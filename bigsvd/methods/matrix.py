@@ -177,9 +177,9 @@ class Matrix:
             self.lines = MeansAndDivisors(*scratch.read(f"{name}/lines"))
         elif self.lines is not None:
             scratch.write(f"{name}/lines", self.lines.stacked())
-        if learns and self._learns_rows and not scratch.has(f"{name}/row-lines"):
+        if learns and self._learns_rows and not scratch.opens(f"{name}/row-lines"):
             scratch.create(f"{name}/row-lines", (3, plan.rows), (3, plan.panel_rows), "float64")
-        if learns and self._learns_gaps_of_rows and not scratch.has(f"{name}/gone"):
+        if learns and self._learns_gaps_of_rows and not scratch.opens(f"{name}/gone"):
             scratch.create(f"{name}/gone", (1, plan.rows), (1, plan.panel_rows), "uint8")
 
     def _learn_totals(self) -> None:

@@ -26,7 +26,7 @@ def product_pass(
     if fresh:
         scratch.remove(name)
     matrix.prepare(name, learns=look or not sample)
-    if keep and not scratch.has(f"{name}/y"):
+    if keep and not scratch.opens(f"{name}/y"):
         scratch.create(f"{name}/y", (plan.rows, keep), (plan.panel_rows, keep), matrix.dtype)
     if fresh:
         scratch.write(f"{name}/block", columns)

@@ -41,6 +41,7 @@ def check_unchanged(matrix: Matrix) -> None:
 
     """
     matrix.context.scratch.remove("recheck")
+    matrix.prepare("recheck", learns=False)
     matrix.record_cost(run_pass(matrix.context, matrix.spec("recheck")))
 
 

@@ -86,10 +86,12 @@ def _kind_of_zarr(folder: Path) -> str:
 def foreign_in_store(store: Path, *, unfinished: bool = False) -> Path | None:
     """The first thing in a factor store that is no part of one; None if there is none.
 
-    One that is `unfinished` may lack its manifest and hold arrays under the names they are written by.
+    One that is `unfinished` may lack its manifest, or have a torn one, and hold arrays under the names they
+    are written by.
     """
     names = [*STORE_ARRAYS, *(f"{name}.partial" for name in STORE_ARRAYS)] if unfinished else STORE_ARRAYS
-    if (store / METADATA).exists() and ATTRIBUTE not in attributes_of(store):
+    torn = unfinished and not metadata_of(store)
+    if (store / METADATA).exists() and ATTRIBUTE not in attributes_of(store) and not torn:
         return store / METADATA
     return next(_foreign(store, names), None)
 
@@ -134,12 +136,12 @@ def _foreign_in_room(room: Path) -> Iterator[Path]:
 
 
 def _foreign_in_tree(node: Path) -> Iterator[Path]:
-    """What is foreign in an array, a record, or a folder of such, in scratch."""
-    if (
-        node.is_symlink()
-        or not node.is_dir()
-        or ((node / METADATA).exists() and not is_mine(attributes_of(node)))
-    ):
+    """What is foreign in an array, a record, or a folder of such, in scratch.
+
+    Metadata that say nothing, as a power cut leaves them, are nobody else's.
+    """
+    said_by_others = metadata_of(node) and not is_mine(attributes_of(node))
+    if node.is_symlink() or not node.is_dir() or said_by_others:
         yield node
     else:
         below = [entry.name for entry in _entries(node) if entry.is_dir(follow_symlinks=False)]
