@@ -91,6 +91,8 @@ def _summed(request: Request, facts: SourceFacts) -> str:
     axis = str(request.sum)
     if axis.lstrip("-").isdecimal():
         axis = f"axis {axis}"
+    if not facts.marks_gaps and not facts.dtype.startswith("float"):
+        return f"entries are summed over {axis}"
     negative = " or negative" * facts.dtype.startswith("int")
     return f"entries are summed over {axis}; missing where one of them is missing{negative}"
 

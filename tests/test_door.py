@@ -260,9 +260,7 @@ def test_a_group_of_arrays_of_more_axes_says_how_to_make_a_matrix(tmp_path: Path
     with pytest.raises(ShapeError, match=r"call_genotype has shape \(10, 6, 2\); .*by dim=AXIS: 0, 1 or 2"):
         open_source(tmp_path / "g.zarr")
     group.create_array("call_mask", data=np.zeros((10, 6, 1), np.int8))
-    with pytest.raises(
-        SourceError, match="call_genotype is 10x6x2 int8: name it, and the axis of its samples by dim=AXIS"
-    ):
+    with pytest.raises(SourceError, match=r"such as .*/call_genotype, and the axis of its samples by dim="):
         open_source(tmp_path / "g.zarr")
 
 

@@ -344,9 +344,9 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 
 def test_totals_are_of_all_features_where_some_are_chosen_by_weights() -> None:
     A, chosen = counts((80, 30)), np.arange(30) % 3 == 0
-    with pytest.raises(RequestError, match="use weights of 1 and 0 in place of cols"):
+    with pytest.raises(RequestError, match="leave cols out, and use weights of 1 and 0 instead"):
         bigsvd.svd(A, K, functions=CELLS, cols=chosen)
-    with pytest.raises(RequestError, match="use weights of 1 and 0 in place of rows"):
+    with pytest.raises(RequestError, match="leave rows out, and use weights of 1 and 0 instead"):
         bigsvd.svd(A.T, K, functions=CELLS, rows=chosen, samples="columns")
     factors = bigsvd.svd(A, K, functions=CELLS, center=True, weights=chosen + 0.0, tol=1e-6)
     B = of_cells(A) * chosen

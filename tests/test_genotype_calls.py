@@ -52,7 +52,10 @@ def refused(*arguments: object) -> str:
 
 def test_of_a_store_the_genotypes_are_what_is_meant(store: Path) -> None:
     said = refused("plan", store, "-k", K)
-    assert "with the arrays call_genotype (120x30x2 int8), call_DP (120x30 int16)" in said
+    assert (
+        "with the arrays call_genotype (120x30x2 int8), call_genotype_mask (120x30x2 bool), call_DP (120"
+        in said
+    )
     assert said.strip().endswith(
         f"name one of them, such as {store}/call_genotype with --sum ploidy and --samples samples"
     )

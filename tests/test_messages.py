@@ -190,6 +190,44 @@ def test_samples_of_selected_places_are_projected_whole() -> None:
 # Numbers in other files
 
 
+def test_what_holds_no_places_is_told_by_option_and_path(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("ids.txt", [1, 2])
+    np.save("w.npy", np.ones(20))
+    data = folder / "a"
+    assert refused("plan", data, "-k", K, "--cols", "w.npy").startswith("--cols w.npy holds float64, not ind")
+    assert refused("plan", data, "-k", K, "--rows", "ids.txt").startswith("--rows ids.txt is a file, not a Z")
+    np.save("words.npy", np.array(["a"]))
+    said = refused("plan", data, "-k", K, "--weights", "words.npy")
+    assert said.startswith("--weights words.npy holds <U1, not real numbers")
+
+
+def test_data_that_cannot_be_read_as_then_are_other_data(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`verify` has no options of axes: it is not told to change them."""
+    monkeypatch.chdir(folder)
+    assert refused("verify", "of_sst", "line") == (
+        f"line cannot be read as {folder}/sst was (line has shape (7,), one axis); give the data the factors were "
+        "computed from"
+    )
+    np.save(tmp_path / "cube.npy", FIELD[:, :, :, None])
+    assert "give the data the factors were computed from" in refused(
+        "verify", "of_sst", tmp_path / "cube.npy"
+    )
+
+
+def test_the_axes_of_an_npy_file_are_asked_for_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("field.npy", FIELD)
+    assert refused("plan", "field.npy", "-k", K).startswith("field.npy has shape (24, 4, 6); name the axis")
+    assert refused("plan", "field.npy", "-k", K, "--dim", "time").startswith("field.npy has no axis 'time'")
+
+
 def test_numbers_come_from_hdf5_and_zip_too(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "sst.nc", "w") as file:
         file["grid/w"] = np.array([3, 5], np.int16)

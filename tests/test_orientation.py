@@ -105,7 +105,7 @@ def test_given_vectors_are_of_features_and_samples(tmp_path: Path, shape: tuple[
     np.testing.assert_allclose(f[:], g[:].T, atol=1e-8)
     np.testing.assert_allclose(f.project(matrix(shape)[:3]), g.project(matrix(shape)[:3].T), atol=1e-7)
     assert verify(g, open_source(tmp_path / "t.zarr", samples="columns"), lambda _: None).findings == ()
-    with pytest.raises(RequestError, match=f"row_weights has {m} values, the matrix has {n} rows"):
+    with pytest.raises(RequestError, match=f"row_weights has {m} values for {n} rows; give one for each"):
         bigsvd.plan(matrix(shape).T, K, row_weights=row_weights)
 
 

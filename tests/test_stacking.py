@@ -328,6 +328,18 @@ def test_a_sum_of_what_the_attributes_call_missing_is_missing(tmp_path: Path, dt
     np.testing.assert_allclose(factors.mean, np.nanmean(dosages(), axis=1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "bool"])
+def test_sums_of_what_cannot_be_negative_have_no_gaps(dtype: str) -> None:
+    """Colours of a video: nothing is looked for, and nothing said of it."""
+    video = np.random.default_rng(3).integers(0, 2, (30, 4, 5, 3)).astype(dtype)
+    source = open_source(video, dim=0, sum=-1)
+    assert not source.facts.marks_gaps
+    assert "summed over axis -1\n" in str(bigsvd.plan(video, K, dim=0, sum=-1))
+    factors = bigsvd.svd(video, K, dim=0, sum=-1, tol=1e-6)
+    exact = np.linalg.svd(video.sum(axis=3, dtype=float).reshape(30, -1), compute_uv=False)[:K]
+    np.testing.assert_allclose(factors.s, exact, rtol=1e-6)
+
+
 def test_what_is_missing_is_no_sum() -> None:
     calls = genotypes()
     options: dict[str, Any] = {"sum": 2, "samples": "columns", "missing": "mean", "center": True}

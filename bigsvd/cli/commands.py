@@ -28,8 +28,10 @@ from bigsvd.cli.console import Console, fitted
 from bigsvd.cli.spelling import spelled
 from bigsvd.errors import (
     BigsvdError,
+    FactorStoreError,
     NotConvergedError,
     RequestError,
+    ShapeError,
     StorageError,
     VerifyError,
 )
@@ -353,6 +355,17 @@ def _open(data: str, request: Request, storage_options: tuple[str, ...]) -> Sour
     )
 
 
+def _open_again(data: str, request: Request, storage_options: tuple[str, ...]) -> Source:
+    """The same of factors that were computed: what the request says of its axes is not to be changed now."""
+    try:
+        return _open(data, request, storage_options)
+    except (ShapeError, RequestError) as error:
+        raise FactorStoreError(
+            f"{data} cannot be read as {request.source} was ({error.message})",
+            "give the data the factors were computed from",
+        ) from error
+
+
 def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     """A saved plan runs as it stands: another option beside it would be ignored."""
     context = click.get_current_context()
@@ -668,7 +681,7 @@ def verify(
     asked = replace(Request.from_dict(opened.provenance["request"]), rows=None, cols=None)
     source = None
     if data is not None:
-        source = _open(data, asked, storage_options)
+        source = _open_again(data, asked, storage_options)
     with _client(cluster) as client:
         outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
     if as_json:

@@ -275,7 +275,7 @@ def _check_whole_samples(request: Request, facts: SourceFacts) -> None:
         raise RequestError(
             f"functions={', '.join(request.functions)!r} with {name}={some!r}, by which samples have only "
             "some of their features and no totals",
-            f"use weights of 1 and 0 in place of {name}",
+            f"leave {name} out, and use weights of 1 and 0 instead",
         )
 
 

@@ -26,6 +26,7 @@ class ArraySource(Source):
     """
 
     _reader_kind = "memory"
+    _called = ""  # what it is read from, where that has a name
 
     def __init__(
         self, array: Any, missing: str = "none", axes: Axes = AS_A_MATRIX, dims: tuple[str, ...] = ()
@@ -34,7 +35,7 @@ class ArraySource(Source):
         self._array = array
         given = getattr(array, "given", type(array))  # the caller's type, not that of a shell of ours
         kind = given.__name__
-        self._stacking = stacked(kind, array.shape, array.dtype, axes, dims)
+        self._stacking = stacked(self._called or kind, array.shape, array.dtype, axes, dims)
         self._asked = (axes, dims)
         shape, reader = self._stacking.lengths, self._reader_kind
         if not (self._stacking.is_matrix or _in_order(array, self._stacking.keeps_order)):

@@ -78,13 +78,17 @@ class Members:
 
     @classmethod
     def of(cls, found: Iterable[Member], unseen: int = 0) -> Members:
-        """Sorted: genotypes and matrices first, the largest at the front; what only tells bounds last."""
+        """Sorted: genotypes first, then what else could be meant, by size; what only tells bounds comes last.
+
+        A map of areas is smaller than the fields beside it, though it alone is a matrix as it lies.
+        """
         listed = list(found)
         bounds = {_beside(member.path, member.bounds) for member in listed if member.bounds}
 
         def turn(member: Member) -> tuple[bool, bool, bool, int, str]:
             size = math.prod(member.shape)
-            return member.path in bounds, not member.is_genotypes, not member.is_matrix, -size, member.path
+            meant = member.could_be_meant
+            return member.path in bounds, not member.is_genotypes, not meant, -size, member.path
 
         plain = [member for member in listed if member.path not in bounds]
         return cls(tuple(sorted(plain or listed, key=turn)), unseen)
@@ -126,15 +130,14 @@ def _cure(name: str, arrays: list[Member], sparse: list[Member]) -> str:
         return f"name one of them, such as {name}/{arrays[0].path} with sum=ploidy and samples=samples"
     if arrays and arrays[0].is_matrix:
         return f"name one of them, such as {name}/{arrays[0].path}"
+    if arrays and arrays[0].could_be_meant:
+        return f"name one of them, such as {name}/{arrays[0].path}, and the axis of its samples by dim=AXIS"
     if sparse:
         return SPARSE_CURE
     if not arrays:
         return "check the path: it holds no array"
     first = arrays[0]
-    none = f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
-    if len(first.shape) > 2:
-        return f"{none}: name it, and the axis of its samples by dim=AXIS"
-    return none
+    return f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
 
 
 def _named(members: list[Member]) -> str:

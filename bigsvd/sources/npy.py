@@ -32,8 +32,8 @@ class NpySource(MemmapSource):
                 f"{path} cannot be mapped ({first_line(error)})",
                 "store it again by numpy.save, or copy it again",
             ) from error
+        self._path = self._called = path
         super().__init__(array, axes=axes)
-        self._path = path
         order, chunks = "C", self.facts.chunks
         if not array.flags.c_contiguous:
             order = "F"

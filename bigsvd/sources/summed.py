@@ -37,7 +37,8 @@ class SummedSource(PiecewiseSource):
         count, lengths = facts.array_shape[-1], facts.array_shape[:-1]
         dtype = _WIDER.get(facts.dtype, facts.dtype)
         packing = Packing()
-        if np.dtype(dtype).kind == "i":
+        gaps = facts.marks_gaps or np.dtype(facts.dtype).kind == "i"  # others are no negative numbers
+        if np.dtype(dtype).kind == "i" and gaps:
             packing = Packing(fills=(_MISSING,))
         return replace(
             facts,

@@ -37,7 +37,7 @@ def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | N
     """
     name, raw, dims = _found(option, given, storage_options)
     if raw.dtype.kind not in "biuf":
-        raise RequestError(f"{option} holds {raw.dtype}, not real numbers", "give numbers")
+        raise RequestError(f"{_called(option, name)} holds {raw.dtype}, not real numbers", "give numbers")
     return _vector(name, raw.astype(np.float64), dims)
 
 
@@ -53,8 +53,15 @@ def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | No
     if raw.dtype.kind == "b":
         return _vector(name, raw, dims)
     if raw.dtype.kind not in "iu" or (raw.size and int(raw.max()) > np.iinfo(np.int64).max):
-        raise RequestError(f"{option} holds {raw.dtype}, not indices", "give integers or truth values")
+        raise RequestError(
+            f"{_called(option, name)} holds {raw.dtype}, not indices", "give integers or truth values"
+        )
     return _vector(name, raw.astype(np.int64), dims)
+
+
+def _called(option: str, name: str) -> str:
+    """An option, and the place that was given for it if one was."""
+    return f"{option}={name}" if name else option
 
 
 def _vector(name: str, values: np.ndarray, dims: tuple[str, ...]) -> Vector:
@@ -130,7 +137,10 @@ def _reading(option: str, name: str) -> Iterator[None]:
     try:
         yield
     except BigsvdError as error:
-        raise type(error)(f"{option}: {error.message}", error.remedy) from error
+        told = error.message.removeprefix(name)
+        if told == error.message:
+            told = f": {told}"
+        raise type(error)(f"{option}={name}{told}", error.remedy) from error
     except OSError as error:
         raise StorageError(f"{option}={name} cannot be read ({error})", "check that path") from error
     except Exception as error:
