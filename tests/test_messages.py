@@ -210,8 +210,8 @@ def test_data_that_cannot_be_read_as_then_are_other_data(
     """`verify` has no options of axes: it is not told to change them."""
     monkeypatch.chdir(folder)
     assert refused("verify", "of_sst", "line") == (
-        f"line cannot be read as {folder}/sst was (line has shape (7,), one axis); give the data the factors were "
-        "computed from"
+        f"line cannot be read as {folder}/sst was (line has shape (7,), one axis); give the data the factors "
+        "were computed from"
     )
     np.save(tmp_path / "cube.npy", FIELD[:, :, :, None])
     assert "give the data the factors were computed from" in refused(
