@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import dask.array as da
+import numpy as np
 import pytest
+import zarr
 from distributed import Client, LocalCluster
 
+import bigsvd
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
-from bigsvd.execution import cluster
-from bigsvd.execution.cluster import Tls, connected, workers_of
+from bigsvd.events import BytesRead, Event, PassStarted
+from bigsvd.execution import cluster, placement, tasks
+from bigsvd.execution.cluster import Tls, Workers, connected, workers_of
+from bigsvd.execution.dask_executor import DaskExecutor
+from bigsvd.execution.executor import Call, announce, results_of
+from bigsvd.execution.watch import Patience
+from bigsvd.sources.open import open_source
+from tests.clusters import Started, own_cluster, started_scheduler, started_worker
 
 
 @contextmanager
@@ -102,3 +117,259 @@ def test_an_address_with_tls_needs_an_identity() -> None:
         connected("tls://127.0.0.1:1"),
     ):
         pytest.fail("there is no identity")
+
+
+# Workers that are lost or frozen
+
+SHORT = Patience(least_seconds=1.0)
+A = np.random.default_rng(0).standard_normal((4000, 60)).astype(np.float32) @ np.diag(
+    np.linspace(9, 0.1, 60).astype(np.float32)
+)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Client]:
+    """A client of two workers with a thread each, in processes that are started again when they end."""
+    with own_cluster(n_workers=2, threads_per_worker=1) as there:
+        yield there
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that tests can wait for."""
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(tasks, "ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(cluster, "_WORKER_SECONDS", 2.0)
+    monkeypatch.setattr(cluster, "_SILENT_WORKER_SECONDS", 0.5)
+    monkeypatch.setattr(placement, "DaskExecutor", lambda client: DaskExecutor(client, SHORT))
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def pids(client: Client) -> dict[str, int]:
+    client.wait_for_workers(2, timeout=60)
+    found: dict[str, int] = Workers(client).ask(os.getpid)
+    return found
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def first_time_stuck(folder: Path, number: int) -> tuple[int, int]:
+    """A call that announces something; of number 0 the first task then waits until a file lets it go on."""
+    mine = folder / f"{number}-{os.getpid()}"
+    mine.touch()
+    announce(BytesRead(1))
+    if number == 0 and len(list(folder.glob("0-*"))) == 1:
+        until((folder / "go").exists)
+    return number, os.getpid()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_call_of_which_nothing_is_heard_goes_to_another_worker_too(two: Client, tmp_path: Path) -> None:
+    pids(two)
+    read: list[Event] = []
+    results: dict[int, Any] = {}
+    with DaskExecutor(two, SHORT) as executor, ends_within(20):
+        calls = [Call(first_time_stuck, (tmp_path, number)) for number in range(3)]
+        executor.carry_out(calls, results.__setitem__, read.append)
+    (tmp_path / "go").touch()
+    assert {number: result[0] for number, result in results.items()} == {0: 0, 1: 1, 2: 2}
+    assert len(list(tmp_path.glob("0-*"))) == 2
+    assert sum(event.bytes for event in read if isinstance(event, BytesRead)) == 3
+
+
+def test_who_is_frozen_keeps_no_other_waiting(two: Client) -> None:
+    (address, pid), (other, _) = pids(two).items()
+    asked = Workers(two)
+    with frozen(pid), ends_within(15):
+        assert set(asked.ask(os.getpid)) == {other}
+        with ends_within(5):
+            assert set(asked.ask(os.getpid)) == {other}
+    assert asked.silent == {address}
+    until(lambda: len(asked.ask(os.getpid)) == 2)
+    assert not asked.silent
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["stored", "sent"])
+def test_a_run_goes_on_without_a_worker_that_is_frozen(
+    two: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """At the default lifetime of a worker of which Dask hears nothing, 5 minutes; to the same bits."""
+    zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(200, 60))
+    options: dict[str, Any] = {"method": "krylov", "memory": "100MB", "tol": 1e-6, "max_passes": 3}
+    monkeypatch.setattr("bigsvd.execution.dask_executor._MUCH_TO_SEND_BYTES", 1000)
+    chunks = {"stored": tmp_path / "a.zarr", "sent": da.from_array(A, chunks=(200, 60))}
+    (_, pid), _ = pids(two).items()
+    stopping = threading.Event()
+
+    def freeze(event: Event) -> None:
+        if isinstance(event, PassStarted) and not event.sample and not stopping.is_set():
+            stopping.set()
+            os.kill(pid, signal.SIGSTOP)
+
+    plan = bigsvd.plan(chunks[kind], 4, client=two, **options)
+    try:
+        with ends_within(90):
+            there = bigsvd.svd(chunks[kind], 4, client=two, progress=freeze, **options)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert stopping.is_set()
+    assert plan.lanes
+    np.testing.assert_array_equal(there.s, bigsvd.svd(chunks[kind], 4, client=two, **options).s)
+
+
+def slow_or_wrong(folder: Path, number: int) -> None:
+    """A call that fails, once another is under way."""
+    (folder / f"{number}-{os.getpid()}").touch()
+    until(lambda: len(list(folder.glob("?-*"))) == 2)
+    if number == 1:
+        until((folder / "fail").exists)
+        raise RequestError("wrong", "nothing")
+    until((folder / "go").exists)
+
+
+def test_an_error_arrives_though_another_worker_is_frozen(two: Client, tmp_path: Path) -> None:
+    """Within 30 s, at the limits as they are."""
+    pids(two)
+    calls = [Call(slow_or_wrong, (tmp_path, number)) for number in range(2)]
+    raised: list[RequestError] = []
+
+    def carry_out() -> None:
+        try:
+            with DaskExecutor(two) as executor:
+                results_of(executor, calls)
+        except RequestError as error:
+            raised.append(error)
+
+    running = threading.Thread(target=carry_out)
+    running.start()
+    until(lambda: len(list(tmp_path.glob("?-*"))) == 2)
+    [waiting] = tmp_path.glob("0-*")
+    with frozen(int(waiting.name.split("-")[1])), ends_within(30):
+        (tmp_path / "fail").touch()
+        running.join(30)
+    (tmp_path / "go").touch()
+    assert len(raised) == 1
+
+
+def read_slowly(source: Any, folder: Path, number: int) -> float:
+    """A call that the test lets go on."""
+    (folder / f"{number}-{os.getpid()}").touch()
+    until((folder / "go").exists)
+    return float(source.fresh().read(slice(0, 10), slice(0, 60)).sum())
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_sent_is_sent_again_where_all_workers_die(
+    two: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask gives up calls whose parts of the source are lost; those that have none it begins again."""
+    monkeypatch.setattr("bigsvd.execution.dask_executor._MUCH_TO_SEND_BYTES", 1000)
+    found = pids(two)
+    with DaskExecutor(two, SHORT) as executor:
+        source = executor.reach(open_source(da.from_array(A, chunks=(200, 60))))
+        part = executor.part(source, [(slice(0, 10), slice(0, 60))])
+        calls = [Call(read_slowly, (part.source, tmp_path, number)) for number in range(4)]
+
+        def kill() -> None:
+            until(lambda: len(list(tmp_path.glob("?-*"))) >= 2)
+            for pid in found.values():
+                os.kill(pid, signal.SIGKILL)
+            (tmp_path / "go").touch()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with ends_within(60):
+            sums = results_of(executor, calls)
+        killer.join()
+    assert sums == pytest.approx([float(A[:10].sum())] * 4, rel=1e-5)
+
+
+def topics(dask_scheduler: Any) -> int:
+    return sum(str(topic).startswith("bigsvd-") for topic in dask_scheduler.get_events())
+
+
+def test_a_run_has_one_topic(client: Client) -> None:
+    """Dask keeps them for ever."""
+    before = client.run_on_scheduler(topics)
+    bigsvd.svd(da.from_array(A, chunks=(200, 60)), 4, client=client, method="krylov", tol=1e-6)
+    assert client.run_on_scheduler(topics) == before + 1
+
+
+def harmed(process: Started, number: int, folder: Path) -> threading.Thread:
+    """A thread that sends a signal to a process as soon as call 0 is under way."""
+
+    def harm() -> None:
+        until(lambda: bool(list(folder.glob("0-*"))))
+        process.signal(number)
+
+    for left in folder.glob("0-*"):
+        left.unlink()
+    thread = threading.Thread(target=harm)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cluster_that_is_lost_ends_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an error after which a new attempt may succeed, and within limits, that of leaving it included.
+
+    In turn: the only worker is killed, and another comes; the scheduler is frozen for a while, and killed.
+    """
+    monkeypatch.setattr(cluster, "_CLOSE_SECONDS", 1.0)
+    calls = [Call(first_time_stuck, (tmp_path, number)) for number in range(2)]
+    with started_scheduler() as (address, scheduler):
+        with (
+            started_worker(address) as first,
+            connected(address) as client,
+            DaskExecutor(client, SHORT) as executor,
+        ):
+            monkeypatch.setattr(client, "wait_workers_seconds", 1.0)
+            harming = harmed(first, signal.SIGKILL, tmp_path)
+            with ends_within(30), pytest.raises(NoWorkersError, match="0 workers after 1 s"):
+                results_of(executor, calls)
+            harming.join()
+        with started_worker(address):
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                with connected(address) as client, DaskExecutor(client, SHORT) as executor:
+                    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 2.0)
+                    harming = harmed(scheduler, number, tmp_path)
+                    with ends_within(30), pytest.raises(NoWorkersError) as raised:
+                        results_of(executor, calls)
+                    assert raised.value.infrastructure
+                    harming.join()
+                    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 20.0)
+                (tmp_path / "go").touch()
+                scheduler.signal(signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("quick")
+def test_workers_that_come_late_are_used(tmp_path: Path) -> None:
+    """In the middle of a round, all workers being lost."""
+    calls = [Call(first_time_stuck, (tmp_path, number)) for number in range(2)]
+    with (
+        started_scheduler() as (address, _),
+        started_worker(address) as first,
+        connected(address) as client,
+        DaskExecutor(client, SHORT) as executor,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        harming = harmed(first, signal.SIGKILL, tmp_path)
+        found = thread.submit(results_of, executor, calls)
+        harming.join()
+        until(lambda: not workers_of(client))
+        with started_worker(address):
+            assert [number for number, _ in found.result(60)] == [0, 1]

@@ -476,7 +476,7 @@ def test_lanes_stay_with_the_worker_that_has_their_panels(
 def test_a_lane_whose_worker_is_gone_goes_to_another(
     data: Path, fake: ApartDevice, offering: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigsvd.execution.dask_executor._STRANDED_SECONDS", 0.2)
+    monkeypatch.setattr("bigsvd.execution.tasks.LOOK_SECONDS", 0.2)
     retired: list[str] = []
 
     def retire(event: Event) -> None:

@@ -111,6 +111,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "execution.cluster",
             "jobs.launch",
             "execution.dask_executor",
+            "execution.tasks",
             "sources.graph",
             "sources.dask_array",
         }

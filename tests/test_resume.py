@@ -14,8 +14,8 @@ from distributed import Client
 import bigsvd
 from bigsvd.errors import MemoryBudgetError, OutputExistsError, SourceChangedError
 from bigsvd.events import Event
-from bigsvd.execution import dask_executor
 from bigsvd.execution.panel_cache import _CACHES
+from bigsvd.execution.tasks import Tasks
 from bigsvd.planning.plan import PLAN_VERSION
 from bigsvd.results.folders import scratch_path
 from bigsvd.scratch import Scratch
@@ -156,7 +156,7 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
     array = zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE + 1, chunks=(20, 200))
     options: dict[str, Any] = {"method": "krylov", "memory": "200MB", "client": client}
     reading, held = threading.Event(), threading.Event()
-    read, await_lanes = ZarrSource.read, dask_executor._await_tasks
+    read, await_end = ZarrSource.read, Tasks.await_end
 
     def slow(self: ZarrSource, *where: Any) -> np.ndarray:
         reading.set()
@@ -167,17 +167,17 @@ def test_an_interrupted_run_leaves_nothing_that_runs(
         reading.wait()
         raise KeyboardInterrupt
 
-    def let_go(*which: Any) -> None:
+    def let_go(tasks: Tasks) -> None:
         held.set()
-        await_lanes(*which)
+        await_end(tasks)
 
     def lanes(dask_worker: Any) -> list[str]:
         return list(map(str, dask_worker.active_keys))
 
     with monkeypatch.context() as patch:
         patch.setattr(ZarrSource, "read", slow)
-        patch.setattr(dask_executor, "_some_done", interrupt)
-        patch.setattr(dask_executor, "_await_tasks", let_go)
+        patch.setattr(Tasks, "_done", interrupt)
+        patch.setattr(Tasks, "await_end", let_go)
         try:
             with pytest.raises(KeyboardInterrupt):
                 bigsvd.svd(array, 5, tmp_path / "u", **options)

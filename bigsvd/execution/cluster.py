@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from distributed import Client, Security
+from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
@@ -25,10 +26,12 @@ from bigsvd.errors import NoWorkersError, RequestError
 DaskClient: TypeAlias = Client
 WAIT_WORKERS_SECONDS = 60.0
 _CONNECT_SECONDS = 20.0  # until a scheduler has answered
-_ANSWER_SECONDS = 20.0  # of a scheduler that is there
+ANSWER_SECONDS = 20.0  # of a scheduler that is there
+_WORKER_SECONDS = 8.0  # until a worker has answered; the same for one that has not the last time:
+_SILENT_WORKER_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
-_RESUME = "start it again and run the same command to resume"
+RESUME = "start it again and run the same command to resume"
 _TLS = "tls://"
 
 
@@ -150,24 +153,33 @@ def cluster_errors() -> Iterator[None]:
     """Turn what Dask raises for lost workers or a lost scheduler into `NoWorkersError`."""
     try:
         yield
-    except (KilledWorker, CancelledError, CommClosedError) as error:
+    except (KilledWorker, CancelledError, CommClosedError, ClosedClientError) as error:
         raise NoWorkersError(
-            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})", _RESUME
+            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})", RESUME
+        ) from error
+
+
+def answer(client: Client, seconds: float, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a client's function returns that asks the scheduler; `NoWorkersError` if that takes too long."""
+
+    async def asked() -> Any:
+        return await function(*given, **named)
+
+    try:
+        with cluster_errors():
+            return client.sync(asked, callback_timeout=seconds)
+    except OSError as error:
+        raise NoWorkersError(
+            f"the scheduler has given no answer for {seconds:g} s ({type(error).__name__})", RESUME
         ) from error
 
 
 def ask_scheduler(client: Client, what: str, **named: Any) -> Any:
-    """What the scheduler answers to one of its operations; `NoWorkersError` if it takes too long."""
+    """What the scheduler answers to one of its operations; `NoWorkersError` if that takes too long."""
     scheduler = client.scheduler
     if scheduler is None:  # a client that could not connect again has closed itself
-        raise NoWorkersError("the connection to the scheduler has ended", _RESUME)
-    try:
-        with cluster_errors():
-            return client.sync(getattr(scheduler, what), callback_timeout=_ANSWER_SECONDS, **named)
-    except OSError as error:
-        raise NoWorkersError(
-            f"the scheduler has given no answer for {_ANSWER_SECONDS:g} s ({type(error).__name__})", _RESUME
-        ) from error
+        raise NoWorkersError("the connection to the scheduler has ended", RESUME)
+    return answer(client, ANSWER_SECONDS, getattr(scheduler, what), **named)
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:
@@ -180,14 +192,91 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     return workers
 
 
+def running(workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those that take tasks, as the scheduler sees it."""
+    return {address: worker for address, worker in workers.items() if worker["status"] == "running"}
+
+
+def patience_of(client: Client) -> float:
+    """For how many seconds the owner of a client waits for workers."""
+    return float(getattr(client, "wait_workers_seconds", WAIT_WORKERS_SECONDS))
+
+
+def no_workers(seconds: float) -> NoWorkersError:
+    """That there have been none for so long."""
+    return NoWorkersError(
+        f"0 workers after {seconds:g} s where at least 1 is needed",
+        "start workers and run again, or wait longer for them with --wait-workers",
+    )
+
+
 def await_workers(client: Client) -> None:
     """Wait for a first worker; `NoWorkersError` after as long as the client's owner would."""
-    seconds = getattr(client, "wait_workers_seconds", WAIT_WORKERS_SECONDS)
+    seconds = patience_of(client)
     deadline = time.monotonic() + seconds
-    while not any(worker["status"] == "running" for worker in workers_of(client).values()):
+    while not running(workers_of(client)):
         if time.monotonic() > deadline:
-            raise NoWorkersError(
-                f"0 workers after {seconds:g} s where at least 1 is needed",
-                "start workers and run again, or wait longer for them with --wait-workers",
-            )
+            raise no_workers(seconds)
         time.sleep(_LOOK_SECONDS)
+
+
+class Workers:
+    """All workers of a cluster, each asked for itself: one that is frozen or lost keeps no other waiting."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._silent: set[str] = set()
+
+    def ask(
+        self, function: Callable[..., Any], *arguments: Any, only: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """What a function returns in each worker, or in `only` some, by address.
+
+        Those that do not answer are left out; the next time they are given less time to.
+
+        Raises:
+            NoWorkersError: the scheduler does not answer. Else what the function raises.
+
+        """
+        addresses = list(workers_of(self._client) if only is None else only)
+
+        async def asked(address: str) -> dict[str, Any]:
+            seconds = _SILENT_WORKER_SECONDS if address in self._silent else _WORKER_SECONDS
+            asking = self._client.run(function, *arguments, workers=[address])
+            try:
+                found: dict[str, Any] = await asyncio.wait_for(asking, seconds)
+            except OSError:  # it is frozen, or gone
+                self._silent.add(address)
+                return {}
+            self._silent.discard(address)
+            return found
+
+        async def all_asked() -> list[dict[str, Any]]:
+            return await asyncio.gather(*map(asked, addresses))
+
+        answers = answer(self._client, _WORKER_SECONDS + ANSWER_SECONDS, all_asked)
+        return {address: found for each in answers for address, found in each.items()}
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Those that have not answered the last time."""
+        return frozenset(self._silent)
+
+    def ask_again(self) -> None:
+        """Ask those whether they are there again."""
+        if self._silent:
+            self._silent &= workers_of(self._client).keys()
+            self.ask(here, only=self.silent)
+
+    def ask_some(
+        self, function: Callable[..., Any], *arguments: Any, only: Iterable[str] | None = None
+    ) -> list[Any]:
+        """The same where at least one answer is needed; `NoWorkersError` without any."""
+        answers = list(self.ask(function, *arguments, only=only).values())
+        if not answers:
+            raise NoWorkersError(f"no worker has answered within {_WORKER_SECONDS:g} s", RESUME)
+        return answers
+
+
+def here() -> None:
+    """In a worker: nothing but an answer."""

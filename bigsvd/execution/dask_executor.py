@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import psutil
 from dask import config
-from distributed import Client, LocalCluster, get_worker, wait
+from distributed import Client, LocalCluster, wait
 from distributed.utils import LoopRunner, sync
 
 from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.execution.cluster import await_workers, cluster_errors, workers_of
-from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take, in_task
+from bigsvd.execution.cluster import Workers, await_workers, cluster_errors, workers_of
+from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take
+from bigsvd.execution.tasks import Sent, Tasks, offers_gpu
+from bigsvd.execution.watch import PATIENCE, Patience, Watch
 from bigsvd.machine.offers import (
     DeviceOffer,
     Offer,
@@ -35,26 +36,38 @@ from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
 
 _BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
-_TASK_WAIT_SECONDS = 0.05
-_QUIET_LOOKS = 2
-_ENDED = ("memory", "error", "released", "forgotten")  # states of Dask's tasks that nobody runs
-_STRANDED_SECONDS = 5  # without a call that ends, after which it is looked after whether their workers live
 _LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _MUCH_TO_SEND_BYTES = 2**20
 
 
 class DaskExecutor:
-    """The workers of a Dask cluster, through the client of whoever owns it."""
+    """The workers of a Dask cluster, through the client of whoever owns it. A context manager.
 
-    def __init__(self, client: Client) -> None:
+    `patience`: how long a call may be silent before another worker has it too.
+    """
+
+    def __init__(self, client: Client, patience: Patience = PATIENCE) -> None:
         self._client = client
+        self._patience = patience
+        self._workers = Workers(client)
+        self._topic = f"bigsvd-{uuid.uuid4().hex}"
+        self._hearing = False
+        self._hear: Callable[[str, str, Event | None], None] = _unheard
+
+    def __enter__(self) -> DaskExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hearing:
+            with suppress(NoWorkersError), cluster_errors():  # a connection that has ended takes it along
+                self._client.unsubscribe_topic(self._topic)
 
     def machines(self, request: Request) -> list[Offer]:
         """The smallest of those workers that have the device."""
         await_workers(self._client)
         workers = workers_of(self._client)
-        found = best_first(request, _device_of_workers(request, workers, self._client))
-        rough = _rough_dtypes(request, self._client)
+        found = best_first(request, _device_of_workers(request, workers, self._workers))
+        rough = _rough_dtypes(request, self._workers)
         return [_smallest(request, workers, device, rough) for device in found]
 
     def reach(self, source: Source) -> Source:
@@ -69,95 +82,88 @@ class DaskExecutor:
             wait(source.awaited)
         return source
 
-    def for_run(self, plan: Plan) -> AbstractContextManager[Executor]:
-        """The same workers, whatever the plan."""
-        del plan
-        return nullcontext(self)
+    @contextmanager
+    def for_run(self, plan: Plan) -> Iterator[Executor]:
+        """The same workers, which may be silent for longer where the plan's lanes take long."""
+        before = self._patience
+        longest = max(plan.pass_seconds.first, plan.pass_seconds.whole)
+        self._patience = replace(before, lane_seconds=longest * plan.threads / len(plan.lanes))
+        try:
+            yield self
+        finally:
+            self._patience = before
 
     def carry_out(
         self, calls: Sequence[Call], take: Take, tell: Progress = unheard, stop: Call = NOTHING
     ) -> None:
-        """See `Executor.carry_out`; a call goes to its home, or to another worker if that one is busy."""
-        client, topic, calls = self._client, f"bigsvd-{uuid.uuid4()}", list(calls)
-        await_workers(client)
-        raised: list[Exception] = []
+        """See `Executor.carry_out`.
 
-        def hear(told: Any) -> None:
-            """In Dask's own thread, where what a listener raises would only be logged."""
-            try:
-                tell(event_from_dict(told[1]["event"]))
-            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
-                raised.append(error)
-
-        client.subscribe_topic(topic, hear)
-        futures: dict[Any, int] = {}
+        A call goes to its home, or to another worker if that one is busy; and to another one too where
+        nothing has been heard of it for long. Then the first that ends counts.
+        """
+        await_workers(self._client)
+        watch = Watch(tell, self._patience)
+        tasks = Tasks(self._client, self._workers, self._topic, calls, watch)
+        raised = self._listen(watch)
         try:
-            futures |= {self._submit(topic, call): number for number, call in enumerate(calls)}
-            while futures:
-                for future in _some_done(futures):
-                    number = futures.pop(future)
-                    with cluster_errors():
-                        result = future.result()
+            tasks.send()
+            while tasks.waiting:
+                for number, result in tasks.ended():
                     take(number, result)
                 if raised:
                     raise raised[0]
-                for future in self._stranded(futures, calls):
-                    number = futures.pop(future)
-                    client.cancel([future])
-                    calls[number] = replace(calls[number], home="")
-                    futures[self._submit(topic, calls[number])] = number
+                tasks.look_after()
         except NoWorkersError:
             raise
         except BaseException:
-            client.cancel(list(futures))
-            self.everywhere(stop.function, *stop.arguments)
-            _await_tasks(client, topic)
+            with suppress(NoWorkersError):  # where these are lost too, the error that came first tells more
+                tasks.cancel()
+                self.everywhere(stop.function, *stop.arguments)
+                tasks.await_end()
             raise
         finally:
-            client.unsubscribe_topic(topic)
+            self._hear = _unheard
 
-    def _submit(self, topic: str, call: Call) -> Any:
-        """A call as a task of Dask's.
+    def _listen(self, watch: Watch) -> list[Exception]:
+        """Let a watch hear of the tasks of a round; what listeners raise will be in the list.
 
-        One that needs a GPU goes to no other worker than its home: Dask lets those that have nothing to do
-        take a task that may go anywhere, whether they offer what it needs or not.
+        Dask keeps what a topic was told, for ever: there is one for all rounds.
         """
-        where: dict[str, Any] = {"workers": [call.home]} if call.home else {}
-        if call.device_share:
-            where["resources"] = {RESOURCE: call.device_share}
-        else:
-            where["allow_other_workers"] = bool(where)
-        key = f"{topic}-{uuid.uuid4()}"
-        return self._client.submit(
-            _made_in_worker, topic, call.function, *call.arguments, key=key, pure=False, **where
-        )
+        raised: list[Exception] = []
 
-    def _stranded(self, futures: dict[Any, int], calls: Sequence[Call]) -> list[Any]:
-        """Calls that may go to one worker only, which is gone."""
-        bound = {
-            future: calls[number].home
-            for future, number in futures.items()
-            if calls[number].device_share and calls[number].home
-        }
-        if not bound:
-            return []
-        there = workers_of(self._client)
-        return [future for future, home in bound.items() if home not in there]
+        def hear(key: str, worker: str, event: Event | None) -> None:
+            """In Dask's own thread, where what a listener raises would only be logged."""
+            try:
+                watch.heard(key, worker, event)
+            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
+                raised.append(error)
+
+        self._hear = hear
+        if not self._hearing:
+            with cluster_errors():
+                self._client.subscribe_topic(self._topic, self._told)
+            self._hearing = True
+        return raised
+
+    def _told(self, told: Any) -> None:
+        """A message of the topic: when, and what."""
+        _, said = told
+        event = said["event"] and event_from_dict(said["event"])
+        self._hear(said["task"], said["worker"], event)
 
     def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """See `Executor.everywhere`."""
-        return list(self._client.run(function, *arguments).values())
+        """See `Executor.everywhere`; workers that do not answer are left out."""
+        return list(self._workers.ask(function, *arguments).values())
 
     def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
         """See `Executor.part`: no data go through the scheduler.
 
-        The source is a future of one that a worker was given where it carries much; values are futures of
-        what a client holds.
+        The source is one that a worker will be given where it carries much; values are futures of what a
+        client holds.
         """
         part = source.part(rectangles)
         much = part.carried_bytes > _MUCH_TO_SEND_BYTES
-        sent = self._client.scatter(part, hash=False) if much else part
-        return SourcePart(sent, source.persisted(rectangles))
+        return SourcePart(Sent(part) if much else part, source.persisted(rectangles))
 
     @contextmanager
     def dask_client(self) -> Iterator[Client]:
@@ -165,15 +171,9 @@ class DaskExecutor:
         yield self._client
 
 
-def _made_in_worker(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """A call, in a worker; what it announces goes to the topic, in a dictionary to which Dask adds a name."""
-    worker = get_worker()
-
-    def tell(event: Event) -> None:
-        worker.log_event(topic, {"event": event.to_dict()})
-
-    with in_task(worker.address, tell):
-        return function(*arguments)
+def _unheard(key: str, worker: str, event: Event | None) -> None:
+    """What is told between two rounds."""
+    del key, worker, event
 
 
 @contextmanager
@@ -217,41 +217,11 @@ def local_client(threads: int, *, gpus: int = 0) -> Iterator[Client]:
         yield ending.enter_context(Client(cluster))
 
 
-def _some_done(futures: Iterable[Any]) -> set[Any]:
-    """Those that have ended, once one has; none if none has for a while."""
-    try:
-        with cluster_errors():
-            done: set[Any] = wait(list(futures), _STRANDED_SECONDS, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
-        return set()
-    return done
-
-
-def _await_tasks(client: Client, topic: str) -> None:
-    """Wait until no worker runs a task of that topic, or will; cancelling stops only those not yet begun.
-
-    A worker hears of it some time after the scheduler, from which a task may be on the way too: none is left
-    where two looks find none.
-    """
-    quiet = 0
-    while quiet < _QUIET_LOOKS:
-        time.sleep(_TASK_WAIT_SECONDS)
-        quiet += 1
-        if any(client.run(_has, topic).values()):
-            quiet = 0
-
-
-def _has(topic: str, dask_worker: Any) -> bool:
-    """In a worker: whether it runs a task of that topic, or is to."""
-    tasks = dask_worker.state.tasks.items()
-    return any(str(key).startswith(topic) and task.state not in _ENDED for key, task in tasks)
-
-
-def _rough_dtypes(request: Request, client: Client) -> tuple[str, ...]:
-    """Those that every worker has; they are asked only where it matters."""
+def _rough_dtypes(request: Request, workers: Workers) -> tuple[str, ...]:
+    """Those that every worker has that answers; they are asked only where it matters."""
     if request.precision == "float32":
         return ()
-    first, *others = client.run(rough_dtypes_here).values()
+    first, *others = workers.ask_some(rough_dtypes_here)
     return tuple(dtype for dtype in first if all(dtype in other for other in others))
 
 
@@ -259,22 +229,18 @@ def _smallest(
     request: Request, workers: dict[str, Any], found: DeviceOffer, rough_dtypes: tuple[str, ...]
 ) -> Offer:
     """What each worker that has the device can give."""
-    having = [worker for worker in workers.values() if _offers_gpu(worker) or not found.device.has_own_memory]
+    having = [worker for worker in workers.values() if offers_gpu(worker) or not found.device.has_own_memory]
     threads = min(worker["nthreads"] for worker in having)
     share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in having)
     budget_bytes = request.memory or int(share * _BUDGET_SHARE)
     return offer_of(request, budget_bytes, threads, found, rough_dtypes)
 
 
-def _offers_gpu(worker: dict[str, Any]) -> bool:
-    return bool((worker.get("resources") or {}).get(RESOURCE, 0) >= 1)
-
-
-def _device_of_workers(request: Request, workers: dict[str, Any], client: Client) -> DeviceOffer:
+def _device_of_workers(request: Request, workers: dict[str, Any], asked: Workers) -> DeviceOffer:
     """The device of those workers that offer one, with the least memory that one of them has of it."""
     if request.device == "cpu":
         return on_cpu("asked for")
-    offering = [name for name, worker in workers.items() if _offers_gpu(worker)]
+    offering = [name for name, worker in workers.items() if offers_gpu(worker)]
     by_dask = request.by_dask
     if not offering or (by_dask and len(offering) < len(workers)):
         which = "no worker offers" if not offering else f"for {request.method} not every worker offers"
@@ -285,7 +251,7 @@ def _device_of_workers(request: Request, workers: dict[str, Any], client: Client
         reason = f"{request.method} needs CuPy and a GPU in this process too, which builds Dask's graph"
         cure = "run it on a machine with a GPU, or use 'cpu'"
         return _without_gpu(request, reason, DeviceError(reason, cure))
-    offers: list[DeviceOffer] = list(client.run(device_here, request.device, workers=offering).values())
+    offers: list[DeviceOffer] = asked.ask_some(device_here, request.device, only=offering)
     without = next((offer for offer in offers if not offer.device.has_own_memory), None)
     if without is not None:
         return without

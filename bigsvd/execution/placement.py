@@ -29,7 +29,11 @@ _WORTH_A_LOOK_SECONDS = 0.5
 @contextmanager
 def executor_of(client: DaskClient | None) -> Iterator[Executor]:
     """The workers of a client; without one, this process."""
-    yield LocalExecutor() if client is None else DaskExecutor(client)
+    if client is None:
+        yield LocalExecutor()
+        return
+    with DaskExecutor(client) as executor:
+        yield executor
 
 
 def nominal_plan(request: Request, facts: SourceFacts, client: DaskClient | None = None) -> Plan:

@@ -54,8 +54,9 @@ class LocalExecutor:
         the plan's.
         """
         if plan.by_dask:
-            with local_client(plan.threads, gpus=int(plan.has_own_memory)) as client:
-                yield DaskExecutor(client)
+            gpus = int(plan.has_own_memory)
+            with local_client(plan.threads, gpus=gpus) as client, DaskExecutor(client) as executor:
+                yield executor
         else:
             with ThreadExecutor(plan.threads) as threads:
                 yield threads
