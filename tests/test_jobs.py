@@ -66,8 +66,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for record in below(tmp_path):
         last = Attempt.last_of(record)
-        if last is not None and last.process is not None and last.process.pid != os.getpid():
-            end_process(last.process.pid)
+        for number in range(1, 1 + (0 if last is None else last.number)):
+            process = Attempt(record, number).process
+            if process is not None and process.pid != os.getpid():
+                end_process(process.pid)
 
 
 @pytest.fixture
@@ -380,6 +382,26 @@ def test_an_attempt_that_was_superseded_writes_nothing_more(data: Path, tmp_path
     assert not old.ended.exists()
     record.remove()
     assert new.superseded
+
+
+def test_a_driver_that_was_frozen_beyond_its_lease_leaves_the_job_to_the_next(
+    data: Path, tmp_path: Path
+) -> None:
+    options = {**EASY, "tol": 1e-14, "max_passes": 14}
+    job = bigsvd.submit(data, 4, tmp_path / "u", **options)
+    frozen = in_pass(job, 2)
+    end_process(frozen.pid, signal.SIGSTOP)
+    until(lambda: job.status.state == "interrupted")
+    assert "silent for" in job.status.reason
+    job.resume()
+    in_pass(job, 4)
+    end_process(frozen.pid, signal.SIGCONT)
+    until(lambda: is_dead(frozen.pid))
+    assert "E_SUPERSEDED" in job.log()
+    assert same_bits(job.wait(LIMIT_SECONDS), undisturbed(job, tmp_path / "v"))
+    events = list(job.events())
+    taken_over = next(place for place, event in enumerate(events) if event["attempt"] == 2)
+    assert all(event["attempt"] == 2 for event in events[taken_over:])
 
 
 def test_a_driver_elsewhere_is_known_by_its_heartbeat_alone(data: Path, tmp_path: Path) -> None:
