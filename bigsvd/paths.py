@@ -1,12 +1,23 @@
-"""Where a path leads: whether two names are one folder, whether one folder lies in another, mounted disks."""
+"""Where a path leads: whether two names are one folder or one lies in another, mounted disks, clocks."""
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
+import time
 from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mountinfo")
+
+
+def now_at(folder: Path) -> float:
+    """What the clock of a folder's file system says; this machine's, where nothing may be written there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def resolved(path: str | Path) -> Path:

@@ -13,6 +13,7 @@ is damaged is removed where it is noticed, and made again like what was never th
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -233,10 +234,17 @@ class Scratch:
         return self._room / uuid.uuid4().hex
 
     def _place(self, made: Path, name: str) -> None:
-        """Give a finished node its place."""
-        self.remove(name)
+        """Give a finished node its place, or that of one that a task that is the same has just placed."""
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-        made.rename(self.path / name)
+        while True:
+            self.remove(name)
+            try:
+                made.rename(self.path / name)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
 
     def finished_passes(self) -> int:
         """How many passes over the data are recorded as done; corrections and samples are none."""

@@ -57,8 +57,7 @@ from bigsvd.request import READING, Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
-from bigsvd.results.store import FOLDER
-from bigsvd.scratch import PLAN, HeldScratch, Scratch
+from bigsvd.scratch import PLAN, RESULT, HeldScratch, Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -350,7 +349,7 @@ def _prepare_scratch(
                 )
             _check_device(old, machine, str(output.scratch))
             scratch = Scratch(output.scratch, output.resume())
-            scratch.remove(FOLDER)
+            scratch.remove(RESULT)
             return scratch, replace(old, request=request, max_passes=plan.max_passes), True
         if left.recorded("checksums") is not None:
             _give_up(left, differences, request, progress)

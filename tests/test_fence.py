@@ -269,6 +269,12 @@ def test_hosts_without_flock_do_not_hold_one_output_both(tmp_path: Path, kind: s
             assert said == "held\n"
 
 
+def elsewhere(since: float, attempt: int = 1) -> Holder:
+    """A holder on another machine."""
+    here = Holder.here(Lease(), since)
+    return replace(here, attempt=attempt, process=replace(here.process, machine="node7 other"))
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize("age_seconds", [5, 20])
 def test_an_hour_of_skew_between_clocks_changes_nothing(
@@ -276,7 +282,7 @@ def test_an_hour_of_skew_between_clocks_changes_nothing(
 ) -> None:
     path, clock = tmp_path / "lock", time.time
     path.mkdir()
-    left = path / replace(Holder.here(Lease(), clock()), machine="other").name
+    left = path / elsewhere(clock()).name
     left.touch()
     os.utime(left, (clock() - age_seconds,) * 2)
     monkeypatch.setattr(time, "time", lambda: clock() + 3600 * hours)
@@ -304,7 +310,7 @@ def test_of_many_who_find_a_lease_run_out_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     for attempt in range(1, 20):
         path.mkdir()
-        left = path / replace(Holder.here(Lease(), 1e9), machine="other", attempt=attempt).name
+        left = path / elsewhere(1e9, attempt).name
         left.touch()
         os.utime(left, (1e9, 1e9))
         locks = [RunLock(path, "out") for _ in range(16)]
@@ -357,7 +363,8 @@ def test_of_many_processes_one_wins(tmp_path: Path, left: bool) -> None:
     path = tmp_path / "lock"
     if left:
         path.mkdir()
-        (path / replace(Holder.here(Lease(), 1e9), pid=2**22 + 1).name).touch()
+        here = Holder.here(Lease(), 1e9)
+        (path / replace(here, process=replace(here.process, pid=2**22 + 1)).name).touch()
     said = subprocess.run(
         [sys.executable, "-c", CROWD, str(path)], capture_output=True, text=True, check=True,
         timeout=DEADLINE_SECONDS,
@@ -371,7 +378,7 @@ def taken_over(path: Path) -> RunLock:
     lock = RunLock(path, "out", Lease(3600))
     lock.acquire()
     (held,) = path.iterdir()
-    now = replace(Holder.here(Lease(), 0), machine="other", host="node7", attempt=2)
+    now = elsewhere(0, 2)
     held.rename(path / now.name)
     return lock
 
@@ -416,7 +423,7 @@ def superseded(output: Output, act: Callable[[Output], Any]) -> None:
         (output.scratch / "run-was").write_text(output.begin())
         (output.scratch / "factors").mkdir()
         (held,) = output.place.lock.iterdir()
-        held.rename(held.with_name(replace(Holder.here(Lease(), 0), machine="other", attempt=2).name))
+        held.rename(held.with_name(elsewhere(0, 2).name))
         act(output)
 
 

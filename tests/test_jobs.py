@@ -40,13 +40,14 @@ from bigsvd.events import unheard
 from bigsvd.jobs import driver as driving
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.driver import Driver, Tries
-from bigsvd.jobs.files import append_line, create_json, now_at, read_json, read_lines, shorten, write_json
+from bigsvd.jobs.files import append_line, create_json, read_json, read_lines, shorten, write_json
 from bigsvd.jobs.index import below
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.record import Launch, Record, Terms
 from bigsvd.jobs.recorder import Recorder
 from bigsvd.jobs.status import status_of
 from bigsvd.jobs.submit import take_in
+from bigsvd.paths import now_at
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.solve import run

@@ -71,10 +71,11 @@ def lock_left_by(holder: Holder, tmp_path: Path, touched: float) -> Path:
 
 
 HERE = Holder.here(Lease(), since=1_000_000_000)
-ELSEWHERE = replace(HERE, machine="other", host="node7")
+ELSEWHERE = replace(HERE, process=replace(HERE.process, machine="node7 other"))
+PARENT = replace(HERE.process, pid=os.getppid(), started=HERE.process.started - 1000)
 LEFT = {
-    "ended": replace(HERE, pid=2**22 + 1),
-    "of a later process": replace(HERE, pid=os.getppid(), started=HERE.started - 1000),
+    "ended": replace(HERE, process=replace(HERE.process, pid=2**22 + 1)),
+    "of a later process": replace(HERE, process=PARENT),
     "of this process": HERE,
     "run out": replace(ELSEWHERE, attempt=4),
 }
@@ -92,7 +93,7 @@ def test_a_lock_that_was_left_is_taken_over(tmp_path: Path, holder: str) -> None
         now = holder_of(lock)
         assert now is not None
         assert now.alive
-        assert (now.attempt, now.pid) == (found.attempt + 1, os.getpid())
+        assert (now.attempt, now.process) == (found.attempt + 1, HERE.process)
     assert holder_of(lock) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -100,11 +101,13 @@ def test_a_lock_that_was_left_is_taken_over(tmp_path: Path, holder: str) -> None
 def test_a_lock_of_another_machine_is_respected_while_its_lease_runs(tmp_path: Path) -> None:
     lock = lock_left_by(ELSEWHERE, tmp_path, time.time())
     with (
-        pytest.raises(OutputBusyError, match=rf"{HERE.pid} on node7, since 2001-.* lasts 1[0-9] s") as caught,
+        pytest.raises(
+            OutputBusyError, match=rf"{os.getpid()} on node7, since 2001-.* lasts 1[0-9] s"
+        ) as caught,
         Output(tmp_path / "out", overwrite=False),
     ):
         pass
-    assert "wait for it" in caught.value.remedy
+    assert "if it has died, run again once that is over" in caught.value.remedy
     assert [entry.name for entry in lock.iterdir()] == [ELSEWHERE.name]
     assert [entry.name for entry in tmp_path.iterdir()] == [lock.name]
 

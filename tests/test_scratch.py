@@ -175,6 +175,16 @@ def test_what_a_former_run_still_writes_or_deletes_has_no_effect(tmp_path: Path)
         assert not now.has("y")
 
 
+def test_tasks_that_are_the_same_may_write_one_array_at_a_time(scratch: Scratch) -> None:
+    values = np.arange(20.0)
+    (scratch.path / MARK / "this-run").mkdir(parents=True)
+    mine = Scratch(scratch.path, "this-run")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: mine.write("pass/z", values), range(400)))
+    np.testing.assert_array_equal(mine.read("pass/z"), values)
+    assert list((scratch.path / MARK / "this-run").iterdir()) == []
+
+
 def test_sizes_tell_whether_all_was_written(any_scratch: Scratch) -> None:
     any_scratch.write("z", np.arange(10.0))
     assert any_scratch.whole("z")

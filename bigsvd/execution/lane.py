@@ -194,6 +194,9 @@ class LaneRun:
     def _left(self, sums: dict[str, np.ndarray], report: dict[str, Any]) -> dict[str, Any]:
         """The record, once it is in scratch behind the sums."""
         scratch, folder = self.lane.scratch, lane_folder(self.spec.name, self.lane.index)
+        done = lane_report(scratch, self.spec, self.lane.index)
+        if done is not None:
+            return done  # of another worker, where this one seemed lost
         for name, values in sums.items():
             scratch.write(f"{folder}/{name}", values)
         record = report | {"sums": sorted(sums)}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bigsvd.errors import BigsvdError, SupersededError
 from bigsvd.jobs.files import create_json, date_of, read_json, touch, write_json
 from bigsvd.jobs.record import Record
-from bigsvd.machine.process import Process
+from bigsvd.process import Process
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 3 * BEAT_SECONDS  # without a heartbeat, after which an attempt is taken for dead

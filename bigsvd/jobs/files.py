@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -120,15 +119,3 @@ def date_of(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def now_at(folder: Path) -> float:
-    """What the clock of a folder's file system says; this machine's, where nothing may be written there."""
-    probe = folder / f".now.{uuid.uuid4().hex}"
-    try:
-        probe.touch()
-        found = probe.stat().st_mtime
-        probe.unlink()
-    except OSError:
-        return time.time()
-    return found

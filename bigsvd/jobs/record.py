@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from bigsvd.errors import JobError
-from bigsvd.jobs.files import date_of, now_at, read_json, touch, write_json
-from bigsvd.paths import resolved
+from bigsvd.jobs.files import date_of, read_json, touch, write_json
+from bigsvd.paths import now_at, resolved
 from bigsvd.request import Request
 from bigsvd.scratch import storage_errors
 

@@ -22,6 +22,7 @@ from bigsvd.results.folders import (
     scratch_path,
 )
 
+_WAITING = 33  # bytes behind the lock's name, in that of whoever waits for it
 _LONGEST_BELOW = 200  # bytes of a path inside scratch, such as pass/parts/lane-00000/z/c/0/0.<32>.partial
 
 
@@ -79,7 +80,10 @@ class Place:
     def _check_lengths(self) -> None:
         there = next(folder for folder in self.target.parents if folder.is_dir())
         most, most_in_all = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
-        name, whole = len(os.fsencode(self.lock.name)), len(os.fsencode(self.scratch)) + _LONGEST_BELOW
+        name, whole = (
+            len(os.fsencode(self.lock.name)) + _WAITING,
+            len(os.fsencode(self.scratch)) + _LONGEST_BELOW,
+        )
         if 0 < most < name:
             raise RequestError(
                 f"the name {self.target.name[:20]}... makes a lock file's of {name} bytes, "

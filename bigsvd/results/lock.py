@@ -13,26 +13,21 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from glob import escape
 from pathlib import Path
 
-import psutil
-
 from bigsvd.errors import OutputBusyError, SupersededError
+from bigsvd.paths import now_at
+from bigsvd.process import Process
 
-_THERE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
-_START_SECONDS = 2.0  # by which the start of one process can seem to differ
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _LOOKS = 3  # at a lock whose file is being renamed
-_NAME_CHARACTERS = 60
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -54,43 +49,38 @@ class Holder:
 
     Attributes:
         attempt: of how many that had it one after the other, each from the one before. beats: its renewals.
-        token: of this holding alone. pid, started: its process, and when that began, in s since the epoch.
-        since: when it began to hold, by the file system's clock. machine: where process numbers mean the
-            same. host: for people. left_seconds: of its lease, when it was looked at; none where negative.
+        token: of this holding alone. since: when that began, in s since the epoch, by the file system's
+            clock. left_seconds: of its lease, when it was looked at; negative where that has run out.
 
     """
 
     attempt: int
     beats: int
     token: str
-    pid: int
-    started: int
     since: int
     lease_seconds: float
-    machine: str
-    host: str
+    process: Process
     left_seconds: float = 0.0
 
     @classmethod
     def here(cls, lease: Lease, since: float) -> Holder:
         """The present process, as the first to hold."""
-        started, host = int(psutil.Process().create_time()), _without_dashes(socket.gethostname())
-        token = uuid.uuid4().hex
-        return cls(1, 0, token, os.getpid(), started, int(since), lease.seconds, _machine(), host)
+        return cls(1, 0, uuid.uuid4().hex, int(since), lease.seconds, Process.here())
 
     @property
     def name(self) -> str:
         """Of the file."""
-        said = self.attempt, self.beats, self.token, self.pid, self.started, self.since
-        return "-".join(map(str, [*said, round(1000 * self.lease_seconds), self.machine, self.host]))
+        process, lease_ms = self.process, round(1000 * self.lease_seconds)
+        said = self.attempt, self.beats, self.token, self.since, lease_ms, process.pid, process.started
+        return ",".join(map(str, (*said, process.machine)))
 
     @classmethod
     def named(cls, name: str) -> Holder | None:
         """The inverse of `name`; None of what is none."""
         try:
-            attempt, beats, token, pid, started, since, lease, machine, host = name.split("-")
-            held = int(pid), int(started), int(since), int(lease) / 1000
-            return cls(int(attempt), int(beats), token, *held, machine, host)
+            attempt, beats, token, since, lease_ms, pid, started, machine = name.split(",")
+            process = Process(machine, int(pid), float(started))
+            return cls(int(attempt), int(beats), token, int(since), int(lease_ms) / 1000, process)
         except ValueError:
             return None
 
@@ -101,11 +91,9 @@ class Holder:
 
     @property
     def _has_ended(self) -> bool:
-        if self.machine != _machine():
-            return False
-        if self.pid == os.getpid():
+        if self.process == Process.here():
             return not any(thread.name == self.thread for thread in threading.enumerate())
-        return not _runs(self.pid, self.started)
+        return self.process.has_ended
 
     @property
     def thread(self) -> str:
@@ -113,58 +101,13 @@ class Holder:
         return f"bigsvd-lock-{self.token}"
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} on {self.host}, since {since}"
-
-
-def _runs(pid: int, started: float) -> bool:
-    """Whether a process of this machine that began then runs, or is another user's, hidden from this one."""
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(abs(process.create_time() - started) <= _START_SECONDS)
-    except psutil.NoSuchProcess:
-        pass
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        pass
-    return False
-
-
-@cache
-def _machine() -> str:
-    """The machine since it was started, and on it the name space of processes: a container has its own."""
-    boot, numbering = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    which = boot.read_text(encoding="ascii") if boot.exists() else socket.gethostname()
-    space = str(numbering.readlink()) if numbering.is_symlink() else ""
-    return _without_dashes(f"{which}.{re.sub('[^0-9]', '', space)}")
-
-
-def _without_dashes(name: str) -> str:
-    """A name as a part of a file's name, in which dashes are between parts."""
-    return re.sub("[^0-9A-Za-z.]", "_", name)[:_NAME_CHARACTERS]
-
-
-def now_in(folder: Path) -> float:
-    """The time by the clock of a folder's file system, in s since the epoch; by this machine's if need be.
-
-    That is where nothing may be written.
-    """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            return os.fstat(probe.fileno()).st_mtime
-    except OSError:
-        return time.time()
+        return f"{self.process}, since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
 
 
 def holder_of(lock: Path) -> Holder | None:
     """Who holds the lock of an output (`Place.lock`), or has left it; None where nobody has. It stays so."""
     for _ in range(_LOOKS):
-        found = _holder(lock, now_in(lock.parent))
+        found = _holder(lock, now_at(lock.parent))
         if found is not None or not lock.exists():
             return found
     return None
@@ -211,7 +154,7 @@ class RunLock:
             OutputBusyError: another holds it.
 
         """
-        holder = Holder.here(self._lease, now_in(self.path.parent))
+        holder = Holder.here(self._lease, now_at(self.path.parent))
         own = self.path.with_name(f"{self.path.name}.{holder.token}")
         self._thread = threading.Thread(target=self._keep, name=holder.thread, daemon=True)
         self._thread.start()
@@ -244,7 +187,7 @@ class RunLock:
     def release(self) -> None:
         """Let go of the lock, if it is held still; in a child of the holder nothing happens."""
         held = self._held
-        if held is None or held.pid != os.getpid():
+        if held is None or held.process.pid != os.getpid():
             return
         self._let_go.set()
         self._thread.join()
@@ -257,13 +200,12 @@ class RunLock:
         try:
             (own / holder.name).touch()
             own.rename(self.path)
-            return holder if self._renamed(holder, holder) else None
-        except FileNotFoundError:
-            return None  # a holder has cleared it away
-        except OSError as error:
-            if error.errno not in _THERE:
+        except OSError as error:  # not there where a holder has cleared it away, or a server was asked twice
+            if error.errno not in _TAKEN | {errno.ENOENT}:
                 raise
-        found = _holder(self.path, now_in(self.path.parent))
+        if self._renamed(holder, holder):
+            return holder
+        found = _holder(self.path, now_at(self.path.parent))
         if found is None or found.alive:
             self._refuse(found)
             return None
@@ -273,10 +215,11 @@ class RunLock:
     def _refuse(self, found: Holder | None) -> None:
         """`OutputBusyError` where somebody holds the lock, or what is there is no lock at all."""
         if found is not None:
+            dead = "" if found.process.is_of_this_machine else " if it has died, run again once that is over;"
             raise OutputBusyError(
                 f"another run is writing {self._what} ({found}; its lease lasts {found.left_seconds:.0f} s "
                 "more, unless renewed)",
-                "wait for it or stop it, or choose another output",
+                f"wait for it or stop it;{dead} or choose another output",
             )
         names = _names_in(self.path)
         if self.path.is_file() or (names and not any(map(Holder.named, names))):
@@ -287,11 +230,13 @@ class RunLock:
 
     def _renamed(self, before: Holder, after: Holder) -> bool:
         """Whether the file named after one holder bears the name of another now, and is touched."""
-        with suppress(FileNotFoundError):  # also where it was done before, and then the disk failed
+        with suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # also where that was done before the disk failed
             (self.path / before.name).rename(self.path / after.name)
         try:
             os.utime(self.path / after.name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -330,5 +275,5 @@ def _clear(folder: Path, token: str = "") -> None:
     try:
         folder.rmdir()
     except OSError as error:
-        if error.errno not in _THERE | {errno.ENOENT}:
+        if error.errno not in _TAKEN | {errno.ENOENT}:
             raise

@@ -19,8 +19,7 @@ from bigsvd.results.door import Place
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import REPLACED, foreign_in_scratch
 from bigsvd.results.lock import Lease, RunLock
-from bigsvd.results.store import FOLDER
-from bigsvd.scratch import MARK, PLAN, storage_errors
+from bigsvd.scratch import MARK, PLAN, RESULT, storage_errors
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -194,8 +193,8 @@ class Output:
             return
         with storage_errors(f"putting back {self.path}"):
             if os.path.lexists(target):
-                shutil.rmtree(self.scratch / FOLDER, ignore_errors=True)  # a result that did not get there
-                target = self.scratch / FOLDER
+                shutil.rmtree(self.scratch / RESULT, ignore_errors=True)  # a result that did not get there
+                target = self.scratch / RESULT
             replaced.rename(target)
 
     def publish(self) -> Factors:
@@ -206,16 +205,16 @@ class Output:
         if self._temporary is not None:
             return self._publish_temporary(self._temporary)
         own, target = self._own or self._take(), self.place.target
-        new = own / FOLDER
+        new = own / RESULT
         with storage_errors(f"publishing {self.path}"):
-            for file in sorted((self.scratch / FOLDER).rglob("*")):
+            for file in sorted((self.scratch / RESULT).rglob("*")):
                 if file.is_file():
                     sync(file, NO_SYNC)
             replaces = os.path.lexists(target)
             if replaces:
                 self.place.check_free(overwrite=self._overwrite)  # a run is long: others were here meanwhile
             self.check()
-            (self.scratch / FOLDER).rename(new)
+            (self.scratch / RESULT).rename(new)
             if replaces:
                 _exchange(new, target, self.scratch / REPLACED)
             else:
@@ -225,7 +224,7 @@ class Output:
 
     def _publish_temporary(self, folder: Path) -> Factors:
         with storage_errors(f"publishing {self.path}"):
-            (self.scratch / FOLDER).rename(self.path)
+            (self.scratch / RESULT).rename(self.path)
         factors = open_factors(self.path)
         # Every view of the factors holds their store.
         weakref.finalize(factors.U.store, shutil.rmtree, folder, ignore_errors=True)

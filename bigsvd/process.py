@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,31 @@ class Process:
             apart: float = abs(found.create_time() - self.started)
             return apart > _START_SECONDS or bool(found.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
-            return True
+            return not _is_hidden(self.pid)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.machine.split()[0]}"
 
 
+def _is_hidden(pid: int) -> bool:
+    """Whether it is another user's, and the system shows nobody more of it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
+@cache
 def _machine() -> str:
-    """The machine, and on it the name space that numbers its processes: a container has one of its own."""
-    numbering = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {numbering.readlink() if numbering.is_symlink() else ''}".strip()
+    """The machine since it was started, and on it the name space of processes: a container has its own.
+
+    In letters and digits, of which the first word is for people.
+    """
+    boot, numbering = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    which = boot.read_text(encoding="ascii") if boot.exists() else ""
+    space = numbering.readlink().name if numbering.is_symlink() else ""
+    words = (socket.gethostname(), which.strip(), space)
+    return " ".join(filter(None, (re.sub("[^0-9A-Za-z.-]", "", word) for word in words)))
