@@ -32,6 +32,8 @@ from bigsvd.sources.transposed import streamed
 if TYPE_CHECKING:
     from bigsvd.execution.cluster import DaskClient
 
+_SAME_DIVISORS = 1e-8  # part of itself by which a divisor may be summed otherwise, as for a second opinion
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -170,6 +172,15 @@ def _mean_rounding(factors: Factors) -> float:
     return float(np.linalg.norm(samples) * np.linalg.norm(delta))
 
 
+def _divisor_rounding(factors: Factors, found: np.ndarray) -> float:
+    """By which part of themselves stored divisors differ from those `found`, as two sums of a feature may."""
+    asked = Request.from_dict(factors.provenance["request"])
+    if factors.scale is None or not asked.own_scale:
+        return 0.0
+    differences = np.abs(np.asarray(factors.scale[:]) / found - 1)
+    return min(float(np.max(differences, initial=0.0)), _SAME_DIVISORS)
+
+
 def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, as_then: bool) -> list[str]:
     """Where the measurement contradicts the certificate by more than rounding of the stored factors.
 
@@ -177,7 +188,9 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
     """
     c, sigma = factors.certificate, factors.s
     eps = float(np.finfo(factors.dtype).eps)
+    spread = _divisor_rounding(factors, lines[1])  # of the norm, and so of residuals
     rounding = 64 * max(eps * sigma[0], np.spacing(sigma[0]))  # which is more where values are subnormal
+    rounding += spread * sigma[0]
     slack = np.where(sigma > 0, (rounding + _mean_rounding(factors)) / sigma, np.inf)
     promised = np.asarray(c.residuals) * 1.05 + slack
     # Of right Ritz pairs of the streamed matrix B·v = σu holds to rounding, of left ones Bᵀ·u = σv to that of
@@ -202,7 +215,8 @@ def _compare(factors: Factors, measured: TwoSidedResult, lines: np.ndarray, *, a
                 f"triplet {i}: {name} is {values[i]:.2e} where {limit[i]:.2e} is promised ({bad.size} such)"
             )
     by_means = _mean_rounding(factors) / c.frobenius_norm if c.frobenius_norm else 0.0
-    allowed = 64 * eps + c.relative_error_floor**2 + 2 * by_means + by_means**2
+    by_lines = by_means + spread
+    allowed = 64 * eps + c.relative_error_floor**2 + 2 * by_lines + by_lines**2
     if abs(measured.error**2 - c.relative_error**2) > allowed:
         findings.append(
             f"relative error is {measured.error:.9g}, the certificate says {c.relative_error:.9g}"

@@ -144,3 +144,26 @@ def test_the_leading_triplets_are_judged_as_such(
     off_by_a_thousandth(zarr.open_group(str(tmp_path / "f"), mode="r+"))
     [said] = verify(bigsvd.open(tmp_path / "f").truncate(2), None, lambda _: None).findings
     assert said.startswith("s is not what was published")
+
+
+@pytest.mark.parametrize("seed", [3, 17, 31])
+def test_divisors_that_are_summed_otherwise_are_no_finding(seed: int) -> None:
+    """Two ways to sum a feature differ by more roundings than the products of float64 have."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(40, 600)), int(rng.integers(10, 200)))
+    level = 10 ** rng.uniform(0, 4)
+    A = level * rng.uniform(0.5, 1.5, shape[1])
+    A = A + rng.standard_normal(shape) * 10 ** rng.uniform(-1, 1, shape[1])
+    method = ("krylov", "gram")[seed // 2 % 2]
+    factors = bigsvd.svd(A, 5, tol=1e-4, max_passes=60, center=True, scale=True, method=method)
+    assert verify(factors, open_source(A), lambda _: None).findings == ()
+
+
+def test_divisors_that_are_wrong_are_one(tmp_path: Path) -> None:
+    A = np.random.default_rng(0).standard_normal((200, 30))
+    bigsvd.svd(A, 3, tmp_path / "u", center=True, scale=True, tol=1e-6)
+    stored = zarr.open_array(str(tmp_path / "u" / "scale"), mode="r+")
+    stored[7] = np.asarray(stored[7]) * (1 + 1e-5)
+    reseal(tmp_path / "u")
+    findings = verify(bigsvd.open(tmp_path / "u"), open_source(A), lambda _: None).findings
+    assert any("the stored scales differ" in finding for finding in findings)
