@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,20 @@ def test_the_same_request_is_the_same_job(data: Path, tmp_path: Path) -> None:
         job.resume()
     with pytest.raises(OutputExistsError):
         bigsvd.submit(data, 5, tmp_path / "u", **EASY)
+
+
+def test_a_user_without_a_name_has_a_number(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs as some user, of whom its system knows nothing."""
+
+    def nobody(number: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert record_of(data, tmp_path / "u").asked().owner == str(os.getuid())
 
 
 def test_a_driver_that_is_killed_loses_nothing(data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,7 +91,7 @@ def take_in(
     if request.out is None:
         raise RequestError("a job without an output has no place for its result", "give one")
     record = Record(request.out)
-    asked = Asked(_new_id(), request, str(Path.cwd()), getpass.getuser(), name, dict(labels or {}), terms)
+    asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
     if record.exists:
         known = _known(record, asked)
         if known is not None:
@@ -129,6 +130,14 @@ def _opens(record: Record) -> bool:
     except FactorStoreError:
         return False
     return True
+
+
+def _user() -> str:
+    """The name of this user, or the number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _new_id() -> str:
