@@ -14,6 +14,7 @@ import numpy as np
 
 from bigsvd.sentinels import Number, matches, outside
 
+ALLELES = "ploidy"  # VCF-Zarr's name of the axis of a genotype's alleles
 LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
 _TUPLES = ("shape", "chunks", "piece", "dims", "array_shape", "full_shape")
 
@@ -140,6 +141,12 @@ class SourceFacts:
     def marks_gaps(self) -> bool:
         """Whether the source itself says which entries have no value."""
         return self.masked or self.packing.marks_gaps
+
+    @property
+    def stacks_alleles(self) -> bool:
+        """Whether features are alleles of genotypes, as VCF-Zarr has them: their gaps are negative."""
+        alleles = bool(self.array_shape) and self.dims[-1:] == (ALLELES,)
+        return alleles and np.dtype(self.dtype).kind == "i" and not self.marks_gaps
 
     @property
     def features_axis(self) -> int:

@@ -82,6 +82,11 @@ def test_alleles_are_not_decomposed_with_what_marks_their_gaps(store: Path, axis
     np.testing.assert_allclose(bigsvd.open(store.parent / "u").s, exact, rtol=1e-9)
 
 
+def test_who_fills_gaps_of_alleles_without_a_value_is_told_of_the_sum(store: Path) -> None:
+    said = refused("plan", store / "call_genotype", "-k", K, "--samples", "samples", "--missing", "mean")
+    assert "sum alleles by --sum ploidy, or say by --missing-value -1" in said
+
+
 def test_alleles_one_by_one_are_decomposed_for_who_says_what_is_missing(store: Path) -> None:
     factors = bigsvd.svd(
         store / "call_genotype", K, dim="samples", center=True, missing="mean", missing_value=-1, tol=1e-6

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from click.testing import CliRunner
 
@@ -179,6 +180,28 @@ def test_samples_are_projected_along_the_axes_of_the_data(axis: int) -> None:
     for other in (np.zeros((24, 6, 5)), np.zeros((3, 4)), np.zeros(5), np.zeros(())):
         with pytest.raises(RequestError, match=form):
             factors.project(other)
+
+
+def test_samples_are_projected_by_the_names_of_their_axes() -> None:
+    """A map on its side is not taken for another, though a square one would fit."""
+    square = np.random.default_rng(5).standard_normal((20, 4, 4))
+    field = xr.DataArray(square, dims=("time", "y", "x"))
+    factors = bigsvd.svd(field, K, dim="time", center=True)
+    other = field.rename(time="new").transpose("x", "y", "new")
+    for turned in (field, field.transpose("x", "time", "y"), field.transpose("x", "y", "time"), other):
+        np.testing.assert_allclose(factors.project(turned), factors.scores, atol=1e-9)
+    np.testing.assert_allclose(factors.project(field[3].T), factors.scores[3], atol=1e-9)
+    matrix = xr.DataArray(square[:, 0], dims=("time", "x"))
+    factors = bigsvd.svd(matrix, 2, samples="time")
+    np.testing.assert_allclose(factors.project(matrix.T), factors.scores, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [(0, 1), ["time"], np.arange(24), 1.5])
+@pytest.mark.parametrize("how", ["dim", "sum"])
+def test_an_axis_is_asked_for_by_a_name_or_a_number(dim: Any, how: str) -> None:
+    options: dict[str, Any] = {"dim": 0} | {how: dim}
+    with pytest.raises(RequestError, match=r"by its name or number|give its name or number"):
+        bigsvd.plan(FIELD, K, **options)
 
 
 def test_samples_of_selected_places_are_projected_whole() -> None:

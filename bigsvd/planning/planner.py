@@ -294,10 +294,13 @@ def _check_sentinels(request: Request, facts: SourceFacts) -> None:
     if any(held(value, stored) is not None for value in request.sentinels):
         return
     given = "no missing_value" if request.missing_value is None else f"missing_value={request.missing_value}"
+    cure = "give the value that means missing, as it is stored, by missing_value, or leave missing out"
+    if facts.stacks_alleles:
+        cure = f"sum alleles by sum={facts.dims[-1]}, or say by missing_value=-1 that each may be missing"
     raise RequestError(
         f"missing={request.missing!r} with {given}, but {stored.name} entries of {facts.name} cannot be "
         f"{' or '.join(str(value) for value in request.sentinels)}",
-        "give the value that means missing, as it is stored, by missing_value, or leave missing out",
+        cure,
     )
 
 

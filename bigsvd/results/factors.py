@@ -355,7 +355,7 @@ class Factors:
         return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
     @silent
-    def project(self, samples: np.ndarray) -> np.ndarray:
+    def project(self, samples: Any) -> np.ndarray:
         """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
 
         Functions of the request are applied to new samples first, totals being those of each sample over the
@@ -364,9 +364,9 @@ class Factors:
         stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Where axes were stacked they may have those of the data:
-        (r, y, x), or (y, x) alone. Those of a sample of A, times its weight, are the row of `scores`: new
-        samples have none. Features that are missing throughout in A are not looked at, nor, but for totals,
-        are those of weight 0.
+        (r, y, x), or (y, x) alone; axes of xarray are known by their names. Those of a sample of A, times its
+        weight, are the row of `scores`: new samples have none. Features that are missing throughout in A are
+        not looked at, nor, but for totals, are those of weight 0.
 
         Raises:
             RequestError: another number of features; masked entries; missing ones where the means that fill
@@ -375,7 +375,7 @@ class Factors:
         """
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
             raise RequestError("the samples have masked entries", "fill them, such as with the means")
-        given = np.asarray(samples, dtype=np.float64)
+        given = np.asarray(self._in_order_of_names(samples), dtype=np.float64)
         values, n = self._features_of(self._stacked(given)), self.shape[self.features_axis]
         if values.ndim not in (1, 2) or values.shape[min(self.features_axis, values.ndim - 1)] != n:
             raise RequestError(
@@ -539,6 +539,15 @@ class Factors:
         if ids is None or axis < 0 or samples.shape[axis] != self.kept.shape[self.features_axis]:
             return samples
         return np.take(samples, ids, axis=axis)
+
+    def _in_order_of_names(self, samples: Any) -> Any:
+        """Samples whose axes have names, as those of xarray do, along the data's own axes."""
+        names, own = getattr(samples, "dims", ()), list(self.source.stacked_dims(self.features_axis))
+        if not isinstance(names, tuple) or not own or "" in own or not set(own) <= set(names):
+            return samples
+        for other in set(names) - set(own):  # that of the samples, by whatever name
+            own.insert(self.array_axis, other)
+        return samples.transpose(*own)
 
     def _stacked(self, samples: np.ndarray) -> np.ndarray:
         """Samples along the axes of the data as rows (r, n), one alone as (n,); others as they are."""

@@ -28,7 +28,7 @@ from bigsvd.errors import (
     StorageError,
     first_line,
 )
-from bigsvd.facts import SourceFacts
+from bigsvd.facts import ALLELES, SourceFacts
 from bigsvd.orientation import BY_ROWS, Orientation
 from bigsvd.slabs.block import Block, DenseBlock
 
@@ -83,7 +83,6 @@ class Axes:
 
 
 AS_A_MATRIX = Axes()
-ALLELES = "ploidy"  # VCF-Zarr's name of the axis of a genotype's alleles; missing ones are negative
 
 
 @dataclass(frozen=True)
@@ -339,6 +338,11 @@ def hashed(text: str) -> str:
 
 def axis_of(name: str, asked: str | int, lengths: Sequence[int], names: Sequence[str]) -> int:
     """The number of an axis that is asked for by name or number; `RequestError` where there is none such."""
+    if not isinstance(asked, (str, int, np.integer)):
+        raise RequestError(
+            f"an axis of {name} is asked for by a {type(asked).__name__}",
+            f"give one by its name or number: {axis_names(lengths, names)}",
+        )
     if asked in names:
         return list(names).index(str(asked))
     try:
@@ -350,6 +354,11 @@ def axis_of(name: str, asked: str | int, lengths: Sequence[int], names: Sequence
     raise RequestError(
         f"{name} has no axis {asked!r}; its shape is {tuple(lengths)}", f"give {axis_names(lengths, names)}"
     )
+
+
+def has_alleles(names: Sequence[str]) -> bool:
+    """Whether the last axis is that of the alleles of genotypes."""
+    return list(names[-1:]) == [ALLELES]
 
 
 def axis_names(lengths: Sequence[int], names: Sequence[str]) -> str:

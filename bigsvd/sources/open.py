@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 
 from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
-from bigsvd.sources.base import ALLELES, Axes, Reading, Source
+from bigsvd.sources.base import Axes, Reading, Source
 from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
@@ -65,12 +65,12 @@ def open_source(
 def _refuse_alleles_one_by_one(source: Source, how: Reading) -> None:
     """`RequestError` for alleles of genotypes that are stacked, where nothing says that -1 is no number."""
     facts = source.facts
-    calls = bool(facts.array_shape) and facts.dims[-1:] == (ALLELES,) and facts.dtype.startswith("int")
-    if calls and how.missing == "none" and not facts.marks_gaps:
+    if facts.stacks_alleles and how.missing == "none":
         raise RequestError(
-            f"{facts.name} has the alleles of genotypes along its last axis, {ALLELES}, and missing ones of "
-            f"{facts.dtype} are negative numbers",
-            f"sum them to dosages by sum={ALLELES}, or decompose each by missing='mean', missing_value=-1",
+            f"{facts.name} has the alleles of genotypes along its last axis, {facts.dims[-1]}, and missing "
+            f"ones of {facts.dtype} are negative numbers",
+            f"sum them to dosages by sum={facts.dims[-1]}, or decompose each by missing='mean', "
+            "missing_value=-1",
         )
 
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from bigsvd.errors import DtypeError, RequestError, ShapeError
 from bigsvd.sources.base import (
-    ALLELES,
     SIDES,
     Axes,
     KeptLines,
     advice_on,
     axis_names,
     axis_of,
+    has_alleles,
     lengths_of,
     numpy_dtype,
 )
@@ -62,10 +62,10 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
             f"{name} has shape {lengths}, in which nothing is a column",
             f"name the axis of the samples by dim=AXIS: {axis_names(lengths, dims)}",
         )
-    if axes.of_samples is None and axes.sum is None and dims and dims[-1] == ALLELES:
+    if axes.of_samples is None and axes.sum is None and has_alleles(dims):
         raise ShapeError(
             f"{name} has shape {lengths}, a last axis of alleles",
-            f"sum these by sum={ALLELES}, and name the axis of the samples by samples=AXIS: "
+            f"sum these by sum={dims[-1]}, and name the axis of the samples by samples=AXIS: "
             f"{axis_names(lengths[:-1], dims[:-1])}",
         )
     if axes.of_samples is None:
