@@ -97,6 +97,21 @@ def test_alleles_one_by_one_are_decomposed_for_who_says_what_is_missing(store: P
     np.testing.assert_allclose(factors.s, np.linalg.svd(centred, compute_uv=False)[:K], rtol=1e-9)
 
 
+@pytest.mark.parametrize("orientation", [{"samples": "samples"}, {"samples": "columns"}], ids=str)
+def test_new_people_are_projected_by_their_calls(store: Path, orientation: dict[str, Any]) -> None:
+    """By dosages or by calls, as an array or by the names of its axes; gaps are filled as the run's were."""
+    factors = bigsvd.svd(
+        store / "call_genotype", K, sum="ploidy", center=True, scale="binom2", missing="mean", **orientation
+    )
+    dosages = np.where((calls() < 0).any(axis=2), -1, calls().sum(axis=2, dtype=int))
+    named = xr.DataArray(calls(), dims=AXES)
+    for given in (calls(), dosages.astype(float), named, named.transpose("samples", "ploidy", "variants")):
+        found = factors.project(np.where(given < 0, np.nan, given) if given is dosages else given)
+        np.testing.assert_allclose(found, factors.scores, atol=1e-5 * factors.s[0])
+    with pytest.raises(RequestError, match="do not have 120 features"):
+        factors.project(calls()[:50])
+
+
 def test_only_what_may_be_negative_is_refused() -> None:
     """Numbers without a sign, or with gaps of their own, hide nothing; nor does an axis of another name."""
     data = np.abs(calls())

@@ -364,8 +364,9 @@ class Factors:
         stored means or 0; else NaN gives NaN.
         New samples lie as those of A do: (r, n) where these are its rows, (m, r) where they are its columns
         and V is U; one sample alone is (n,) or (m,). Where axes were stacked they may have those of the data:
-        (r, y, x), or (y, x) alone; axes of xarray are known by their names. Those of a sample of A, times its
-        weight, are the row of `scores`: new samples have none. Features that are missing throughout in A are
+        (r, y, x), or (y, x) alone; axes of xarray are known by their names. Where entries of A are sums over
+        a last axis, several samples may still have that axis. Those of a sample of A, times its weight, are
+        the row of `scores`: new samples have none. Features that are missing throughout in A are
         not looked at, nor, but for totals, are those of weight 0.
 
         Raises:
@@ -375,7 +376,11 @@ class Factors:
         """
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
             raise RequestError("the samples have masked entries", "fill them, such as with the means")
-        given = np.asarray(self._in_order_of_names(samples), dtype=np.float64)
+        request = Request.from_dict(self.provenance["request"])
+        given = np.asarray(self._in_order_of_names(samples, request.sum))
+        if request.sum is not None and given.ndim > len(self.array_shape):
+            given = _summed(given)
+        given = given.astype(np.float64, copy=False)
         values, n = self._features_of(self._stacked(given)), self.shape[self.features_axis]
         if values.ndim not in (1, 2) or values.shape[min(self.features_axis, values.ndim - 1)] != n:
             raise RequestError(
@@ -383,7 +388,6 @@ class Factors:
             )
         if self.features_axis == 0:
             values = values.T
-        request = Request.from_dict(self.provenance["request"])
         gone = self._missing_in(values, request)
         functions, values = Functions.of(request.functions), np.where(gone, 0.0, values)
         whole = functions.of_whole_samples(np, np.atleast_2d(values), np.atleast_2d(gone))
@@ -540,14 +544,18 @@ class Factors:
             return samples
         return np.take(samples, ids, axis=axis)
 
-    def _in_order_of_names(self, samples: Any) -> Any:
-        """Samples whose axes have names, as those of xarray do, along the data's own axes."""
+    def _in_order_of_names(self, samples: Any, summed: str | int | None) -> Any:
+        """Samples whose axes have names, as xarray's do, along the data's own; what is `summed` last."""
         names, own = getattr(samples, "dims", ()), list(self.source.stacked_dims(self.features_axis))
         if not isinstance(names, tuple) or not own or "" in own or not set(own) <= set(names):
             return samples
-        for other in set(names) - set(own):  # that of the samples, by whatever name
-            own.insert(self.array_axis, other)
-        return samples.transpose(*own)
+        last = [name for name in names if name == summed]
+        others = [name for name in names if name not in own and name not in last]
+        if len(others) > 1:
+            return samples
+        for of_samples in others:  # by whatever name
+            own.insert(self.array_axis, of_samples)
+        return samples.transpose(*own, *last)
 
     def _stacked(self, samples: np.ndarray) -> np.ndarray:
         """Samples along the axes of the data as rows (r, n), one alone as (n,); others as they are."""
@@ -642,6 +650,14 @@ def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) ->
         m, n = attributes["source"].get("full_shape") or (arrays["U"].shape[0], arrays["Vt"].shape[1])
         kept = Kept((m, n), rows, cols, empty)
         return Factors(arrays["U"], s, arrays["Vt"], lines, attributes, Path(path), kept=kept)
+
+
+def _summed(samples: np.ndarray) -> np.ndarray:
+    """Sums over the last axis of new samples, NaN where one of them is missing, as `SummedSource` has it."""
+    found = samples.sum(axis=-1, dtype=np.float64)
+    if samples.dtype.kind == "i":
+        found[np.any(samples < 0, axis=-1)] = np.nan
+    return np.asarray(found)
 
 
 def _inverse(weights: np.ndarray | None) -> np.ndarray | None:
