@@ -298,6 +298,32 @@ def test_what_was_sent_is_sent_again_where_all_workers_die(
     assert sums == pytest.approx([float(A[:10].sum())] * 4, rel=1e-5)
 
 
+def wait_for_leave(folder: Path, number: int) -> int:
+    """A call that the test lets go on."""
+    (folder / f"{number}-{os.getpid()}").touch()
+    until((folder / "go").exists)
+    return number
+
+
+@pytest.mark.usefixtures("quick")
+def test_calls_go_to_workers_that_come_where_all_of_before_are_gone(two: Client, tmp_path: Path) -> None:
+    """Dask lets them wait for ever for workers of the same addresses, though they may go anywhere."""
+    found = pids(two)
+    calls = [Call(wait_for_leave, (tmp_path, number), home) for number, home in enumerate([*found, *found])]
+
+    def kill() -> None:
+        until(lambda: len(list(tmp_path.glob("?-*"))) >= 2)
+        for pid in found.values():
+            os.kill(pid, signal.SIGKILL)
+        (tmp_path / "go").touch()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with DaskExecutor(two, SHORT) as executor, ends_within(60):
+        assert results_of(executor, calls) == [0, 1, 2, 3]
+    killer.join()
+
+
 def topics(dask_scheduler: Any) -> int:
     return sum(str(topic).startswith("bigsvd-") for topic in dask_scheduler.get_events())
 

@@ -82,11 +82,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class _Task:
-    """A task of a call: its future, and the only workers that may have it; empty for any."""
+    """A task of a call: its future, and the workers that it was sent to; none where any may have it.
+
+    `strict`: whether no others may have it either.
+    """
 
     number: int
     future: Any
-    only: frozenset[str]
+    homes: frozenset[str]
+    strict: bool
 
 
 class Tasks:
@@ -221,7 +225,7 @@ class Tasks:
             future = self._client.submit(
                 _made_in_worker, self._topic, key, call.function, *arguments, key=key, pure=False, **where
             )
-        self._tasks[key] = _Task(number, future, frozenset(homes if strict else ()))
+        self._tasks[key] = _Task(number, future, frozenset(homes), strict)
 
     def _sent(self, given: Any, near: Collection[str]) -> Any:
         """An argument of a call as it is given to Dask."""
@@ -241,11 +245,19 @@ class Tasks:
         self._send(number, others, others)
 
     def _send_stranded(self, there: Collection[str]) -> None:
-        """Send calls again that may go to workers only that are all gone."""
-        for key, task in list(self._tasks.items()):
-            if task.only and task.only.isdisjoint(there):
-                self._forget(key)
-                self._send(task.number, self._trusted())
+        """Send calls again whose workers are all gone, unless another has them.
+
+        Dask gives a call that may go anywhere to another worker, but not where none is left at that moment:
+        then it waits for one of the same address, and takes no notice of those that come
+        (`SchedulerState.valid_workers` knows nothing of `allow_other_workers`).
+        """
+        homeless = {key for key, task in self._tasks.items() if task.homes and task.homes.isdisjoint(there)}
+        if any(not self._tasks[key].strict for key in homeless):
+            homeless -= {key for keys in ask_scheduler(self._client, "processing").values() for key in keys}
+        for key in homeless:
+            number = self._tasks[key].number
+            self._forget(key)
+            self._send(number, self._trusted())
 
     def _send_what_was_lost(self, number: int, error: NoWorkersError) -> None:
         """Send a call again that Dask has given up, as it does where what was sent of a source is lost.
