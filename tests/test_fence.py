@@ -478,17 +478,26 @@ def test_a_disk_that_cannot_tell_who_holds_an_output_ends_the_run(
         output.check()
 
 
-def test_a_child_of_the_holder_does_not_let_go(tmp_path: Path) -> None:
-    lock = RunLock(tmp_path / "lock", "out")
-    lock.acquire()
-    child = os.fork()
-    if child == 0:
-        lock.release()
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert is_alive(lock.path)
+FORKING = """
+import os, sys
+from pathlib import Path
+from bigsvd.results.lock import RunLock, holder_of
+lock = RunLock(Path(sys.argv[1]), "out")
+lock.acquire()
+if os.fork() == 0:
     lock.release()
-    assert holder_of(lock.path) is None
+    os._exit(0)
+os.wait()
+print(holder_of(lock.path).alive)
+lock.release()
+print(holder_of(lock.path))
+"""
+
+
+def test_a_child_of_the_holder_does_not_let_go(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(tmp_path / "lock")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_SECONDS)
+    assert said.stdout.split() == ["True", "None"]
 
 
 # Power cuts

@@ -105,7 +105,7 @@ class Holder:
 
 
 def holder_of(lock: Path) -> Holder | None:
-    """Who holds the lock of an output (`Place.lock`), or has left it; None where nobody has. It stays so."""
+    """Who holds the lock of an output (`Place.lock`) or has left it, which is only looked at; else None."""
     for _ in range(_LOOKS):
         found = _holder(lock, now_at(lock.parent))
         if found is not None or not lock.exists():
@@ -229,16 +229,16 @@ class RunLock:
             )
 
     def _renamed(self, before: Holder, after: Holder) -> bool:
-        """Whether the file named after one holder bears the name of another now, and is touched."""
-        with suppress(
-            FileNotFoundError, NotADirectoryError
-        ):  # also where that was done before the disk failed
+        """Whether the file named after one holder bears the name of another now, and is touched.
+
+        It may bear it from before, when the disk failed after the renaming, or a server did not answer.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
             (self.path / before.name).rename(self.path / after.name)
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError):
             os.utime(self.path / after.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+            return True
+        return False
 
     def _superseded(self) -> SupersededError:
         found = _holder(self.path, 0.0)
