@@ -222,6 +222,12 @@ def test_what_holds_no_places_is_told_by_option_and_path(
     data = folder / "a"
     assert refused("plan", data, "-k", K, "--cols", "w.npy").startswith("--cols w.npy holds float64, not ind")
     assert refused("plan", data, "-k", K, "--rows", "ids.txt").startswith("--rows ids.txt is a file, not a Z")
+    np.save("mask.npy", np.ones(7, bool))
+    assert refused("plan", data, "-k", K, "--cols", "mask.npy").startswith(
+        "--cols mask.npy has 7 truth values"
+    )
+    np.save("far.npy", [3, 90])
+    assert refused("plan", data, "-k", K, "--rows", "far.npy").startswith("--rows far.npy selects 90 of 24;")
     np.save("words.npy", np.array(["a"]))
     said = refused("plan", data, "-k", K, "--weights", "words.npy")
     assert said.startswith("--weights words.npy holds <U1, not real numbers")

@@ -304,16 +304,19 @@ def _of_places(
         return np.flatnonzero(_mask(option, vector, length, names, shape))
     values = vector.values
     if values.ndim != 1:
-        raise RequestError(f"{option} has shape {values.shape}", "give a vector of indices: one axis")
+        raise RequestError(
+            f"{vector.told(option)} has shape {values.shape}", "give a vector of indices: one axis"
+        )
     outside = (values < -length) | (values >= length)
     if outside.any():
         raise RequestError(
-            f"{option} selects {values[outside][0]} of {length}", f"give indices from 0 to {length - 1}"
+            f"{vector.told(option)} selects {values[outside][0]} of {length}",
+            f"give indices from 0 to {length - 1}",
         )
     ids = np.where(values < 0, values + length, values)
     twice = ids.size - np.unique(ids).size
     if twice:
-        raise RequestError(f"{option} selects {twice} of them twice", "give each index once")
+        raise RequestError(f"{vector.told(option)} selects {twice} of them twice", "give each index once")
     return ids
 
 
@@ -327,10 +330,12 @@ def _mask(
         return found
     if values.ndim != 1:
         raise RequestError(
-            f"{option} has shape {values.shape}, not {shape}", "give truth values in that shape, or a vector"
+            f"{vector.told(option)} has shape {values.shape}, not {shape}",
+            "give truth values in that shape, or a vector",
         )
     if values.size != length:
         raise RequestError(
-            f"{option} has {values.size} truth values for {length}", "give one for each, or indices"
+            f"{vector.told(option)} has {values.size:,} truth values for {length:,}",
+            "give one for each, or indices",
         )
     return values
