@@ -29,6 +29,7 @@ from bigsvd.results.check import check_store
 from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.factors import Factors, sealed_factors
 from bigsvd.results.store import FOLDER, chunk_lines, seal
+from bigsvd.scratch import MACHINES
 from bigsvd.slabs.second_opinion import disagreements, miscounts
 from bigsvd.sources.transposed import streamed
 from bigsvd.units import human_bytes
@@ -177,6 +178,7 @@ def write_factors(
         "certificate": certificate.to_dict(),
         "source": plan.facts.to_dict(),
         "costs": costs,
+        "machines": (scratch.recorded(MACHINES) or {"kinds": []})["kinds"],
     }
     seal(scratch, attributes)
     written = sealed_factors(scratch.path / FOLDER)

@@ -139,6 +139,12 @@ class DeviceError(BadInputError):
     code = "E_DEVICE"
 
 
+class VersionsError(BadInputError):
+    """A worker of the cluster computes with another version of a library than this process."""
+
+    code = "E_VERSIONS"
+
+
 class OutputExistsError(BadInputError):
     """The output already holds something and `overwrite` was not given."""
 
@@ -222,6 +228,12 @@ class RuntimeLimitError(BigsvdError):
     """The job has not ended within the time that it was given, or that somebody would wait."""
 
     code = "E_TIMEOUT"
+
+
+class ClusterBusyError(BigsvdError):
+    """The run was stopped while it waited for others on its cluster; nothing was computed."""
+
+    code = "E_CLUSTER_BUSY"
 
 
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:

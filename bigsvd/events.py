@@ -53,6 +53,23 @@ class ChunksAbsent(Event):
 
 
 @dataclass(frozen=True)
+class WaitingForCluster(Event):
+    """The run waits until another one, the `holder`, leaves its cluster; it is number `place` in line."""
+
+    kind = "waiting"
+    holder: str
+    place: int
+
+
+@dataclass(frozen=True)
+class MachinesDiffer(Event):
+    """Processes of the run, or those that began it, differ in what its last bits may depend on: `said`."""
+
+    kind = "machines-differ"
+    said: str
+
+
+@dataclass(frozen=True)
 class PlanMade(Event):
     """The run begins, or goes on after the `passes_done` finished passes that scratch holds."""
 
@@ -231,6 +248,7 @@ Progress: TypeAlias = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
+        WaitingForCluster, MachinesDiffer,
         ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneStarted,
         LaneRepeated, ScratchDamaged, PassEnded, Certified, PlanRevised, WarmStartInVain, PhaseStarted,
         Formed, Published,

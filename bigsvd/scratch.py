@@ -46,6 +46,7 @@ from bigsvd.nodes import (
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
 PLAN = "run"  # the record that a run begins with; alone it cannot be made again
+MACHINES = "machines"  # of which kinds the processes are that have had a part in the run
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
 _ARRAY = "bigsvd_scratch"

@@ -34,6 +34,7 @@ from bigsvd.errors import (
 from bigsvd.events import (
     ChunksAbsent,
     GivenUp,
+    MachinesDiffer,
     PhaseStarted,
     PlanMade,
     Progress,
@@ -43,11 +44,12 @@ from bigsvd.events import (
     unheard,
 )
 from bigsvd.execution.passes import Context, panels_kept
-from bigsvd.execution.placement import executor_of, nominal_plan, offer_for, plan_for_run
+from bigsvd.execution.placement import executor_in_turn, nominal_plan, offer_for, plan_for_run
 from bigsvd.facts import Machine, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.monitor import MemoryMonitor
+from bigsvd.machine.software import differences, joined, kinds_of, machine_here
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.statistics import check_unchanged
@@ -57,7 +59,7 @@ from bigsvd.request import READING, Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
-from bigsvd.scratch import PLAN, RESULT, HeldScratch, Scratch
+from bigsvd.scratch import MACHINES, PLAN, RESULT, HeldScratch, Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -201,7 +203,9 @@ def run(
     progress: Progress = unheard,
     should_stop: Callable[[], bool] = _never,
 ) -> Factors:
-    """Carry out a request on an opened source; `should_stop` is asked after every pass.
+    """Carry out a request on an opened source.
+
+    `should_stop` is asked after every pass, and while the run waits for others on its cluster.
 
     `vectors` are those that the request names, by option; the others are opened by their names.
     """
@@ -210,7 +214,7 @@ def run(
     if request.warm_start is not None:
         open_factors(request.warm_start)  # refused at the door, where nothing has been made yet
     _look_for_chunks(source, progress)
-    with executor_of(client) as executor:
+    with executor_in_turn(client, request, progress, should_stop) as executor:
         offers = executor.machines(request)
         source = executor.reach(source)
         pinned = plan is not None
@@ -228,6 +232,7 @@ def run(
             )
             if client is None and request.out is None:
                 scratch = HeldScratch.of(scratch, plan.held_scratch_bytes)
+            _note_machines(scratch, executor.everywhere(machine_here), progress)
             progress(PlanMade(plan, resumed, str(output.scratch), scratch.finished_passes()))
             with executor.for_run(plan) as running, one_blas_thread, MemoryMonitor() as monitor:
                 B = streamed(source, transposed=plan.transposed)
@@ -244,6 +249,15 @@ def run(
                 output.tidy()
             progress(Published(str(factors.path), str(output.scratch)))
             return factors
+
+
+def _note_machines(scratch: Scratch, found: list[dict[str, str]], progress: Progress) -> None:
+    """Record of which kinds the processes of the run are; tell where these differ, or from those before."""
+    before = (scratch.recorded(MACHINES) or {"kinds": []})["kinds"]
+    now = kinds_of(found)
+    for said in differences(before, now):
+        progress(MachinesDiffer(said))
+    scratch.record(MACHINES, {"kinds": joined(before, now)})
 
 
 def _look_for_chunks(source: Source, progress: Progress) -> None:

@@ -13,7 +13,7 @@ from bigsvd.certify import check_statistics, counts_of
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import Progress
 from bigsvd.execution.passes import Context, panels_kept
-from bigsvd.execution.placement import executor_of, plan_for_source
+from bigsvd.execution.placement import executor_in_turn, plan_for_source
 from bigsvd.floats import silent
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.methods.matrix import Matrix
@@ -106,7 +106,7 @@ def _measure(
         device_memory=None, stage=None,
         warm_start=None, energy=None, error=None, max_bytes=None,
     )  # fmt: skip
-    with executor_of(client) as executor:
+    with executor_in_turn(client, request, progress) as executor:
         offers = executor.machines(request)
         source = executor.reach(source)
         planned, offer = plan_for_source(request, source, executor, offers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,18 +19,24 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
+from click.testing import CliRunner
+from distributed import Client, LocalCluster, Security
 
 import bigsvd
+from bigsvd.cli import main
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
 from bigsvd.events import BytesRead, Event, PassStarted
-from bigsvd.execution import cluster, placement, tasks
+from bigsvd.execution import cluster, placement, sent, tasks
 from bigsvd.execution.cluster import Tls, Workers, connected, workers_of
 from bigsvd.execution.dask_executor import DaskExecutor
 from bigsvd.execution.executor import Call, announce, results_of
 from bigsvd.execution.watch import Patience
 from bigsvd.sources.open import open_source
 from tests.clusters import Started, own_cluster, started_scheduler, started_worker
+
+A = np.random.default_rng(0).standard_normal((4000, 60)).astype(np.float32) @ np.diag(
+    np.linspace(9, 0.1, 60).astype(np.float32)
+)
 
 
 @contextmanager
@@ -119,12 +127,83 @@ def test_an_address_with_tls_needs_an_identity() -> None:
         pytest.fail("there is no identity")
 
 
+# TLS
+
+OPENSSL = shutil.which("openssl")
+
+
+def made_by_openssl(folder: Path, *arguments: str) -> None:
+    assert OPENSSL is not None
+    subprocess.run([OPENSSL, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the certificates of two authorities, and for each one certificate that it has signed."""
+    if OPENSSL is None:
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("tls")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("own", "other"):
+        made_by_openssl(
+            folder, "req", "-x509", *curve, "-subj", f"/CN={name} authority", "-days", "2",
+            "-keyout", f"{name}-ca.key", "-out", f"{name}-ca.pem",
+        )  # fmt: skip
+        made_by_openssl(
+            folder, "req", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        made_by_openssl(
+            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{name}-ca.pem", "-CAkey", f"{name}-ca.key",
+            "-CAcreateserial", "-days", "2", "-out", f"{name}.pem",
+        )  # fmt: skip
+    return folder
+
+
+def identity(folder: Path, name: str) -> Tls:
+    return Tls(folder / f"{name}-ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
+
+
+@pytest.fixture(scope="module")
+def encrypted(authority: Path) -> Iterator[str]:
+    """The address of a cluster that speaks to those of its own authority only."""
+    own = identity(authority, "own")
+    security = Security(
+        tls_ca_file=str(own.ca), require_encryption=True,
+        **{f"tls_{role}_{kind}": str(path) for role in ("client", "scheduler", "worker")
+           for kind, path in (("cert", own.cert), ("key", own.key))},
+    )  # fmt: skip
+    with own_cluster(n_workers=1, threads_per_worker=1, protocol="tls", security=security) as there:
+        yield str(there.scheduler.address)
+
+
+def test_an_identity_of_its_authority_reaches_a_cluster(
+    encrypted: str, authority: Path, tmp_path: Path
+) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=A, chunks=(200, 60))
+    own = identity(authority, "own")
+    files = ("--tls-ca", own.ca, "--tls-cert", own.cert, "--tls-key", own.key)
+    arguments = ("svd", tmp_path / "a.zarr", tmp_path / "u", "-k", 3, "--scheduler", encrypted, *files)
+    ended = CliRunner().invoke(main, [str(argument) for argument in (*arguments, "--quiet")])
+    assert ended.exit_code == 0, ended.output
+    assert bigsvd.open(tmp_path / "u").k == 3
+
+
+@pytest.mark.parametrize("who", ["nobody", "other", "unencrypted"])
+def test_any_other_is_refused_in_one_line(
+    encrypted: str, authority: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1.0)
+    address = encrypted.replace("tls://", "tcp://") if who == "unencrypted" else encrypted
+    tls = identity(authority, "other") if who == "other" else None
+    with pytest.raises((NoWorkersError, RequestError)) as raised, connected(address, tls=tls):
+        pytest.fail("it has no certificate of that authority")
+    assert len(str(raised.value).splitlines()) == 1
+    assert "certificate" in str(raised.value) or "--tls-cert" in str(raised.value)
+
+
 # Workers that are lost or frozen
 
 SHORT = Patience(least_seconds=1.0)
-A = np.random.default_rng(0).standard_normal((4000, 60)).astype(np.float32) @ np.diag(
-    np.linspace(9, 0.1, 60).astype(np.float32)
-)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +217,7 @@ def two() -> Iterator[Client]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that tests can wait for."""
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.3)
-    monkeypatch.setattr(tasks, "ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(sent, "ANSWER_SECONDS", 3.0)
     monkeypatch.setattr(cluster, "_WORKER_SECONDS", 2.0)
     monkeypatch.setattr(cluster, "_SILENT_WORKER_SECONDS", 0.5)
     monkeypatch.setattr(placement, "DaskExecutor", lambda client: DaskExecutor(client, SHORT))
@@ -190,6 +269,7 @@ def test_a_call_of_which_nothing_is_heard_goes_to_another_worker_too(two: Client
     assert sum(event.bytes for event in read if isinstance(event, BytesRead)) == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_who_is_frozen_keeps_no_other_waiting(two: Client) -> None:
     (address, pid), (other, _) = pids(two).items()
     asked = Workers(two)

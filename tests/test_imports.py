@@ -112,6 +112,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "execution.cluster",
             "jobs.launch",
             "execution.dask_executor",
+            "execution.sent",
             "execution.tasks",
             "sources.graph",
             "sources.dask_array",

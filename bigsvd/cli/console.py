@@ -17,6 +17,7 @@ from bigsvd.events import (
     Event,
     GivenUp,
     LaneRepeated,
+    MachinesDiffer,
     PassEnded,
     PassStarted,
     PhaseStarted,
@@ -24,6 +25,7 @@ from bigsvd.events import (
     PlanRevised,
     SampleTaken,
     ScratchDamaged,
+    WaitingForCluster,
     WarmStartInVain,
     label_of,
 )
@@ -100,6 +102,14 @@ class Console:
     @_show.register
     def _(self, event: ChunksAbsent) -> None:
         self.say(f"{event.count:,} chunks do not exist and are taken as the fill value")
+
+    @_show.register
+    def _(self, event: WaitingForCluster) -> None:
+        self.say(f"waiting for {event.holder} on this cluster, number {event.place} in line")
+
+    @_show.register
+    def _(self, event: MachinesDiffer) -> None:
+        self.say(f"note     {event.said}")
 
     @_show.register
     def _(self, event: GivenUp) -> None:

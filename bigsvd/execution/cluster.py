@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import psutil
 from distributed import Client, Security
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
@@ -25,6 +26,7 @@ from bigsvd.errors import NoWorkersError, RequestError
 
 DaskClient: TypeAlias = Client
 WAIT_WORKERS_SECONDS = 60.0
+_BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
 _CONNECT_SECONDS = 20.0  # until a scheduler has answered
 ANSWER_SECONDS = 20.0  # of a scheduler that is there
 _WORKER_SECONDS = 8.0  # until a worker has answered; the same for one that has not the last time:
@@ -195,6 +197,12 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
 def running(workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Those that take tasks, as the scheduler sees it."""
     return {address: worker for address, worker in workers.items() if worker["status"] == "running"}
+
+
+def worker_share_bytes(workers: dict[str, dict[str, Any]]) -> int:
+    """What runs may hold of the memory of the smallest of these workers, as the scheduler knows them."""
+    sizes = [worker["memory_limit"] or psutil.virtual_memory().total for worker in workers.values()]
+    return int(min(sizes) * _BUDGET_SHARE)
 
 
 def patience_of(client: Client) -> float:

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import psutil
 from dask import config
 from distributed import Client, LocalCluster, wait
 from distributed.utils import LoopRunner, sync
@@ -18,9 +17,10 @@ from distributed.utils import LoopRunner, sync
 from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.execution.cluster import Workers, await_workers, cluster_errors, workers_of
+from bigsvd.execution.cluster import Workers, await_workers, cluster_errors, worker_share_bytes, workers_of
 from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take
-from bigsvd.execution.tasks import Sent, Tasks, offers_gpu
+from bigsvd.execution.sent import Sent
+from bigsvd.execution.tasks import Tasks, offers_gpu
 from bigsvd.execution.watch import PATIENCE, Patience, Watch
 from bigsvd.machine.offers import (
     DeviceOffer,
@@ -31,11 +31,11 @@ from bigsvd.machine.offers import (
     on_cpu,
     rough_dtypes_here,
 )
+from bigsvd.machine.software import check_versions, versions_asked
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
 
-_BUDGET_SHARE = 0.6  # of the memory that a worker may hold, unless a run is told; Dask itself needs the rest
 _LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _MUCH_TO_SEND_BYTES = 2**20
 
@@ -61,6 +61,11 @@ class DaskExecutor:
         if self._hearing:
             with suppress(NoWorkersError), cluster_errors():  # a connection that has ended takes it along
                 self._client.unsubscribe_topic(self._topic)
+
+    def check_versions(self) -> None:
+        """`VersionsError` where a worker that answers computes with other versions than this process."""
+        await_workers(self._client)
+        check_versions(versions_asked()(), self._workers.ask(versions_asked()))
 
     def machines(self, request: Request) -> list[Offer]:
         """The smallest of those workers that have the device."""
@@ -229,10 +234,10 @@ def _smallest(
     request: Request, workers: dict[str, Any], found: DeviceOffer, rough_dtypes: tuple[str, ...]
 ) -> Offer:
     """What each worker that has the device can give."""
-    having = [worker for worker in workers.values() if offers_gpu(worker) or not found.device.has_own_memory]
-    threads = min(worker["nthreads"] for worker in having)
-    share = min(worker["memory_limit"] or psutil.virtual_memory().total for worker in having)
-    budget_bytes = request.memory or int(share * _BUDGET_SHARE)
+    own = found.device.has_own_memory
+    having = {name: worker for name, worker in workers.items() if offers_gpu(worker) or not own}
+    threads = min(worker["nthreads"] for worker in having.values())
+    budget_bytes = request.memory or worker_share_bytes(having)
     return offer_of(request, budget_bytes, threads, found, rough_dtypes)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from bigsvd.errors import MemoryBudgetError
+from bigsvd.events import Progress
+from bigsvd.execution.admission import turn_on
 from bigsvd.execution.cluster import DaskClient
 from bigsvd.execution.dask_executor import DaskExecutor
 from bigsvd.execution.executor import Call, Executor, results_of, with_source
@@ -28,11 +30,29 @@ _WORTH_A_LOOK_SECONDS = 0.5
 
 @contextmanager
 def executor_of(client: DaskClient | None) -> Iterator[Executor]:
-    """The workers of a client; without one, this process."""
+    """The workers of a client; without one, this process.
+
+    Raises:
+        VersionsError: workers compute with other versions. NoWorkersError: there are none.
+
+    """
     if client is None:
         yield LocalExecutor()
         return
     with DaskExecutor(client) as executor:
+        executor.check_versions()
+        yield executor
+
+
+@contextmanager
+def executor_in_turn(
+    client: DaskClient | None,
+    request: Request,
+    progress: Progress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Executor]:
+    """The same for a run of this request, once it fits beside others on a cluster; see `turn_on`."""
+    with executor_of(client) as executor, turn_on(client, request, progress, should_stop):
         yield executor
 
 

@@ -19,7 +19,6 @@ from bigsvd.execution.cluster import (
     Workers,
     answer,
     ask_scheduler,
-    await_workers,
     cluster_errors,
     here,
     no_workers,
@@ -28,8 +27,8 @@ from bigsvd.execution.cluster import (
     workers_of,
 )
 from bigsvd.execution.executor import Call, in_task
+from bigsvd.execution.sent import Sent
 from bigsvd.execution.watch import Watch
-from bigsvd.sources.base import Source
 
 LOOK_SECONDS = 5.0  # without a call that ends, after which workers are looked after
 _TASK_WAIT_SECONDS = 0.05
@@ -38,46 +37,7 @@ _RESULT_SECONDS = 60.0  # until a result that is there has come, of a sample up 
 _QUIET_SECONDS = 30.0  # for which tasks that were cancelled are waited for
 _ENDED = ("memory", "error", "released", "forgotten")  # states of Dask's tasks that nobody runs
 _MOST_LOSSES = 3  # of a call together with what it needs: as often as Dask itself sends a task again
-_SLOWEST_BYTES_A_SECOND = 10**7  # of a network through which parts of a source are sent
 _DROPPED = "scheduler-connection-lost"  # why Dask cancels all futures of a client
-
-
-class Sent:
-    """A part of a source in the memory of workers: sent when a call needs it, and again where it is lost."""
-
-    def __init__(self, part: Source) -> None:
-        self._part = part
-        self._future: Any = None
-
-    @property
-    def key(self) -> str:
-        """Its name in the cluster; empty where it has none."""
-        return "" if self._future is None else str(self._future.key)
-
-    def forget(self) -> None:
-        """Do not count on the worker that had it."""
-        self._future = None
-
-    def in_worker(self, client: Client, workers: Workers, near: Collection[str]) -> Any:
-        """The part as Dask's future; where it is not with any worker, it is sent to one of those `near`."""
-        if self._future is None or self._future.status != "finished":
-            self._future = self._sent_again(client, workers, near)
-        return self._future
-
-    def _sent_again(self, client: Client, workers: Workers, near: Collection[str]) -> Any:
-        """The part, sent to a worker; to another where that one is frozen, or has died just then."""
-        for _ in range(_MOST_LOSSES):
-            await_workers(client)  # Dask would wait for one without saying so
-            try:
-                return self._scattered(client, near)
-            except (NoWorkersError, KeyError):  # that is what a scheduler raises that has forgotten a worker
-                near = workers.ask(here)
-        return self._scattered(client, near)
-
-    def _scattered(self, client: Client, near: Collection[str]) -> Any:
-        """The part, sent to one of some workers, or of all."""
-        seconds = ANSWER_SECONDS + self._part.carried_bytes / _SLOWEST_BYTES_A_SECOND
-        return answer(client, seconds, client.scatter, self._part, hash=False, workers=list(near) or None)
 
 
 @dataclass(frozen=True)
