@@ -415,6 +415,25 @@ def test_a_run_has_one_topic(client: Client) -> None:
     assert client.run_on_scheduler(topics) == before + 1
 
 
+def tell_of_bytes() -> None:
+    announce(BytesRead(7))
+
+
+def forget_listener(topic: str, listener: str, dask_scheduler: Any) -> None:
+    dask_scheduler.unsubscribe_topic(topic, listener)
+
+
+def test_a_scheduler_that_has_forgotten_who_listens_is_asked_again(client: Client) -> None:
+    """As one does that was started anew, or that a link which was down has cut off."""
+    with DaskExecutor(client) as executor:
+        for _ in range(2):
+            heard: list[Event] = []
+            taken: dict[int, Any] = {}
+            executor.carry_out([Call(tell_of_bytes, ())], taken.__setitem__, heard.append)
+            until(lambda found=heard: found == [BytesRead(7)])  # type: ignore[misc]
+            client.run_on_scheduler(forget_listener, executor._topic, client.id)
+
+
 def harmed(process: Started, number: int, folder: Path) -> threading.Thread:
     """A thread that sends a signal to a process as soon as call 0 is under way."""
 

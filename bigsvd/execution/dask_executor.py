@@ -132,7 +132,8 @@ class DaskExecutor:
     def _listen(self, watch: Watch) -> list[Exception]:
         """Let a watch hear of the tasks of a round; what listeners raise will be in the list.
 
-        Dask keeps what a topic was told, for ever: there is one for all rounds.
+        Dask keeps what a topic was told, for ever: there is one for all rounds. It is asked for in each of
+        them, since a scheduler that has lost its client, or was started anew, tells it nothing more.
         """
         raised: list[Exception] = []
 
@@ -144,10 +145,9 @@ class DaskExecutor:
                 raised.append(error)
 
         self._hear = hear
-        if not self._hearing:
-            with cluster_errors():
-                self._client.subscribe_topic(self._topic, self._told)
-            self._hearing = True
+        with cluster_errors():
+            self._client.subscribe_topic(self._topic, self._told)
+        self._hearing = True
         return raised
 
     def _told(self, told: Any) -> None:
