@@ -71,7 +71,7 @@ def test_what_comes_before_a_run_can_be_interrupted() -> None:
 
 
 def test_an_executor_that_is_one_file_runs_a_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigsvd.solve.executor_of", lambda _: nullcontext(QueueExecutor()))
+    monkeypatch.setattr("bigsvd.solve.executor_in_turn", lambda *_: nullcontext(QueueExecutor()))
     options: dict[str, Any] = {"memory": "200MB", "center": True, "tol": 1e-6}
     there = bigsvd.svd(A, 3, **options)
     monkeypatch.undo()

@@ -20,10 +20,9 @@ from typing import Any
 from bigsvd.errors import ClusterBusyError, NoWorkersError
 from bigsvd.events import Progress, WaitingForCluster
 from bigsvd.execution.cluster import (
-    ANSWER_SECONDS,
     DaskClient,
-    answer,
     await_workers,
+    prompt_answer,
     worker_share_bytes,
     workers_of,
 )
@@ -32,6 +31,7 @@ from bigsvd.request import Request
 LEASE_SECONDS = 30.0
 _BEATS = 5  # in a lease
 _LOOK_SECONDS = 1.0
+_END_SECONDS = 2.0  # for which a last renewal is waited for
 
 
 @contextmanager
@@ -84,13 +84,11 @@ class _Place:
     def ask(self, share_bytes: int) -> _Answer:
         """Renew the lease, or join the line."""
         asking = (self._token, self._name, self._bytes, share_bytes, LEASE_SECONDS)
-        return _Answer(
-            *answer(self._client, ANSWER_SECONDS, self._client.run_on_scheduler, _asker(), *asking)
-        )
+        return _Answer(*prompt_answer(self._client, self._client.run_on_scheduler, _asker(), *asking))
 
     def leave(self) -> None:
         """Give it up."""
-        answer(self._client, ANSWER_SECONDS, self._client.run_on_scheduler, _leaver(), self._token)
+        prompt_answer(self._client, self._client.run_on_scheduler, _leaver(), self._token)
 
 
 def _wait(place: _Place, share_bytes: int, progress: Progress, should_stop: Callable[[], bool]) -> None:
@@ -125,7 +123,7 @@ def _kept(place: _Place, share_bytes: int) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(_END_SECONDS)
 
 
 def _asker() -> Callable[..., tuple[bool, str, int]]:

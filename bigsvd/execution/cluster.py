@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import psutil
 from distributed import Client, Security
@@ -31,10 +32,13 @@ _CONNECT_SECONDS = 20.0  # until a scheduler has answered
 ANSWER_SECONDS = 20.0  # of a scheduler that is there
 _WORKER_SECONDS = 8.0  # until a worker has answered; the same for one that has not the last time:
 _SILENT_WORKER_SECONDS = 1.0
+_UNANSWERED_SECONDS = 1.0  # until a scheduler has that has not the last time
 _CLOSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 RESUME = "start it again and run the same command to resume"
 _TLS = "tls://"
+
+_UNANSWERED: WeakSet[Any] = WeakSet()  # clients whose schedulers have not answered the last time
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,25 @@ def answer(client: Client, seconds: float, function: Callable[..., Any], *given:
         ) from error
 
 
+def prompt_answer(client: Client, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """`answer`, to what a scheduler answers at once.
+
+    One that has not the last time, or to which there is no connection now, is hardly waited for: whoever
+    leaves it asks it several things.
+    """
+    unanswered = client in _UNANSWERED or client.status != "running"
+    _UNANSWERED.add(client)
+    found = answer(client, _UNANSWERED_SECONDS if unanswered else ANSWER_SECONDS, function, *given, **named)
+    _UNANSWERED.discard(client)
+    return found
+
+
 def ask_scheduler(client: Client, what: str, **named: Any) -> Any:
     """What the scheduler answers to one of its operations; `NoWorkersError` if that takes too long."""
     scheduler = client.scheduler
     if scheduler is None:  # a client that could not connect again has closed itself
         raise NoWorkersError("the connection to the scheduler has ended", RESUME)
-    return answer(client, ANSWER_SECONDS, getattr(scheduler, what), **named)
+    return prompt_answer(client, getattr(scheduler, what), **named)
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:

@@ -15,14 +15,13 @@ from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import NoWorkersError
 from bigsvd.events import Event
 from bigsvd.execution.cluster import (
-    ANSWER_SECONDS,
     Workers,
-    answer,
     ask_scheduler,
     cluster_errors,
     here,
     no_workers,
     patience_of,
+    prompt_answer,
     running,
     workers_of,
 )
@@ -150,7 +149,7 @@ class Tasks:
         """Have no further task begin."""
         futures = [task.future for task in self._tasks.values()]
         self._tasks.clear()
-        answer(self._client, ANSWER_SECONDS, self._client.cancel, futures)
+        prompt_answer(self._client, self._client.cancel, futures)
 
     def await_end(self) -> None:
         """Wait until no worker runs a task of this round, or will; cancelling stops only those not yet begun.
