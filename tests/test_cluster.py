@@ -404,6 +404,23 @@ def test_calls_go_to_workers_that_come_where_all_of_before_are_gone(two: Client,
     killer.join()
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_result_that_is_lost_before_it_has_come_is_made_again(
+    two: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, done = pids(two), tasks.Tasks._done
+
+    def all_killed(self: tasks.Tasks) -> list[str]:
+        keys = done(self)
+        while keys and found:
+            os.kill(found.popitem()[1], signal.SIGKILL)
+        return keys
+
+    monkeypatch.setattr(tasks.Tasks, "_done", all_killed)
+    with DaskExecutor(two, SHORT) as executor, ends_within(40):
+        assert results_of(executor, [Call(int, (7,)), Call(int, (8,))]) == [7, 8]
+
+
 def topics(dask_scheduler: Any) -> int:
     return sum(str(topic).startswith("bigsvd-") for topic in dask_scheduler.get_events())
 

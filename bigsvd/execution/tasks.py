@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,6 +33,7 @@ from bigsvd.execution.watch import Watch
 LOOK_SECONDS = 5.0  # without a call that ends, after which workers are looked after
 _TASK_WAIT_SECONDS = 0.05
 _QUIET_LOOKS = 2
+_RESULT_LOOK_SECONDS = 0.5
 _RESULT_SECONDS = 60.0  # until a result that is there has come, of a sample up to some 100 MB
 _QUIET_SECONDS = 30.0  # for which tasks that were cancelled are waited for
 _ENDED = ("memory", "error", "released", "forgotten")  # states of Dask's tasks that nobody runs
@@ -107,7 +109,7 @@ class Tasks:
         number = self._tasks[key].number
         try:
             with cluster_errors():
-                result = self._tasks[key].future.result(timeout=_RESULT_SECONDS)
+                result = self._client.sync(_gathered, self._client, self._tasks[key].future)
         except TimeoutError:
             self._forget(key)
             self._workers.ask(here)
@@ -311,6 +313,21 @@ class Tasks:
 def offers_gpu(worker: dict[str, Any]) -> bool:
     """Whether a worker, as the scheduler knows it, was started with a GPU to offer."""
     return bool((worker.get("resources") or {}).get(RESOURCE, 0) >= 1)
+
+
+async def _gathered(client: Client, future: Any) -> Any:
+    """The result of a task that has ended; `TimeoutError` where it is lost, or its worker does not send it.
+
+    Where a worker is gone Dask has the task made again, and `Future.result` would wait for that.
+    """
+    gathering = asyncio.ensure_future(client.gather(future, asynchronous=True))
+    deadline = time.monotonic() + _RESULT_SECONDS
+    while not gathering.done():
+        await asyncio.wait([gathering], timeout=_RESULT_LOOK_SECONDS)
+        if not gathering.done() and (future.status == "pending" or time.monotonic() > deadline):
+            gathering.cancel()
+            raise TimeoutError
+    return gathering.result()
 
 
 def _made_in_worker(topic: str, key: str, function: Callable[..., Any], *arguments: Any) -> Any:
