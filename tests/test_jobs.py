@@ -360,6 +360,134 @@ def test_a_result_that_nobody_lived_to_announce_is_found(data: Path, tmp_path: P
     assert status_of(record).state == "done"
 
 
+def test_a_result_that_nobody_lived_to_announce_is_found_when_the_job_is_submitted_again(
+    data: Path, tmp_path: Path
+) -> None:
+    record = record_of(data, tmp_path / "u")
+    driver_of(record).drive()
+    attempt = Attempt(record, 1)
+    attempt.ended.unlink()  # as if it had been killed just before
+    facts = attempt.facts
+    facts["process"]["started"] = 0.0
+    write_json(attempt.file, facts)
+    os.utime(attempt.file, (attempt.last_word - 1,) * 2)  # which it was before the result
+    again, waits = take_in(record.asked().request, Terms(attempts=2), secrets={})
+    assert (again.id, waits) == (record.asked().id, True)
+    assert driver_of(record).drive().k == 4
+    assert status_of(record).state == "done"
+
+
+def test_no_folder_of_somebody_elses_is_taken_for_a_record(data: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "u.job" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("ten years")
+    with pytest.raises(OutputExistsError, match="no record of a job"):
+        bigsvd.submit(data, 4, tmp_path / "u", **EASY)
+    (tmp_path / "v.job").write_text("a file")
+    with pytest.raises(OutputExistsError, match="no record of a job"):
+        bigsvd.submit(data, 4, tmp_path / "v", **EASY)
+    (tmp_path / "w.job").symlink_to(precious.parent)
+    with pytest.raises(OutputExistsError, match="no record of a job"):
+        bigsvd.submit(data, 4, tmp_path / "w", **EASY)
+    assert precious.read_text() == "ten years"
+    assert (tmp_path / "v.job").read_text() == "a file"
+
+
+def test_what_somebody_has_put_into_a_record_stays(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    driver_of(record).drive()
+    notes = record.folder / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"also holds notes\.txt"):
+        bigsvd.submit(data, 5, tmp_path / "u", overwrite=True, **EASY)
+    with pytest.raises(OutputExistsError, match=r"also holds notes\.txt"):
+        Job(record.out).forget()
+    assert bigsvd_command("prune", tmp_path, "--older-than", 0).returncode == 0
+    assert notes.read_text() == "mine"
+    notes.unlink()
+    Job(record.out).forget()
+    assert not record.folder.exists()
+
+
+def test_of_many_who_submit_at_a_time_each_has_its_job_or_is_refused(data: Path, tmp_path: Path) -> None:
+    """No record is replaced by that of somebody who was a moment later."""
+    record = record_of(data, tmp_path / "u")
+    driver_of(record).drive()
+    barrier = threading.Barrier(8)
+    got: list[tuple[int, str]] = []
+    refused: list[int] = []
+
+    def submit(number: int) -> None:
+        rank = 5 + number % 2
+        request = Request.of(str(data), rank, out=str(tmp_path / "u"), overwrite=True, **EASY)
+        barrier.wait()
+        try:
+            got.append((rank, take_in(request, Terms(), secrets={})[0].id))
+        except OutputBusyError:
+            refused.append(rank)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winner = record.asked()
+    assert {job for _, job in got} == {winner.id}
+    assert {rank for rank, _ in got} == {winner.request.k}
+    assert len(refused) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "state", "u", "u.job"]
+
+
+def test_what_a_killed_submission_has_left_is_swept_by_the_next(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr("bigsvd.jobs.record.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            record_of(data, tmp_path / "u")
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".u.job")]
+    record_of(data, tmp_path / "u")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".u.job")]
+
+
+def test_a_request_is_the_same_however_its_paths_are_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, matrix in ((here, NOISE), (there, -2 * NOISE)):
+        folder.mkdir()
+        zarr.create_array(str(folder / "a.zarr"), data=matrix, chunks=(100, 1_600))
+    monkeypatch.chdir(here)
+    record = record_of(Path("a.zarr"), Path("u"))
+    for source, out in (("a.zarr", "./u"), (str(here / "a.zarr"), str(here / "u")), ("../here/a.zarr", "u")):
+        again, _ = take_in(Request.of(source, 4, out=out, **EASY), Terms(), secrets={})
+        assert again.id == record.asked().id
+    monkeypatch.chdir(there)
+    with pytest.raises(OutputBusyError, match="of another request"):
+        bigsvd.submit("a.zarr", 4, here / "u", **EASY)
+
+
+def test_a_job_goes_on_where_it_was_moved_to(data: Path, tmp_path: Path) -> None:
+    options = {**EASY, "tol": 1e-14, "max_passes": 12}
+    job = bigsvd.submit(data, 4, tmp_path / "u", **options)
+    in_pass(job, 3).end()
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("u.job", "u.scratch"):
+        (tmp_path / name).rename(moved / name)
+    again = Job(moved / "u")
+    again.resume()
+    resumed = again.wait(LIMIT_SECONDS)
+    assert resumed.path == moved / "u"
+    assert not (tmp_path / "u").exists()
+    plan = next(event for event in again.events() if event["event"] == "plan" and event["attempt"] == 2)
+    assert plan["passes_done"] >= 1
+    assert same_bits(resumed, undisturbed(again, tmp_path / "v"))
+
+
 def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     got: list[Attempt | None] = []

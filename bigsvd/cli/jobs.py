@@ -24,7 +24,7 @@ from bigsvd.cli.commands import (
     storage_option,
 )
 from bigsvd.cli.console import Console, fitted
-from bigsvd.errors import BigsvdError, JobError, RequestError
+from bigsvd.errors import BigsvdError, JobError, OutputExistsError, RequestError
 from bigsvd.jobs.index import below, find, of_this_user
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
@@ -379,7 +379,7 @@ def prune(folders: tuple[str, ...], older_than: float, *, dry_run: bool, as_json
     """Delete the records of jobs that have ended; their results stay."""
     gone = []
     for record in _records(folders):
-        with suppress(JobError):  # a damaged record is nobody's to delete
+        with suppress(JobError, OutputExistsError):  # what is damaged, or not ours alone, stays
             job = Job(record.out)
             if job.status.has_ended and job.ended_seconds_ago > older_than * _DAY_SECONDS:
                 gone.append({"id": job.id, "out": str(job.out)})

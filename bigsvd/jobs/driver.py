@@ -17,7 +17,6 @@ from bigsvd.errors import BigsvdError, FactorStoreError, JobError, OutputBusyErr
 from bigsvd.events import Progress
 from bigsvd.execution.cluster import Tls, connected
 from bigsvd.jobs.attempt import Attempt
-from bigsvd.jobs.files import date_of
 from bigsvd.jobs.record import Asked, Launch, Record, digest_of
 from bigsvd.jobs.recorder import Recorder, why_of
 from bigsvd.request import Request
@@ -122,7 +121,7 @@ class Driver:
         published = _published(self._record, self._asked)
         if published is not None:
             return published
-        request = self._asked.request
+        request = replace(self._asked.request, out=str(self._record.out))  # which may have been moved
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
         terms, launch = self._asked.terms, self._launch
@@ -182,7 +181,4 @@ def _published(record: Record, asked: Asked) -> Factors | None:
         found = Request.from_dict(factors.provenance["request"])
     except (FactorStoreError, KeyError, BigsvdError):
         return None
-    same = digest_of(replace(found, out=asked.request.out)) == digest_of(asked.request)
-    published, submitted = date_of(record.out / "zarr.json"), date_of(record.job)
-    later = published is not None and submitted is not None and published >= submitted
-    return factors if same and later else None
+    return factors if record.may_have_published and digest_of(found, asked.folder) == asked.digest else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _ROTATED = ".old"
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -51,6 +53,11 @@ def _written_aside(path: Path, values: dict[str, Any]) -> Path:
     return partial
 
 
+def is_partial(name: str) -> bool:
+    """Whether a file of that name was being written by somebody who was killed then."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
 def _created_bare(path: Path, values: dict[str, Any]) -> bool:
     """The same in two steps: a reader that comes between them sees a torn file, which it takes for none."""
     try:
@@ -74,15 +81,20 @@ def append_line(path: Path, values: dict[str, Any], most_bytes: int) -> None:
     """Add a line of JSON; a file that has grown over `most_bytes` becomes the old one, in place of that."""
     with suppress(FileNotFoundError):
         if path.stat().st_size > most_bytes:
-            path.replace(path.with_name(path.name + _ROTATED))
+            path.replace(rotated(path))
     line = json.dumps(values) + "\n"
     with path.open("a", encoding="utf-8") as file:
         file.write(line)
 
 
+def rotated(path: Path) -> Path:
+    """The old file of one that lines are added to."""
+    return path.with_name(path.name + _ROTATED)
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of the old file and of the present one; torn ones are left out."""
-    for part in (path.with_name(path.name + _ROTATED), path):
+    for part in (rotated(path), path):
         with suppress(FileNotFoundError):
             yield from _lines(part.read_text(encoding="utf-8", errors="replace"))
 

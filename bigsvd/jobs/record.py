@@ -17,21 +17,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import JobError
-from bigsvd.jobs.files import date_of, read_json, touch, write_json
+from bigsvd.errors import JobError, OutputBusyError, OutputExistsError
+from bigsvd.jobs.files import date_of, is_partial, read_json, rotated, touch, write_json
 from bigsvd.paths import now_at, resolved
-from bigsvd.request import Request
+from bigsvd.request import SCALES, VECTORS, Request
+from bigsvd.results.lock import RunLock
 from bigsvd.scratch import storage_errors
 
 SUFFIX = ".job"
 VERSION = 1
+_TURN_SECONDS = 20.0  # that another may take to make or remove a record
+_LOOK_SECONDS = 0.02
+_ASIDE = re.compile(r"[0-9a-f]{32}")
+_PATHS = ("source", "stage", "warm_start", *VECTORS, "rows", "cols")  # fields that may name a file
+_RANGE = re.compile(r"[-+0-9\s]*:[-+0-9:\s]*")
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,14 @@ class Asked:
         return values | {
             "version": VERSION,
             "request": self.request.to_dict(),
-            "hash": digest_of(self.request),
+            "hash": self.digest,
             "terms": asdict(self.terms),
         }
+
+    @property
+    def digest(self) -> str:
+        """What tells what is computed from all else, whatever folder its paths are written from."""
+        return digest_of(self.request, self.folder)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Asked:
@@ -162,6 +179,20 @@ class Record:
                 f"use that version, or delete {self.folder} and submit again",
             ) from error
 
+    def asked_before(self) -> Asked | None:
+        """The same for whoever comes with a job; None where there is none.
+
+        Raises:
+            OutputBusyError: of which nobody knows what it is.
+
+        """
+        if not self.exists:
+            return None
+        try:
+            return self.asked()
+        except JobError as error:
+            raise OutputBusyError(error.message, error.remedy) from error
+
     def launch(self) -> Launch:
         """Where it was handed to."""
         return Launch.from_dict(read_json(self.launched))
@@ -171,25 +202,60 @@ class Record:
         with storage_errors(f"writing {self.folder}"):
             write_json(self.launched, asdict(launch))
 
-    def submit(self, asked: Asked) -> bool:
-        """Begin a record, in place of that of a job that has ended; False if another was quicker.
+    def submit(self, asked: Asked, before: Asked | None) -> bool:
+        """Begin a record, in place of that of the job `before`, if any; False if another was quicker.
 
         The folder takes its name when it is whole, so that nobody sees half of it.
+
+        Raises:
+            OutputExistsError: the folder is no record, or holds something else too.
+
         """
+        self._refuse_foreign()
         with storage_errors(f"writing {self.folder}"):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._aside()
-            (fresh / self.attempts.name).mkdir(parents=True)
-            write_json(fresh / self.job.name, asked.to_dict())
-            self.remove()
-            try:
+            with self._turn():
+                if self._id != (None if before is None else before.id):
+                    return False
+                fresh = self._aside()
+                (fresh / self.attempts.name).mkdir(parents=True)
+                write_json(fresh / self.job.name, asked.to_dict())
+                self._remove()
                 fresh.rename(self.folder)
-            except OSError:
-                shutil.rmtree(fresh)
-                if not self.exists:
-                    raise
-                return False
             return True
+
+    @property
+    def _id(self) -> str | None:
+        """Of the job whose record this is; None where there is none."""
+        return str(read_json(self.job).get("id")) if self.exists else None
+
+    def _refuse_foreign(self) -> None:
+        """`OutputExistsError` where the folder is, or holds, somebody's own."""
+        if not os.path.lexists(self.folder):
+            return
+        advice = "move it away, or choose another output"
+        own = self.folder.is_dir() and not self.folder.is_symlink()
+        found = sorted(entry.name for entry in self.folder.iterdir()) if own else []
+        if not own or (found and not self.exists):
+            raise OutputExistsError(f"{self.folder} exists and is no record of a job", advice)
+        known = {file.name for file in vars(self).values() if file.parent == self.folder}
+        known.add(rotated(self.events).name)
+        for name in found:
+            if name not in known and not is_partial(name):
+                raise OutputExistsError(f"{self.folder} also holds {name}, which is no part of a job", advice)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Alone among those who make or remove a record here; what a killed one has left is swept."""
+        lock = RunLock(self.folder.with_name(f".{self.folder.name}.lock"), str(self.folder))
+        _acquire(lock)
+        try:
+            for left in self.folder.parent.glob(f".{escape(self.folder.name)}.*"):
+                if _ASIDE.fullmatch(left.suffix[1:]) and left.stem == f".{self.folder.name}":
+                    shutil.rmtree(left)
+            yield
+        finally:
+            lock.release()
 
     def resubmit(self, asked: Asked) -> None:
         """Let the same job go on, on other terms."""
@@ -209,7 +275,17 @@ class Record:
             touch(file)
 
     def remove(self) -> None:
-        """Delete the record: first its name, so that it is there whole or not at all."""
+        """Delete the record: first its name, so that it is there whole or not at all.
+
+        Raises:
+            OutputExistsError: somebody has put something else into it.
+
+        """
+        self._refuse_foreign()
+        with storage_errors(f"deleting {self.folder}"), self._turn():
+            self._remove()
+
+    def _remove(self) -> None:
         if not self.folder.exists():
             return
         gone = self._aside()
@@ -224,14 +300,52 @@ class Record:
         """The time, by the clock that dates the files of the record."""
         return now_at(self.folder)
 
+    @property
+    def may_have_published(self) -> bool:
+        """Whether what is at the output has come there since the job was submitted first.
+
+        Submitted again, a job has a new date; but not its first attempt.
+        """
+        published = date_of(self.out / "zarr.json")
+        dates = (date_of(self.job), date_of(self.attempts / "0001.json"))
+        first = min((date for date in dates if date is not None), default=math.inf)
+        return published is not None and published >= first
+
     def seconds_since_submission(self) -> float:
         """By that clock."""
         submitted = date_of(self.job)
         return 0.0 if submitted is None else max(0.0, self.now() - submitted)
 
 
-def digest_of(request: Request) -> str:
-    """What tells a request from every other; whether an old result may be replaced is no part of it."""
+def _acquire(lock: RunLock) -> None:
+    """Take a lock that nobody holds for long."""
+    until = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            lock.acquire()
+        except OutputBusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+
+
+def digest_of(request: Request, folder: str) -> str:
+    """What tells a request from every other for one output; its relative paths begin at `folder`.
+
+    Whether an old result may be replaced is no part of it, nor is how paths are spelled.
+    """
     values = request.to_dict()
-    values.pop("overwrite")
+    for name in ("out", "overwrite"):
+        values.pop(name)
+    for name in _PATHS:
+        values[name] = _placed(values[name], folder)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _placed(value: Any, folder: str) -> Any:
+    """A path as it is seen from everywhere; what is none, a URL among that, as it is."""
+    if not isinstance(value, str) or "://" in value or value in SCALES or _RANGE.fullmatch(value):
+        return value
+    return str(resolved(Path(folder) / value))

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import FactorStoreError, JobError, OutputBusyError, RequestError
+from bigsvd.errors import FactorStoreError, OutputBusyError, RequestError
 from bigsvd.jobs.index import remember
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
-from bigsvd.jobs.record import Asked, Launch, Record, Terms, digest_of
+from bigsvd.jobs.record import Asked, Launch, Record, Terms
 from bigsvd.jobs.status import status_of
 from bigsvd.request import VECTORS, Request
 from bigsvd.results.factors import open_factors
@@ -92,25 +92,22 @@ def take_in(
         raise RequestError("a job without an output has no place for its result", "give one")
     record = Record(request.out)
     asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
-    if record.exists:
-        known = _known(record, asked)
+    before = record.asked_before()
+    if before is not None:
+        known = _known(record, before, asked)
         if known is not None:
             return known
     source = open_source(request.source, **request.reading, storage_options=dict(secrets))
     Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
-    if not record.submit(asked):
+    if not record.submit(asked, before):
         return take_in(request, terms, name=name, labels=labels, secrets=secrets)
     remember(asked.id, record)
     return Job(record.out), True
 
 
-def _known(record: Record, asked: Asked) -> tuple[Job, bool] | None:
+def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | None:
     """The job that is there, if it is the same; None where it has ended and its record can go."""
-    try:
-        before, status = record.asked(), status_of(record)
-    except JobError as error:
-        raise OutputBusyError(error.message, error.remedy) from error
-    same = digest_of(before.request) == digest_of(asked.request)
+    status, same = status_of(record), before.digest == asked.digest
     if not same and not status.has_ended:
         raise OutputBusyError(
             f"job {before.id} ({status.state}) of another request writes {record.out}",
