@@ -417,8 +417,9 @@ def test_a_result_that_is_lost_before_it_has_come_is_made_again(
         return keys
 
     monkeypatch.setattr(tasks.Tasks, "_done", all_killed)
+    calls = [Call(int, (number,), home) for number, home in enumerate(found)]
     with DaskExecutor(two, SHORT) as executor, ends_within(40):
-        assert results_of(executor, [Call(int, (7,)), Call(int, (8,))]) == [7, 8]
+        assert results_of(executor, calls) == [0, 1]
 
 
 def topics(dask_scheduler: Any) -> int:
