@@ -290,6 +290,12 @@ def test_whoever_waits_too_long_is_told_where_the_job_is(data: Path, tmp_path: P
         ({"weights": NOISE[0]}, RequestError),
         ({"attempts": 0}, JobError),
         ({"max_runtime": -1.0}, JobError),
+        ({"max_runtime": np.inf}, JobError),
+        ({"out": "x" * 300}, RequestError),
+        ({"out": "a\0b"}, RequestError),
+        ({"out": "/"}, RequestError),
+        ({"name": "two\nlines"}, RequestError),
+        ({"labels": {"colour": "\x1b[31m"}}, RequestError),
     ],
 )
 def test_what_can_be_refused_is_refused_before_there_is_a_record(
@@ -486,6 +492,48 @@ def test_a_job_goes_on_where_it_was_moved_to(data: Path, tmp_path: Path) -> None
     plan = next(event for event in again.events() if event["event"] == "plan" and event["attempt"] == 2)
     assert plan["passes_done"] >= 1
     assert same_bits(resumed, undisturbed(again, tmp_path / "v"))
+
+
+def test_an_output_may_be_named_as_records_are(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u.job")
+    assert record.folder.name == "u.job.job"
+    for name in ("u.job", "u.job/", "u.job.job", "u.job.job/"):
+        assert Job(f"{tmp_path}/{name}").out == tmp_path / "u.job"
+    assert [found.out.name for found in below(tmp_path)] == ["u.job"]
+
+
+@pytest.mark.parametrize("name", ["", "/", ".job", "..", "x" * 300, "a\0b", "f" * 10])
+def test_what_names_no_job_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(JobError):
+        Job(name)
+
+
+def test_a_record_that_may_not_be_looked_at_hides_no_other(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, shared = record_of(data, tmp_path / "u"), record_of(data, tmp_path / "v")
+    exists = Path.exists
+
+    def denied(path: Path) -> bool:
+        if path == private.job:
+            raise PermissionError(13, "Permission denied")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert [record.out for record in below(tmp_path)] == [private.out, shared.out]
+    assert status_of(shared).state == "queued"
+    with pytest.raises(JobError, match="cannot be looked at"):
+        Job(private.out)
+
+
+def test_a_record_of_another_version_is_read_as_none(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    write_json(record.job, read_json(record.job) | {"version": 2})
+    with pytest.raises(JobError, match=r"another version \(2, here 1\)"):
+        status_of(record)
+    with pytest.raises(OutputBusyError, match="another version"):
+        bigsvd.submit(data, 4, record.out, **EASY)
 
 
 def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> None:

@@ -39,16 +39,20 @@ def forget(job_id: str) -> None:
 
 
 def find(job: str | Path) -> Record:
-    """The record of a job, by its id, its output or its own path.
+    """The record of a job, by its id, its output or its own path; an output may be named as a record is.
 
     Raises:
         JobError: there is none.
 
     """
     text = str(job)
-    by_path = Record.at(Path(text)) if text.endswith(SUFFIX) else Record(text)
+    by_path = Record(text)
     if by_path.exists:
         return by_path
+    if by_path.out.name.removesuffix(SUFFIX) not in ("", by_path.out.name):
+        itself = Record.at(by_path.out)
+        if itself.exists:
+            return itself
     if _ID.fullmatch(text):
         return _by_id(text)
     raise JobError(f"no job writes {text}", f"there is no {by_path.folder}; `bigsvd jobs` lists yours")
@@ -73,7 +77,7 @@ def of_this_user() -> Iterator[Record]:
     """The records of all jobs whose ids are kept and that are still there."""
     for file in sorted(_folder().glob("*.json")):
         said = read_json(file).get("record")
-        if said is not None and Record.at(Path(said)).exists:
+        if said is not None and not _is_none(Record.at(Path(said))):
             yield Record.at(Path(said))
 
 
@@ -81,8 +85,16 @@ def below(folder: Path) -> Iterator[Record]:
     """The records in a folder and in those below it; those that are no folders of its own are not entered."""
     for found in sorted(_record_folders(folder)):
         record = Record.at(found)
-        if record.exists:
+        if not _is_none(record):
             yield record
+
+
+def _is_none(record: Record) -> bool:
+    """Whether there is no job; of one that may not be looked at this is not said."""
+    try:
+        return not record.exists
+    except JobError:
+        return False
 
 
 def _record_folders(folder: Path) -> Iterator[Path]:
@@ -98,7 +110,7 @@ def _record_folders(folder: Path) -> Iterator[Path]:
             continue
         if entry.name.startswith("."):
             continue
-        if entry.name.endswith(SUFFIX):
+        if entry.name.endswith(SUFFIX):  # not that alone: such begin with a dot
             yield Path(entry.path)
         else:
             yield from _record_folders(Path(entry.path))

@@ -15,6 +15,7 @@ Everything that only looks reads these files: neither a scheduler nor a worker h
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -66,8 +67,8 @@ class Terms:
             raise JobError(f"attempts={self.attempts} leaves none", "give at least 1")
         for name in ("max_runtime_seconds", "wait_workers_seconds"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise JobError(f"{name}={value} is no time", "give seconds above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise JobError(f"{name}={value} is no time", "give seconds above 0, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,12 @@ class Asked:
         """The inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, BigsvdError: the values are not those of a job of this version.
+            KeyError, TypeError, ValueError, BigsvdError: the values are not those of a job of this version.
 
         """
+        if values["version"] != VERSION:
+            message = f"a record of version {values['version']}"
+            raise ValueError(message)
         given = {each.name: values[each.name] for each in fields(cls)}
         request = Request.from_dict(given["request"])
         return cls(**given | {"request": request, "terms": Terms(**given["terms"])})
@@ -138,7 +142,9 @@ class Record:
     """The record of the job that writes `out`."""
 
     def __init__(self, out: str | Path) -> None:
-        target = resolved(out)
+        target = resolved(out) if "\0" not in str(out) else Path()
+        if not target.name:
+            raise JobError(f"{str(out)!r} is no output", "name the folder of a result")
         self.out = target
         self.folder = target.with_name(target.name + SUFFIX)
         self.job = self.folder / "job.json"
@@ -157,8 +163,20 @@ class Record:
 
     @property
     def exists(self) -> bool:
-        """Whether a job has been submitted for this output."""
-        return self.job.exists()
+        """Whether a job has been submitted for this output.
+
+        Raises:
+            JobError: this user may not know.
+
+        """
+        try:
+            return self.job.exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise JobError(
+                f"{self.folder} cannot be looked at ({error.strerror})", "ask whoever it belongs to"
+            ) from error
 
     def asked(self) -> Asked:
         """What was submitted.

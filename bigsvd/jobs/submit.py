@@ -15,8 +15,8 @@ from bigsvd.jobs.index import remember
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
 from bigsvd.jobs.record import Asked, Launch, Record, Terms
-from bigsvd.jobs.status import status_of
 from bigsvd.request import VECTORS, Request
+from bigsvd.results.door import Place
 from bigsvd.results.factors import open_factors
 from bigsvd.results.output import Inputs, Output
 from bigsvd.sources.open import open_source
@@ -90,6 +90,10 @@ def take_in(
     """The job of a request, which may be one that is there, and whether it waits for somebody to drive it."""
     if request.out is None:
         raise RequestError("a job without an output has no place for its result", "give one")
+    Place.of(request.out)  # refused before anything looks for files of such names
+    _refuse_unprintable(
+        {"name": name, **{f"label {key!r}": key + value for key, value in (labels or {}).items()}}
+    )
     record = Record(request.out)
     asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
     before = record.asked_before()
@@ -107,7 +111,7 @@ def take_in(
 
 def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | None:
     """The job that is there, if it is the same; None where it has ended and its record can go."""
-    status, same = status_of(record), before.digest == asked.digest
+    status, same = Job(record.out).status, before.digest == asked.digest
     if not same and not status.has_ended:
         raise OutputBusyError(
             f"job {before.id} ({status.state}) of another request writes {record.out}",
@@ -139,6 +143,15 @@ def _user() -> str:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
+
+
+def _refuse_unprintable(given: Mapping[str, str]) -> None:
+    """`RequestError` where a text would not stay on its line of a list."""
+    for what, text in given.items():
+        if not text.isprintable():
+            raise RequestError(
+                f"{what} is {text!r}, which cannot be printed", "give letters, digits and spaces"
+            )
 
 
 def _refuse_what_is_in_memory(given: Mapping[str, Any]) -> None:
