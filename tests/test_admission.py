@@ -20,7 +20,7 @@ from bigsvd.errors import ClusterBusyError
 from bigsvd.events import Event, PlanMade, WaitingForCluster, unheard
 from bigsvd.execution import admission
 from bigsvd.execution.admission import turn_on
-from bigsvd.execution.cluster import worker_share_bytes, workers_of
+from bigsvd.execution.cluster import connected, worker_share_bytes, workers_of
 from bigsvd.request import Request
 from bigsvd.solve import run
 from bigsvd.sources.open import open_source
@@ -111,7 +111,15 @@ def test_runs_that_fit_beside_each_other_do_not_wait(client: Client) -> None:
         pass
 
 
-def test_whose_process_is_gone_keeps_nobody_waiting(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whose_connection_is_gone_keeps_nobody_waiting(client: Client) -> None:
+    with connected(client.scheduler.address) as another:
+        assert another is not None
+        assert admission._Place(another, Request("dead", 2), 2**60).ask(1).admitted
+    with turn_on(client, Request("second", 2), unheard, lambda: True):
+        pass
+
+
+def test_who_is_frozen_keeps_nobody_waiting_for_long(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "LEASE_SECONDS", 0.2)
     dead = admission._Place(client, Request("dead", 2), 2**60)
     assert dead.ask(1).admitted

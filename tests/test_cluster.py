@@ -10,9 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -21,13 +22,16 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster, Security
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
 
 import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
 from bigsvd.events import BytesRead, Event, PassStarted
 from bigsvd.execution import cluster, placement, sent, tasks
-from bigsvd.execution.cluster import Tls, Workers, connected, workers_of
+from bigsvd.execution.cluster import Tls, Workers, cluster_errors, connected, workers_of
 from bigsvd.execution.dask_executor import DaskExecutor
 from bigsvd.execution.executor import Call, announce, results_of
 from bigsvd.execution.watch import Patience
@@ -51,6 +55,22 @@ def test_which_errors_a_new_attempt_may_mend() -> None:
     assert StorageError("", "").infrastructure
     for kind in (BigsvdError, VerifyError, RequestError):
         assert not kind("", "").infrastructure
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KilledWorker("lane", SimpleNamespace(address="w"), 3),
+        CancelledError("scheduler-connection-lost"),
+        CommClosedError("closed"),
+        ClosedClientError("closed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_dask_says_of_a_lost_cluster_is_one_error(error: Exception) -> None:
+    said = f"lost its workers or its scheduler .{type(error).__name__}"
+    with pytest.raises(NoWorkersError, match=said), cluster_errors():
+        raise error
 
 
 def test_no_address_is_this_process() -> None:
@@ -497,22 +517,3 @@ def test_a_cluster_that_is_lost_ends_a_round(tmp_path: Path, monkeypatch: pytest
                     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 20.0)
                 (tmp_path / "go").touch()
                 scheduler.signal(signal.SIGCONT)
-
-
-@pytest.mark.usefixtures("quick")
-def test_workers_that_come_late_are_used(tmp_path: Path) -> None:
-    """In the middle of a round, all workers being lost."""
-    calls = [Call(first_time_stuck, (tmp_path, number)) for number in range(2)]
-    with (
-        started_scheduler() as (address, _),
-        started_worker(address) as first,
-        connected(address) as client,
-        DaskExecutor(client, SHORT) as executor,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        harming = harmed(first, signal.SIGKILL, tmp_path)
-        found = thread.submit(results_of, executor, calls)
-        harming.join()
-        until(lambda: not workers_of(client))
-        with started_worker(address):
-            assert [number for number, _ in found.result(60)] == [0, 1]

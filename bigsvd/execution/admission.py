@@ -2,7 +2,7 @@
 
 Each run plans with the memory of a whole worker, or with what it is told: two of them would take more than
 there is. The scheduler keeps the line: runs come to it in order, and each is admitted as soon as it and all
-that are before it fit. Its place is a lease; who has not renewed it is taken for dead.
+that are before it fit. Its place is a lease: who has not renewed it, or whose connection is gone, is dead.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Place:
 
     def ask(self, share_bytes: int) -> _Answer:
         """Renew the lease, or join the line."""
-        asking = (self._token, self._name, self._bytes, share_bytes, LEASE_SECONDS)
+        asking = (self._token, self._client.id, self._name, self._bytes, share_bytes, LEASE_SECONDS)
         return _Answer(*prompt_answer(self._client, self._client.run_on_scheduler, _asker(), *asking))
 
     def leave(self) -> None:
@@ -130,17 +130,24 @@ def _asker() -> Callable[..., tuple[bool, str, int]]:
     """What the scheduler, which need not have bigsvd, does for a run that asks: a closure is sent whole."""
 
     def ask(
-        token: str, name: str, size: int, limit: int, lease_seconds: float, dask_scheduler: Any
+        token: str,
+        client: str,
+        name: str,
+        size: int,
+        limit: int,
+        lease_seconds: float,
+        dask_scheduler: Any,
     ) -> tuple[bool, str, int]:
         line: dict[str, dict[str, Any]] = dask_scheduler.task_metadata.setdefault("bigsvd-line", {})
         now = time.monotonic()
-        for other in [other for other, run in line.items() if now > run["until"]]:
-            del line[other]
+        for other, run in list(line.items()):
+            if now > run["until"] or run["client"] not in dask_scheduler.clients:
+                del line[other]
         mine = line.setdefault(token, {"name": name, "size": size, "admitted": False})
-        mine["until"] = now + lease_seconds
+        mine |= {"client": client, "until": now + lease_seconds}
         before = []
-        for other, run in line.items():  # in the order in which they came
-            if other == token:
+        for run in line.values():  # in the order in which they came
+            if run is mine:
                 break
             before.append(run)
         if not before or sum(run["size"] for run in before) + size <= limit:

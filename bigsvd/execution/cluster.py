@@ -34,6 +34,7 @@ _WORKER_SECONDS = 8.0  # until a worker has answered; the same for one that has 
 _SILENT_WORKER_SECONDS = 1.0
 _UNANSWERED_SECONDS = 1.0  # until a scheduler has that has not the last time
 _CLOSE_SECONDS = 5.0
+_AT_WORK = ("running", "paused")  # which finishes what it has begun, until it has memory again
 _LOOK_SECONDS = 0.1
 RESUME = "start it again and run the same command to resume"
 _TLS = "tls://"
@@ -211,9 +212,9 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     return workers
 
 
-def running(workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Those that take tasks, as the scheduler sees it."""
-    return {address: worker for address, worker in workers.items() if worker["status"] == "running"}
+def at_work(workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those that carry out tasks, as the scheduler sees it."""
+    return {address: worker for address, worker in workers.items() if worker["status"] in _AT_WORK}
 
 
 def worker_share_bytes(workers: dict[str, dict[str, Any]]) -> int:
@@ -239,7 +240,7 @@ def await_workers(client: Client) -> None:
     """Wait for a first worker; `NoWorkersError` after as long as the client's owner would."""
     seconds = patience_of(client)
     deadline = time.monotonic() + seconds
-    while not running(workers_of(client)):
+    while not any(worker["status"] == "running" for worker in workers_of(client).values()):
         if time.monotonic() > deadline:
             raise no_workers(seconds)
         time.sleep(_LOOK_SECONDS)

@@ -94,7 +94,7 @@ class Executor(Protocol):
         """
 
     def everywhere(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """The results of one call in each process."""
+        """The results of one call in each process; one that does not answer in time is left out."""
 
     def part(self, source: Source, rectangles: list[Rectangle]) -> SourcePart:
         """What these rectangles need of a source, sent to where calls are made."""

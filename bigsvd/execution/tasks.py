@@ -18,12 +18,12 @@ from bigsvd.events import Event
 from bigsvd.execution.cluster import (
     Workers,
     ask_scheduler,
+    at_work,
     cluster_errors,
     here,
     no_workers,
     patience_of,
     prompt_answer,
-    running,
     workers_of,
 )
 from bigsvd.execution.executor import Call, in_task
@@ -255,7 +255,7 @@ class Tasks:
     def _able(self) -> list[str]:
         """Workers that take such calls."""
         on_device = any(call.device_share for call in self._calls)
-        there = running(workers_of(self._client))
+        there = at_work(workers_of(self._client))
         return [address for address, worker in there.items() if offers_gpu(worker) or not on_device]
 
     def _with_workers(self) -> dict[str, list[str]]:
