@@ -410,7 +410,7 @@ def test_a_part_of_a_tls_identity_is_refused(easy: Path) -> None:
 
 
 def test_help_is_no_error() -> None:
-    assert "Commands:" in done().out
+    assert "Results:" in done().out
     for name in cli.main.commands:
         assert "Usage:" in done(name, "--help").out
     assert bigsvd.__version__ in done("--version").out

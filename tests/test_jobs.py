@@ -711,10 +711,13 @@ class TestCommands:
         assert waited.returncode == 0, waited.stderr
         assert json.loads(waited.stdout)["k"] == 4
         told = bigsvd_command("status", out)
-        assert f"{job} first: done" in told.stdout
+        assert told.stdout.startswith(f"{job}  done\n")
+        assert f"next    bigsvd info {out}" in told.stdout
         assert "tolerance reached" in told.stdout
         listed = bigsvd_command("jobs", tmp_path)
-        assert job in listed.stdout
+        heading, line = listed.stdout.splitlines()
+        assert heading.split() == ["id", "state", "submitted", "name", "out", "progress"]
+        assert [job, "done"] == line.split()[:2]
         assert str(out) in bigsvd_command("jobs").stdout
         assert (
             "certified" in bigsvd_command("logs", job).stdout

@@ -65,7 +65,8 @@ def _as_typed(text: str) -> str:
     return spelled(text, context.command, typed)
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Print a text."""
     click.echo(fitted(text, sys.stdout))
 
 
@@ -108,10 +109,28 @@ def _refuse_another_scale(said: str, after: list[str]) -> None:
             )
 
 
+# As help lists them: in the order in which somebody comes to need them.
+SECTIONS = {
+    "Decompositions": ("plan", "svd", "demo"),
+    "Results": ("info", "verify", "rank", "reconstruct"),
+    "Jobs": ("submit", "status", "jobs", "logs", "wait", "stop", "cancel", "resume", "prune"),
+}
+
+
 class Commands(click.Group):
     """A group whose commands report every deliberate error on one line with its exit code."""
 
     command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section."""
+        del ctx
+        width = max(map(len, self.commands))
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(f"{name:<{width}}", self.commands[name].get_short_help_str(70)) for name in names]
+                )
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; never a traceback for something a user can cause."""
@@ -441,7 +460,10 @@ def svd(
     strict: bool,
     **options: Any,
 ) -> None:
-    """Decompose the matrix DATA (path or URL of a Zarr array) into the factor store OUT."""
+    """Decompose the matrix DATA into the factor store OUT.
+
+    DATA is the path or URL of an array.
+    """
     from bigsvd.solve import load_plan, run  # noqa: PLC0415 - imports Dask
 
     cluster = ClusterOptions.taken(options)
@@ -474,8 +496,8 @@ def show_result(factors: Factors, out: str, *, as_json: bool) -> None:
     else:
         costs = factors.provenance["costs"]
         took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
-        _tell(_as_typed(str(factors.certificate)))
-        _tell(f"{out}: k={factors.k}, {took}")
+        tell(_as_typed(str(factors.certificate)))
+        tell(f"{out}: k={factors.k}, {took}")
 
 
 def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
@@ -501,7 +523,10 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
 @storage_option
 @click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
 def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
-    """Print what a decomposition of DATA will cost, without reading it."""
+    """Print what a decomposition of DATA will cost.
+
+    Only metadata are read.
+    """
     from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
 
     cluster = ClusterOptions.taken(options)
@@ -523,8 +548,8 @@ def info(factors: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(opened.info()))
         return
-    _tell(format_facts(factors, opened))
-    _tell(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
+    tell(format_facts(factors, opened))
+    tell(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
 
 
 @main.command(name="rank")
@@ -547,7 +572,10 @@ def rank_command(
     *,
     as_json: bool,
 ) -> None:
-    """Print accuracy against storage for every k of FACTORS, and what each rule would choose."""
+    """Print accuracy against storage for every k of FACTORS.
+
+    And which k each rule would choose.
+    """
     opened = open_factors(factors)
     if plot_file is not None:
         check_plot(plot_file, opened)
@@ -632,7 +660,10 @@ def reconstruct(
     unstack: bool,
     as_json: bool,
 ) -> None:
-    """Compute a region of U diag(s) Vt from FACTORS; into OUT (.npy or .zarr), else printed."""
+    """Compute a region of U diag(s) Vt from FACTORS.
+
+    It is written to OUT (.npy or .zarr), else printed.
+    """
     if gaps is None:
         _refuse_idle(("storage_options",), "--gaps PATH")
     opened = open_factors(factors).on(device)
@@ -671,7 +702,10 @@ def verify(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Check that FACTORS is undamaged and, with DATA, that its certificate holds; exit 3 if not."""
+    """Check that FACTORS is undamaged and its certificate holds.
+
+    The certificate is checked with DATA only. Exits with 3 where one is not so.
+    """
     from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
 
     cluster = ClusterOptions.taken(options)
@@ -716,7 +750,10 @@ def verify(
 @click.option("--keep", is_flag=True, help="Keep the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the facts, as JSON.")
 def demo(size: str, memory: str | None, k: int, folder: str, *, keep: bool, as_json: bool) -> None:
-    """Make a dataset larger than the memory allowed, decompose it, compare with its known singular values."""
+    """Decompose a dataset that is made larger than memory.
+
+    Its singular values are known, and compared. What may be used of memory is bounded for that.
+    """
     from bigsvd.cli.demo import run_demo  # noqa: PLC0415 - imports Dask
 
     size_bytes = parse_bytes(size)

@@ -52,6 +52,20 @@ def _broken(line: str, width: int) -> str:
     )
 
 
+def cut(line: str, stream: TextIO) -> str:
+    """A line that a terminal shows in one row; for a file as it is."""
+    width = shutil.get_terminal_size().columns
+    if not stream.isatty() or len(line) <= width:
+        return line
+    return line[: width - 3] + "..."
+
+
+def rows_of(text: str) -> int:
+    """How many rows of the terminal a text takes."""
+    width = shutil.get_terminal_size().columns
+    return sum(max(1, -(-len(line) // width)) for line in text.split("\n"))
+
+
 class Console:
     """Renders progress events on a stream; a terminal gets a moving bar, a file one line a pass."""
 

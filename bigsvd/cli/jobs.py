@@ -6,30 +6,35 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from bigsvd.cli.commands import (
     ClusterOptions,
+    json_option,
     main,
     request_of,
     request_options,
     secrets_of,
     show_result,
     storage_option,
+    tell,
 )
-from bigsvd.cli.console import Console, fitted
+from bigsvd.cli.console import Console
+from bigsvd.cli.job_words import Board, described, progress_of, state_of, table
 from bigsvd.errors import BigsvdError, JobError, OutputExistsError, RequestError
+from bigsvd.jobs.files import date_of
 from bigsvd.jobs.index import below, find, of_this_user
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
 from bigsvd.jobs.record import Launch, Record, Terms
-from bigsvd.jobs.status import JobStatus, status_of
+from bigsvd.jobs.status import JobStatus, State, status_of
 from bigsvd.jobs.submit import take_in
 
 if TYPE_CHECKING:
@@ -38,53 +43,11 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 _DAY_SECONDS = 86400.0
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 job_argument = click.argument("job", metavar="JOB|OUT")
 
 
-def _tell(text: str) -> None:
-    click.echo(fitted(text, sys.stdout))
-
-
 def _tell_status(status: JobStatus, *, as_json: bool) -> None:
-    _tell(json.dumps(status.to_dict()) if as_json else described(status))
-
-
-def described(status: JobStatus) -> str:
-    """A job's status for people, in a few lines."""
-    asked, phase = status.asked, status.phase
-    called = f" {asked.name}" if asked.name else ""
-    lines = [
-        f"{asked.id}{called}: {_state_of(status)}, {_duration(status.seconds)}",
-        f"  data   {asked.request.source}, k={asked.request.k}",
-        f"  out    {status.out}",
-    ]
-    if status.attempt:
-        lines.append(f"  try    attempt {status.attempt}, {status.where}")
-    if phase.quality is not None:
-        quality = phase.quality
-        reached = "reached" if quality.converged else "not yet reached"
-        lines.append(
-            f"  after  {quality.passes} passes: error {quality.relative_error:.6f}, "
-            f"worst residual {quality.max_residual:.2e}, tolerance {reached}"
-        )
-    if status.error is not None:
-        lines.append(f"  {status.error}")
-    return "\n".join(lines)
-
-
-def _state_of(status: JobStatus) -> str:
-    """The state in words: with its phase while it runs, with its reason while it does not."""
-    if status.state == "running":
-        return f"running, {status.phase}" + (", to be published after this pass" if status.stopping else "")
-    return f"{status.state}: {status.reason}" if status.reason else status.state
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    tell(json.dumps(status.to_dict()) if as_json else described(status))
 
 
 def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,10 +95,10 @@ def submit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Decompose DATA into OUT as a job, which goes on when this terminal is closed; prints its id.
+    """Decompose DATA into OUT as a job that outlives this terminal.
 
-    Without --scheduler a process of this machine does it, with it the workers of a Dask cluster. The same
-    request to the same OUT is the same job: submitted again, it goes on.
+    Prints its id. Without --scheduler a process of this machine does it, with it the workers of a Dask
+    cluster. The same request to the same OUT is the same job: submitted again, it goes on.
     """
     secrets = secrets_of(storage_options)
     cluster = ClusterOptions.taken(options)
@@ -153,7 +116,7 @@ def submit(
         return
     click.echo(job.id)
     if not waits:
-        click.echo(f"this job is there already: {_state_of(job.status)}", err=True)
+        click.echo(f"this job is there already: {state_of(job.status)}", err=True)
         return
     click.echo(f"watch it: bigsvd status {out} --watch; wait, stop, cancel and logs take {out} too", err=True)
 
@@ -242,18 +205,32 @@ def drive(out: str) -> None:
 
 @main.command()
 @job_argument
-@click.option("--watch", is_flag=True, help="Again every second, until it has ended.")
+@click.option("--watch", is_flag=True, help="Follow it until it has ended; Ctrl-C leaves it alone.")
 @json_option
 def status(job: str, *, watch: bool, as_json: bool) -> None:
     """Print how a job stands; no cluster is asked."""
     record = find(job)
     found = status_of(record)
-    _tell_status(found, as_json=as_json)
-    while watch and not found.has_ended:
-        time.sleep(_LOOK_SECONDS)
-        before, found = found, status_of(record)
-        if replace(found, seconds=0.0) != replace(before, seconds=0.0):
-            _tell_status(found, as_json=as_json)
+    if not watch:
+        _tell_status(found, as_json=as_json)
+        return
+    show = partial(_tell_status, as_json=True) if as_json else Board(sys.stdout).show
+    with _goes_on():
+        show(found)
+        while not found.has_ended:
+            time.sleep(_LOOK_SECONDS)
+            found = status_of(record)
+            show(found)
+
+
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    """Say, to whoever presses Ctrl-C while waiting, that this ends no job."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nthe job goes on", err=True)
+        raise
 
 
 @main.command()
@@ -261,16 +238,18 @@ def status(job: str, *, watch: bool, as_json: bool) -> None:
 @click.option("--timeout", type=float, default=None, metavar="SECONDS", help="Wait no longer; then exit 3.")
 @json_option
 def wait(job: str, timeout: float | None, *, as_json: bool) -> None:
-    """Wait until a job has ended; exits as `svd` would have."""
+    """Wait until a job has ended, and exit as `svd` would have."""
     found = Job(job)
-    show_result(found.wait(timeout), str(found.out), as_json=as_json)
+    with _goes_on():
+        factors = found.wait(timeout)
+    show_result(factors, str(found.out), as_json=as_json)
 
 
 @main.command()
 @job_argument
 @json_option
 def stop(job: str, *, as_json: bool) -> None:
-    """Have a job publish what it has after the present pass."""
+    """Have a job publish what it has, after the present pass."""
     found = Job(job)
     found.stop()
     _tell_status(found.status, as_json=as_json)
@@ -281,7 +260,10 @@ def stop(job: str, *, as_json: bool) -> None:
 @click.option("--drop", is_flag=True, help="Delete what it has finished, too.")
 @json_option
 def cancel(job: str, *, drop: bool, as_json: bool) -> None:
-    """End a job at once, without a result; it is "cancelled" when its last lane has stopped."""
+    """End a job at once, without a result.
+
+    It is "cancelled" when its last lane has stopped.
+    """
     found = Job(job)
     found.cancel(drop=drop)
     _tell_status(found.status, as_json=as_json)
@@ -295,7 +277,10 @@ def cancel(job: str, *, drop: bool, as_json: bool) -> None:
 def resume(
     job: str, scheduler: str | None, storage_options: tuple[str, ...], *, attach: bool, as_json: bool
 ) -> None:
-    """Start a driver for a job that was interrupted, failed or was cancelled: it goes on from there."""
+    """Go on with a job that was interrupted, failed or cancelled.
+
+    It begins with what is finished.
+    """
     found = Job(job)
     launch = found.record.launch()
     if scheduler is not None:
@@ -312,18 +297,29 @@ def resume(
 
 @main.command()
 @click.argument("folders", nargs=-1, metavar="[DIR]...")
-@click.option("--state", default=None, metavar="STATE", help="Only those in this state.")
+@click.option("--state", type=click.Choice(get_args(State)), default=None, help="Only those in this state.")
 @json_option
 def jobs(folders: tuple[str, ...], state: str | None, *, as_json: bool) -> None:
-    """List the jobs whose outputs lie in DIRs or below; without DIR, those that you have submitted."""
+    """List your jobs, or those with outputs in DIRs or below.
+
+    Without DIR those are listed that were submitted from this account.
+    """
     rows = [row for row in map(_row, _records(folders)) if state is None or row["state"] == state]
     if as_json:
         click.echo(json.dumps(rows))
         return
-    for row in rows:
-        click.echo(f"{row['id']:<10}  {row['state']:<11}  {row['name']:<16}  {row['told']}")
-    if not rows:
-        click.echo("no jobs" + (f" in {', '.join(folders)}" if folders else ""), err=True)
+    if rows:
+        click.echo(table(rows, sys.stdout))
+    else:
+        click.echo(_none(folders, state), err=True)
+
+
+def _none(folders: tuple[str, ...], state: str | None) -> str:
+    """That there are no such jobs, and where they were looked for."""
+    which = "no jobs" if state is None else f"no job is {state}"
+    if folders:
+        return f"{which} in {', '.join(folders)}"
+    return f"{which} among those you have submitted from this account; give a folder to look into"
 
 
 def _records(folders: tuple[str, ...]) -> list[Record]:
@@ -341,9 +337,8 @@ def _row(record: Record) -> dict[str, Any]:
         found = status_of(record)
     except BigsvdError as error:
         nothing = {"id": "?", "state": "damaged", "name": "", "out": str(record.out)}
-        return nothing | {"told": str(error)}
-    told = found.reason or (str(found.phase) if found.state == "running" else "")
-    return found.to_dict() | {"told": f"{found.out}  {told}".rstrip()}
+        return nothing | {"submitted": date_of(record.job) or 0.0, "progress": str(error)}
+    return found.to_dict() | {"progress": progress_of(found)}
 
 
 @main.command()
@@ -376,7 +371,7 @@ def logs(job: str, *, follow: bool, events: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def prune(folders: tuple[str, ...], older_than: float, *, dry_run: bool, as_json: bool) -> None:
-    """Delete the records of jobs that have ended; their results stay."""
+    """Delete records of jobs that ended long ago; results stay."""
     gone = []
     for record in _records(folders):
         with suppress(JobError, OutputExistsError):  # what is damaged, or not ours alone, stays

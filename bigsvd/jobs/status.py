@@ -25,8 +25,9 @@ class JobStatus:
     Attributes:
         state: see `State`. reason: why it waits, or is interrupted; empty otherwise.
         attempt: the number of the last; 0 before the first. where: the process that makes or made it.
-        seconds: from its submission until it ended, or until now. stopping: whether it is to publish after
-            this pass. error: by what it failed, or what ended its last attempt.
+        submitted: when, in seconds of the file system's clock. seconds: from then until it ended, or now.
+        stopping: whether it is to publish after this pass. error: by what it failed, or what ended its last
+            attempt; None while it goes on.
 
     """
 
@@ -37,6 +38,7 @@ class JobStatus:
     phase: Phase
     attempt: int = 0
     where: str = ""
+    submitted: float = 0.0
     seconds: float = 0.0
     stopping: bool = False
     error: Told | None = None
@@ -57,6 +59,7 @@ class JobStatus:
             "phase": self.phase.to_dict(),
             "attempt": self.attempt,
             "where": self.where,
+            "submitted": self.submitted,
             "seconds": round(self.seconds, 3),
             "stopping": self.stopping,
             "error": self.error and asdict(self.error),
@@ -84,17 +87,18 @@ def status_of(record: Record, now: float | None = None) -> JobStatus:
     if state == "running" and phase.name == "queued":
         state, reason = "queued", phase.doing
     submitted = date_of(record.job) or now
-    found = JobStatus(asked, str(record.out), state, reason, phase, seconds=max(0.0, now - submitted))
-    return found if last is None else _with_attempt(found, record, last, submitted)
+    seconds = max(0.0, now - submitted)
+    found = JobStatus(asked, str(record.out), state, reason, phase, submitted=submitted, seconds=seconds)
+    return found if last is None else _with_attempt(found, record, last)
 
 
-def _with_attempt(found: JobStatus, record: Record, last: Attempt, submitted: float) -> JobStatus:
+def _with_attempt(found: JobStatus, record: Record, last: Attempt) -> JobStatus:
     """The same with what the last attempt says."""
     found = replace(found, attempt=last.number, where=str(last.process or ""))
-    if found.state == "running":
+    if found.state in ("queued", "running"):
         return replace(found, stopping=record.stop.exists())
     if found.has_ended:
-        found = replace(found, seconds=max(0.0, last.last_word - submitted))
+        found = replace(found, seconds=max(0.0, last.last_word - found.submitted))
     return replace(found, error=last.error)
 
 
@@ -107,13 +111,18 @@ def _state(record: Record, last: Attempt | None, launch: Launch, now: float) -> 
         if why == end:
             return end, ""
     if why == "interrupted":
-        return "interrupted", "its driver was told to end; resume it"
+        return "interrupted", "its driver was told to end"
     silent = last.silent_seconds(now)
     if last.is_alive(now) or (why is not None and silent < LEASE_SECONDS):
         return "running", ""
     if last.process is not None and last.process.has_ended:
-        return "interrupted", f"its driver ({last.process}) has ended; resume it"
-    return "interrupted", f"its driver ({last.process}) has been silent for {silent:.0f} s; resume it"
+        return "interrupted", f"its driver ({last.process}) has ended{_hope(launch)}"
+    return "interrupted", f"its driver ({last.process}) has been silent for {silent:.0f} s{_hope(launch)}"
+
+
+def _hope(launch: Launch) -> str:
+    """That somebody may start another driver; see `launch.supervise`."""
+    return ", and the cluster starts another if it can" if launch.scheduler else ""
 
 
 def _before_attempt(record: Record, launch: Launch, now: float) -> tuple[State, str]:
@@ -123,4 +132,4 @@ def _before_attempt(record: Record, launch: Launch, now: float) -> tuple[State, 
     since = now - (date_of(record.launched) or date_of(record.job) or now)
     if since < _START_SECONDS:
         return "queued", "its driver is starting"
-    return "interrupted", f"its driver has not begun within {since:.0f} s; look at the log, then resume it"
+    return "interrupted", f"its driver has not begun within {since:.0f} s, see its log"
