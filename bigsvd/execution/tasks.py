@@ -324,7 +324,7 @@ async def _gathered(client: Client, future: Any) -> Any:
     deadline = time.monotonic() + _RESULT_SECONDS
     while not gathering.done():
         await asyncio.wait([gathering], timeout=_RESULT_LOOK_SECONDS)
-        if not gathering.done() and (future.status == "pending" or time.monotonic() > deadline):
+        if not gathering.done() and (future.status != "finished" or time.monotonic() > deadline):
             gathering.cancel()
             raise TimeoutError
     return gathering.result()
