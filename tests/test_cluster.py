@@ -22,7 +22,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster, Security
-from distributed.client import ClosedClientError
+from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
@@ -73,6 +73,11 @@ def test_what_dask_says_of_a_lost_cluster_is_one_error(error: Exception) -> None
         raise error
 
 
+def test_why_futures_were_cancelled_is_told_without_their_keys() -> None:
+    with pytest.raises(NoWorkersError, match=r"\(FutureCancelledError: connection-lost\);"), cluster_errors():
+        raise FutureCancelledError("bigsvd-0123-4567", "connection-lost")
+
+
 def test_no_address_is_this_process() -> None:
     with connected(None) as client:
         assert client is None
@@ -94,7 +99,7 @@ def test_workers_are_waited_for_and_then_no_longer(empty: str) -> None:
         connected(empty, wait_workers_seconds=0.2, tell=told.append),
     ):
         pytest.fail("there are no workers")
-    assert told == [f"waiting for workers of {empty}"]
+    assert told == [f"waits for workers of {empty}"]
 
 
 def test_who_accepts_and_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

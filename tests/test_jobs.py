@@ -37,7 +37,7 @@ from bigsvd.errors import (
     StorageError,
     SupersededError,
 )
-from bigsvd.events import unheard
+from bigsvd.events import WaitingForCluster, unheard
 from bigsvd.jobs import driver as driving
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.driver import Driver, Tries
@@ -557,16 +557,34 @@ def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> No
         driver_of(record).drive()
 
 
+def test_a_job_that_waits_for_another_says_so_and_can_be_cancelled(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    attempt = Attempt.begin(record)
+    assert attempt is not None
+    with Recorder(attempt, Terms(), unheard) as recorder:
+        recorder(WaitingForCluster("/x/other", 2))
+        status = status_of(record)
+        assert (status.state, status.reason) == (
+            "queued",
+            "waits for /x/other, which has the cluster, as number 2 in line",
+        )
+        assert not recorder.should_stop()
+        record.ask(record.cancel)
+        until(lambda: recorder._ending is not None)
+        with pytest.raises(CancelledError):
+            recorder.should_stop()
+
+
 def test_an_attempt_that_was_superseded_writes_nothing_more(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     old = Attempt.begin(record)
     assert old is not None
     with Recorder(old, Terms(), unheard) as recorder:
-        recorder.be(replace(recorder.phase, doing="old"))
+        recorder.wait_for("old")
         new = Attempt.begin(record)
         assert new is not None
         with pytest.raises(SupersededError):
-            recorder.be(replace(recorder.phase, doing="after the other"))
+            recorder.wait_for("after the other")
         with pytest.raises(SupersededError):
             recorder.close("done")
         until(lambda: recorder._ending is not None)

@@ -170,9 +170,8 @@ def main(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
     warnings.simplefilter("ignore")  # warnings of a run are part of its certificate, which is printed
-    logging.getLogger("distributed.worker").setLevel(
-        logging.CRITICAL
-    )  # a lane's exception is raised again here
+    for name in ("distributed.worker", "distributed.client"):  # what they log as errors is raised here too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 DeviceName = Literal["auto", "cpu", "gpu"]

@@ -116,7 +116,7 @@ def connected(
     with reached(address, tls) as client:
         client.wait_workers_seconds = wait_workers_seconds
         if not workers_of(client):
-            tell(f"waiting for workers of {address}")
+            tell(f"waits for workers of {address}")
         await_workers(client)
         yield client
 
@@ -161,8 +161,9 @@ def cluster_errors() -> Iterator[None]:
     try:
         yield
     except (KilledWorker, CancelledError, CommClosedError, ClosedClientError) as error:
+        said = getattr(error, "reason", "") or error  # else keys of futures, and advice on these
         raise NoWorkersError(
-            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {error})", RESUME
+            f"the cluster lost its workers or its scheduler ({type(error).__name__}: {said})", RESUME
         ) from error
 
 

@@ -47,7 +47,7 @@ class Tries:
         failed = self.failed + 1
         if passes_done > self.passes_done:
             failed = 1
-        return Tries(failed, passes_done, str(error))
+        return Tries(failed, passes_done, getattr(error, "message", str(error)))
 
     @property
     def pause_seconds(self) -> float:
@@ -126,10 +126,11 @@ class Driver:
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
         terms, launch = self._asked.terms, self._launch
         tls = Tls(*map(Path, launch.tls)) if launch.tls else None
-        recorder.be(replace(recorder.phase, name="queued", doing=_waits_for(launch)))
+        recorder.wait_for(f"connects to {launch.scheduler}" if launch.scheduler else "begins")
         with connected(
-            launch.scheduler or None, tls=tls, wait_workers_seconds=terms.wait_workers_seconds
-        ) as client:
+            launch.scheduler or None, tls=tls, wait_workers_seconds=terms.wait_workers_seconds,
+            tell=recorder.wait_for,
+        ) as client:  # fmt: skip
             try:
                 return run(
                     request, source, vectors=vectors, client=client, progress=recorder,
@@ -143,10 +144,6 @@ class HeldMeanwhileError(OutputBusyError):
     """The output is held by another run: perhaps by one that is taken for dead in a moment."""
 
     infrastructure = True
-
-
-def _waits_for(launch: Launch) -> str:
-    return f"waits for workers of {launch.scheduler}" if launch.scheduler else "begins"
 
 
 def _next_attempt(record: Record) -> Attempt:

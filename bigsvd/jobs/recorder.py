@@ -25,6 +25,7 @@ from bigsvd.events import (
     PlanMade,
     PlanRevised,
     Progress,
+    WaitingForCluster,
     label_of,
 )
 from bigsvd.jobs.attempt import BEAT_SECONDS, Attempt, Why
@@ -68,7 +69,13 @@ class Recorder:
         self._pulse.join()
 
     def should_stop(self) -> bool:
-        """Whether somebody has asked to publish after this pass."""
+        """Whether somebody has asked to publish after this pass.
+
+        Raises:
+            BigsvdError: what the run is to end by, also while it waits and has nothing to say.
+
+        """
+        self._raise()
         return self._record.stop.exists()
 
     def end_by(self, error: BigsvdError) -> None:
@@ -80,17 +87,18 @@ class Recorder:
         self.end_by(JobLostError("the driver was told to end", "resume the job: nothing finished is lost"))
 
     def pause(self, seconds: float, doing: str) -> None:
-        """Wait, and say for what; what ends a run ends this too."""
-        self.be(replace(self.phase, name="queued", doing=doing))
+        """Wait, and say for what, also in the log; what ends a run ends this too."""
+        self.wait_for(doing)
+        self._listen(PhaseStarted(doing))
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._ending is None:
             self._closed.wait(min(_LOOK_SECONDS, seconds))
         self._raise()
 
-    def be(self, phase: Phase) -> None:
-        """Be in this phase from now on."""
+    def wait_for(self, doing: str) -> None:
+        """Say what the run waits for."""
         with self._lock:
-            self.phase = phase
+            self.phase = replace(self.phase, name="queued", doing=doing)
             self._write()
 
     def __call__(self, event: Event) -> None:
@@ -123,6 +131,11 @@ class Recorder:
     @singledispatchmethod
     def _follow(self, event: Event) -> None:
         """What changes no phase is no more than an event."""
+
+    @_follow.register
+    def _(self, event: WaitingForCluster) -> None:
+        doing = f"waits for {event.holder}, which has the cluster, as number {event.place} in line"
+        self.phase = replace(self.phase, name="queued", doing=doing)
 
     @_follow.register
     def _(self, event: PlanMade) -> None:
