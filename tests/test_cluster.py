@@ -18,6 +18,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import psutil
 import pytest
 import zarr
 from click.testing import CliRunner
@@ -29,10 +30,10 @@ from distributed.scheduler import KilledWorker
 import bigsvd
 from bigsvd.cli import main
 from bigsvd.errors import BigsvdError, NoWorkersError, RequestError, StorageError, VerifyError
-from bigsvd.events import BytesRead, Event, PassStarted
+from bigsvd.events import BytesRead, Event, PassEnded, PassStarted
 from bigsvd.execution import cluster, placement, sent, tasks
 from bigsvd.execution.cluster import Tls, Workers, cluster_errors, connected, workers_of
-from bigsvd.execution.dask_executor import DaskExecutor
+from bigsvd.execution.dask_executor import DaskExecutor, local_client
 from bigsvd.execution.executor import Call, announce, results_of
 from bigsvd.execution.watch import Patience
 from bigsvd.sources.open import open_source
@@ -447,15 +448,40 @@ def test_a_result_that_is_lost_before_it_has_come_is_made_again(
         assert results_of(executor, calls) == [0, 1]
 
 
-def topics(dask_scheduler: Any) -> int:
-    return sum(str(topic).startswith("bigsvd-") for topic in dask_scheduler.get_events())
+def topics(dask_scheduler: Any) -> tuple[int, int]:
+    """How many there are of runs, and of how many a message is kept."""
+    names = [str(topic) for topic in dask_scheduler._broker._topics]
+    kept = dask_scheduler.get_events()
+    return sum(name.startswith("bigsvd-") for name in names), sum(str(t).startswith("bigsvd-") for t in kept)
 
 
-def test_a_run_has_one_topic(client: Client) -> None:
-    """Dask keeps them for ever."""
-    before = client.run_on_scheduler(topics)
-    bigsvd.svd(da.from_array(A, chunks=(200, 60)), 4, client=client, method="krylov", tol=1e-6)
-    assert client.run_on_scheduler(topics) == before + 1
+def test_a_run_has_one_topic_of_which_no_message_is_kept(client: Client) -> None:
+    """Dask keeps topics for ever, and the last thousand messages of each."""
+    before, _ = client.run_on_scheduler(topics)
+    meanwhile: list[tuple[int, int]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, PassEnded):
+            meanwhile.append(client.run_on_scheduler(topics))
+
+    A_there = da.from_array(A, chunks=(200, 60))
+    bigsvd.svd(A_there, 4, client=client, method="krylov", tol=1e-6, progress=look)
+    assert len(meanwhile) > 2
+    assert all(count == before + 1 and kept >= 1 for count, kept in meanwhile)
+    assert client.run_on_scheduler(topics)[1] < meanwhile[-1][1]
+
+
+def listening() -> set[tuple[str, int]]:
+    """Where this process can be reached."""
+    connections = psutil.Process().net_connections(kind="inet")
+    return {(each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+def test_a_cluster_of_our_own_is_reached_from_nowhere_else() -> None:
+    before = listening()
+    with local_client(1) as own:
+        assert own.scheduler.address.startswith("inproc://")
+        assert {address for address, _ in listening() - before} <= {"127.0.0.1", "::1"}
 
 
 def tell_of_bytes() -> None:

@@ -17,7 +17,14 @@ from distributed.utils import LoopRunner, sync
 from bigsvd.devices.base import RESOURCE
 from bigsvd.errors import DeviceError, NoWorkersError
 from bigsvd.events import Event, Progress, event_from_dict, unheard
-from bigsvd.execution.cluster import Workers, await_workers, cluster_errors, worker_share_bytes, workers_of
+from bigsvd.execution.cluster import (
+    Workers,
+    await_workers,
+    cluster_errors,
+    prompt_answer,
+    worker_share_bytes,
+    workers_of,
+)
 from bigsvd.execution.executor import NOTHING, Call, Executor, SourcePart, Take
 from bigsvd.execution.sent import Sent
 from bigsvd.execution.tasks import Tasks, offers_gpu
@@ -38,6 +45,7 @@ from bigsvd.sources.base import Rectangle, Source
 
 _LAST_WAIT_SECONDS = 0.02  # longer than any stream of Dask waits before it sends
 _MUCH_TO_SEND_BYTES = 2**20
+_PAGES = "127.0.0.1:0"  # of a cluster in this process: any free port, for nobody else
 
 
 class DaskExecutor:
@@ -61,6 +69,7 @@ class DaskExecutor:
         if self._hearing:
             with suppress(NoWorkersError), cluster_errors():  # a connection that has ended takes it along
                 self._client.unsubscribe_topic(self._topic)
+                prompt_answer(self._client, self._client.run_on_scheduler, _forgetter(), self._topic)
 
     def check_versions(self) -> None:
         """`VersionsError` where a worker that answers computes with other versions than this process."""
@@ -132,7 +141,7 @@ class DaskExecutor:
     def _listen(self, watch: Watch) -> list[Exception]:
         """Let a watch hear of the tasks of a round; what listeners raise will be in the list.
 
-        Dask keeps what a topic was told, for ever: there is one for all rounds. It is asked for in each of
+        Dask keeps topics for ever: there is one for all rounds. It is asked for in each of
         them, since a scheduler that has lost its client, or was started anew, tells it nothing more.
         """
         raised: list[Exception] = []
@@ -176,6 +185,20 @@ class DaskExecutor:
         yield self._client
 
 
+def _forgetter() -> Callable[..., None]:
+    """What has the scheduler, which need not have bigsvd, forget all that a topic was told.
+
+    It would keep the last thousand messages of every run.
+    """
+
+    def forget(topic: str, dask_scheduler: Any) -> None:
+        broker = getattr(dask_scheduler, "_broker", None)
+        if broker is not None:
+            broker.truncate(topic)
+
+    return forget
+
+
 def _unheard(key: str, worker: str, event: Event | None) -> None:
     """What is told between two rounds."""
     del key, worker, event
@@ -214,7 +237,8 @@ def local_client(threads: int, *, gpus: int = 0) -> Iterator[Client]:
                 threads_per_worker=threads,
                 processes=False,
                 dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else each wants port 8787, and warns
+                scheduler_kwargs={"dashboard_address": _PAGES},  # else each wants port 8787, and warns
+                worker_dashboard_address=_PAGES,  # else everyone in the network can read it
                 memory_limit=0,
                 resources={RESOURCE: gpus},
             )
