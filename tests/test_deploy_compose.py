@@ -73,7 +73,7 @@ def test_a_job_outlives_its_scheduler_and_its_driver_by_the_rules_of_the_file(tm
     assert job.codes == [-signal.SIGKILL, 0]
     assert attempts(out) == 3
     assert (same.returncode, status.returncode) == (0, 0)
-    assert status.stdout.startswith(f"{same.stdout.strip()}: done")
+    assert status.stdout.startswith(f"{same.stdout.strip()}  done")
     assert len(scheduler.codes) == 2  # killed by this test, and stopped with the project
     assert all(len(worker.codes) == 2 for worker in workers)  # one by itself
     assert_as_undisturbed(out)

@@ -68,7 +68,7 @@ def test_the_commands_for_a_cluster_do_what_they_say(folder: Path) -> None:
     with first_terminal(first, folder):
         told = {line.split()[1]: typed(line, folder) for line in second}
     assert list(told) == ["submit", "status", "stop", "wait", "info"]
-    assert told["status"].startswith(f"{told['submit'].strip()}: ")
+    assert told["status"].startswith(f"{told['submit'].strip()}  ")
     assert not bigsvd.open(folder / "OUT").certificate.converged
     assert "stopped by its user" in told["wait"]
 
