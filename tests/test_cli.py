@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from click.testing import CliRunner
 import bigsvd
 from bigsvd import cli
 from bigsvd.results.output import Output
+from tests.commands import Ended, done, refused, run
 
 M, N = 400, 200
 HARD_SIGMA = np.arange(1, N + 1) ** -0.5
@@ -36,50 +35,12 @@ HARD = (orthonormal(M, N, 1) * HARD_SIGMA) @ orthonormal(N, N, 2).T
 EASY = np.ascontiguousarray(HARD[:60, :20]) + 0.1
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def facts(self) -> Any:
-        return json.loads(self.out)
-
-
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     """A command takes over Ctrl-C; the tests take it back."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def run(*arguments: object) -> Ended:
-    """A command that may fail, but never with a traceback."""
-    ended = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
-    return Ended(ended.exit_code, ended.stdout, ended.stderr)
-
-
-def done(*arguments: object) -> Ended:
-    """A command that ends well."""
-    ended = run(*arguments)
-    assert ended.code == 0, ended.err
-    return ended
-
-
-def refused(code: int, *arguments: object) -> str:
-    """The error of a command that fails with one line and nothing else."""
-    ended = run(*arguments)
-    assert ended.code == code
-    assert ended.out == ""
-    lines = ended.err.splitlines()
-    assert len(lines) == 1
-    assert re.fullmatch(r"error\[E_[A-Z_]+\]: .+; .+", lines[0])
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,8 +16,10 @@ import pytest
 import zarr
 
 import bigsvd
+from bigsvd.jobs.attempt import Attempt
 from tests.deployed import ROOT, environment
 from tests.slurm import free_port
+from tests.waiting import wait_until
 
 LIMIT_SECONDS = 120
 
@@ -62,11 +66,26 @@ def typed(line: str, folder: Path) -> str:
     return done.stdout
 
 
+def kill_driver(out: Path) -> None:
+    """Once there is one, and wait until its cluster has started another, as the table says."""
+    job = bigsvd.Job(out)
+    wait_until(lambda: job.status.state == "running", LIMIT_SECONDS, "it runs")
+    driver = Attempt(job.record, 1).process
+    assert driver is not None
+    os.kill(driver.pid, signal.SIGKILL)
+    wait_until(lambda: job.status.attempt == 2, LIMIT_SECONDS, "another has begun")
+
+
 def test_the_commands_for_a_cluster_do_what_they_say(folder: Path) -> None:
     port = str(free_port())
     first, second, _ = [[line.replace("8786", port) for line in block] for block in terminals()]
+    told = {}
     with first_terminal(first, folder):
-        told = {line.split()[1]: typed(line, folder) for line in second}
+        for line in second:
+            verb = line.split()[1]
+            told[verb] = typed(line, folder)
+            if verb == "status":
+                kill_driver(folder / "OUT")
     assert list(told) == ["submit", "status", "stop", "wait", "info"]
     assert told["status"].startswith(f"{told['submit'].strip()}  ")
     assert not bigsvd.open(folder / "OUT").certificate.converged
@@ -78,5 +97,7 @@ def test_the_commands_for_other_ends_do_what_they_say(folder: Path) -> None:
     told = {line.split()[1]: typed(line, folder) for line in third}
     assert list(told) == ["submit", "cancel", "resume", "logs", "jobs", "prune"]
     assert told["submit"].strip() in told["jobs"]
+    assert (folder / "OUT2.scratch").exists()
     typed("bigsvd cancel OUT2 --drop", folder)
+    assert not (folder / "OUT2.scratch").exists()
     assert "cancelled" in typed("bigsvd status OUT2", folder)

@@ -169,22 +169,30 @@ class _signals:  # noqa: N801 - read as a statement: with _signals(driver, recor
     def __init__(self, driver: Driver, record: Record) -> None:
         self._driver, self._record = driver, record
         self._asked = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: self._driver.interrupt())
-        signal.signal(signal.SIGUSR1, lambda *_: self._record.ask(self._record.stop))
-        signal.signal(signal.SIGINT, lambda *_: self._again())
+        meanings: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._driver.interrupt,
+            signal.SIGUSR1: self._stop,
+            signal.SIGINT: self._again,
+        }
+        for number, meaning in meanings.items():
+            self._before[number] = signal.signal(number, lambda *_, meaning=meaning: meaning())
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self) -> None:
+        self._record.ask(self._record.stop)
 
     def _again(self) -> None:
         if self._asked:
             self._driver.interrupt()
             return
         self._asked = True
-        self._record.ask(self._record.stop)
+        self._stop()
         click.echo("\nstopping after this pass; Ctrl-C again stops at once, to be resumed", err=True)
 
 
