@@ -17,7 +17,11 @@ _START_SECONDS = 2.0  # by which the start of one process can seem to differ
 
 @dataclass(frozen=True)
 class Process:
-    """A process: `machine` numbers its processes, and `started` tells it from a later one of that number."""
+    """A process: `machine` numbers its processes, and `started` tells it from a later one of that number.
+
+    `started` is in seconds since the machine was, where the system says so: whoever sets its clock changes
+    the times of day at which all its processes seem to have been started.
+    """
 
     machine: str
     pid: int
@@ -26,7 +30,7 @@ class Process:
     @classmethod
     def here(cls) -> Process:
         """The present one."""
-        return cls(_machine(), os.getpid(), psutil.Process().create_time())
+        return cls(_machine(), os.getpid(), _started(psutil.Process()))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Process | None:
@@ -48,13 +52,23 @@ class Process:
             return False
         try:
             found = psutil.Process(self.pid)
-            apart: float = abs(found.create_time() - self.started)
+            apart = abs(_started(found) - self.started)
             return apart > _START_SECONDS or bool(found.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return not _is_hidden(self.pid)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.machine.split()[0]}"
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process was started; see `Process`."""
+    try:
+        said = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux; of a process that has ended, psutil says so
+        return float(process.create_time())
+    after_name = said.rpartition(")")[2].split()
+    return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _is_hidden(pid: int) -> bool:

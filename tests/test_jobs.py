@@ -46,12 +46,14 @@ from bigsvd.jobs.driver import Driver, Tries
 from bigsvd.jobs.files import append_line, create_json, read_json, read_lines, shorten, write_json
 from bigsvd.jobs.index import below
 from bigsvd.jobs.job import Job
+from bigsvd.jobs.launch import Secrets
 from bigsvd.jobs.record import Launch, Record, Terms
 from bigsvd.jobs.recorder import Recorder
 from bigsvd.jobs.status import status_of
 from bigsvd.jobs.submit import take_in
 from bigsvd.paths import now_at
 from bigsvd.planning.plan import Plan
+from bigsvd.process import Process
 from bigsvd.request import Request
 from bigsvd.sources.open import open_source
 from tests.commands import done, refused, run
@@ -469,6 +471,103 @@ def test_a_record_of_another_version_is_read_as_none(data: Path, tmp_path: Path)
         bigsvd.submit(data, 4, record.out, **EASY)
 
 
+def test_a_job_that_could_not_be_handed_over_says_so_and_can_be_submitted_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigsvd.execution.cluster._CONNECT_SECONDS", 0.3)
+    with pytest.raises(NoWorkersError):
+        bigsvd.submit(data, 4, tmp_path / "u", scheduler="tcp://127.0.0.1:9", **EASY)
+    status = Job(tmp_path / "u").status
+    assert (status.state, status.reason) == ("interrupted", "no driver could be started")
+    assert status.error is not None
+    assert status.error.code == "E_NO_WORKERS"
+    again = bigsvd.submit(data, 4, tmp_path / "u", **EASY)
+    assert again.id == status.asked.id
+    assert again.wait(LIMIT_SECONDS).k == 4
+
+
+def test_a_job_that_no_worker_has_begun_is_handed_over_again(data: Path, tmp_path: Path) -> None:
+    """Its scheduler may be gone, or whoever submitted it was killed before that knew of it."""
+    record = record_of(data, tmp_path / "u")
+    record.hand_to(Launch("tcp://nowhere:8786"))
+    request = record.asked().request
+    job, waits = take_in(request, Terms(), secrets={})
+    assert (job.id, waits) == (record.asked().id, True)
+    attempt = Attempt.begin(record)
+    assert attempt is not None
+    assert not take_in(request, Terms(), secrets={})[1]
+
+
+def test_a_driver_that_comes_after_the_job_was_cancelled_leaves_it(data: Path, tmp_path: Path) -> None:
+    record = record_of(data, tmp_path / "u")
+    record.hand_to(Launch())
+    Job(record.out).cancel(drop=True)
+    with pytest.raises(JobError, match="is cancelled since"):
+        driver_of(record).drive()
+    assert status_of(record).state == "cancelled"
+    assert not (tmp_path / "u.scratch").exists()
+    record.withdraw()
+    record.hand_to(Launch())
+    assert driver_of(record).drive().k == 4
+
+
+def test_a_wish_that_came_before_the_driver_is_heeded_before_anything_is_done(
+    data: Path, tmp_path: Path
+) -> None:
+    record = record_of(data, tmp_path / "u")
+    record.ask(record.cancel)
+    with pytest.raises(CancelledError):
+        driver_of(record).drive()
+    assert status_of(record).state == "cancelled"
+    assert not (tmp_path / "u").exists()
+    assert not (tmp_path / "u.scratch").exists()
+
+
+def test_a_job_that_goes_on_at_once_is_not_what_it_was(data: Path, tmp_path: Path) -> None:
+    """Where the file system's clock gives the end and the next launch one date."""
+    record = record_of(data, tmp_path / "u")
+    job = Job(record.out)
+    job.cancel()
+    record.withdraw()
+    record.hand_to(Launch())
+    last = Attempt.last_of(record)
+    assert last is not None
+    for file in (last.file, last.heartbeat, last.ended, record.launched):
+        os.utime(file, (now_at(record.folder),) * 2)
+    date = record.launched.stat().st_mtime
+    os.utime(last.ended, (date, date))
+    assert job.status.state == "queued"
+
+
+def test_a_disk_that_fails_for_a_moment_costs_no_heartbeat(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(data, tmp_path / "u")
+    attempt = Attempt.begin(record)
+    assert attempt is not None
+    failures = iter(range(2))
+    check = Attempt.check
+
+    def failing(self: Attempt) -> None:
+        if threading.current_thread() is not threading.main_thread() and next(failures, None) is not None:
+            raise OSError(116, "Stale file handle")
+        check(self)
+
+    monkeypatch.setattr(Attempt, "check", failing)
+    with Recorder(attempt, Terms(), unheard) as recorder:
+        until(lambda: next(failures, None) is None)
+        record.ask(record.cancel)
+        until(lambda: recorder._ending is not None)
+
+
+def test_storage_options_are_in_no_argument_that_a_log_shows(data: Path, tmp_path: Path) -> None:
+    hidden = Secrets({"secret": "hunter2"})
+    assert "hunter2" not in f"{hidden} {hidden!r} {(hidden,)}"
+    with pytest.raises(RequestError, match="another process"):
+        bigsvd.submit(data, 4, tmp_path / "u", storage_options={"session": object()}, **EASY)
+    assert list(below(tmp_path)) == []
+
+
 def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     got: list[Attempt | None] = []
@@ -565,6 +664,15 @@ def test_a_driver_elsewhere_is_known_by_its_heartbeat_alone(data: Path, tmp_path
     assert now == pytest.approx(time.time(), abs=2.0)
 
 
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux counts from the start of the machine")
+def test_a_clock_that_is_set_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Process.here()
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_time - 3600)
+    assert psutil.Process().create_time() < time.time() - 3000
+    assert not before.has_ended
+
+
 def test_a_driver_that_never_began_is_no_queue(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     record.hand_to(Launch())
@@ -602,6 +710,16 @@ def test_files_are_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     def no_links(*_: object, **__: object) -> None:
         raise OSError(95, "not supported")
 
+    link = os.link
+
+    def answered_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError
+
+    with monkeypatch.context() as retried:
+        retried.setattr(os, "link", answered_twice)
+        assert create_json(tmp_path / "z", {"a": 1})
+    (tmp_path / "z").unlink()
     monkeypatch.setattr(os, "link", no_links)
     assert create_json(tmp_path / "y", {"a": 1})
     assert not create_json(tmp_path / "y", {"a": 2})

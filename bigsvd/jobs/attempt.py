@@ -6,7 +6,6 @@ another took the next number finds that out at its next word, and ends: it is su
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -23,7 +22,8 @@ BEAT_SECONDS = 5.0
 LEASE_SECONDS = 3 * BEAT_SECONDS  # without a heartbeat, after which an attempt is taken for dead
 
 # Why an attempt ended: the job's end, or a reason to make another.
-Why = Literal["done", "failed", "cancelled", "infrastructure", "interrupted", "superseded"]
+Why = Literal["done", "failed", "cancelled", "infrastructure", "interrupted", "superseded", "unstarted"]
+SETTLED: tuple[Why, ...] = ("done", "failed", "cancelled")
 _LIBRARIES = ("bigsvd", "numpy", "zarr", "numcodecs", "dask", "distributed")
 
 
@@ -69,16 +69,16 @@ class Attempt:
     @classmethod
     def begin(cls, record: Record) -> Attempt | None:
         """The next try, by this process; None where another has taken that number first."""
-        numbers = _numbers(record)
-        attempt = cls(record, max(numbers, default=0) + 1)
+        attempt = cls(record, max(record.attempt_numbers(), default=0) + 1)
         said = {"process": asdict(Process.here()), "versions": versions(), "cpu": _cpu()}
-        touch(attempt.heartbeat)  # before it can be looked at
-        return attempt if create_json(attempt.file, said) else None
+        with record.writing():
+            touch(attempt.heartbeat)  # before it can be looked at
+            return attempt if create_json(attempt.file, said) else None
 
     @classmethod
     def last_of(cls, record: Record) -> Attempt | None:
         """The newest try; None before there is one."""
-        numbers = _numbers(record)
+        numbers = record.attempt_numbers()
         return cls(record, max(numbers)) if numbers else None
 
     @property
@@ -101,7 +101,8 @@ class Attempt:
     def close(self, why: Why, error: BaseException | None = None) -> None:
         """Say that it has ended."""
         told = None if error is None else asdict(Told.of(error))
-        write_json(self.ended, {"why": why, "error": told})
+        with self.record.writing():
+            write_json(self.ended, {"why": why, "error": told})
 
     @property
     def why(self) -> Why | None:
@@ -140,9 +141,18 @@ class Attempt:
 
     @property
     def is_past(self) -> bool:
-        """Whether a driver was started after its last word, which then is of no more interest."""
-        started = date_of(self.record.launched)
-        return started is not None and started > self.last_word
+        """Whether the job was handed over after its last word, which then is of no more interest.
+
+        By their dates where it went on after that: those of one moment are often the same.
+        """
+        launched = date_of(self.record.launched)
+        after = self.number <= self.record.launched_after
+        return after and launched is not None and launched >= self.last_word
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the job has ended by it, and was not handed over again."""
+        return self.why in SETTLED and not self.is_past
 
     @property
     def last_word(self) -> float:
@@ -156,16 +166,6 @@ class Attempt:
 
 def _file(record: Record, number: int) -> Path:
     return record.attempts / f"{number:04d}.json"
-
-
-def _numbers(record: Record) -> list[int]:
-    """Of all tries, as far as they were begun."""
-    try:
-        names = os.listdir(record.attempts)  # noqa: PTH208 - asked often
-    except FileNotFoundError:
-        return []
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return [int(stem) for stem in stems if stem.isdigit()]
 
 
 @cache

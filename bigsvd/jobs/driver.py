@@ -121,6 +121,7 @@ class Driver:
         published = _published(self._record, self._asked)
         if published is not None:
             return published
+        recorder.heed()
         request = replace(self._asked.request, out=str(self._record.out))  # which may have been moved
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
@@ -153,6 +154,10 @@ def _next_attempt(record: Record) -> Attempt:
         raise JobError(
             f"attempt {last.number} at {record.out} is at work ({last.process})",
             "wait for it, or cancel it",
+        )
+    if last is not None and last.has_settled:
+        raise JobError(
+            f"the job at {record.out} is {last.why} since it was handed over", "resume it to go on"
         )
     attempt = Attempt.begin(record)
     if attempt is None:

@@ -34,8 +34,8 @@ def create_json(path: Path, values: dict[str, Any]) -> bool:
     partial = _written_aside(path, values)
     try:
         os.link(partial, path)
-    except FileExistsError:
-        return False
+    except FileExistsError:  # perhaps made by this very call, of which a server's first answer was lost
+        return os.stat(partial).st_nlink > 1  # noqa: PTH116 - of what is there now
     except OSError:  # a file system without hard links
         return _created_bare(path, values)
     finally:

@@ -116,6 +116,13 @@ class Job:
         last = Attempt.last_of(self.record)
         return last is not None and last.is_alive(self.record.now())
 
+    @property
+    def awaits_cluster(self) -> bool:
+        """Whether a scheduler was given the job, which may be gone, and no driver has begun since."""
+        last = Attempt.last_of(self.record)
+        begun = last is not None and (not last.is_past or self._is_driven())
+        return bool(self.record.launch().scheduler) and not begun
+
     def _close_cancelled(self) -> None:
         """End the job here, since nobody else does."""
         attempt = Attempt.begin(self.record)

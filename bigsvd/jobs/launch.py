@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import NoWorkersError
+from bigsvd.errors import NoWorkersError, StorageError
 from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.record import Launch, Record
 from bigsvd.scratch import storage_errors
@@ -28,11 +29,23 @@ _ACCEPT_SECONDS = 20.0
 def start(record: Record, launch: Launch, secrets: Mapping[str, Any]) -> None:
     """Have the job of the record driven, from now on by another process."""
     record.hand_to(launch)
-    if launch.scheduler:
-        _start_on_cluster(record, launch, secrets)
-    else:
-        process = start_here(record, launch, secrets)
-        threading.Thread(target=process.wait, daemon=True).start()  # or it would stay as a zombie
+    try:
+        if launch.scheduler:
+            _start_on_cluster(record, launch, secrets)
+        else:
+            process = start_here(record, launch, secrets)
+            threading.Thread(target=process.wait, daemon=True).start()  # or it would stay as a zombie
+    except BaseException as error:
+        _say_unstarted(record, error)
+        raise
+
+
+def _say_unstarted(record: Record, error: BaseException) -> None:
+    """An attempt that has ended before it began: else the job would seem to wait for its driver."""
+    with suppress(StorageError):  # the error that is under way says more
+        attempt = Attempt.begin(record)
+        if attempt is not None:
+            attempt.close("unstarted", error)
 
 
 def start_here(record: Record, launch: Launch, secrets: Mapping[str, Any]) -> subprocess.Popen[bytes]:
@@ -40,27 +53,38 @@ def start_here(record: Record, launch: Launch, secrets: Mapping[str, Any]) -> su
 
     What only it may know goes through its standard input: others can read a process's arguments.
     """
-    given = {"launch": asdict(launch), "secrets": dict(secrets)}
+    given = json.dumps({"launch": asdict(launch), "secrets": dict(secrets)})
     command = [sys.executable, "-m", "bigsvd", "drive", str(record.out)]
     with storage_errors(f"writing {record.log}"), record.log.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - this interpreter
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     with process.stdin or _no_pipe() as pipe:
-        pipe.write(json.dumps(given).encode())
+        pipe.write(given.encode())
     return process
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """Options that no log may show: a worker prints the arguments of what fails there."""
+
+    options: dict[str, Any] = field(repr=False)
+
+
 def _start_on_cluster(record: Record, launch: Launch, secrets: Mapping[str, Any]) -> None:
-    """A task that starts the driver, which nobody waits for here."""
+    """A task that starts the driver, which nobody waits for here.
+
+    Handed over again before any driver has begun, the job has the same task still.
+    """
     from distributed import fire_and_forget  # noqa: PLC0415 - only where a cluster is named
 
     from bigsvd.execution.cluster import Tls, reached  # noqa: PLC0415 - imports Dask
 
     tls = Tls(*map(Path, launch.tls)) if launch.tls else None
-    key = f"bigsvd-job-{record.asked().id}-{time.time_ns()}"
+    key = f"bigsvd-job-{record.asked().id}-{record.launched_after}"
     with reached(launch.scheduler, tls) as client:
-        future = client.submit(supervise, str(record.out), launch.tls, dict(secrets), key=key, pure=False)
+        hidden = Secrets(dict(secrets))
+        future = client.submit(supervise, str(record.out), launch.tls, hidden, key=key, pure=False)
         fire_and_forget(future)
         _await_acceptance(client, key, launch.scheduler)
 
@@ -81,7 +105,7 @@ def _knows(key: str, dask_scheduler: Any) -> bool:
     return key in dask_scheduler.tasks
 
 
-def supervise(out: str, tls: tuple[str, ...], secrets: dict[str, Any]) -> None:
+def supervise(out: str, tls: tuple[str, ...], secrets: Secrets) -> None:
     """In a worker: start the driver, and stay until the job needs it no more.
 
     A driver that dies without a word is started again, as often as the job may fail. Made again on another
@@ -96,7 +120,7 @@ def supervise(out: str, tls: tuple[str, ...], secrets: dict[str, Any]) -> None:
         _await_silence(record)
         if _has_spoken(record):
             return
-        start_here(record, Launch(address, tls), secrets).wait()
+        start_here(record, Launch(address, tls), secrets.options).wait()
 
 
 def _await_silence(record: Record) -> None:

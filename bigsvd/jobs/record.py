@@ -25,7 +25,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from glob import escape
 from pathlib import Path
@@ -40,6 +40,7 @@ from bigsvd.scratch import storage_errors
 
 SUFFIX = ".job"
 VERSION = 1
+_AFTER = "after"
 _TURN_SECONDS = 20.0  # that another may take to make or remove a record
 _LOOK_SECONDS = 0.02
 _ASIDE = re.compile(r"[0-9a-f]{32}")
@@ -211,14 +212,33 @@ class Record:
         except JobError as error:
             raise OutputBusyError(error.message, error.remedy) from error
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Turns errors of the disk into `StorageError`."""
+        return storage_errors(f"writing {self.folder}")
+
     def launch(self) -> Launch:
         """Where it was handed to."""
         return Launch.from_dict(read_json(self.launched))
 
     def hand_to(self, launch: Launch) -> None:
-        """Say where the job is being handed to."""
-        with storage_errors(f"writing {self.folder}"):
-            write_json(self.launched, asdict(launch))
+        """Say where the job is being handed to, and after which attempt."""
+        with self.writing():
+            write_json(self.launched, asdict(launch) | {_AFTER: max(self.attempt_numbers(), default=0)})
+
+    @property
+    def launched_after(self) -> int:
+        """The number of the last attempt when the job was handed over; 0 before the first."""
+        after = read_json(self.launched).get(_AFTER, 0)
+        return after if isinstance(after, int) else 0
+
+    def attempt_numbers(self) -> list[int]:
+        """Of all attempts, as far as they were begun."""
+        try:
+            names = os.listdir(self.attempts)  # noqa: PTH208 - asked often
+        except FileNotFoundError:
+            return []
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return [int(stem) for stem in stems if stem.isdigit()]
 
     def submit(self, asked: Asked, before: Asked | None) -> bool:
         """Begin a record, in place of that of the job `before`, if any; False if another was quicker.
@@ -230,9 +250,9 @@ class Record:
 
         """
         self._refuse_foreign()
-        with storage_errors(f"writing {self.folder}"):
+        with self.writing():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            with self._turn():
+            with self.turn():
                 if self._id != (None if before is None else before.id):
                     return False
                 fresh = self._aside()
@@ -263,7 +283,7 @@ class Record:
                 raise OutputExistsError(f"{self.folder} also holds {name}, which is no part of a job", advice)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """Alone among those who make or remove a record here; what a killed one has left is swept."""
         lock = RunLock(self.folder.with_name(f".{self.folder.name}.lock"), str(self.folder))
         _acquire(lock)
@@ -277,19 +297,19 @@ class Record:
 
     def resubmit(self, asked: Asked) -> None:
         """Let the same job go on, on other terms."""
-        with storage_errors(f"writing {self.folder}"):
+        with self.writing():
             write_json(self.job, asked.to_dict())
         self.withdraw()
 
     def withdraw(self) -> None:
         """Forget what was wished of the job, since it is to go on."""
-        with storage_errors(f"writing {self.folder}"):
+        with self.writing():
             for file in (self.stop, self.cancel):
                 file.unlink(missing_ok=True)
 
     def ask(self, file: Path) -> None:
         """Leave the wish `stop` or `cancel` for whoever drives the job."""
-        with storage_errors(f"writing {self.folder}"):
+        with self.writing():
             touch(file)
 
     def remove(self) -> None:
@@ -300,7 +320,7 @@ class Record:
 
         """
         self._refuse_foreign()
-        with storage_errors(f"deleting {self.folder}"), self._turn():
+        with storage_errors(f"deleting {self.folder}"), self.turn():
             self._remove()
 
     def _remove(self) -> None:

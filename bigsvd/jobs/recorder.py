@@ -8,6 +8,7 @@ run that calls nothing for too long, as one that waits for a cluster that does n
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -38,7 +39,6 @@ _WRITE_SECONDS = 1.0  # between two words about one pass
 _GRACE_SECONDS = 30.0  # for a run to end, before it is left behind
 _MOST_EVENT_BYTES = 2**20
 _MOST_LOG_BYTES = 2**20
-_FAILED = 3
 
 
 class Recorder:
@@ -61,6 +61,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self._write()
+        self._look_for_wishes()
         self._pulse.start()
         return self
 
@@ -75,7 +76,7 @@ class Recorder:
             BigsvdError: what the run is to end by, also while it waits and has nothing to say.
 
         """
-        self._raise()
+        self.heed()
         return self._record.stop.exists()
 
     def end_by(self, error: BigsvdError) -> None:
@@ -93,7 +94,7 @@ class Recorder:
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._ending is None:
             self._closed.wait(min(_LOOK_SECONDS, seconds))
-        self._raise()
+        self.heed()
 
     def wait_for(self, doing: str) -> None:
         """Say what the run waits for."""
@@ -108,7 +109,7 @@ class Recorder:
             BigsvdError: what the run is to end by.
 
         """
-        self._raise()
+        self.heed()
         with self._lock:
             before = self.phase
             self._follow(event)
@@ -124,7 +125,8 @@ class Recorder:
             self._note({"event": "attempt-end", "why": why, "error": None if error is None else str(error)})
             self.attempt.close(why, error)
 
-    def _raise(self) -> None:
+    def heed(self) -> None:
+        """Raise what the run is to end by, if anything."""
         if self._ending is not None:
             raise self._ending
 
@@ -202,7 +204,8 @@ class Recorder:
         beaten = told = time.monotonic()
         while not self._closed.wait(_LOOK_SECONDS):
             now = time.monotonic()
-            self._look_for_wishes()
+            with suppress(OSError):  # of a disk that fails for a moment: it is looked at again
+                self._look_for_wishes()
             if now - beaten > BEAT_SECONDS and not isinstance(self._ending, SupersededError):
                 beaten = now
                 with suppress(OSError):  # one that fails is not the last; without any the lease runs out
@@ -233,7 +236,8 @@ class Recorder:
         """End this process, whose run does not: its lanes are nobody's, since scratch will be another's."""
         with suppress(Exception):
             self.close(why_of(error), error)
-        os._exit(_FAILED)
+        print(error, file=sys.stderr, flush=True)
+        os._exit(error.exit_status)
 
 
 def why_of(error: BaseException) -> Why:

@@ -15,6 +15,7 @@ from bigsvd.jobs.record import Asked, Launch, Record
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+_INTERRUPTED = {"interrupted": "its driver was told to end", "unstarted": "no driver could be started"}
 _START_SECONDS = 30.0  # by which a driver that was started here has taken its number
 
 
@@ -104,14 +105,14 @@ def _with_attempt(found: JobStatus, record: Record, last: Attempt) -> JobStatus:
 
 def _state(record: Record, last: Attempt | None, launch: Launch, now: float) -> tuple[State, str]:
     """The state, and why if that needs saying."""
-    if last is None or last.is_past:
+    if last is None or (last.is_past and not last.is_alive(now)):
         return _before_attempt(record, launch, now)
     why = last.why
     for end in ENDED:
         if why == end:
             return end, ""
-    if why == "interrupted":
-        return "interrupted", "its driver was told to end"
+    if why in _INTERRUPTED:
+        return "interrupted", _INTERRUPTED[why]
     silent = last.silent_seconds(now)
     if last.is_alive(now) or (why is not None and silent < LEASE_SECONDS):
         return "running", ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -94,11 +95,14 @@ def take_in(
     _refuse_unprintable(
         {"name": name, **{f"label {key!r}": key + value for key, value in (labels or {}).items()}}
     )
+    _refuse_unportable(secrets)
     record = Record(request.out)
     asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
-    before = record.asked_before()
-    if before is not None:
-        known = _known(record, before, asked)
+    before = None
+    if record.exists:
+        with record.turn():
+            before = record.asked_before()
+            known = None if before is None else _known(record, before, asked)
         if known is not None:
             return known
     source = open_source(request.source, **request.reading, storage_options=dict(secrets))
@@ -111,7 +115,8 @@ def take_in(
 
 def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | None:
     """The job that is there, if it is the same; None where it has ended and its record can go."""
-    status, same = Job(record.out).status, before.digest == asked.digest
+    job = Job(record.out)
+    status, same = job.status, before.digest == asked.digest
     if not same and not status.has_ended:
         raise OutputBusyError(
             f"job {before.id} ({status.state}) of another request writes {record.out}",
@@ -119,10 +124,10 @@ def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | No
         )
     if not same or (status.state == "done" and (asked.request.overwrite or not _opens(record))):
         return None
-    if status.state in ("queued", "running", "done"):
-        return Job(record.out), False
+    if status.state in ("queued", "running", "done") and not job.awaits_cluster:
+        return job, False
     record.resubmit(replace(asked, id=before.id))
-    return Job(record.out), True
+    return job, True
 
 
 def _opens(record: Record) -> bool:
@@ -143,6 +148,17 @@ def _user() -> str:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
+
+
+def _refuse_unportable(secrets: Mapping[str, Any]) -> None:
+    """`RequestError` where storage options are objects of this process; they are not shown."""
+    try:
+        json.dumps(dict(secrets))
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"storage_options hold what cannot be handed to another process ({error})",
+            "give texts, numbers and truth values",
+        ) from error
 
 
 def _refuse_unprintable(given: Mapping[str, str]) -> None:
