@@ -10,9 +10,9 @@ from tests.house import House, Sized, cycles, listed, longest_chain, worst
 
 # Each is today's value, rounded up. Whoever makes the house lighter lowers it; nobody raises it.
 MEDIAN_NODES = 23  # of a function: half of all functions hold no more expressions and statements; aim 20
-P90_NODES = 99  # of a function: nine in ten hold no more expressions and statements; aim 100
+P90_NODES = 95  # of a function: nine in ten hold no more expressions and statements; aim 100
 MEAN_FAN = 4.68  # other modules of the package that a module imports, in its functions too; aim 4
-CONDITIONALS = 2.37  # of `a if c else b` in a hundred lines of code; aim 1
+CONDITIONALS = 2.25  # of `a if c else b` in a hundred lines of code; aim 1
 
 
 @pytest.fixture(scope="module")

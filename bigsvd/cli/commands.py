@@ -409,9 +409,8 @@ def _client(cluster: ClusterOptions) -> Iterator[Any]:
         return
     from bigsvd.execution.cluster import Tls, connected  # noqa: PLC0415 - only where a cluster is named
 
-    tls = Tls(*cluster.tls) if cluster.tls else None
     with connected(
-        cluster.scheduler, tls=tls, wait_workers_seconds=cluster.wait_workers, tell=_complain
+        cluster.scheduler, tls=Tls.of(cluster.tls), wait_workers_seconds=cluster.wait_workers, tell=_complain
     ) as client:
         yield client
 

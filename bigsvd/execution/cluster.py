@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,6 +53,11 @@ class Tls:
     ca: Path
     cert: Path
     key: Path
+
+    @classmethod
+    def of(cls, paths: Sequence[str | Path]) -> Tls | None:
+        """That of the paths of authority, certificate and key, in this order; None without any."""
+        return cls(*map(Path, paths)) if paths else None
 
     def security(self) -> Security:
         """The same for Dask; `RequestError` where a file is not there or not what it should be."""

@@ -126,10 +126,9 @@ class Driver:
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
         terms, launch = self._asked.terms, self._launch
-        tls = Tls(*map(Path, launch.tls)) if launch.tls else None
         recorder.wait_for(f"connects to {launch.scheduler}" if launch.scheduler else "begins")
         with connected(
-            launch.scheduler or None, tls=tls, wait_workers_seconds=terms.wait_workers_seconds,
+            launch.scheduler or None, tls=Tls.of(launch.tls), wait_workers_seconds=terms.wait_workers_seconds,
             tell=recorder.wait_for,
         ) as client:  # fmt: skip
             try:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bigsvd.errors import NoWorkersError, StorageError
@@ -80,9 +79,8 @@ def _start_on_cluster(record: Record, launch: Launch, secrets: Mapping[str, Any]
 
     from bigsvd.execution.cluster import Tls, reached  # noqa: PLC0415 - imports Dask
 
-    tls = Tls(*map(Path, launch.tls)) if launch.tls else None
     key = f"bigsvd-job-{record.asked().id}-{record.launched_after}"
-    with reached(launch.scheduler, tls) as client:
+    with reached(launch.scheduler, Tls.of(launch.tls)) as client:
         hidden = Secrets(dict(secrets))
         future = client.submit(supervise, str(record.out), launch.tls, hidden, key=key, pure=False)
         fire_and_forget(future)
