@@ -44,7 +44,7 @@ from bigsvd.jobs import driver as driving
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.driver import Driver, Tries
 from bigsvd.jobs.files import append_line, create_json, read_json, read_lines, shorten, write_json
-from bigsvd.jobs.index import below
+from bigsvd.jobs.index import below, of_this_user
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import Secrets
 from bigsvd.jobs.record import Launch, Record, Terms
@@ -217,7 +217,17 @@ def test_a_user_without_a_name_has_a_number(
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    assert record_of(data, tmp_path / "u").asked().owner == str(os.getuid())
+    record = record_of(data, tmp_path / "u")
+    assert record.asked().owner == str(os.getuid())
+    for name in ("XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    homeless = record_of(data, tmp_path / "v")
+    assert list(of_this_user()) == []
+    with pytest.raises(JobError, match="by this user"):
+        Job(homeless.asked().id)
+    Job(homeless.out).cancel()
+    Job(homeless.out).forget()
+    assert not homeless.folder.exists()
 
 
 def test_a_job_without_a_driver_is_cancelled_at_once(data: Path, tmp_path: Path) -> None:

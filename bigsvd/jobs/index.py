@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bigsvd.errors import JobError
@@ -18,24 +19,38 @@ from bigsvd.jobs.record import SUFFIX, Record
 _ID = re.compile(r"[0-9a-f]{10}")
 
 
-def _folder() -> Path:
-    """Where the ids of this user's jobs are kept."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "bigsvd" / "jobs"
+def _file_of(job_id: str) -> Path | None:
+    """Which file of this user's says where the record of a job is; None for a user without a home."""
+    folder = _folder()
+    return None if folder is None else folder / f"{job_id}.json"
+
+
+def _folder() -> Path | None:
+    """Where the ids of this user's jobs are kept; None for one without a home, as in a container."""
+    given = os.environ.get("XDG_STATE_HOME")
+    try:
+        state = Path(given) if given else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return state / "bigsvd" / "jobs"
 
 
 def remember(job_id: str, record: Record) -> None:
     """Let the id lead to the record; a state folder that cannot be written costs no more than that."""
-    try:
-        _folder().mkdir(parents=True, exist_ok=True)
-        write_json(_folder() / f"{job_id}.json", {"record": str(record.folder)})
-    except OSError:
+    file = _file_of(job_id)
+    if file is None:
         return
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"record": str(record.folder)})
 
 
 def forget(job_id: str) -> None:
-    """Let the id lead nowhere."""
-    (_folder() / f"{job_id}.json").unlink(missing_ok=True)
+    """Let the id lead nowhere; where that cannot be written, it leads to a record that is gone."""
+    file = _file_of(job_id)
+    if file is not None:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def find(job: str | Path) -> Record:
@@ -59,7 +74,8 @@ def find(job: str | Path) -> Record:
 
 
 def _by_id(job_id: str) -> Record:
-    said = read_json(_folder() / f"{job_id}.json").get("record")
+    file = _file_of(job_id)
+    said = None if file is None else read_json(file).get("record")
     if said is None:
         raise JobError(
             f"no job {job_id} was submitted by this user here",
@@ -75,7 +91,8 @@ def _by_id(job_id: str) -> Record:
 
 def of_this_user() -> Iterator[Record]:
     """The records of all jobs whose ids are kept and that are still there."""
-    for file in sorted(_folder().glob("*.json")):
+    folder = _folder()
+    for file in [] if folder is None else sorted(folder.glob("*.json")):
         said = read_json(file).get("record")
         if said is not None and not _is_none(Record.at(Path(said))):
             yield Record.at(Path(said))
