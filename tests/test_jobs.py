@@ -763,7 +763,18 @@ def test_a_disk_that_takes_no_record_refuses_the_job(
     monkeypatch.setattr("bigsvd.jobs.record.write_json", full)
     with pytest.raises(StorageError, match="No space left"):
         bigsvd.submit(data, 4, tmp_path / "u", **EASY)
-    assert list(below(tmp_path)) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr"]
+
+
+def test_a_full_disk_is_not_filled_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (write_json, create_json):
+        with pytest.raises(OSError, match="No space left"):
+            write(tmp_path / "x", {"a": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_state_of_a_thousand_jobs_is_seen_without_any_process(data: Path, tmp_path: Path) -> None:

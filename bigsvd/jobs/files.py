@@ -46,10 +46,14 @@ def create_json(path: Path, values: dict[str, Any]) -> bool:
 def _written_aside(path: Path, values: dict[str, Any]) -> Path:
     """A file with these values beside `path`, on the disk before it takes that name."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(values, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:  # a full disk would fill with names
+        partial.unlink(missing_ok=True)
+        raise
     return partial
 
 

@@ -256,10 +256,14 @@ class Record:
                 if self._id != (None if before is None else before.id):
                     return False
                 fresh = self._aside()
-                (fresh / self.attempts.name).mkdir(parents=True)
-                write_json(fresh / self.job.name, asked.to_dict())
-                self._remove()
-                fresh.rename(self.folder)
+                try:
+                    (fresh / self.attempts.name).mkdir(parents=True)
+                    write_json(fresh / self.job.name, asked.to_dict())
+                    self._remove()
+                    fresh.rename(self.folder)
+                except OSError:
+                    shutil.rmtree(fresh)
+                    raise
             return True
 
     @property
