@@ -22,6 +22,7 @@ import psutil
 import pytest
 import zarr
 from click.testing import CliRunner
+from dask import config
 from distributed import Client, LocalCluster, Security
 from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm import CommClosedError
@@ -234,8 +235,14 @@ SHORT = Patience(least_seconds=1.0)
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Client]:
-    """A client of two workers with a thread each, in processes that are started again when they end."""
-    with own_cluster(n_workers=2, threads_per_worker=1) as there:
+    """A client of two workers with a thread each, in processes that are started again when they end.
+
+    By default Dask gives up one that takes 15 s to come back, as on a busy machine.
+    """
+    with (
+        config.set({"distributed.deploy.lost-worker-timeout": "300s"}),
+        own_cluster(n_workers=2, threads_per_worker=1) as there,
+    ):
         yield there
 
 
