@@ -97,7 +97,8 @@ def test_the_commands_for_other_ends_do_what_they_say(folder: Path) -> None:
     told = {line.split()[1]: typed(line, folder) for line in third}
     assert list(told) == ["submit", "cancel", "resume", "logs", "jobs", "prune"]
     assert told["submit"].strip() in told["jobs"]
-    assert (folder / "OUT2.scratch").exists()
+    scratch = folder / "OUT2.scratch"
+    wait_until(scratch.exists, LIMIT_SECONDS, "the job that was resumed has begun")
     typed("bigsvd cancel OUT2 --drop", folder)
-    assert not (folder / "OUT2.scratch").exists()
+    assert not scratch.exists()
     assert "cancelled" in typed("bigsvd status OUT2", folder)
