@@ -578,6 +578,25 @@ def test_storage_options_are_in_no_argument_that_a_log_shows(data: Path, tmp_pat
     assert list(below(tmp_path)) == []
 
 
+def test_whoever_follows_a_log_reads_its_last_words(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(data, tmp_path / "u")
+    record.log.write_text("first words\n")
+
+    def status(job: Job) -> Any:
+        """The job ends while it is looked at."""
+        if Attempt.last_of(record) is None:
+            record.log.write_text("first words\nlast words\n")
+            job.cancel()
+        return status_of(job.record)
+
+    with monkeypatch.context() as ending:
+        ending.setattr(Job, "_refuse_ended", lambda *_: None)
+        ending.setattr(Job, "status", property(status))
+        assert done("logs", record.out, "--follow").out == "first words\nlast words\n"
+
+
 def test_one_of_many_drivers_takes_the_attempt(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     got: list[Attempt | None] = []

@@ -362,11 +362,12 @@ def logs(job: str, *, follow: bool, events: bool) -> None:
         for event in found.events():
             click.echo(json.dumps(event))
         return
+    ended = not follow or found.status.has_ended  # asked before each look, which then has the last words
     shown = found.log()
     click.echo(shown, nl=False)
-    while follow and not found.status.has_ended:
+    while not ended:
         time.sleep(_LOOK_SECONDS)
-        text = found.log()
+        ended, text = found.status.has_ended, found.log()
         click.echo(text.removeprefix(shown), nl=False)
         shown = text
 
