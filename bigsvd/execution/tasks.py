@@ -272,7 +272,7 @@ class Tasks:
         """
         silent = self._workers.silent
         frozen = {key for worker in silent for key in with_workers.get(worker, ())}
-        for key in [*frozen & self._tasks.keys(), *self._in_want(silent)]:
+        for key in (frozen & self._tasks.keys()).union(self._in_want(silent)):
             number = self._tasks[key].number
             self._forget(key)
             self._send_apart(number, there)
