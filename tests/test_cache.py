@@ -190,16 +190,3 @@ def test_a_kept_panel_that_changes_is_read_again(tmp_path: Path, client: Client)
     with pytest.raises(SourceChangedError):
         bigsvd.svd(tmp_path / "a.zarr", 3, client=client, method="krylov", tol=1e-12, progress=disturb)
     assert not cache_module._CACHES
-
-
-def test_what_is_in_memory_is_not_staged(
-    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[np.ndarray] = []
-    monkeypatch.setattr(cache_module._SpillFile, "write", lambda _, kept: written.append(kept.block))
-    A = np.random.default_rng(0).standard_normal((800, 60))
-    options: dict[str, Any] = {"client": client, "method": "krylov", "stage": tmp_path / "stage"}
-    assert not bigsvd.plan(A, 3, **options).keeps_panels
-    bigsvd.svd(A, 3, **options)
-    assert not written
-    assert not (tmp_path / "stage").exists()
