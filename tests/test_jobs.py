@@ -190,6 +190,8 @@ def test_a_job_whose_drivers_end_loses_nothing_even_if_it_is_moved(data: Path, t
     in_pass(job, 3).end()
     killed = job.status
     assert (killed.state, "has ended" in killed.reason) == ("interrupted", True)
+    with pytest.raises(JobError, match="resume it first"):
+        job.stop()
     with pytest.raises(JobLostError, match="bigsvd resume"):
         job.wait(LIMIT_SECONDS)
     moved = tmp_path / "elsewhere"

@@ -86,10 +86,12 @@ class Job:
         """Have the job publish what it has after the present pass.
 
         Raises:
-            JobError: it has ended.
+            JobError: it has ended, or is interrupted, so that there is no present pass.
 
         """
         self._refuse_ended("stop")
+        if self.status.state == "interrupted":
+            raise JobError(f"job {self.id} is interrupted: there is nothing to stop", "resume it first")
         self.record.ask(self.record.stop)
 
     def cancel(self, *, drop: bool = False) -> None:
