@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -131,20 +132,28 @@ def run_faults(size: Size, kills: int, seed: int, tell: Callable[[str], None]) -
         with running_cluster(folder, WORKERS) as cluster:
             results["undisturbed"] = _undisturbed(cluster, folder, size)
             tell(f"undisturbed: {results['undisturbed']['seconds']:.1f} s")
-            number = 0
-            while len(rows) < kills:
-                death = list(DEATHS)[len(rows) % len(DEATHS)]
-                meeting = Meeting(cluster, folder, size, _submitted(cluster, folder, size, number), chance)
-                number += 1
-                row = _with_death(meeting, death, results["undisturbed"]["lanes"])
-                if row is None:
-                    tell(f"{death}: the job had ended before")
-                    continue
+            lanes = results["undisturbed"]["lanes"]
+            for row in islice(_deaths(cluster, folder, size, chance, lanes, tell), kills):
                 rows.append(row)
                 tell(_told(row, len(rows)))
                 yield results
         results["blind"] = _blind_status(folder, size.records)
         yield results
+
+
+def _deaths(
+    cluster: Cluster, folder: Path, size: Size, chance: random.Random, lanes: int, tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """A job with each kind of death in turn; one that has ended before its death is followed by another."""
+    numbers = count()
+    for death in cycle(DEATHS):
+        row = None
+        while row is None:
+            job = _submitted(cluster, folder, size, next(numbers))
+            row = _with_death(Meeting(cluster, folder, size, job, chance), death, lanes)
+            if row is None:
+                tell(f"{death}: the job had ended before")
+        yield row
 
 
 def _told(row: dict[str, Any], number: int) -> str:

@@ -385,6 +385,22 @@ def read_slowly(source: Any, folder: Path, number: int) -> float:
     return float(source.fresh().read(slice(0, 10), slice(0, 60)).sum())
 
 
+@contextmanager
+def all_killed_once_two_are_begun(workers: dict[str, int], folder: Path) -> Iterator[None]:
+    """Meanwhile all workers are killed, as soon as two calls are under way, which then may go on."""
+
+    def kill() -> None:
+        until(lambda: len(list(folder.glob("?-*"))) >= 2)
+        for pid in workers.values():
+            os.kill(pid, signal.SIGKILL)
+        (folder / "go").touch()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    yield
+    killer.join()
+
+
 @pytest.mark.usefixtures("quick")
 def test_what_was_sent_is_sent_again_where_all_workers_die(
     two: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -397,17 +413,8 @@ def test_what_was_sent_is_sent_again_where_all_workers_die(
         part = executor.part(source, [(slice(0, 10), slice(0, 60))])
         calls = [Call(read_slowly, (part.source, tmp_path, number)) for number in range(4)]
 
-        def kill() -> None:
-            until(lambda: len(list(tmp_path.glob("?-*"))) >= 2)
-            for pid in found.values():
-                os.kill(pid, signal.SIGKILL)
-            (tmp_path / "go").touch()
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        with ends_within(60):
+        with all_killed_once_two_are_begun(found, tmp_path), ends_within(60):
             sums = results_of(executor, calls)
-        killer.join()
     assert sums == pytest.approx([float(A[:10].sum())] * 4, rel=1e-5)
 
 
@@ -423,18 +430,12 @@ def test_calls_go_to_workers_that_come_where_all_of_before_are_gone(two: Client,
     """Dask lets them wait for ever for workers of the same addresses, though they may go anywhere."""
     found = pids(two)
     calls = [Call(wait_for_leave, (tmp_path, number), home) for number, home in enumerate([*found, *found])]
-
-    def kill() -> None:
-        until(lambda: len(list(tmp_path.glob("?-*"))) >= 2)
-        for pid in found.values():
-            os.kill(pid, signal.SIGKILL)
-        (tmp_path / "go").touch()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with DaskExecutor(two, SHORT) as executor, ends_within(60):
+    with (
+        DaskExecutor(two, SHORT) as executor,
+        all_killed_once_two_are_begun(found, tmp_path),
+        ends_within(60),
+    ):
         assert results_of(executor, calls) == [0, 1, 2, 3]
-    killer.join()
 
 
 @pytest.mark.usefixtures("quick")

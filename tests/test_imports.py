@@ -68,7 +68,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
-    "jobs": frozenset({"execution", "results", "sources"}),
+    "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
 }
 

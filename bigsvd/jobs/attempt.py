@@ -6,16 +6,14 @@ another took the next number finds that out at its next word, and ends: it is su
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass, fields
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from bigsvd.errors import BigsvdError, SupersededError
 from bigsvd.jobs.files import create_json, date_of, read_json, touch, write_json
 from bigsvd.jobs.record import Record
+from bigsvd.machine.software import machine_here, versions_asked
 from bigsvd.process import Process
 
 BEAT_SECONDS = 5.0
@@ -24,7 +22,6 @@ LEASE_SECONDS = 3 * BEAT_SECONDS  # without a heartbeat, after which an attempt 
 # Why an attempt ended: the job's end, or a reason to make another.
 Why = Literal["done", "failed", "cancelled", "infrastructure", "interrupted", "superseded", "unstarted"]
 SETTLED: tuple[Why, ...] = ("done", "failed", "cancelled")
-_LIBRARIES = ("bigsvd", "numpy", "zarr", "numcodecs", "dask", "distributed")
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,13 @@ class Attempt:
     def begin(cls, record: Record) -> Attempt | None:
         """The next try, by this process; None where another has taken that number first."""
         attempt = cls(record, max(record.attempt_numbers(), default=0) + 1)
-        said = {"process": asdict(Process.here()), "versions": versions(), "cpu": _cpu()}
+        process, machine = asdict(Process.here()), machine_here()
+        said = {
+            "process": process,
+            "versions": versions_asked()(),
+            "cpu": machine["cpu"],
+            "blas": machine["blas"],
+        }
         with record.writing():
             touch(attempt.heartbeat)  # before it can be looked at
             return attempt if create_json(attempt.file, said) else None
@@ -166,24 +169,3 @@ class Attempt:
 
 def _file(record: Record, number: int) -> Path:
     return record.attempts / f"{number:04d}.json"
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Of Python and of the libraries on which bits depend."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
-
-
-@cache
-def _cpu() -> str:
-    """The model of this machine's processor, as far as it says so."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor())

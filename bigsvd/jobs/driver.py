@@ -97,16 +97,20 @@ class Driver:
                     factors = self._attempt(recorder, tries)
                 except BaseException as error:
                     tries = tries.after(error, recorder.phase.passes_done)
-                    why = why_of(error)
-                    if why == "infrastructure" and tries.failed >= self._asked.terms.attempts:
-                        why = "failed"
-                    if why != "superseded":
-                        recorder.close(why, error)
-                    if why != "infrastructure":
+                    if not self._goes_on(recorder, error, tries):
                         raise
                 else:
                     recorder.close("done")
                     return factors
+
+    def _goes_on(self, recorder: Recorder, error: BaseException, tries: Tries) -> bool:
+        """Whether another attempt follows the one that has ended by this error; the record is told why."""
+        why = why_of(error)
+        if why == "infrastructure" and tries.failed >= self._asked.terms.attempts:
+            why = "failed"
+        if why != "superseded":
+            recorder.close(why, error)
+        return why == "infrastructure"
 
     def _attend(self, recorder: Recorder) -> None:
         """Let signals reach this attempt, one that came a moment ago among them."""
@@ -122,6 +126,10 @@ class Driver:
         if published is not None:
             return published
         recorder.heed()
+        return self._run(recorder)
+
+    def _run(self, recorder: Recorder) -> Factors:
+        """The request on the cluster or here, from what scratch holds."""
         request = replace(self._asked.request, out=str(self._record.out))  # which may have been moved
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))

@@ -193,9 +193,11 @@ class Job:
         forget(self.id)
 
     def _refuse_ended(self, verb: str) -> None:
-        state = self.status.state
-        if state in ("done", "failed", "cancelled"):
-            raise JobError(f"job {self.id} is {state}: there is nothing to {verb}", "look at its status")
+        status = self.status
+        if status.has_ended:
+            raise JobError(
+                f"job {self.id} is {status.state}: there is nothing to {verb}", "look at its status"
+            )
 
 
 def _error_of(told: Told | None) -> BigsvdError:

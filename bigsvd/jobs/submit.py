@@ -92,12 +92,10 @@ def take_in(
     if request.out is None:
         raise RequestError("a job without an output has no place for its result", "give one")
     Place.of(request.out)  # refused before anything looks for files of such names
-    _refuse_unprintable(
-        {"name": name, **{f"label {key!r}": key + value for key, value in (labels or {}).items()}}
-    )
+    asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
+    _refuse_unprintable(asked)
     _refuse_unportable(secrets)
     record = Record(request.out)
-    asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
     before = None
     if record.exists:
         with record.turn():
@@ -161,9 +159,10 @@ def _refuse_unportable(secrets: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _refuse_unprintable(given: Mapping[str, str]) -> None:
+def _refuse_unprintable(asked: Asked) -> None:
     """`RequestError` where a text would not stay on its line of a list."""
-    for what, text in given.items():
+    labels = {f"label {key!r}": key + value for key, value in asked.labels.items()}
+    for what, text in {"name": asked.name, **labels}.items():
         if not text.isprintable():
             raise RequestError(
                 f"{what} is {text!r}, which cannot be printed", "give letters, digits and spaces"
