@@ -42,15 +42,9 @@ class DamagedNodeError(ValueError):
         return f"{self.file} {self.said}"
 
 
-def write_attributes(folder: Path, attributes: dict[str, Any], room: Path | None = None) -> None:
-    """Write a group with these attributes and no others; it is there whole or not at all.
-
-    Until it is whole it lies in `room`, a folder on the same disk; without that, in the folder itself.
-    """
-    if room is None:
-        folder.mkdir(parents=True, exist_ok=True)
-    described = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    _write_metadata(folder, json.dumps(described), room or folder)
+def group_metadata(attributes: dict[str, Any]) -> str:
+    """What the metadata file of a group with these attributes and no others says."""
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -72,7 +66,7 @@ def write_array(folder: Path, values: np.ndarray, chunk_rows: int, attributes: d
     array = PlainArray.of(folder, values.shape, (chunk_rows, *values.shape[1:]), values.dtype)
     folder.mkdir()
     array[...] = values
-    _write_metadata(folder, array.metadata(attributes), folder)
+    _write_metadata(folder, array.metadata(attributes))
 
 
 def read_array(folder: Path) -> np.ndarray:
@@ -95,7 +89,7 @@ def create_array(
     """A new array without any chunk; `folder` must not exist yet."""
     array = PlainArray.of(folder, shape, chunks, np.dtype(dtype))
     folder.mkdir()
-    _write_metadata(folder, array.metadata(attributes), folder)
+    _write_metadata(folder, array.metadata(attributes))
     return array
 
 
@@ -374,12 +368,10 @@ def _read_chunk(path: Path, chunk: np.ndarray) -> bool:
     return True
 
 
-def _write_metadata(folder: Path, text: str, room: Path) -> None:
+def _write_metadata(folder: Path, text: str) -> None:
     """Write a file that is there whole or not at all; while unfinished its name is like zarr-python's."""
-    partial = room / f"zarr.{uuid.uuid4().hex}.partial"
+    partial = folder / f"zarr.{uuid.uuid4().hex}.partial"
     partial.write_text(text, encoding="utf-8")
-    if room != folder:
-        folder.mkdir(parents=True, exist_ok=True)
     partial.replace(folder / METADATA)
 
 

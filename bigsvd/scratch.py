@@ -36,12 +36,12 @@ from bigsvd.nodes import (
     PlainArray,
     create_array,
     damaged_files,
+    group_metadata,
     open_array,
     read_array,
     read_attributes,
     sync,
     write_array,
-    write_attributes,
 )
 
 MARK = ".bigsvd-scratch"  # a folder in scratch: made first, removed last, needs no room on the disk
@@ -50,6 +50,7 @@ MACHINES = "machines"  # of which kinds the processes are that have had a part i
 RESULT = "factors"  # what becomes the result, and so bears no sign of scratch
 _RECORD = "bigsvd_record"
 _ARRAY = "bigsvd_scratch"
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _AGAIN = "run again: what is lost is computed again"
 _CHUNK_BYTES = 2**26  # of an array that is written whole
 
@@ -144,7 +145,7 @@ class Scratch:
     def seal(self, name: str, attributes: dict[str, Any]) -> None:
         """Make a group of the folder `name`, with these attributes and without a sign of scratch."""
         with self.changing("writing", name):
-            write_attributes(self.path / name, attributes, self._room)
+            self._write_metadata(name, attributes)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Store a whole array: it is there whole or, until the rename, not at all."""
@@ -162,7 +163,7 @@ class Scratch:
     def record(self, name: str, values: dict[str, Any]) -> None:
         """Say that the work `name` is complete, with its facts; saying it again replaces them."""
         with self.changing("writing", name):
-            write_attributes(self.path / name, {_RECORD: values}, self._room)
+            self._write_metadata(name, {_RECORD: values})
 
     def recorded(self, name: str) -> dict[str, Any] | None:
         """The facts of completed work, or None; also where they are damaged, unless they are the plan."""
@@ -236,16 +237,44 @@ class Scratch:
 
     def _place(self, made: Path, name: str) -> None:
         """Give a finished node its place, or that of one that a task that is the same has just placed."""
-        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         while True:
             self.remove(name)
             try:
-                made.rename(self.path / name)
+                self._move(made, self.path / name)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in _TAKEN:
                     raise
             else:
                 return
+
+    def _write_metadata(self, name: str, attributes: dict[str, Any]) -> None:
+        """Make a group of the folder `name`, or replace the attributes of one."""
+        made = self._new_place()
+        made.write_text(group_metadata(attributes), encoding="utf-8")
+        self._move(made, self.path / name / METADATA)
+
+    def _move(self, made: Path, place: Path) -> None:
+        """Move from the run's own folder; the folders around the place are made there too, and moved."""
+        while True:
+            try:
+                made.replace(place)
+            except FileNotFoundError:
+                self.check_current()
+                if not os.path.lexists(made):
+                    raise
+                self._make_folder(place.parent)
+            else:
+                return
+
+    def _make_folder(self, folder: Path) -> None:
+        made = self._new_place()
+        made.mkdir()
+        try:
+            self._move(made, folder)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            made.rmdir()  # another task has just made it
 
     def finished_passes(self) -> int:
         """How many passes over the data are recorded as done; corrections and samples are none."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,10 +28,11 @@ import zarr
 import bigsvd
 from bigsvd.errors import OutputBusyError, StorageError, SupersededError
 from bigsvd.events import Event, ScratchDamaged
+from bigsvd.process import Process
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.lock import Holder, Lease, RunLock, holder_of
 from bigsvd.results.output import Output
-from bigsvd.scratch import MARK, PLAN
+from bigsvd.scratch import MARK, PLAN, Scratch
 from tests.test_resume import StoppedError, stop_at
 
 DEADLINE_SECONDS = 120
@@ -299,6 +301,10 @@ def test_an_hour_of_skew_between_clocks_changes_nothing(
 
 def outcome(together: threading.Barrier, lock: RunLock) -> str:
     together.wait()
+    return attempted(lock)
+
+
+def attempted(lock: RunLock) -> str:
     try:
         lock.acquire()
     except OutputBusyError:
@@ -325,6 +331,111 @@ def test_of_many_who_find_a_lease_run_out_one_wins(tmp_path: Path) -> None:
         for lock in locks:
             lock.release()
         assert list(tmp_path.iterdir()) == []
+
+
+class Turns:
+    """Lets threads go on one at a time, each up to its next call of the system, in a given order."""
+
+    def __init__(self, order: Iterator[int]) -> None:
+        self._order = order
+        self._changed = threading.Condition()
+        self._turn: int | None = None
+        self._ended = set[int]()
+
+    def next(self) -> None:
+        """Whose turn it is from now on; when the order is at its end, everybody's."""
+        with self._changed:
+            self._turn = next((name for name in self._order if name not in self._ended), None)
+            self._changed.notify_all()
+
+    def wait(self, name: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._turn in (name, None), DEADLINE_SECONDS)
+
+    def end(self, name: int) -> None:
+        self._ended.add(name)
+        self.next()
+
+
+def outcomes_in(order: Iterator[int], acts: list[Callable[[], str]]) -> list[str]:
+    """What threads come to whose calls of the system follow each other in this order."""
+    turns, names = Turns(order), dict[int, int]()
+
+    def stepping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            name = names.get(threading.get_ident())
+            if name is not None:
+                turns.next()
+                turns.wait(name)
+            return real(*arguments, **options)
+
+        return call
+
+    def acted(name: int) -> str:
+        turns.wait(name)
+        names[threading.get_ident()] = name
+        try:
+            return acts[name]()
+        finally:
+            del names[threading.get_ident()]
+            turns.end(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for called in ("rename", "utime", "fstat", "mkdir", "rmdir"):
+            patch.setattr(os, called, stepping(getattr(os, called)))
+        with ThreadPoolExecutor(len(acts)) as pool:
+            futures = [pool.submit(acted, name) for name in range(len(acts))]
+            turns.next()
+            return [future.result() for future in futures]
+
+
+def orders() -> Iterator[Iterator[int]]:
+    for seed in range(300):
+        yield iter(np.random.default_rng(seed).integers(2, size=60).tolist())
+
+
+def run_out(lock: Path) -> None:
+    """Let the lease run out."""
+    (held,) = lock.iterdir()
+    os.utime(held, (1e9, 1e9))
+
+
+def test_in_whatever_order_two_come_to_a_lease_that_has_run_out_one_wins(tmp_path: Path) -> None:
+    """And the other is refused; it is never told that it holds the lock."""
+    for order in orders():
+        locks = [RunLock(tmp_path / "lock", "out", Lease(3600)) for _ in range(2)]
+        locks[0].path.mkdir()
+        (locks[0].path / elsewhere(1e9).name).touch()
+        run_out(locks[0].path)
+        assert sorted(outcomes_in(order, [partial(attempted, lock) for lock in locks])) == ["busy", "won"]
+        for lock in locks:
+            lock.release()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_in_whatever_order_a_renewal_meets_a_take_over_one_has_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = Counter[str]()
+    for order in orders():
+        late, other = (RunLock(tmp_path / "lock", "out", Lease(3600)) for _ in range(2))
+        late.acquire()
+        run_out(late.path)
+        with monkeypatch.context() as patch:
+            patch.setattr(Process, "here", classmethod(lambda _: Process("node7 other", os.getpid(), 0.0)))
+            found = outcomes_in(order, [partial(renewed, late), partial(attempted, other)])
+        ends[" ".join(found)] += 1
+        late.release()
+        other.release()
+    assert set(ends) == {"won busy", "busy won"}
+
+
+def renewed(lock: RunLock) -> str:
+    try:
+        lock.renew()
+    except SupersededError:
+        return "busy"
+    return "won"
 
 
 CROWD = """
@@ -498,6 +609,42 @@ def test_a_child_of_the_holder_does_not_let_go(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FORKING, str(tmp_path / "lock")]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_SECONDS)
     assert said.stdout.split() == ["True", "None"]
+
+
+WRITES: dict[str, Callable[[Scratch], Any]] = {
+    "an array": lambda scratch: scratch.create("pass/parts/y", (2,), (2,), "float64"),
+    "a whole array": lambda scratch: scratch.write("pass/parts/z", np.ones(2)),
+    "a record": lambda scratch: scratch.record("pass/parts/done", {}),
+    "the seal": lambda scratch: scratch.seal("factors", {}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_not_even_an_empty_folder_is_left_by_whoever_comes_too_late(tmp_path: Path, write: str) -> None:
+    with Output(tmp_path / "out", overwrite=False) as output:
+        scratch = Scratch(output.scratch, output.begin())
+        output.sweep()
+        with pytest.raises(SupersededError):
+            WRITES[write](scratch)
+        assert not output.scratch.exists()
+        other = Scratch(output.scratch, output.begin())
+        with pytest.raises(SupersededError):
+            WRITES[write](scratch)
+        assert [entry.name for entry in output.scratch.iterdir()] == [MARK]
+        WRITES[write](other)
+        other.remove("factors")
+        output.sweep()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lanes_that_make_the_same_folders_at_a_time_all_find_their_places(tmp_path: Path) -> None:
+    with Output(tmp_path / "out", overwrite=False) as output:
+        scratch = Scratch(output.scratch, output.begin())
+        for step in range(50):
+            names = [f"pass-{step}/parts/lane-{lane}/done" for lane in range(8)]
+            with ThreadPoolExecutor(len(names)) as pool:
+                list(pool.map(lambda name: scratch.record(name, {"of": name}), names))
+            assert [scratch.recorded(name) for name in names] == [{"of": name} for name in names]
 
 
 # Power cuts

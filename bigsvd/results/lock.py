@@ -163,6 +163,7 @@ class RunLock:
                 self._held = self._attempt(holder, own)
         except BaseException:
             self._let_go.set()
+            self._thread.join()  # a lock that was taken all the same counts as left from here on
             raise
         finally:
             _clear(own)
@@ -231,9 +232,12 @@ class RunLock:
     def _renamed(self, before: Holder, after: Holder) -> bool:
         """Whether the file named after one holder bears the name of another now, and is touched.
 
-        It may bear it from before, when the disk failed after the renaming, or a server did not answer.
+        It is touched before it is renamed: else somebody could see the new name with a lease that has run
+        out, and take over from a holder who has just been told that the lock is held. It may bear the name
+        from before, when the disk failed after the renaming, or a server did not answer.
         """
         with suppress(FileNotFoundError, NotADirectoryError):
+            os.utime(self.path / before.name)
             (self.path / before.name).rename(self.path / after.name)
         with suppress(FileNotFoundError, NotADirectoryError):
             os.utime(self.path / after.name)
