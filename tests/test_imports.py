@@ -50,6 +50,7 @@ ROOMS = (
     "verify",
     "gaps",
     "jobs",
+    "service",
     "cli",
     "dask_command",
     "__main__",
@@ -69,6 +70,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
+    "service": frozenset(),
     "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
 }
 

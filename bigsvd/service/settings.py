@@ -1,0 +1,65 @@
+"""What an operator decides: one immutable value, read once when the server starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask for, each with the name under which a refusal mentions it.
+
+    Attributes:
+        body_bytes: of a request. queued_jobs: of one owner, that have not ended. region_bytes: of one answer.
+        page_rows: of a list. streams: of events, open at a time. links: of one result, that hold.
+        link_seconds: until a link expires, at most. cache_bytes: of decoded factors, held in memory.
+        source_chunks: of the original data that one region may touch. runtime_seconds: of a job, at most.
+
+    """
+
+    body_bytes: int = 2**20
+    queued_jobs: int = 1000
+    region_bytes: int = 2**26
+    page_rows: int = 200
+    streams: int = 200
+    links: int = 100
+    link_seconds: float = 90 * 86400.0
+    cache_bytes: int = 2**28
+    source_chunks: int = 64
+    runtime_seconds: float = 30 * 86400.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one server runs.
+
+    Attributes:
+        state: the folder of what the server itself keeps: its database where that is SQLite, its log.
+        roots: folders below which sources, outputs and all other paths of requests must lie.
+        database: SQLAlchemy URL of PostgreSQL; empty for SQLite in `state`.
+        scheduler: address of the Dask cluster that does the work; empty for processes of this machine.
+        tls: files of the cluster's authority, of a certificate and of its key.
+        jobs_at_once: driven by this server at a time. memory_bytes: that they may hold together where
+            they are processes of this machine; None for half of what is free.
+        stage: folder in which sources may be staged; None where they may not.
+        host, port: where it listens. hosts: names by which clients may call it, beside that.
+        origins: of pages of other servers that may read arrays.
+        trusted: whoever can connect is an administrator, and no token is asked for.
+
+    """
+
+    state: Path
+    roots: tuple[Path, ...]
+    database: str = ""
+    scheduler: str = ""
+    tls: tuple[str, ...] = ()
+    jobs_at_once: int = 1
+    memory_bytes: int | None = None
+    stage: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    trusted: bool = False
+    limits: Limits = field(default_factory=Limits)
