@@ -236,6 +236,67 @@ class ClusterBusyError(BigsvdError):
     code = "E_CLUSTER_BUSY"
 
 
+# The service
+
+
+class AuthError(BadInputError):
+    """Nobody knows who asks: there is no token, or it is wrong, has run out or was revoked."""
+
+    code = "E_AUTH"
+
+
+class KeyReusedError(BadInputError):
+    """The idempotency key belongs to another request."""
+
+    code = "E_KEY_REUSED"
+
+
+class LinkError(BadInputError):
+    """There is no such link: it never was, has run out or was revoked."""
+
+    code = "E_LINK"
+
+
+class PathError(BadInputError):
+    """A path of a request is malformed, or of a kind that this server does not open."""
+
+    code = "E_PATH"
+
+
+class OutsideRootsError(PathError):
+    """A path of a request leads to where this server neither reads nor writes."""
+
+
+class QuotaError(BadInputError):
+    """Whoever asks has as many of these already as they may have."""
+
+    code = "E_QUOTA"
+
+
+class ScopeError(BadInputError):
+    """Whoever asks may not do this."""
+
+    code = "E_SCOPE"
+
+
+class StateError(BadInputError):
+    """A job or result is not in a state for what is asked of it."""
+
+    code = "E_STATE"
+
+
+class TooLargeError(BadInputError):
+    """What is asked for, or sent, is more than this server answers or takes at a time."""
+
+    code = "E_TOO_LARGE"
+
+
+class UrlError(BadInputError):
+    """A URL of a request is none that this server opens."""
+
+    code = "E_URL"
+
+
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """Decorates every function that Dask runs in a worker, so that its exceptions arrive as what they were.
 
