@@ -577,7 +577,7 @@ MOMENTS: dict[str, int | str] = {
     "in pass 1": r"[a-z]+-[a-z0-9]+-001/y/c/2",
     "forming": r"factors/U/c",
     "before the manifest": r"factors/s/c",
-    "writing the manifest": r"os.rename .*zarr\.[0-9a-f]+\.partial .*factors/zarr\.json",
+    "writing the manifest": r"os.rename .*factors/zarr\.json",
     "before the rename": r"os.rename .*factors .*svd$",
     "sweeping": r"os.rmdir .*\.bigsvd-scratch$",
 }
