@@ -245,6 +245,12 @@ class AuthError(BadInputError):
     code = "E_AUTH"
 
 
+class HostError(BadInputError):
+    """The server is called by a name that is not its own."""
+
+    code = "E_HOST"
+
+
 class KeyReusedError(BadInputError):
     """The idempotency key belongs to another request."""
 
@@ -255,6 +261,12 @@ class LinkError(BadInputError):
     """There is no such link: it never was, has run out or was revoked."""
 
     code = "E_LINK"
+
+
+class OriginError(BadInputError):
+    """The page of another server asks for what only this server's own page may."""
+
+    code = "E_ORIGIN"
 
 
 class PathError(BadInputError):
@@ -277,6 +289,12 @@ class ScopeError(BadInputError):
     """Whoever asks may not do this."""
 
     code = "E_SCOPE"
+
+
+class SlowError(BadInputError):
+    """A request has not arrived whole within the time that it has."""
+
+    code = "E_SLOW"
 
 
 class StateError(BadInputError):

@@ -70,7 +70,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
-    "service": frozenset(),
+    "service": frozenset({"jobs"}),
     "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
 }
 
@@ -121,6 +121,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "click": frozenset({"cli.commands", "cli.jobs", "cli.spelling", "dask_command"}),
+    "fastapi": frozenset({"service.auth"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "torch": frozenset({"devices.bfloat16"}),

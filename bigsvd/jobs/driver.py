@@ -131,8 +131,10 @@ class Driver:
     def _run(self, recorder: Recorder) -> Factors:
         """The request on the cluster or here, from what scratch holds."""
         request = replace(self._asked.request, out=str(self._record.out))  # which may have been moved
+        self._check_bounds(request)
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
+        self._check_bounds(request)  # again, for links that were changed while these were opened
         terms, launch = self._asked.terms, self._launch
         recorder.wait_for(f"connects to {launch.scheduler}" if launch.scheduler else "begins")
         with connected(
@@ -146,6 +148,11 @@ class Driver:
                 )  # fmt: skip
             except OutputBusyError as error:
                 raise HeldMeanwhileError(error.message, error.remedy) from error
+
+    def _check_bounds(self, request: Request) -> None:
+        """`PathError` where a path leads elsewhere than when the job was submitted to a service."""
+        if self._launch.bounds is not None:
+            self._launch.bounds.check_same(request)
 
 
 class HeldMeanwhileError(OutputBusyError):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bigsvd.errors import NoWorkersError, StorageError
@@ -114,11 +114,12 @@ def supervise(out: str, tls: tuple[str, ...], secrets: Secrets) -> None:
     address = str(get_worker().scheduler.address)
     secede()  # a lane may have this place
     record = Record(out)
+    launch = replace(record.launch(), scheduler=address, tls=tls)
     for _ in range(record.asked().terms.attempts):
         _await_silence(record)
         if _has_spoken(record):
             return
-        start_here(record, Launch(address, tls), secrets.options).wait()
+        start_here(record, launch, secrets.options).wait()
 
 
 def _await_silence(record: Record) -> None:

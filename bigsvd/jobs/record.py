@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from bigsvd.errors import JobError, OutputBusyError, OutputExistsError
+from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.files import date_of, is_partial, read_json, rotated, touch, write_json
 from bigsvd.paths import now_at, resolved
 from bigsvd.request import SCALES, VECTORS, Request
@@ -127,16 +128,21 @@ class Launch:
     Attributes:
         scheduler: its address; empty for a process of this machine. tls: files of the cluster's authority, of
             a certificate and of its key; none where it does not encrypt. They are named, never copied.
+        bounds: where the paths of the request must still lead when it is driven; None for wherever whoever
+            submitted it may read and write.
 
     """
 
     scheduler: str = ""
     tls: tuple[str, ...] = ()
+    bounds: Bounds | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Launch:
         """The inverse of `dataclasses.asdict`."""
-        return cls(str(values.get("scheduler", "")), tuple(map(str, values.get("tls", ()))))
+        given = values.get("bounds")
+        bounds = None if given is None else Bounds.from_dict(given)
+        return cls(str(values.get("scheduler", "")), tuple(map(str, values.get("tls", ()))), bounds)
 
 
 class Record:

@@ -11,14 +11,19 @@ class Limits:
     """What a client may ask for, each with the name under which a refusal mentions it.
 
     Attributes:
-        body_bytes: of a request. queued_jobs: of one owner, that have not ended. region_bytes: of one answer.
+        body_bytes: of a request. body_levels: of lists and objects in each other, in its JSON.
+        arrival_seconds: until its headers are here, and again until its body is.
+        queued_jobs: of one owner, that have not ended. region_bytes: of one answer.
         page_rows: of a list. streams: of events, open at a time. links: of one result, that hold.
         link_seconds: until a link expires, at most. cache_bytes: of decoded factors, held in memory.
         source_chunks: of the original data that one region may touch. runtime_seconds: of a job, at most.
+        free_bytes: that disks must have left for anything new to be taken in.
 
     """
 
     body_bytes: int = 2**20
+    body_levels: int = 64
+    arrival_seconds: float = 30.0
     queued_jobs: int = 1000
     region_bytes: int = 2**26
     page_rows: int = 200
@@ -28,6 +33,23 @@ class Limits:
     cache_bytes: int = 2**28
     source_chunks: int = 64
     runtime_seconds: float = 30 * 86400.0
+    free_bytes: int = 2**26
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long what has ended is kept.
+
+    Attributes:
+        seconds: for which the record of an ended job is kept. bytes: that results may take together, of which
+            the oldest go. None for no such limit.
+        results: whether results go with their records; else they stay, whatever they take.
+
+    """
+
+    seconds: float | None = None
+    bytes: int | None = None
+    results: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,11 @@ class Settings:
         stage: folder in which sources may be staged; None where they may not.
         host, port: where it listens. hosts: names by which clients may call it, beside that.
         origins: of pages of other servers that may read arrays.
+        urls: what sources and vectors may lie at that are URLs: each a scheme and a bucket or host, with or
+            without the beginning of a path.
         trusted: whoever can connect is an administrator, and no token is asked for.
+        user_header, trusted_proxy: in which header a proxy at that address says who asks; such users may read
+            and submit.
 
     """
 
@@ -61,5 +87,9 @@ class Settings:
     port: int = 8765
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
     trusted: bool = False
+    user_header: str = ""
+    trusted_proxy: str = ""
+    retention: Retention = field(default_factory=Retention)
     limits: Limits = field(default_factory=Limits)
