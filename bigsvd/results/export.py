@@ -101,7 +101,7 @@ def _written_shape(
 def _create_output(path: str, shape: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> zarr.Array[Any]:
     """A new Zarr array at `path` for a region that is to be stored; chunks of whole rows, about 4 MB.
 
-    Chunks of zeros are written too: a program that finds none cannot know that it is not lost.
+    Every chunk is written, and one that is lost reads as NaN, never as zeros.
     """
     width = math.prod(shape) // shape[axis]
     rows = max(1, min(shape[axis], 2**22 // (width * dtype.itemsize)))
@@ -110,6 +110,7 @@ def _create_output(path: str, shape: tuple[int, ...], axis: int, dtype: np.dtype
         shape=shape,
         chunks=(*shape[:axis], rows, *shape[axis + 1 :]),
         dtype=dtype,
+        fill_value=np.nan,
         zarr_format=3,
         config={"write_empty_chunks": True},
     )

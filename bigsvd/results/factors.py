@@ -299,6 +299,12 @@ class Factors:
         other._gaps = gaps  # noqa: SLF001 - of this very class
         return other
 
+    def read_by(self, U: Any, Vt: Any) -> Factors:
+        """The same factors, of which U and Vt are read by these arrays of the same numbers."""
+        other = copy(self)
+        other.U, other.Vt = U, Vt
+        return other
+
     def reconstruct(self) -> Any:
         """The reconstruction as a Dask array (m, n); a block is computed when it is asked for."""
         return to_dask(self.low_rank())

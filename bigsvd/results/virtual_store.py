@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.codecs import BytesCodec
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import MemoryStore
 
-from bigsvd.results.reconstruct import LowRank, region
+from bigsvd.results.reconstruct import LowRank
+from bigsvd.results.virtual_group import VirtualArray, VirtualGroup
 
 ARRAY_NAME = "reconstruction"
 DIMENSION_NAMES = ("row", "column")
-_METADATA_KEY = "zarr.json"
-_ARRAY_METADATA_KEY = f"{ARRAY_NAME}/{_METADATA_KEY}"
-_CHUNK_PREFIX = f"{ARRAY_NAME}/c/"
-_CHUNK_KEY = re.compile(rf"{_CHUNK_PREFIX}(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")
 
 
 def to_zarr(low_rank: LowRank, attributes: dict[str, Any] | None = None) -> zarr.Array[Any]:
@@ -31,46 +23,42 @@ def to_zarr(low_rank: LowRank, attributes: dict[str, Any] | None = None) -> zarr
 
     `attributes` (JSON values) become the array's. Its `.store` is a Zarr group with this one array, named
     "reconstruction", so ``xarray.open_zarr(array.store)`` and ``dask.array.from_zarr(array)`` work on it.
-    Writing is refused with ValueError.
+    Writing is refused with ValueError. The fill value is NaN: whoever passes chunks on and loses one cannot
+    make it zeros.
     """
-    store = ReconstructionStore(low_rank, _documents(low_rank, attributes or {}))
+    array = VirtualArray(low_rank, DIMENSION_NAMES, attributes or {})
+    store = VirtualStore(VirtualGroup({ARRAY_NAME: array}))
     return zarr.open_array(store, path=ARRAY_NAME, mode="r", zarr_format=3)
 
 
-class ReconstructionStore(Store):
-    """A read-only Zarr store with the group "/" and the array "/reconstruction", whose chunks are computed.
+class VirtualStore(Store):
+    """A `VirtualGroup` as a read-only store of zarr-python.
 
-    Laws: the value of ``reconstruction/c/i/j`` is the little-endian bytes of chunk (i, j) of A, padded with
-    zeros to the full chunk shape; a pickled copy is equal and gives the same bytes; no key can be written.
-
-    Every chunk in the grid exists, so an error while computing one is raised and never read as fill value.
+    Laws: those of `VirtualGroup`; a pickled copy is equal and gives the same bytes; no key can be written.
     """
 
-    def __init__(self, low_rank: LowRank, documents: Mapping[str, bytes]) -> None:
+    def __init__(self, group: VirtualGroup) -> None:
         super().__init__(read_only=True)
-        self._low_rank = low_rank
-        self._documents = dict(documents)
-        self._chunks = low_rank.chunk_shape
-        (m, n), (height, width) = low_rank.shape, self._chunks
-        self._grid = -(-m // height), -(-n // width)
+        self._group = group
 
     def __eq__(self, other: object) -> bool:
         """Same metadata and same factors."""
-        if not isinstance(other, ReconstructionStore):
+        if not isinstance(other, VirtualStore):
             return NotImplemented
-        return self._documents == other._documents and self._low_rank == other._low_rank
+        return self._group == other._group
 
     def __hash__(self) -> int:
-        return hash(self._low_rank)
+        return hash(self._group)
 
     def __repr__(self) -> str:
-        return f"ReconstructionStore(shape={self._low_rank.shape}, k={len(self._low_rank.s)})"
+        shapes = {name: array.values.shape for name, array in self._group.arrays.items()}
+        return f"VirtualStore({shapes})"
 
-    def with_read_only(self, read_only: bool = False) -> ReconstructionStore:
+    def with_read_only(self, read_only: bool = False) -> VirtualStore:
         """Another store on the same factors; ValueError if asked for a writable one."""
         if not read_only:
             raise _refusal("through the store")
-        return type(self)(self._low_rank, self._documents)
+        return type(self)(self._group)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -89,15 +77,14 @@ class ReconstructionStore(Store):
 
     async def getsize(self, key: str) -> int:
         """Bytes of the value of `key`, without computing it; FileNotFoundError if there is none."""
-        if key in self._documents:
-            return len(self._documents[key])
-        if self._position(key) is None:
+        size = self._group.size(key)
+        if size is None:
             raise FileNotFoundError(key)
-        return self._chunks[0] * self._chunks[1] * self._low_rank.dtype.itemsize
+        return size
 
     async def exists(self, key: str) -> bool:
         """Whether `key` is a metadata document or a chunk of the grid."""
-        return key in self._documents or self._position(key) is not None
+        return self._group.size(key) is not None
 
     @property
     def supports_writes(self) -> bool:
@@ -124,94 +111,30 @@ class ReconstructionStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """The names directly below `prefix`."""
-        for name in self._names(prefix.rstrip("/")):
+        for name in self._group.names(prefix.rstrip("/")):
             yield name
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """The keys that begin with `prefix`."""
-        for key in self._keys(prefix):
+        for key in self._group.keys(prefix):
             yield key
 
     async def list(self) -> AsyncIterator[str]:
         """Every key."""
-        for key in self._keys(""):
+        for key in self._group.keys(""):
             yield key
 
     async def _value(self, key: str) -> bytes | memoryview | None:
-        position = self._position(key)
-        if position is None:
-            return self._documents.get(key)
+        if self._group.find(key) is None:
+            return self._group.value(key)
         # A thread of its own, not asyncio.to_thread: computing a chunk waits for Zarr's event loop to read U
         # and Vt, and decoding those takes threads from the loop's pool; were that full of waiting chunks,
         # neither would end. As many chunks are in flight as the reader asks for (Zarr's `async.concurrency`).
         pool = ThreadPoolExecutor(1, "bigsvd-reconstruct")
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, self._chunk, position)
+            return await asyncio.get_running_loop().run_in_executor(pool, self._group.value, key)
         finally:
             pool.shutdown(wait=False)
-
-    def _chunk(self, position: tuple[int, int]) -> memoryview:
-        rows, cols = (
-            slice(i * length, (i + 1) * length) for i, length in zip(position, self._chunks, strict=True)
-        )
-        block = region(self._low_rank, rows, cols)
-        padding = [(0, full - part) for full, part in zip(self._chunks, block.shape, strict=True)]
-        whole = np.pad(block, padding) if block.shape != self._chunks else block
-        little_endian = whole.astype(whole.dtype.newbyteorder("<"), copy=False)
-        return little_endian.reshape(-1).view(np.uint8).data
-
-    def _position(self, key: str) -> tuple[int, int] | None:
-        match = _CHUNK_KEY.fullmatch(key)
-        if match is None:
-            return None
-        i, j = int(match[1]), int(match[2])
-        return (i, j) if i < self._grid[0] and j < self._grid[1] else None
-
-    def _names(self, prefix: str) -> Iterator[str]:
-        match prefix.split("/"):
-            case [""]:
-                yield from (_METADATA_KEY, ARRAY_NAME)
-            case [name] if name == ARRAY_NAME:
-                yield from (_METADATA_KEY, "c")
-            case [name, "c"] if name == ARRAY_NAME:
-                yield from map(str, range(self._grid[0]))
-            case [*_, _] if self._position(f"{prefix}/0") is not None:
-                yield from map(str, range(self._grid[1]))
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        yield from (key for key in self._documents if key.startswith(prefix))
-        for i in range(self._grid[0]):
-            row = f"{_CHUNK_PREFIX}{i}/"
-            if row.startswith(prefix) or prefix.startswith(row):
-                yield from (key for j in range(self._grid[1]) if (key := f"{row}{j}").startswith(prefix))
-
-
-def _documents(low_rank: LowRank, attributes: dict[str, Any]) -> dict[str, bytes]:
-    """The metadata of the group and of its array as Zarr itself writes them, the array's also in the group's.
-
-    Consolidated here, where one array makes it one entry: `zarr.consolidate_metadata` warns on format 3, and
-    without consolidation `xarray.open_zarr` does.
-    """
-    written: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(written), zarr_format=3)
-    group.create_array(
-        ARRAY_NAME,
-        shape=low_rank.shape,
-        dtype=low_rank.dtype,
-        chunks=low_rank.chunk_shape,
-        filters=None,
-        compressors=None,
-        serializer=BytesCodec(endian="little"),
-        fill_value=0,
-        chunk_key_encoding={"name": "default", "separator": "/"},
-        dimension_names=DIMENSION_NAMES,
-        attributes=attributes,
-    )
-    documents = {key: value.to_bytes() for key, value in written.items()}
-    array_metadata = json.loads(documents[_ARRAY_METADATA_KEY])
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": {ARRAY_NAME: array_metadata}}
-    root = {**json.loads(documents[_METADATA_KEY]), "consolidated_metadata": consolidated}
-    return {**documents, _METADATA_KEY: json.dumps(root).encode()}
 
 
 def _extent(byte_range: ByteRequest | None, length: int) -> slice:
