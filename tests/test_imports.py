@@ -121,7 +121,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "click": frozenset({"cli.commands", "cli.jobs", "cli.spelling", "dask_command"}),
-    "fastapi": frozenset({"service.auth"}),
+    "fastapi": frozenset({"service.auth", "service.routes.page"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "torch": frozenset({"devices.bfloat16"}),
