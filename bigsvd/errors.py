@@ -245,6 +245,12 @@ class AuthError(BadInputError):
     code = "E_AUTH"
 
 
+class DatabaseError(BadInputError):
+    """The database of the service cannot be used as it is."""
+
+    code = "E_DATABASE"
+
+
 class HostError(BadInputError):
     """The server is called by a name that is not its own."""
 
@@ -301,6 +307,18 @@ class StateError(BadInputError):
     """A job or result is not in a state for what is asked of it."""
 
     code = "E_STATE"
+
+
+class StateBusyError(BigsvdError):
+    """Another server has the state folder."""
+
+    code = "E_STATE_BUSY"
+
+
+class TokenError(BadInputError):
+    """There is no such token."""
+
+    code = "E_TOKEN"
 
 
 class TooLargeError(BadInputError):

@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -75,3 +77,15 @@ def is_mount_point(folder: Path) -> bool:
         re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines
     }
     return str(folder) in mounted
+
+
+def file_system_of(folder: Path) -> str:
+    """The kind of file system that a folder lies on, or would, as the system calls it; "" where unknown."""
+    folder = resolved(folder)
+    around = {str(each): depth for depth, each in enumerate(reversed((folder, *folder.parents)))}
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if mount.mountpoint in around]
+    if not mounts:
+        return ""
+    # Of several at one place the last hides those before it.
+    last = max(enumerate(mounts), key=lambda place: (around[place[1].mountpoint], place[0]))[1]
+    return str(last.fstype)

@@ -70,7 +70,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
-    "service": frozenset({"jobs"}),
+    "service": frozenset({"jobs", "machine", "results"}),
     "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
 }
 
@@ -124,6 +124,19 @@ OWNERS: dict[str, frozenset[str]] = {
     "fastapi": frozenset({"service.auth", "service.routes.page"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
+    "sqlalchemy": frozenset(
+        {
+            "service.admission",
+            "service.database",
+            "service.index",
+            "service.leases",
+            "service.line",
+            "service.tables",
+            "service.tokens",
+            "service.wishes",
+            "service.writer",
+        }
+    ),
     "torch": frozenset({"devices.bfloat16"}),
 }
 LAZY = (
@@ -136,7 +149,7 @@ LAZY = (
     ("sources.hdf5", "h5py"),
 )
 READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
-HEAVY = ("h5py", "dask", "distributed", "cupy", "torch", "matplotlib", "click")
+HEAVY = ("h5py", "dask", "distributed", "cupy", "torch", "matplotlib", "click", "sqlalchemy")
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ class Driver:
 
     def _run(self, recorder: Recorder) -> Factors:
         """The request on the cluster or here, from what scratch holds."""
-        request = replace(self._asked.request, out=str(self._record.out))  # which may have been moved
+        request = self._asked.given
+        request = replace(request, out=str(self._record.out))  # which may have been moved
         self._check_bounds(request)
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
@@ -195,6 +196,7 @@ def _published(record: Record, asked: Asked) -> Factors | None:
     try:
         factors = open_factors(record.out)
         found = Request.from_dict(factors.provenance["request"])
+        found = replace(found, memory=asked.request.memory)  # which may be that of the terms
     except (FactorStoreError, KeyError, BigsvdError):
         return None
     return factors if record.may_have_published and digest_of(found, asked.folder) == asked.digest else None

@@ -26,7 +26,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,15 @@ class Terms:
     Attributes:
         attempts: tries in a row that may fail for want of workers, scheduler or storage without one finished
             pass between them. max_runtime_seconds: from its submission, after which the job has failed.
-        wait_workers_seconds: for a first worker, at each attempt.
+        wait_workers_seconds: for a first worker, at each attempt. memory_bytes: that the run may hold where
+            the request does not say so; None for what its machine has.
 
     """
 
     attempts: int = 5
     max_runtime_seconds: float | None = None
     wait_workers_seconds: float = 60.0
+    memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -104,6 +106,11 @@ class Asked:
     def digest(self) -> str:
         """What tells what is computed from all else, whatever folder its paths are written from."""
         return digest_of(self.request, self.folder)
+
+    @property
+    def given(self) -> Request:
+        """What is to be run: the request with the memory of the terms, where it names none."""
+        return replace(self.request, memory=self.request.memory or self.terms.memory_bytes)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Asked:

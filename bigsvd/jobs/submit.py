@@ -24,6 +24,7 @@ from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import name_of
 from bigsvd.units import source_name
 
+_ANY = ""  # the id of a job that takes that of an equal one, or else a new one
 _PATHS = (*VECTORS, "rows", "cols", "stage", "warm_start")
 
 
@@ -92,10 +93,23 @@ def take_in(
     if request.out is None:
         raise RequestError("a job without an output has no place for its result", "give one")
     Place.of(request.out)  # refused before anything looks for files of such names
-    asked = Asked(_new_id(), request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
+    asked = Asked(_ANY, request, str(Path.cwd()), _user(), name, dict(labels or {}), terms)
+    return admit(asked, secrets)
+
+
+def admit(asked: Asked, secrets: Mapping[str, Any]) -> tuple[Job, bool]:
+    """The same for a job that has a name already, as one has that waited in a queue.
+
+    An equal one that has ended at its output takes its id, since it is the same job.
+
+    Raises:
+        BadInputError: see `submit`. OutputBusyError: a job of another request, or id, writes the output.
+
+    """
+    request = asked.request
     _refuse_unprintable(asked)
     _refuse_unportable(secrets)
-    record = Record(request.out)
+    record = Record(str(request.out))
     before = None
     if record.exists:
         with record.turn():
@@ -105,9 +119,10 @@ def take_in(
             return known
     source = open_source(request.source, **request.reading, storage_options=dict(secrets))
     Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
-    if not record.submit(asked, before):
-        return take_in(request, terms, name=name, labels=labels, secrets=secrets)
-    remember(asked.id, record)
+    fresh = asked if asked.id != _ANY else replace(asked, id=_new_id())
+    if not record.submit(fresh, before):
+        return admit(asked, secrets)
+    remember(fresh.id, record)
     return Job(record.out), True
 
 
@@ -115,17 +130,20 @@ def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | No
     """The job that is there, if it is the same; None where it has ended and its record can go."""
     job = Job(record.out)
     status, same = job.status, before.digest == asked.digest
-    if not same and not status.has_ended:
+    named = asked.id in (_ANY, before.id)
+    if not (same and named) and not status.has_ended:
+        whose = f"of {before.owner}" if same else "of another request"
         raise OutputBusyError(
-            f"job {before.id} ({status.state}) of another request writes {record.out}",
+            f"job {before.id} ({status.state}) {whose} writes {record.out}",
             "wait for it, cancel it, or choose another output",
         )
     if not same or (status.state == "done" and (asked.request.overwrite or not _opens(record))):
         return None
-    if status.state in ("queued", "running", "done") and not job.awaits_cluster:
+    if status.state in ("queued", "running") and not job.awaits_cluster:
         return job, False
-    record.resubmit(replace(asked, id=before.id))
-    return job, True
+    if not named or status.state != "done":
+        record.resubmit(replace(asked, id=asked.id or before.id))
+    return job, status.state != "done"
 
 
 def _opens(record: Record) -> bool:

@@ -1,0 +1,152 @@
+"""Looks at the record of a job that was begun, which is the truth, and passes on what is wished of it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from bigsvd.errors import BigsvdError, JobError, JobLostError, OutputBusyError, StorageError
+from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
+from bigsvd.jobs.job import Job
+from bigsvd.jobs.record import Record, digest_of
+from bigsvd.jobs.status import JobStatus, status_of
+from bigsvd.request import Request
+from bigsvd.results.factors import open_factors
+from bigsvd.service.admission import FOLDER
+from bigsvd.service.verdicts import FREE, Changes, Row, again, ended, failed, is_own
+
+_CLUSTER_SECONDS = 60.0  # for the cluster to start a lost driver again, before the server does
+_DROP_SECONDS = 60.0  # for a driver that has ended to let go of the output
+
+
+class Patience:
+    """Since when something has been so that may pass, for each job."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def is_over(self, job: str, seconds: float) -> bool:
+        """Whether it has been so for that long; it begins where it was not so before."""
+        now = time.monotonic()
+        return now - self._since.setdefault(job, now) >= seconds
+
+    def forget(self, job: str) -> None:
+        """It is not so any more."""
+        self._since.pop(job, None)
+
+
+class Looking:
+    """Looks at jobs again and again, and remembers what may pass."""
+
+    def __init__(self) -> None:
+        self._patience = Patience()
+
+    def look(self, row: Row) -> Changes:
+        """How the job stands, as far as that is to be written."""
+        record = Record(row["out"])
+        try:
+            _check_own(record, row)
+        except JobError as error:
+            return self._without_record(row, record, error)
+        if row["stage"] == "ended":
+            return self._dropped(row)
+        found = self._found(row, record)
+        if found.get("state") in ("queued", "running"):
+            self._patience.forget(row["id"])
+        return found
+
+    def _found(self, row: Row, record: Record) -> Changes:
+        """By its own record."""
+        _pass_on(row, record)
+        status = status_of(record)
+        seen = {"phase": status.phase.to_dict(), "attempt": status.attempt}
+        if status.has_ended:
+            return seen | self._ended(row, status)
+        if status.state == "interrupted":
+            return seen | self._interrupted(row, record, status)
+        reason = row["wish"] and "is being cancelled"
+        return seen | {"state": status.state, "reason": reason or status.reason}
+
+    def _ended(self, row: Row, status: JobStatus) -> Changes:
+        """When that is so, and its scratch is gone if that was wished."""
+        dropped: Changes = {}
+        if row["wish"] == "drop" and status.state != "done":
+            dropped = self._dropped(row)
+        if dropped.get("wish"):
+            return dropped
+        return ended(status.state, status.error) | dropped
+
+    def _dropped(self, row: Row) -> Changes:
+        """Its scratch is deleted, or the wish stays until that can be done."""
+        try:
+            Job(row["out"]).cancel(drop=True)
+        except (OutputBusyError, StorageError) as error:
+            over = self._patience.is_over(row["id"], _DROP_SECONDS)
+            kept = {"reason": f"its scratch is kept: {error.message}"}
+            return {**(FREE if over else {"wish": row["wish"]}), **kept}
+        return {**FREE, "reason": ""}
+
+    def _interrupted(self, row: Row, record: Record, status: JobStatus) -> Changes:
+        """To be begun again by this server, unless the cluster does that."""
+        waits = {"state": status.state, "reason": status.reason}
+        if record.launch().scheduler and not self._patience.is_over(row["id"], _CLUSTER_SECONDS):
+            return waits
+        error = JobLostError(f"the driver of job {row['id']} was lost: {status.reason}", "resume the job")
+        changes = again(row, "interrupted", error, status.phase.passes_done)
+        if changes["stage"] == "ended":
+            _close(record, error)
+        return changes
+
+    def _without_record(self, row: Row, record: Record, error: JobError) -> Changes:
+        """By its result, if there is one; while an attempt lives there is nothing to decide."""
+        if row["stage"] == "ended":
+            return FREE
+        if row["wish"] and row["attempt"] == 0:
+            return ended("cancelled")
+        last = Attempt.last_of(record)
+        if last is not None and last.is_alive(record.now()):
+            return {"reason": error.message}
+        if _has_result(row):
+            return ended("done")
+        if not self._patience.is_over(row["id"], LEASE_SECONDS):
+            return {"reason": error.message}
+        return failed(error)
+
+
+def _check_own(record: Record, row: Row) -> None:
+    """`JobError` where the record is not that of the job, or no good."""
+    if not record.out.parent.is_dir():
+        raise JobError(
+            f"the folder {record.out.parent}, where job {row['id']} was to put its result, is gone",
+            "put it back, and resume the job",
+        )
+    if not record.exists:
+        raise JobError(f"the record {record.folder} of job {row['id']} is gone", "submit it again")
+    if not is_own(record, row):
+        raise JobError(f"{record.folder} is another job's now", "submit it again, to another output")
+
+
+def _pass_on(row: Row, record: Record) -> None:
+    """Let its driver know what is wished of the job; one that nobody drives is cancelled here."""
+    if row["wish"]:
+        with suppress(JobError):  # it has ended meanwhile
+            Job(record.out).cancel()
+    elif row["stopping"] and not record.stop.exists():
+        record.ask(record.stop)
+
+
+def _close(record: Record, error: BigsvdError) -> None:
+    """Let the record say too that the job has failed."""
+    attempt = Attempt.begin(record)
+    if attempt is not None:
+        attempt.close("failed", error)
+
+
+def _has_result(row: Row) -> bool:
+    """Whether what is published at the output is what was asked for."""
+    asked = Request.from_dict(row["request"])
+    try:
+        found = Request.from_dict(open_factors(row["out"]).provenance["request"])
+    except (BigsvdError, KeyError):
+        return False
+    return digest_of(found, FOLDER) == digest_of(asked, FOLDER)

@@ -1,0 +1,167 @@
+"""One thread that writes: it commits all that waits together, and only then answers.
+
+A commit waits for the disk. A hundred jobs that come at once wait for one commit, not for a hundred.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Delete, Engine, Insert, Select, Update, func, select
+from sqlalchemy.exc import DBAPIError
+
+from bigsvd.errors import BigsvdError, StorageError, first_line
+
+_Result = TypeVar("_Result")
+_MOST_TOGETHER = 500
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A transaction, and the time at which it is made, by the database's clock."""
+
+    connection: Connection
+    now: float
+
+    def first(self, query: Select[Any]) -> dict[str, Any] | None:
+        """The first row that is found, by column; None where there is none."""
+        found = self.connection.execute(query.limit(1)).mappings().first()
+        return None if found is None else dict(found)
+
+    def all(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """The rows that are found, by column."""
+        return [dict(row) for row in self.connection.execute(query).mappings()]
+
+    def values(self, query: Select[Any]) -> list[Any]:
+        """The first column of what is found."""
+        return list(self.connection.scalars(query))
+
+    def count(self, *which: ColumnElement[bool]) -> int:
+        """How many rows of a table meet this."""
+        return self.connection.scalar(select(func.count()).where(*which)) or 0
+
+    def change(self, statement: Insert | Update | Delete) -> int:
+        """How many rows are written, or deleted, by this."""
+        return int(self.connection.execute(statement).rowcount)
+
+
+Work = Callable[[Turn], Any]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What is to be written, and who waits for it."""
+
+    work: Work
+    future: Future[Any]
+
+
+class Writer:
+    """Writes for everybody; a context manager, which ends when all that waits is written.
+
+    A work may raise a `BigsvdError` before it has written anything: then it is refused, and the others are
+    not. It may be made twice, where the database does not say whether it has committed.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[Connection], float]) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="bigsvd-writer", daemon=True)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def submit(self, work: Callable[[Turn], _Result]) -> Future[_Result]:
+        """Have it written; the future has its result once that is committed.
+
+        Its error is a `BigsvdError` that it has raised, or `StorageError` where the database has failed.
+        """
+        future: Future[_Result] = Future()
+        self._queue.put(_Waiting(work, future))
+        return future
+
+    def write(self, work: Callable[[Turn], _Result]) -> _Result:
+        """The same, when it is done."""
+        return self.submit(work).result()
+
+    def _run(self) -> None:
+        goes_on = True
+        while goes_on:
+            waiting = [self._queue.get(), *self._more()]
+            goes_on = None not in waiting
+            taken = [each for each in waiting if each is not None]
+            self._serve([each for each in taken if each.future.set_running_or_notify_cancel()])
+
+    def _more(self) -> Iterator[_Waiting | None]:
+        """What else waits now."""
+        for _ in range(_MOST_TOGETHER):
+            try:
+                yield self._queue.get_nowait()
+            except Empty:
+                return
+
+    def _serve(self, waiting: Sequence[_Waiting]) -> None:
+        """All in one transaction; where that fails each in its own, so that one spoils none of the others."""
+        if not waiting:
+            return
+        try:
+            outcomes = self._together([each.work for each in waiting])
+        except Exception as error:  # noqa: BLE001 - each work's own error reaches whoever waits for it
+            if len(waiting) == 1:
+                waiting[0].future.set_exception(told(error))
+                return
+            for each in waiting:
+                self._serve([each])
+        else:
+            for each, outcome in zip(waiting, outcomes, strict=True):
+                _answer(each.future, outcome)
+
+    def _together(self, works: Sequence[Work]) -> list[Any]:
+        with self._engine.begin() as connection:
+            turn = Turn(connection, self._clock(connection))
+            return [_outcome(work, turn) for work in works]
+
+
+def _outcome(work: Work, turn: Turn) -> Any:
+    """What a work returns, or by which error it is refused."""
+    try:
+        return work(turn)
+    except BigsvdError as error:
+        return error
+
+
+def _answer(future: Future[Any], outcome: Any) -> None:
+    if isinstance(outcome, BigsvdError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def told(error: Exception) -> Exception:
+    """The `StorageError` that an error of the database is; any other is as it was."""
+    if not isinstance(error, DBAPIError):
+        return error
+    said = first_line(error.orig or error)
+    remedy = "make room on its disk" if "full" in said or "No space" in said else "look after the database"
+    return StorageError(f"the database of the service failed ({said})", f"{remedy}, then ask again")
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turns errors of the database into `StorageError`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise told(error) from error

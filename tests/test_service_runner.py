@@ -1,0 +1,264 @@
+"""The runner of the service: jobs are begun in turn, looked after, resumed, cancelled, and end saying why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+import bigsvd
+from bigsvd.jobs.attempt import Attempt
+from bigsvd.jobs.job import Job
+from bigsvd.jobs.record import Record
+from bigsvd.results.door import Place
+from bigsvd.results.factors import open_factors
+from bigsvd.results.lock import RunLock
+from bigsvd.service import looking, verdicts
+from bigsvd.service.rows import JobQuery, JobRow
+from bigsvd.service.service import Service
+from bigsvd.service.settings import Settings
+from bigsvd.service.tables import jobs
+from tests.service_jobs import (
+    EASY,
+    ENDLESS,
+    LIMIT_SECONDS,
+    add,
+    end_drivers,
+    end_of,
+    in_pass,
+    kill,
+    last_of,
+    make_noise,
+    new,
+    until,
+)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ids of jobs in a folder of the test's own; no driver outlives the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    yield
+    end_drivers(tmp_path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make_noise(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "state", (tmp_path,), jobs_at_once=2, memory_bytes=400_000_000)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    with Service(settings) as running:
+        yield running
+
+
+def test_jobs_are_done_two_at_a_time(service: Service, data: Path) -> None:
+    given = [add(service, new(data, f"u{number}")) for number in range(5)]
+    at_once = set()
+
+    def all_ended() -> bool:
+        rows = service.index.jobs(JobQuery()).rows
+        at_once.add(sum(row.place is None and not row.has_ended for row in rows))
+        return all(row.has_ended for row in rows)
+
+    until(all_ended)
+    assert max(at_once) == 2
+    for job in given:
+        row = end_of(service, job)
+        assert (row.state, row.error, row.attempt, row.reason) == ("done", None, 1, "")
+        record = Record(row.out)
+        assert (record.asked().id, record.asked().owner) == (job, "u1")
+        assert record.asked().terms.memory_bytes == 200_000_000
+        assert record.asked().request.memory is None
+        assert open_factors(row.out).provenance["request"]["memory"] == 200_000_000
+
+
+def test_a_server_that_ends_leaves_its_jobs_at_work(settings: Settings, data: Path) -> None:
+    with Service(settings) as first:
+        job = add(first, new(data, "u", **ENDLESS))
+        waiting = [add(first, new(data, f"v{number}", **ENDLESS)) for number in range(2)]
+        attempt = last_of(in_pass(first, job))
+    assert attempt.is_alive(attempt.record.now())
+    with Service(settings) as second:
+        assert in_pass(second, job).attempt == 1
+        assert second.index.job(waiting[1]).place == 1
+        second.index.wish(job, "stop")
+        row = end_of(second, job)
+        assert (row.state, row.attempt) == ("done", 1)
+        for each in waiting:
+            second.index.wish(each, "cancel")
+            assert end_of(second, each).state == "cancelled"
+
+
+def test_a_lost_driver_is_replaced(service: Service, data: Path) -> None:
+    job = add(service, new(data, "u", **ENDLESS | {"max_passes": 12}))
+    kill(last_of(in_pass(service, job)))
+    row = end_of(service, job)
+    assert (row.state, row.attempt, row.error) == ("done", 2, None)
+
+
+def attempt_of(out: Path, number: int) -> Attempt:
+    """That attempt, when it has begun."""
+    record = Record(out)
+    until(lambda: number in record.attempt_numbers())
+    return Attempt(record, number)
+
+
+def test_drivers_that_are_lost_again_and_again_end_the_job(
+    service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "_FIRST_PAUSE_SECONDS", 0.01)
+    job = add(service, new(data, "u", terms={"attempts": 2}, **ENDLESS))
+    for number in (1, 2):
+        kill(attempt_of(data.parent / "u", number))
+    row = end_of(service, job)
+    assert row.state == "failed"
+    assert row.error is not None
+    assert row.error["code"] == "E_INTERRUPTED"
+    assert Job(row.out).status.state == "failed"
+    resumed = service.index.wish(job, "resume")
+    assert (resumed.state, resumed.error) == ("queued", None)
+    in_pass(service, job)
+    service.index.wish(job, "stop")
+    assert end_of(service, job).state == "done"
+
+
+def test_cancelled_is_said_when_the_last_lane_has_stopped(service: Service, data: Path) -> None:
+    job = add(service, new(data, "u", **ENDLESS))
+    attempt = last_of(in_pass(service, job))
+    asked = service.index.wish(job, "cancel")
+    assert asked.state in ("running", "cancelled")
+    row = end_of(service, job)
+    assert (row.state, row.error and row.error["code"]) == ("cancelled", "E_CANCELLED")
+    assert attempt.why == "cancelled"
+    scratch = data.parent / "u.scratch"
+    assert scratch.exists()
+    service.index.wish(job, "cancel", drop=True)
+    until(lambda: not scratch.exists())
+    assert service.index.job(job).state == "cancelled"
+    again = add(service, new(data, "v", **ENDLESS))
+    in_pass(service, again)
+    service.index.wish(again, "cancel", drop=True)
+    assert end_of(service, again).state == "cancelled"
+    assert not (data.parent / "v.scratch").exists()
+
+
+def test_a_cancelled_job_goes_on_where_it_was(service: Service, data: Path) -> None:
+    job = add(service, new(data, "u", **ENDLESS))
+    in_pass(service, job, 3)
+    service.index.wish(job, "cancel")
+    end_of(service, job)
+    service.index.wish(job, "resume")
+    in_pass(service, job, 4)
+    service.index.wish(job, "stop")
+    row = end_of(service, job)
+    assert (row.state, row.attempt) == ("done", 2)
+    begun = [event for event in Job(row.out).events() if event["event"] == "plan"]
+    assert begun[1]["passes_done"] >= 2
+
+
+def test_a_record_that_is_gone_or_damaged_ends_the_job(
+    service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "LEASE_SECONDS", 0.5)
+    damaged = add(service, new(data, "u", **ENDLESS))
+    in_pass(service, damaged)
+    (data.parent / "u.job" / "job.json").write_text("{}")
+    kill(last_of(service.index.job(damaged)))
+    assert "damaged" in message(end_of(service, damaged))
+    folder = data.parent / "folder"
+    folder.mkdir()
+    gone = add(service, new(data, "folder/v", **ENDLESS))
+    in_pass(service, gone)
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    assert "is gone" in message(end_of(service, gone))
+
+
+def message(row: JobRow) -> str:
+    assert (row.state, row.error is None) == ("failed", False)
+    return str((row.error or {})["message"])
+
+
+def test_what_the_data_show_to_be_impossible_is_said(service: Service, data: Path) -> None:
+    wrong = add(service, new(data, "u", k=5_000))
+    row = end_of(service, wrong)
+    assert (row.state, (row.error or {})["code"]) == ("failed", "E_K")
+    nowhere = add(service, replace(new(data, "v"), request=new(data, "v").request | {"source": "/nowhere"}))
+    assert (end_of(service, nowhere).error or {})["code"] == "E_SOURCE"
+
+
+def test_a_result_that_another_submission_has_made_is_this_job_s_too(service: Service, data: Path) -> None:
+    bigsvd.submit(data, 4, data.parent / "u", **EASY).wait(LIMIT_SECONDS)
+    row = end_of(service, add(service, new(data, "u")))
+    assert (row.state, row.attempt) == ("done", 1)
+    other = add(service, new(data, "u", k=5))
+    assert (end_of(service, other).error or {})["code"] == "E_OUTPUT_EXISTS"
+
+
+def test_a_job_that_another_has_submitted_is_left_alone(service: Service, data: Path) -> None:
+    theirs = bigsvd.submit(data, 4, data.parent / "u", **ENDLESS)
+    row = end_of(service, add(service, new(data, "u", **ENDLESS)))
+    assert (row.state, (row.error or {})["code"]) == ("failed", "E_OUTPUT_BUSY")
+    assert theirs.status.asked.id == theirs.id
+    theirs.cancel()
+
+
+def test_paths_are_checked_again_when_they_are_used(settings: Settings, data: Path) -> None:
+    root = data.parent / "root"
+    (root / "before").mkdir(parents=True)
+    (root / "after").symlink_to("before")
+    (root / "a.zarr").symlink_to(data)
+    with Service(replace(settings, roots=(root,))) as service:
+        outside, moved = new(root / "a.zarr", "u"), new(root / "a.zarr", "after/u", source=root / "before")
+        assert "outside" in message(end_of(service, add(service, outside)))
+        assert "leads to" in message(end_of(service, add(service, moved)))
+    assert not list(root.rglob("*.job"))
+
+
+def test_scratch_that_another_holds_is_dropped_later(
+    service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_DROP_SECONDS", 0.0)
+    job = add(service, new(data, "u", **ENDLESS))
+    in_pass(service, job)
+    service.index.wish(job, "cancel")
+    end_of(service, job)
+    lock = RunLock(Place.of(data.parent / "u").lock, "u")
+    lock.acquire()
+    service.index.wish(job, "cancel", drop=True)
+    until(lambda: "its scratch is kept" in service.index.job(job).reason)
+    lock.release()
+    service.index.wish(job, "cancel", drop=True)
+    until(lambda: not (data.parent / "u.scratch").exists())
+    assert service.index.job(job).state == "cancelled"
+
+
+def test_a_server_killed_before_it_could_write_down_the_start_starts_nothing_twice(
+    settings: Settings, data: Path
+) -> None:
+    with Service(settings) as first:
+        job = add(first, new(data, "u", **ENDLESS))
+        in_pass(first, job)
+
+        def forget_start(turn: Any) -> None:
+            turn.change(update(jobs).values(stage="claimed", server="gone"))
+
+        first.runner.pause()
+        first.database.writer.write(forget_start)
+    with Service(settings) as second:
+        in_pass(second, job, 4)
+        second.index.wish(job, "stop")
+        assert end_of(second, job).attempt == 1
