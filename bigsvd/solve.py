@@ -171,9 +171,26 @@ def plan(source: Any, k: int | Literal["auto"], out: str | Path | None = None, *
     secret = options.pop("storage_options", None)
     opened = open_source(source, storage_options=secret, **_reading(options))
     vectors = name_vectors(options, secret)
-    request = make_request(opened, k, out, **options)
-    lined_up(request, opened, vectors)
-    return nominal_plan(request, opened.facts, client)
+    return foresee(make_request(opened, k, out, **options), opened, vectors=vectors, client=client)
+
+
+def foresee(
+    request: Request,
+    source: Source,
+    *,
+    vectors: Vectors = MappingProxyType({}),
+    client: DaskClient | None = None,
+) -> Plan:
+    """The plan of a request on an opened source at nominal rates: the matrix is not read.
+
+    `vectors` are those that the request names, by option; the others are opened by their names.
+
+    Raises:
+        BadInputError: what metadata and vectors show to be impossible.
+
+    """
+    lined_up(request, source, vectors)
+    return nominal_plan(request, source.facts, client)
 
 
 def _reading(options: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ ROOMS = (
     "solve",
     "verify",
     "gaps",
+    "originals",
     "jobs",
     "service",
     "cli",

@@ -39,14 +39,14 @@ from bigsvd.gaps import with_gaps
 from bigsvd.report.facts import format_facts
 from bigsvd.report.table import format_table
 from bigsvd.request import CHOICES, SCALES, Request, parse_bytes
-from bigsvd.results import rank
 from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
+from bigsvd.results.judged import judged
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
-from bigsvd.sources.vectors import lined_up, name_vectors, scale_meant, vectors_of
+from bigsvd.sources.vectors import name_vectors, scale_meant, vectors_of
 from bigsvd.units import source_name
 
 _FAILED = 3
@@ -525,15 +525,14 @@ def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, 
 
     Only metadata are read.
     """
-    from bigsvd.execution.placement import nominal_plan  # noqa: PLC0415 - imports Dask
+    from bigsvd.solve import foresee  # noqa: PLC0415 - imports Dask
 
     cluster = ClusterOptions.taken(options)
     vectors = name_vectors(options, secrets_of(storage_options))
     request = request_of(data, None, options)
     source = _open(data, request, storage_options)
-    lined_up(request, source, vectors)
     with _client(cluster) as client:
-        plan = nominal_plan(request, source.facts, client)
+        plan = foresee(request, source, vectors=vectors, client=client)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
 
 
@@ -577,29 +576,13 @@ def rank_command(
     opened = open_factors(factors)
     if plot_file is not None:
         check_plot(plot_file, opened)
-    spectrum = opened.spectrum()
     size = None if max_bytes is None else parse_bytes(max_bytes)
-    try:
-        chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=size)
-    except ValueError as problem:
-        raise RequestError(str(problem), "give a share between 0 and 1") from problem
-    signal = opened.certificate.signal
-    if signal is not None:
-        chosen = (*chosen, rank.by_edge(signal.count, signal.edge))
-    if as_json:
-        rows = [row.to_dict() for row in rank.rank_table(spectrum)]
-        facts = {
-            "rows": rows,
-            "choices": [c.to_dict() for c in chosen],
-            "break_even": rank.break_even(spectrum),
-        }
-        click.echo(json.dumps(facts))
-    else:
-        click.echo(format_table(spectrum, chosen))
+    found = judged(opened, energy=energy, error=error, max_bytes=size)
+    click.echo(json.dumps(found.to_dict()) if as_json else format_table(found.spectrum, found.choices))
     if plot_file is not None:
         from bigsvd.report.plots import write_plot  # noqa: PLC0415 - imports matplotlib
 
-        write_plot(spectrum, chosen, plot_file)
+        write_plot(found.spectrum, found.choices, plot_file)
 
 
 def _span(text: str, length: int) -> slice:

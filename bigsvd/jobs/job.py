@@ -170,7 +170,7 @@ class Job:
         return 0.0 if ended is None else self.record.now() - ended
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What has happened, oldest first, as `bigsvd.events` has it, each with its attempt and time."""
+        """What has happened, oldest first, as `bigsvd.events` has it, with number, attempt and time."""
         return read_lines(self.record.events)
 
     def log(self) -> str:

@@ -9,6 +9,7 @@
 | `events.jsonl` | what happened, a line each | appended, the oldest are dropped |
 | `driver.log` | what drivers print | appended, cut at a size |
 | `stop`, `cancel` | that somebody asked for it | by anybody, once |
+| `verification/` | what the service has found of the result | see `service.verifying` |
 
 Everything that only looks reads these files: neither a scheduler nor a worker has to live for it.
 """
@@ -169,6 +170,7 @@ class Record:
         self.log = self.folder / "driver.log"
         self.stop = self.folder / "stop"
         self.cancel = self.folder / "cancel"
+        self.verification = self.folder / "verification"
 
     @classmethod
     def at(cls, folder: Path) -> Record:

@@ -33,6 +33,7 @@ from bigsvd.jobs.attempt import BEAT_SECONDS, Attempt, Why
 from bigsvd.jobs.files import append_line, shorten, write_json
 from bigsvd.jobs.phase import Phase, Quality
 from bigsvd.jobs.record import Record, Terms
+from bigsvd.jobs.tail import SEQ, last_number
 
 _LOOK_SECONDS = 0.5
 _WRITE_SECONDS = 1.0  # between two words about one pass
@@ -55,6 +56,7 @@ class Recorder:
         self._listen = listen
         self._lock = threading.Lock()
         self._written = 0.0
+        self._noted = last_number(attempt.record)
         self._ending: BigsvdError | None = None
         self._closed = threading.Event()
         self._pulse = threading.Thread(target=self._keep_alive, daemon=True)
@@ -196,7 +198,13 @@ class Recorder:
 
     def _note(self, values: dict[str, object]) -> None:
         self.attempt.check()
-        line = {"attempt": self.attempt.number, "time": round(time.time(), 3), **values}
+        self._noted += 1
+        line = {
+            SEQ: self._noted,
+            "attempt": self.attempt.number,
+            "time": round(time.time(), 3),
+            **values,
+        }
         with suppress(OSError):
             append_line(self._record.events, line, _MOST_EVENT_BYTES)
 

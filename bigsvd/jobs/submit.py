@@ -178,9 +178,14 @@ def _refuse_unportable(secrets: Mapping[str, Any]) -> None:
 
 
 def _refuse_unprintable(asked: Asked) -> None:
-    """`RequestError` where a text would not stay on its line of a list."""
-    labels = {f"label {key!r}": key + value for key, value in asked.labels.items()}
-    for what, text in {"name": asked.name, **labels}.items():
+    """See `check_words`."""
+    check_words(asked.name, asked.labels)
+
+
+def check_words(name: str, labels: Mapping[str, str]) -> None:
+    """`RequestError` where a job's name or a label would not stay on its line of a list."""
+    texts = {"name": name} | {f"label {key!r}": key + value for key, value in labels.items()}
+    for what, text in texts.items():
         if not text.isprintable():
             raise RequestError(
                 f"{what} is {text!r}, which cannot be printed", "give letters, digits and spaces"

@@ -305,6 +305,14 @@ class Output:
                 folder.rmdir()
         self._own = None
 
+    def remove(self) -> None:
+        """Delete the result, first its name, and the scratch beside it; a killed one leaves scratch."""
+        own = self.scratch / MARK / self.begin()
+        with storage_errors(f"deleting {self.path}"):
+            self.check()
+            self.place.target.rename(own / RESULT)
+        self.sweep()
+
     def tidy(self) -> None:
         """Sweep after a result is published, unless somebody has put things of their own there: they stay."""
         if self._temporary is not None:

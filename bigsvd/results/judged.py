@@ -1,0 +1,46 @@
+"""Every k of some factors, judged: what `bigsvd rank` prints, and the service answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bigsvd.errors import RequestError
+from bigsvd.results import rank
+from bigsvd.results.factors import Factors
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A spectrum, and which k each rule chooses of it."""
+
+    spectrum: rank.Spectrum
+    choices: tuple[rank.Choice, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: a row for each k, the choices, and from which k on factors are larger than A."""
+        return {
+            "rows": [row.to_dict() for row in rank.rank_table(self.spectrum)],
+            "choices": [choice.to_dict() for choice in self.choices],
+            "break_even": rank.break_even(self.spectrum),
+        }
+
+
+def judged(
+    factors: Factors, *, energy: float | None = None, error: float | None = None, max_bytes: int | None = None
+) -> Judged:
+    """The factors by all rules that always hold, and by those that are given.
+
+    Raises:
+        RequestError: a rule's number means nothing.
+
+    """
+    spectrum = factors.spectrum()
+    try:
+        chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=max_bytes)
+    except ValueError as problem:
+        raise RequestError(str(problem), "give a share between 0 and 1") from problem
+    signal = factors.certificate.signal
+    if signal is not None:
+        chosen = (*chosen, rank.by_edge(signal.count, signal.edge))
+    return Judged(spectrum, chosen)
