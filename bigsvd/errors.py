@@ -8,7 +8,7 @@ tolerance.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import ClassVar, ParamSpec, TypeVar
 
@@ -297,6 +297,12 @@ class ScopeError(BadInputError):
     code = "E_SCOPE"
 
 
+class ServiceError(BigsvdError):
+    """A service cannot be reached, or what answers there is none."""
+
+    code = "E_SERVICE"
+
+
 class SlowError(BadInputError):
     """A request has not arrived whole within the time that it has."""
 
@@ -331,6 +337,24 @@ class UrlError(BadInputError):
     """A URL of a request is none that this server opens."""
 
     code = "E_URL"
+
+
+def by_code(code: str, message: str, remedy: str) -> BigsvdError:
+    """The error of that code again, as a record or a service tells of it, of its own class.
+
+    One that this version does not know is a `BigsvdError` whose message names the code.
+    """
+    kinds = {kind.code: kind for kind in reversed([*_kinds(BigsvdError)])}
+    if code in kinds:
+        return kinds[code](message, remedy)
+    return BigsvdError(f"{message} ({code})", remedy)
+
+
+def _kinds(kind: type[BigsvdError]) -> Iterator[type[BigsvdError]]:
+    """A class of errors and those below it, each before its own."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
 
 
 def travels(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:

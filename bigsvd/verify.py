@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from bigsvd.orientation import Orientation, Rows
 from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
+from bigsvd.results.verification import Verification
 from bigsvd.scratch import Scratch
 from bigsvd.slabs.transform import Given, Transform
 from bigsvd.sources.base import Source
@@ -33,29 +34,6 @@ if TYPE_CHECKING:
     from bigsvd.execution.cluster import DaskClient
 
 _SAME_DIVISORS = 1e-8  # part of itself by which a divisor may be summed otherwise, as for a second opinion
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The outcome: `findings` is empty where everything promised holds.
-
-    Attributes:
-        max_residual, relative_error: measured against the data; None without data.
-
-    """
-
-    findings: tuple[str, ...]
-    max_residual: float | None
-    relative_error: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "holds": not self.findings,
-            "findings": list(self.findings),
-            "max_residual": self.max_residual,
-            "relative_error": self.relative_error,
-        }
 
 
 @silent

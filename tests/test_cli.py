@@ -515,7 +515,7 @@ def raised(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Ended:
     def failing(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("bigsvd.cli.commands.open_source", failing)
+    monkeypatch.setattr("bigsvd.cli.here.open_source", failing)
     ended = CliRunner().invoke(cli.main, ["plan", "a.zarr", "-k", "1"], catch_exceptions=False)
     return Ended(ended.exit_code, ended.stdout, ended.stderr)
 

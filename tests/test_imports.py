@@ -51,6 +51,7 @@ ROOMS = (
     "gaps",
     "originals",
     "jobs",
+    "client",
     "service",
     "cli",
     "dask_command",
@@ -71,8 +72,11 @@ FOLDERS: dict[str, frozenset[str]] = {
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
+    "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset({"jobs", "machine", "results"}),
-    "cli": frozenset({"catalog", "execution", "jobs", "machine", "report", "results", "sources"}),
+    "cli": frozenset(
+        {"catalog", "client", "execution", "jobs", "machine", "planning", "report", "results", "sources"}
+    ),
 }
 
 OWNERS: dict[str, frozenset[str]] = {
@@ -94,6 +98,9 @@ OWNERS: dict[str, frozenset[str]] = {
             "results.factors",
             "results.store",
             "results.virtual_store",
+            "client.arrays",
+            "client.result",
+            "client.client",
             "cli.demo",
         }
     ),
@@ -121,8 +128,11 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.dask_array",
         }
     ),
-    "click": frozenset({"cli.commands", "cli.jobs", "cli.spelling", "dask_command"}),
+    "click": frozenset(
+        {"cli.commands", "cli.jobs", "cli.options", "cli.place", "cli.spelling", "dask_command"}
+    ),
     "fastapi": frozenset({"service.auth", "service.routes.page"}),
+    "httpx": frozenset({"client.wire"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "sqlalchemy": frozenset(
@@ -148,9 +158,11 @@ LAZY = (
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),
     ("sources.hdf5", "h5py"),
+    ("client.client", "zarr"),
+    ("client.result", "zarr"),
 )
 READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
-HEAVY = ("h5py", "dask", "distributed", "cupy", "torch", "matplotlib", "click", "sqlalchemy")
+HEAVY = ("h5py", "httpx", "dask", "distributed", "cupy", "torch", "matplotlib", "click", "sqlalchemy")
 
 
 @dataclass(frozen=True)

@@ -189,4 +189,4 @@ def test_a_plot_replaces_nothing_but_a_plot(original: Path, tmp_path: Path, name
     shutil.copytree(original, tmp_path / "factors")
     (tmp_path / "data.png").write_text("1,2")
     with pytest.raises(RequestError):
-        check_plot(str(tmp_path / name), open_factors(tmp_path / "factors"))
+        check_plot(str(tmp_path / name), tmp_path / "factors")

@@ -16,8 +16,9 @@ import bigsvd
 from bigsvd.execution.panel_cache import _CACHES
 from bigsvd.results import store
 from bigsvd.results.store import digest
+from bigsvd.results.verification import Verification
 from bigsvd.sources.open import open_source
-from bigsvd.verify import Verification, verify
+from bigsvd.verify import verify
 from tests.spectra import with_values
 
 

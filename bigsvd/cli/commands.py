@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import click
 import numpy as np
@@ -25,25 +23,32 @@ from click.core import ParameterSource
 
 from bigsvd.catalog.table import METHODS
 from bigsvd.cli.console import Console, fitted
-from bigsvd.cli.spelling import spelled
-from bigsvd.errors import (
-    BigsvdError,
-    FactorStoreError,
-    NotConvergedError,
-    RequestError,
-    ShapeError,
-    StorageError,
-    VerifyError,
+from bigsvd.cli.options import (
+    ClusterOptions,
+    DeviceName,
+    as_typed,
+    client_of,
+    cluster_options,
+    complain,
+    device_option,
+    json_option,
+    refuse_idle,
+    request_of,
+    secrets_of,
+    storage_option,
+    tell,
 )
+from bigsvd.cli.place import Place, Result, at_place
+from bigsvd.cli.spelling import spelled
+from bigsvd.errors import BigsvdError, NotConvergedError, RequestError, StorageError, VerifyError
 from bigsvd.gaps import with_gaps
 from bigsvd.report.facts import format_facts
 from bigsvd.report.table import format_table
-from bigsvd.request import CHOICES, SCALES, Request, parse_bytes
+from bigsvd.request import CHOICES, SCALES, parse_bytes
 from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.judged import judged
-from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
 from bigsvd.sources.vectors import name_vectors, scale_meant, vectors_of
@@ -52,26 +57,6 @@ from bigsvd.units import source_name
 _FAILED = 3
 _MOST_PRINTED = 100_000  # numbers of a reconstruction
 _MEMORY_HELP = "Budget beyond the interpreter and its libraries, such as 1GB; default half of what is free."
-
-
-def _as_typed(text: str) -> str:
-    """What the library says, in the spelling of the command that runs."""
-    context = click.get_current_context()
-    typed = [
-        str(context.params[param.name])
-        for param in context.command.params
-        if param.name and (isinstance(param, click.Argument) or param.metavar in ("PATH", "ADDRESS"))
-    ]
-    return spelled(text, context.command, typed)
-
-
-def tell(text: str) -> None:
-    """Print a text."""
-    click.echo(fitted(text, sys.stdout))
-
-
-def _complain(text: str) -> None:
-    click.echo(fitted(text, sys.stderr), err=True)
 
 
 class Command(click.Command):
@@ -96,7 +81,7 @@ class Command(click.Command):
         try:
             return super().invoke(context)
         except BigsvdError as error:
-            raise type(error)(_as_typed(error.message), _as_typed(error.remedy)) from error
+            raise type(error)(as_typed(error.message), as_typed(error.remedy)) from error
 
 
 def _refuse_another_scale(said: str, after: list[str]) -> None:
@@ -138,13 +123,13 @@ class Commands(click.Group):
         try:
             code = super().main(*args, **kwargs)
         except BigsvdError as error:
-            _complain(str(error))
+            complain(str(error))
             sys.exit(error.exit_status)
         except click.ClickException as error:
-            _complain(str(RequestError(error.format_message().rstrip("."), "see --help")))
+            complain(str(RequestError(error.format_message().rstrip("."), "see --help")))
             sys.exit(2)
         except OSError as error:
-            _complain(str(StorageError(f"{error}", "remove the cause and run again to resume")))
+            complain(str(StorageError(f"{error}", "remove the cause and run again to resume")))
             sys.exit(_FAILED)
         except click.Abort:
             sys.exit(_FAILED)
@@ -174,79 +159,12 @@ def main(context: click.Context) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-DeviceName = Literal["auto", "cpu", "gpu"]
-device_option = click.option(
-    "--device", type=click.Choice(CHOICES["device"]), default="auto", show_default=True,
-    help="auto: a GPU where one is usable.",
-)  # fmt: skip
-
-
 def stored_number(text: str) -> int | float:
     """The number that a text stands for: an integer stays one, however large; ValueError for any other."""
     try:
         return int(text)
     except ValueError:
         return float(text)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Which cluster carries out a command, if any; `tls` has paths of authority, certificate and key."""
-
-    scheduler: str | None
-    tls: tuple[Path, ...]
-    wait_workers: float
-
-    @classmethod
-    def taken(cls, options: dict[str, Any]) -> ClusterOptions:
-        """Those of `cluster_options`, which are taken out of a command's options."""
-        scheduler = options.pop("scheduler")
-        if scheduler is None:
-            _refuse_idle(("tls_ca", "tls_cert", "tls_key", "wait_workers"), "--scheduler ADDRESS")
-        tls = options.pop("tls_ca"), options.pop("tls_cert"), options.pop("tls_key")
-        given = [path for path in tls if path is not None]
-        if len(given) not in (0, len(tls)):
-            raise RequestError(
-                f"{len(given)} of --tls-ca, --tls-cert and --tls-key are given", "give all three, or none"
-            )
-        return cls(scheduler, tuple(Path(path) for path in given), options.pop("wait_workers"))
-
-
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which cluster carries out a command."""
-    options = [
-        click.option("--scheduler", default=None, metavar="ADDRESS",
-                     help="Of a Dask scheduler; default: in this process."),
-        click.option("--tls-ca", default=None, metavar="PATH",
-                     help="PEM file of the authority that the cluster's certificates are of."),
-        click.option("--tls-cert", default=None, metavar="PATH", help="PEM file of one's own certificate."),
-        click.option("--tls-key", default=None, metavar="PATH", help="PEM file of its key."),
-        click.option("--wait-workers", type=click.FloatRange(min=0), default=60.0, show_default=True,
-                     metavar="SECONDS", help="How long workers are waited for where there are none."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-storage_option = click.option(
-    "--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE",
-    help="For the store of a URL, such as anon=true or endpoint_url=URL; repeatable, kept nowhere.",
-)  # fmt: skip
-
-
-def secrets_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """What --storage-option was given."""
-    options = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise RequestError("a --storage-option is not KEY=VALUE", "give such as anon=true")
-        options[key] = value
-    return options
 
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -345,45 +263,6 @@ def _method_option(method: str, name: str, kind: Any) -> Callable[[Any], Any]:
     return click.option(f"--{flag}", type=kind, default=None, metavar="N", help=told)
 
 
-def request_of(data: str, out: str | None, options: dict[str, Any], *, overwrite: bool = False) -> Request:
-    """The request that a command's options make, which are taken out of them as far as they have to be."""
-    k = options.pop("k")
-    rules = ("energy", "error", "max_bytes")
-    if k is None and not any(options[name] is not None for name in rules):
-        raise RequestError("no rank was asked for", "give -k K, or one of --energy, --error, --max-bytes")
-    options |= {"missing_value": options["missing_value"] or None, "ddof": int(options["ddof"])}
-    options["scale"] = options["scale"] or False
-    if isinstance(k, str) and re.fullmatch(r"[+-]?[0-9]+", k):
-        k = int(k)
-    return Request.of(
-        source_name(data),
-        "auto" if k is None else k,
-        out=out,
-        overwrite=overwrite,
-        **options,
-    )
-
-
-def _open(data: str, request: Request, storage_options: tuple[str, ...]) -> Source:
-    """DATA, read as the request says."""
-    return open_source(
-        data,
-        **request.reading,
-        storage_options=secrets_of(storage_options),
-    )
-
-
-def _open_again(data: str, request: Request, storage_options: tuple[str, ...]) -> Source:
-    """The same of factors that were computed: what the request says of its axes is not to be changed now."""
-    try:
-        return _open(data, request, storage_options)
-    except (ShapeError, RequestError) as error:
-        raise FactorStoreError(
-            f"{data} cannot be read as {request.source} was ({error.message})",
-            "give the data the factors were computed from",
-        ) from error
-
-
 def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     """A saved plan runs as it stands: another option beside it would be ignored."""
     context = click.get_current_context()
@@ -391,28 +270,6 @@ def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
     for name in options:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise RequestError(f"{flags[name]} and --plan both say what to do", "make a new plan with it")
-
-
-def _refuse_idle(names: tuple[str, ...], lacking: str) -> None:
-    """`RequestError` where an option was typed that has no effect without what is `lacking`."""
-    context = click.get_current_context()
-    for param in context.command.params:
-        if param.name in names and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
-            raise RequestError(f"{param.opts[0]} has no effect without {lacking}", "give both, or neither")
-
-
-@contextmanager
-def _client(cluster: ClusterOptions) -> Iterator[Any]:
-    """A client of the cluster that was named, or None."""
-    if cluster.scheduler is None:
-        yield None
-        return
-    from bigsvd.execution.cluster import Tls, connected  # noqa: PLC0415 - only where a cluster is named
-
-    with connected(
-        cluster.scheduler, tls=Tls.of(cluster.tls), wait_workers_seconds=cluster.wait_workers, tell=_complain
-    ) as client:
-        yield client
 
 
 class Interrupt:
@@ -476,9 +333,9 @@ def svd(
     else:
         vectors = name_vectors(options, secret)
         request = request_of(data, out, options, overwrite=overwrite)
-    source = _open(data, request, storage_options)
+    source = open_source(data, **request.reading, storage_options=secret)
     vectors = vectors_of(request, source.facts, vectors, secret)
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         factors = run(
             request, source, vectors=vectors, plan=plan, client=client, progress=console,
             should_stop=interrupt.stop,
@@ -487,15 +344,15 @@ def svd(
     _tell_shortfall(factors, out, strict=strict)
 
 
-def show_result(factors: Factors, out: str, *, as_json: bool) -> None:
+def show_result(factors: Result, out: str, *, as_json: bool) -> None:
     """Print what a run has published at `out`."""
     if as_json:
         click.echo(json.dumps(factors.info()))
     else:
-        costs = factors.provenance["costs"]
-        took = f"{costs['passes']:.2f} passes, {costs['seconds']:.1f} s"
-        tell(_as_typed(str(factors.certificate)))
-        tell(f"{out}: k={factors.k}, {took}")
+        facts = factors.info()
+        took = f"{facts['passes']:.2f} passes, {facts['seconds']:.1f} s"
+        tell(as_typed(str(factors.certificate)))
+        tell(f"{out}: k={facts['k']}, {took}")
 
 
 def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
@@ -512,40 +369,35 @@ def _tell_shortfall(factors: Factors, out: str, *, strict: bool) -> None:
     error = NotConvergedError(shortfall, f"{out} holds what there is, {work} the work so far")
     if strict:
         raise error
-    _complain(_as_typed(str(error).replace("error[", "warning[", 1)))
+    complain(as_typed(str(error).replace("error[", "warning[", 1)))
 
 
 @main.command(name="plan")
 @click.argument("data")
 @request_options
 @storage_option
+@at_place
 @click.option("--json", "as_json", is_flag=True, help="The plan itself; `bigsvd svd --plan` runs it.")
-def plan_command(data: str, storage_options: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
+def plan_command(data: str, place: Place, *, as_json: bool, **options: Any) -> None:
     """Print what a decomposition of DATA will cost.
 
     Only metadata are read.
     """
-    from bigsvd.solve import foresee  # noqa: PLC0415 - imports Dask
-
-    cluster = ClusterOptions.taken(options)
-    vectors = name_vectors(options, secrets_of(storage_options))
-    request = request_of(data, None, options)
-    source = _open(data, request, storage_options)
-    with _client(cluster) as client:
-        plan = foresee(request, source, vectors=vectors, client=client)
+    plan = place.plan(data, options)
     click.echo(plan.to_json() if as_json else fitted(str(plan), sys.stdout))
 
 
 @main.command()
 @click.argument("factors")
+@at_place
 @json_option
-def info(factors: str, *, as_json: bool) -> None:
+def info(factors: str, place: Place, *, as_json: bool) -> None:
     """Print what the factor store FACTORS holds and how good it is."""
-    opened = open_factors(factors)
+    opened = place.result(factors)
     if as_json:
         click.echo(json.dumps(opened.info()))
         return
-    tell(format_facts(factors, opened))
+    tell(format_facts(factors, opened.info()))
     tell(spelled(str(opened.certificate), main.commands["svd"]))  # which can go on from it
 
 
@@ -559,9 +411,11 @@ def info(factors: str, *, as_json: bool) -> None:
 @click.option(
     "--plot", "plot_file", default=None, metavar="PATH", help="Write scree and energy curves to this PNG."
 )
+@at_place
 @json_option
 def rank_command(
     factors: str,
+    place: Place,
     energy: float | None,
     error: float | None,
     max_bytes: str | None,
@@ -573,9 +427,9 @@ def rank_command(
 
     And which k each rule would choose.
     """
-    opened = open_factors(factors)
+    opened = place.result(factors)
     if plot_file is not None:
-        check_plot(plot_file, opened)
+        check_plot(plot_file, opened.path)
     size = None if max_bytes is None else parse_bytes(max_bytes)
     found = judged(opened, energy=energy, error=error, max_bytes=size)
     click.echo(json.dumps(found.to_dict()) if as_json else format_table(found.spectrum, found.choices))
@@ -646,7 +500,7 @@ def reconstruct(
     It is written to OUT (.npy or .zarr), else printed.
     """
     if gaps is None:
-        _refuse_idle(("storage_options",), "--gaps PATH")
+        refuse_idle(("storage_options",), "--gaps PATH")
     opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
     if gaps is not None:
@@ -673,32 +527,14 @@ def reconstruct(
 @cluster_options
 @device_option
 @storage_option
+@at_place
 @json_option
-def verify(
-    factors: str,
-    data: str | None,
-    device: DeviceName,
-    storage_options: tuple[str, ...],
-    *,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def verify(factors: str, data: str | None, device: DeviceName, place: Place, *, as_json: bool) -> None:
     """Check that FACTORS is undamaged and its certificate holds.
 
     The certificate is checked with DATA only. Exits with 3 where one is not so.
     """
-    from bigsvd.verify import verify as check  # noqa: PLC0415 - imports Dask
-
-    cluster = ClusterOptions.taken(options)
-    if data is None:
-        _refuse_idle(("scheduler", "device", "storage_options"), "DATA")
-    opened = open_factors(factors)
-    asked = replace(Request.from_dict(opened.provenance["request"]), rows=None, cols=None)
-    source = None
-    if data is not None:
-        source = _open_again(data, asked, storage_options)
-    with _client(cluster) as client:
-        outcome = check(opened, source, Console(sys.stderr, quiet=as_json), client, device)
+    outcome = place.verify(factors, data, device, Console(sys.stderr, quiet=as_json))
     if as_json:
         click.echo(json.dumps(outcome.to_dict()))
     for finding in outcome.findings[1:]:
@@ -708,7 +544,7 @@ def verify(
     if not as_json:
         against = (
             f"; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}"
-            if data
+            if outcome.max_residual is not None
             else ""
         )
         click.echo(f"{factors}: holds what its certificate promises{against}")

@@ -32,7 +32,7 @@ def described(status: JobStatus) -> str:
         "data": f"{asked.request.source}, k={asked.request.k}",
         "out": status.out,
         "time": duration(status.seconds),
-        "driver": f"{status.where}, attempt {status.attempt}" if status.attempt else "",
+        "driver": _driver(status),
         "found": _found(status),
         "error": "" if status.error is None else str(status.error),
         "next": _NEXT.get(status.state, "").format(out=status.out),
@@ -52,6 +52,13 @@ def progress_of(status: JobStatus) -> str:
     if status.state != "running":
         return status.reason
     return f"{status.phase}, then published" if status.stopping else str(status.phase)
+
+
+def _driver(status: JobStatus) -> str:
+    """Which attempt it is, and by whom as far as that is told; empty before the first."""
+    if not status.attempt:
+        return ""
+    return f"{status.where}, attempt {status.attempt}".removeprefix(", ")
 
 
 def _found(status: JobStatus) -> str:

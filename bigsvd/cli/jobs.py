@@ -8,34 +8,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from bigsvd.cli.commands import (
-    ClusterOptions,
-    json_option,
-    main,
-    request_of,
-    request_options,
-    secrets_of,
-    show_result,
-    storage_option,
-    tell,
-)
+from bigsvd.cli.commands import main, request_options, show_result
 from bigsvd.cli.console import Console
-from bigsvd.cli.job_words import Board, described, progress_of, state_of, table
-from bigsvd.errors import BigsvdError, JobError, OutputExistsError, RequestError
-from bigsvd.jobs.files import date_of
-from bigsvd.jobs.index import below, find, of_this_user
+from bigsvd.cli.here import records_in
+from bigsvd.cli.job_words import Board, described, state_of, table
+from bigsvd.cli.options import json_option, request_of, storage_option, tell
+from bigsvd.cli.place import Place, at_place
+from bigsvd.client.order import Order
+from bigsvd.errors import JobError, OutputExistsError, RequestError
 from bigsvd.jobs.job import Job
-from bigsvd.jobs.launch import start
-from bigsvd.jobs.record import Launch, Record, Terms
-from bigsvd.jobs.status import JobStatus, State, status_of
-from bigsvd.jobs.submit import take_in
+from bigsvd.jobs.record import Launch, Record
+from bigsvd.jobs.status import JobStatus, State
 
 if TYPE_CHECKING:
     from bigsvd.jobs.driver import Driver
@@ -66,6 +54,7 @@ def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("out")
 @request_options
 @launch_options
+@at_place
 @click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is verified.")
 @click.option("--name", default="", metavar="TEXT", help="What to call it by.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
@@ -84,7 +73,7 @@ def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def submit(
     data: str,
     out: str,
-    storage_options: tuple[str, ...],
+    place: Place,
     labels: tuple[str, ...],
     name: str,
     attempts: int,
@@ -98,19 +87,17 @@ def submit(
     """Decompose DATA into OUT as a job that outlives this terminal.
 
     Prints its id. Without --scheduler a process of this machine does it, with it the workers of a Dask
-    cluster. The same request to the same OUT is the same job: submitted again, it goes on.
+    cluster, with --service whatever that has. The same request to the same OUT is the same job: submitted
+    again, it goes on.
     """
-    secrets = secrets_of(storage_options)
-    cluster = ClusterOptions.taken(options)
-    launch = _launch(cluster)
     request = request_of(data, out, options, overwrite=overwrite)
-    terms = Terms(attempts, max_runtime, cluster.wait_workers)
-    job, waits = take_in(request, terms, name=name, labels=_labels(labels), secrets=secrets)
+    order = Order(name, _labels(labels), attempts, max_runtime)
     if attach:
-        _attach(job, launch, secrets, waits=waits, as_json=as_json)
+        here = place.here
+        attached, waits = here.take_in(request, order)
+        _attach(attached, here.cluster.launch, here.secrets, waits=waits, as_json=as_json)
         return
-    if waits:
-        start(job.record, launch, secrets)
+    job, waits = place.submit(request, order)
     if as_json:
         click.echo(json.dumps(job.status.to_dict()))
         return
@@ -119,11 +106,6 @@ def submit(
         click.echo(f"this job is there already: {state_of(job.status)}", err=True)
         return
     click.echo(f"watch it: bigsvd status {out} --watch; wait, stop, cancel and logs take {out} too", err=True)
-
-
-def _launch(cluster: ClusterOptions) -> Launch:
-    """Where a job is to be driven; files are named so that other processes find them."""
-    return Launch(cluster.scheduler or "", tuple(str(path.absolute()) for path in cluster.tls))
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -214,11 +196,12 @@ def drive(out: str) -> None:
 @main.command()
 @job_argument
 @click.option("--watch", is_flag=True, help="Follow it until it has ended; Ctrl-C leaves it alone.")
+@at_place
 @json_option
-def status(job: str, *, watch: bool, as_json: bool) -> None:
+def status(job: str, place: Place, *, watch: bool, as_json: bool) -> None:
     """Print how a job stands; no cluster is asked."""
-    record = find(job)
-    found = status_of(record)
+    watched = place.job(job)
+    found = watched.status
     if not watch:
         _tell_status(found, as_json=as_json)
         return
@@ -227,7 +210,7 @@ def status(job: str, *, watch: bool, as_json: bool) -> None:
         show(found)
         while not found.has_ended:
             time.sleep(_LOOK_SECONDS)
-            found = status_of(record)
+            found = watched.status
             show(found)
 
 
@@ -244,10 +227,11 @@ def _goes_on() -> Iterator[None]:
 @main.command()
 @job_argument
 @click.option("--timeout", type=float, default=None, metavar="SECONDS", help="Wait no longer; then exit 3.")
+@at_place
 @json_option
-def wait(job: str, timeout: float | None, *, as_json: bool) -> None:
+def wait(job: str, timeout: float | None, place: Place, *, as_json: bool) -> None:
     """Wait until a job has ended, and exit as `svd` would have."""
-    found = Job(job)
+    found = place.job(job)
     with _goes_on():
         factors = found.wait(timeout)
     show_result(factors, str(found.out), as_json=as_json)
@@ -255,10 +239,11 @@ def wait(job: str, timeout: float | None, *, as_json: bool) -> None:
 
 @main.command()
 @job_argument
+@at_place
 @json_option
-def stop(job: str, *, as_json: bool) -> None:
+def stop(job: str, place: Place, *, as_json: bool) -> None:
     """Have a job publish what it has, after the present pass."""
-    found = Job(job)
+    found = place.job(job)
     found.stop()
     _tell_status(found.status, as_json=as_json)
 
@@ -266,13 +251,14 @@ def stop(job: str, *, as_json: bool) -> None:
 @main.command()
 @job_argument
 @click.option("--drop", is_flag=True, help="Delete what it has finished, too.")
+@at_place
 @json_option
-def cancel(job: str, *, drop: bool, as_json: bool) -> None:
+def cancel(job: str, place: Place, *, drop: bool, as_json: bool) -> None:
     """End a job at once, without a result.
 
     It is "cancelled" when its last lane has stopped.
     """
-    found = Job(job)
+    found = place.job(job)
     found.cancel(drop=drop)
     _tell_status(found.status, as_json=as_json)
 
@@ -281,38 +267,33 @@ def cancel(job: str, *, drop: bool, as_json: bool) -> None:
 @job_argument
 @launch_options
 @click.option("--scheduler", default=None, metavar="ADDRESS", help="Another than it was submitted to.")
+@at_place
 @json_option
-def resume(
-    job: str, scheduler: str | None, storage_options: tuple[str, ...], *, attach: bool, as_json: bool
-) -> None:
+def resume(job: str, place: Place, *, attach: bool, as_json: bool) -> None:
     """Go on with a job that was interrupted, failed or cancelled.
 
     It begins with what is finished.
     """
-    found = Job(job)
-    launch = found.record.launch()
-    if scheduler is not None:
-        launch = replace(launch, scheduler=scheduler)
-    secrets = secrets_of(storage_options)
-    found.check_resumable()
-    found.record.withdraw()
     if attach:
-        _attach(found, launch, secrets, waits=True, as_json=as_json)
+        here = place.here
+        attached, launch = here.made_ready(job)
+        _attach(attached, launch, here.secrets, waits=True, as_json=as_json)
         return
-    start(found.record, launch, secrets)
+    found = place.resume(job)
     _tell_status(found.status, as_json=as_json)
 
 
 @main.command()
 @click.argument("folders", nargs=-1, metavar="[DIR]...")
 @click.option("--state", type=click.Choice(get_args(State)), default=None, help="Only those in this state.")
+@at_place
 @json_option
-def jobs(folders: tuple[str, ...], state: str | None, *, as_json: bool) -> None:
+def jobs(folders: tuple[str, ...], state: str | None, place: Place, *, as_json: bool) -> None:
     """List your jobs, or those with outputs in DIRs or below.
 
-    Without DIR those are listed that were submitted from this account.
+    Without DIR those are listed that were submitted from this account, or with this token.
     """
-    rows = [row for row in map(_row, _records(folders)) if state is None or row["state"] == state]
+    rows = [row for row in place.jobs(folders) if state is None or row["state"] == state]
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -330,34 +311,16 @@ def _none(folders: tuple[str, ...], state: str | None) -> str:
     return f"{which} among those you have submitted from this account; give a folder to look into"
 
 
-def _records(folders: tuple[str, ...]) -> list[Record]:
-    if not folders:
-        return list(of_this_user())
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise JobError(f"{folder} is no folder", "name one in which outputs lie")
-    return [record for folder in folders for record in below(Path(folder))]
-
-
-def _row(record: Record) -> dict[str, Any]:
-    """One line of the list; a damaged record has one, too."""
-    try:
-        found = status_of(record)
-    except BigsvdError as error:
-        nothing = {"id": "?", "state": "damaged", "name": "", "out": str(record.out)}
-        return nothing | {"submitted": date_of(record.job) or 0.0, "progress": str(error)}
-    return found.to_dict() | {"progress": progress_of(found)}
-
-
 @main.command()
 @job_argument
 @click.option("--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option(
     "--events", is_flag=True, help="What happened, a line of JSON each, instead of what was printed."
 )
-def logs(job: str, *, follow: bool, events: bool) -> None:
+@at_place
+def logs(job: str, place: Place, *, follow: bool, events: bool) -> None:
     """Print what a job's drivers have printed."""
-    found = Job(job)
+    found = place.job(job)
     if events:
         for event in found.events():
             click.echo(json.dumps(event))
@@ -382,7 +345,7 @@ def logs(job: str, *, follow: bool, events: bool) -> None:
 def prune(folders: tuple[str, ...], older_than: float, *, dry_run: bool, as_json: bool) -> None:
     """Delete records of jobs that ended long ago; results stay."""
     gone = []
-    for record in _records(folders):
+    for record in records_in(folders):
         with suppress(JobError, OutputExistsError):  # what is damaged, or not ours alone, stays
             job = Job(record.out)
             if job.status.has_ended and job.ended_seconds_ago > older_than * _DAY_SECONDS:

@@ -36,22 +36,22 @@ def spelled(text: str, command: click.Command, typed: Sequence[str] = ()) -> str
         if match["valued"]:
             return _with_value(options[match["valued"]], match["value"])
         if match["told"]:
-            return f"{match['verb']} {_flag(options[match['told']])}"
+            return f"{match['verb']} {name_as_typed(options[match['told']])}"
         if match["bare"] and "_" in match["bare"]:
-            return _flag(options[match["bare"]])
+            return name_as_typed(options[match["bare"]])
         return match[0]
 
     return pattern.sub(one, text)
 
 
-def _flag(param: click.Parameter) -> str:
+def name_as_typed(param: click.Parameter) -> str:
     """How a parameter is called: ``--max-passes``, or ``OUT`` of what has no name on the command line."""
     return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
 
 
 def _with_value(param: click.Parameter, value: str) -> str:
     """``--flag value``, or the switch that has this value."""
-    flag = _flag(param)
+    flag = name_as_typed(param)
     if value == "True":
         return flag
     if value == "False":

@@ -7,8 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bigsvd import errors
-from bigsvd.errors import BigsvdError, JobError, JobLostError, RuntimeLimitError
+from bigsvd.errors import (
+    BigsvdError,
+    CancelledError,
+    JobError,
+    JobLostError,
+    RuntimeLimitError,
+    by_code,
+)
 from bigsvd.jobs.attempt import Attempt, Told
 from bigsvd.jobs.files import date_of, read_lines
 from bigsvd.jobs.index import find, forget
@@ -129,9 +135,7 @@ class Job:
         """End the job here, since nobody else does."""
         attempt = Attempt.begin(self.record)
         if attempt is not None:
-            attempt.close(
-                "cancelled", errors.CancelledError("the job was cancelled", "submit it again to go on")
-            )
+            attempt.close("cancelled", CancelledError("the job was cancelled", "submit it again to go on"))
 
     def _await_end(self) -> None:
         while not self.status.has_ended:
@@ -204,11 +208,4 @@ def _error_of(told: Told | None) -> BigsvdError:
     """The error that a job has ended by, of its own class."""
     if told is None:
         return BigsvdError("the job failed and does not say by what", "its log says where")
-    kinds: dict[str, type[BigsvdError]] = {
-        kind.code: kind for kind in vars(errors).values() if _is_error(kind)
-    }
-    return kinds.get(told.code, BigsvdError)(told.message, told.remedy)
-
-
-def _is_error(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BigsvdError)
+    return by_code(told.code, told.message, told.remedy)

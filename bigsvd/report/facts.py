@@ -5,21 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from bigsvd.described import described, labelled
+from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
-from bigsvd.results.factors import Factors
 from bigsvd.results.rank import percent
 
 _MOST_SHOWN = 8  # of the values; chosen so that they fit a line
 
 
-def format_facts(name: str, factors: Factors) -> str:
-    """What ``bigsvd info`` says of the factors of that name, before their certificate."""
-    facts = factors.info()
-    m, n = factors.shape
-    request = Request.from_dict(factors.provenance["request"])
+def format_facts(name: str, facts: dict[str, Any]) -> str:
+    """What ``bigsvd info`` says of the factors of that name, before their certificate.
+
+    Args:
+        name: what they are called by.
+        facts: what `Factors.info` has of them, here or by a service.
+
+    """
+    m, n = facts["shape"]
+    request, source = Request.from_dict(facts["request"]), SourceFacts.from_dict(facts["source"])
     lines = [
-        f"{name}: {m:,} x {n:,}, k={factors.k}, {factors.dtype}, of {factors.source.name}",
-        *described(request, factors.source, factors.missing_features),
+        f"{name}: {m:,} x {n:,}, k={facts['k']}, {facts['dtype']}, of {source.name}",
+        *described(request, source, facts["missing_features"]),
         *_values(facts),
         *_costs(facts),
     ]

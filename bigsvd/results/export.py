@@ -56,7 +56,7 @@ def write_region(
         )
     if os.path.lexists(path):
         raise RequestError(f"{out} already exists", "choose another name")
-    _check_surroundings(path, factors)
+    _check_surroundings(path, factors.path)
     with storage_errors(f"writing {out}"), _renamed_when_whole(path) as partial:
         step = max(1, _BLOCK_BYTES // (width * factors.dtype.itemsize))
         if path.suffix.lower() == _NPY:
@@ -116,8 +116,8 @@ def _create_output(path: str, shape: tuple[int, ...], axis: int, dtype: np.dtype
     )
 
 
-def check_plot(plot: str, factors: Factors) -> None:
-    """`RequestError` unless a PNG can be written there without replacing anything but a PNG."""
+def check_plot(plot: str, store: Path) -> None:
+    """`RequestError` unless a PNG can be written there, outside of `store`, replacing nothing but a PNG."""
     path = Path(plot)
     if path.suffix.lower() not in _PNG:
         raise RequestError(f"{plot} ends in {path.suffix}, a plot is a PNG", "name it .png")
@@ -125,7 +125,7 @@ def check_plot(plot: str, factors: Factors) -> None:
         raise RequestError(f"there is no such folder as {path.parent}", "make it, or choose another name")
     if os.path.lexists(path) and not _is_png(path):
         raise RequestError(f"{plot} already exists and is no PNG", "choose another name")
-    _check_surroundings(path, factors)
+    _check_surroundings(path, store)
 
 
 def _is_png(path: Path) -> bool:
@@ -135,10 +135,10 @@ def _is_png(path: Path) -> bool:
         return file.read(len(_PNG_BEGINS)) == _PNG_BEGINS
 
 
-def _check_surroundings(path: Path, factors: Factors) -> None:
+def _check_surroundings(path: Path, store: Path) -> None:
     """`RequestError` inside the factors, another Zarr array or scratch, where it would be foreign."""
-    if lies_in(path, factors.path):
-        raise RequestError(f"{path} lies inside the factor store {factors.path}", "choose a place beside it")
+    if lies_in(path, store):
+        raise RequestError(f"{path} lies inside the factor store {store}", "choose a place beside it")
     for folder in resolved(path).parents:
         if is_zarr_array(folder) or is_scratch(folder):
             what = "a Zarr array" if is_zarr_array(folder) else "the scratch of a run"

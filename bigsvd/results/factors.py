@@ -625,6 +625,7 @@ class Factors:
             "full_shape": list(self.kept.shape),
             **costs,
             "source": self.provenance["source"],
+            "request": self.provenance["request"],
             "versions": self.provenance["versions"],
             "certificate": c.to_dict(),
         }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bigsvd.errors import RequestError
 from bigsvd.results import rank
-from bigsvd.results.factors import Factors
+from bigsvd.results.certificate import Certificate
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,23 @@ class Judged:
         }
 
 
+class Judgeable(Protocol):
+    """Factors, here or at a service."""
+
+    @property
+    def certificate(self) -> Certificate:
+        """What is known of their error."""
+
+    def spectrum(self) -> rank.Spectrum:
+        """What the rank rules need to know."""
+
+
 def judged(
-    factors: Factors, *, energy: float | None = None, error: float | None = None, max_bytes: int | None = None
+    factors: Judgeable,
+    *,
+    energy: float | None = None,
+    error: float | None = None,
+    max_bytes: int | None = None,
 ) -> Judged:
     """The factors by all rules that always hold, and by those that are given.
 

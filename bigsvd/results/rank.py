@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,23 @@ class Spectrum:
     def most(self) -> int:
         """min(m, n), the number of singular values A has."""
         return min(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; a residual that is not finite is null."""
+        values = asdict(self) | {"s": self.s.tolist(), "shape": list(self.shape)}
+        if self.residuals is not None:
+            values["residuals"] = [
+                value if math.isfinite(value) else None for value in self.residuals.tolist()
+            ]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Spectrum:
+        """The inverse of `to_dict`; ValueError for values that belong to no matrix."""
+        residuals = values["residuals"]
+        if residuals is not None:
+            residuals = np.array(residuals, dtype=np.float64)  # null is NaN
+        return cls(**{**values, "shape": tuple(values["shape"]), "residuals": residuals})
 
     def factor_bytes(self, k: int) -> int:
         """Bytes of U (m,k), s (k,) and Vt (k,n): k * (m + n) * itemsize + 8 * k."""
