@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fastapi import Response
+from starlette.responses import Response
 
 _RANGE = re.compile(r"bytes=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*")
 _TAG = re.compile(r'(?:W/)?("[^"]*")')

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bigsvd.errors import OutputBusyError, StateBusyError
+from bigsvd.machine.blas import one_blas_thread
 from bigsvd.results.lock import RunLock, holder_of
+from bigsvd.service.arrays import Arrays
 from bigsvd.service.database import Database
 from bigsvd.service.index import Index
 from bigsvd.service.roots import Roots
@@ -35,6 +37,7 @@ class Service:
         self.tokens = Tokens(self.database)
         self.links = Links(self.database, settings.limits)
         self.roots = Roots(settings)
+        self.arrays = Arrays(settings.limits.cache_bytes)
         self.runner = Runner(self.database, settings, self.roots)
         self.index.changed = self.runner.wake
         self._held = ExitStack()
@@ -43,6 +46,7 @@ class Service:
         with ExitStack() as stack:
             if not self.database.is_shared:
                 stack.callback(_alone_in(self.settings.state).release)
+            stack.enter_context(one_blas_thread)  # chunks and regions are computed several at a time
             stack.enter_context(self.database)
             stack.enter_context(self.runner)
             self._held = stack.pop_all()
