@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -64,7 +63,7 @@ def service(settings: Settings) -> Iterator[Service]:
 
 
 def test_jobs_are_done_two_at_a_time(service: Service, data: Path) -> None:
-    given = [add(service, new(data, f"u{number}")) for number in range(5)]
+    given = [add(service, new(data, f"u{number}")) for number in range(3)]
     at_once = set()
 
     def all_ended() -> bool:
@@ -84,14 +83,21 @@ def test_jobs_are_done_two_at_a_time(service: Service, data: Path) -> None:
         assert open_factors(row.out).provenance["request"]["memory"] == 200_000_000
 
 
-def test_a_server_that_ends_leaves_its_jobs_at_work(settings: Settings, data: Path) -> None:
+def test_a_server_that_ends_leaves_its_jobs_at_work_and_starts_none_twice(
+    settings: Settings, data: Path
+) -> None:
     with Service(settings) as first:
         job = add(first, new(data, "u", **ENDLESS))
         waiting = [add(first, new(data, f"v{number}", **ENDLESS)) for number in range(2)]
         attempt = last_of(in_pass(first, job))
+        # As if it had been killed before it could write down that it has started the driver.
+        claimed = update(jobs).values(stage="claimed").where(jobs.c.id == job)
+        first.runner.pause()
+        first.database.writer.write(lambda turn: turn.change(claimed))
     assert attempt.is_alive(attempt.record.now())
     with Service(settings) as second:
-        assert in_pass(second, job).attempt == 1
+        passes = in_pass(second, job).phase["passes_done"]
+        assert in_pass(second, job, passes + 2).attempt == 1
         assert second.index.job(waiting[1]).place == 1
         second.index.wish(job, "stop")
         row = end_of(second, job)
@@ -142,30 +148,36 @@ def test_cancelled_is_said_when_the_last_lane_has_stopped(service: Service, data
     row = end_of(service, job)
     assert (row.state, row.error and row.error["code"]) == ("cancelled", "E_CANCELLED")
     assert attempt.why == "cancelled"
-    scratch = data.parent / "u.scratch"
-    assert scratch.exists()
-    service.index.wish(job, "cancel", drop=True)
-    until(lambda: not scratch.exists())
-    assert service.index.job(job).state == "cancelled"
-    again = add(service, new(data, "v", **ENDLESS))
-    in_pass(service, again)
-    service.index.wish(again, "cancel", drop=True)
-    assert end_of(service, again).state == "cancelled"
-    assert not (data.parent / "v.scratch").exists()
-
-
-def test_a_cancelled_job_goes_on_where_it_was(service: Service, data: Path) -> None:
-    job = add(service, new(data, "u", **ENDLESS))
-    in_pass(service, job, 3)
-    service.index.wish(job, "cancel")
-    end_of(service, job)
+    assert (data.parent / "u.scratch").exists()
     service.index.wish(job, "resume")
-    in_pass(service, job, 4)
+    until(lambda: service.index.job(job).attempt == 2)
     service.index.wish(job, "stop")
     row = end_of(service, job)
     assert (row.state, row.attempt) == ("done", 2)
     begun = [event for event in Job(row.out).events() if event["event"] == "plan"]
-    assert begun[1]["passes_done"] >= 2
+    assert begun[1]["passes_done"] >= 1
+
+
+def test_a_cancelled_job_leaves_nothing_where_that_is_wished(
+    service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = (add(service, new(data, name, **ENDLESS)) for name in "uv")
+    in_pass(service, job)
+    service.index.wish(job, "cancel", drop=True)
+    assert end_of(service, job).state == "cancelled"
+    assert not (data.parent / "u.scratch").exists()
+    monkeypatch.setattr(looking, "_DROP_SECONDS", 0.0)
+    in_pass(service, other)
+    service.index.wish(other, "cancel")
+    end_of(service, other)
+    lock = RunLock(Place.of(data.parent / "v").lock, "v")
+    lock.acquire()
+    service.index.wish(other, "cancel", drop=True)
+    until(lambda: "its scratch is kept" in service.index.job(other).reason)
+    lock.release()
+    service.index.wish(other, "cancel", drop=True)
+    until(lambda: not (data.parent / "v.scratch").exists())
+    assert service.index.job(other).state == "cancelled"
 
 
 def test_a_record_that_is_gone_or_damaged_ends_the_job(
@@ -196,7 +208,7 @@ def test_what_the_data_show_to_be_impossible_is_said(service: Service, data: Pat
     wrong = add(service, new(data, "u", k=5_000))
     row = end_of(service, wrong)
     assert (row.state, (row.error or {})["code"]) == ("failed", "E_K")
-    nowhere = add(service, replace(new(data, "v"), request=new(data, "v").request | {"source": "/nowhere"}))
+    nowhere = add(service, new(data, "v", source=data.parent / "nowhere"))
     assert (end_of(service, nowhere).error or {})["code"] == "E_SOURCE"
 
 
@@ -226,39 +238,3 @@ def test_paths_are_checked_again_when_they_are_used(settings: Settings, data: Pa
         assert "outside" in message(end_of(service, add(service, outside)))
         assert "leads to" in message(end_of(service, add(service, moved)))
     assert not list(root.rglob("*.job"))
-
-
-def test_scratch_that_another_holds_is_dropped_later(
-    service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(looking, "_DROP_SECONDS", 0.0)
-    job = add(service, new(data, "u", **ENDLESS))
-    in_pass(service, job)
-    service.index.wish(job, "cancel")
-    end_of(service, job)
-    lock = RunLock(Place.of(data.parent / "u").lock, "u")
-    lock.acquire()
-    service.index.wish(job, "cancel", drop=True)
-    until(lambda: "its scratch is kept" in service.index.job(job).reason)
-    lock.release()
-    service.index.wish(job, "cancel", drop=True)
-    until(lambda: not (data.parent / "u.scratch").exists())
-    assert service.index.job(job).state == "cancelled"
-
-
-def test_a_server_killed_before_it_could_write_down_the_start_starts_nothing_twice(
-    settings: Settings, data: Path
-) -> None:
-    with Service(settings) as first:
-        job = add(first, new(data, "u", **ENDLESS))
-        in_pass(first, job)
-
-        def forget_start(turn: Any) -> None:
-            turn.change(update(jobs).values(stage="claimed", server="gone"))
-
-        first.runner.pause()
-        first.database.writer.write(forget_start)
-    with Service(settings) as second:
-        in_pass(second, job, 4)
-        second.index.wish(job, "stop")
-        assert end_of(second, job).attempt == 1

@@ -68,7 +68,8 @@ class Admission:
             return found, False
         check_quota(turn, self.new.owner, self.quota)
         row = self._row(turn.now)
-        if turn.change(_insert(turn).values(row).on_conflict_do_nothing()) == 0:  # another server was quicker
+        if not turn.values(_insert(turn).values(row).on_conflict_do_nothing().returning(jobs.c.seq)):
+            # Another server was quicker.
             return self.write(turn)
         add_labels(turn.connection, self.id, self.new.labels)
         return {**row, "ended": None}, True

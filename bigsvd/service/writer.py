@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Delete, Engine, Insert, Select, Update, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Engine,
+    Executable,
+    Insert,
+    Select,
+    Update,
+    func,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
 from bigsvd.errors import BigsvdError, StorageError, first_line
@@ -38,8 +49,8 @@ class Turn:
         """The rows that are found, by column."""
         return [dict(row) for row in self.connection.execute(query).mappings()]
 
-    def values(self, query: Select[Any]) -> list[Any]:
-        """The first column of what is found."""
+    def values(self, query: Executable) -> list[Any]:
+        """The first column of what is found, or returned for what is written."""
         return list(self.connection.scalars(query))
 
     def count(self, *which: ColumnElement[bool]) -> int:
