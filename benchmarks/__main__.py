@@ -30,6 +30,7 @@ from benchmarks.pca_data import SIZES as PCA_SIZES
 from benchmarks.peers import PEERS, SEED
 from benchmarks.reference import ensure_reference
 from benchmarks.report import regenerate, write_report
+from benchmarks.service import service
 from benchmarks.simulation import Cluster
 from benchmarks.suite import Machine, run_suite
 
@@ -52,6 +53,9 @@ timeout_option = click.option(
 @click.group()
 def main() -> None:
     """Benchmarks of bigsvd."""
+
+
+main.add_command(service)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
+from benchmarks.postgres import lacks_postgres, running_postgres
 from bigsvd.errors import DatabaseError, KeyReusedError, OutputBusyError, StateError, StorageError
 from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.record import Record
@@ -25,7 +26,6 @@ from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 from bigsvd.service.tables import jobs, metadata
 from bigsvd.service.tokens import Links, Tokens
-from tests.postgres import lacks_postgres, running_postgres
 from tests.service_jobs import (
     ENDLESS,
     LIMIT_SECONDS,

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from whatever the system has installed."""
+"""A PostgreSQL server for a while, from whatever the system has installed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.waiting import wait_until
-
-_LIMIT_SECONDS = 60
+_LIMIT_SECONDS = 60.0
 _PLACES = Path("/usr/lib/postgresql")  # where Debian has it, which puts none of it on the path
 
 
@@ -51,7 +50,7 @@ def running_postgres() -> Iterator[str]:
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(served, user=user, stdout=log, stderr=log, cwd=folder)
         try:
-            wait_until(lambda: answers(folder), _LIMIT_SECONDS, "PostgreSQL answers")
+            _await_answer(folder, server)
             yield f"postgresql://bigsvd@/postgres?host={folder}"
         finally:
             server.terminate()
@@ -60,7 +59,12 @@ def running_postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def answers(folder: Path) -> bool:
-    """Whether the server at this socket takes connections."""
+def _await_answer(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server at this socket takes connections."""
     asked = [str(program("pg_isready")), "-h", str(folder), "-q"]
-    return subprocess.run(asked, check=False).returncode == 0
+    until = time.monotonic() + _LIMIT_SECONDS
+    while subprocess.run(asked, check=False).returncode != 0:
+        if server.poll() is not None or time.monotonic() > until:
+            said = (folder / "log").read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"PostgreSQL has not come up: {said}")
+        time.sleep(0.05)

@@ -1,0 +1,44 @@
+"""`python -m benchmarks service …`: the service under kills, load, time and malice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.report import write_report
+from benchmarks.service_kills import run_kills
+
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results"), show_default=True
+)
+
+
+@click.group()
+def service() -> None:
+    """The service: whether it keeps its word."""
+
+
+@service.command()
+@click.option("--jobs", type=click.IntRange(2), default=200, show_default=True)
+@click.option(
+    "--kills", type=click.IntRange(0), default=20, show_default=True, help="Of servers, by SIGKILL."
+)
+@click.option("--database", default="", help="URL of an empty PostgreSQL; else one is started, if installed.")
+@click.option("--seed", default=1, show_default=True, help="Of the moments.")
+@out_option
+def kills(*, jobs: int, kills: int, database: str, seed: int, out: Path) -> None:
+    """Servers killed over and over; exit 1 unless each acknowledged job is made and done exactly once."""
+    results = run_kills(jobs, kills, database, seed, lambda line: click.echo(line, err=True))
+    options = f"--jobs {jobs} --kills {kills} --seed {seed}" + (" --database URL" if database else "")
+    publish(results, out, "kills", str(jobs), options)
+    if results["right"] != jobs:
+        raise SystemExit(1)
+
+
+def publish(results: dict[str, Any], out: Path, name: str, size: str, options: str) -> None:
+    """Write the report of a command, with what makes it again, and print its table."""
+    results["command"] = f"python -m benchmarks service {name} {options} --out OUT"
+    _, table, _ = write_report(results, out, f"service-{name}-{size}")
+    click.echo(table.read_text(encoding="utf-8"))
