@@ -30,9 +30,9 @@ def markdown(results: dict[str, Any]) -> str:
             f"Real server processes (`bigsvd serve`) on one machine; each job decomposes {p['shape'][0]} × "
             f"{p['shape'][1]} float32, two at a time for each server. Jobs are sent by four clients while "
             "others run, each with one key until it is acknowledged. A server is killed when as many "
-            f"jobs are acknowledged as seed {p['seed']} decides: every other time at once, else up to 3 s later; "
-            "then it is started again. Read in the records of the jobs: whether a job was done once, and "
-            "whether an attempt began before the last word of the one before."
+            f"jobs are acknowledged as seed {p['seed']} decides: every other time at once, else up to 3 s "
+            "later; then it is started again. Read in the records of the jobs: whether a job was done once, "
+            "and whether an attempt began before the last word of the one before."
         ),
         "",
         *provenance_lines(results),

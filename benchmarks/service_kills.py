@@ -188,8 +188,8 @@ def run_kills(jobs: int, kills: int, database: str, seed: int, tell: Callable[[s
 
 def is_right(row: dict[str, Any]) -> bool:
     """Whether a job was made once, done once, and had one attempt at a time."""
-    once = row["made"] == row["done"] == 1 and row["own_record"]
-    return once and row["state"] == "done" and row["overlaps"] == 0
+    once = (row["made"], row["done"], row["own_record"]) == (1, 1, True)
+    return once and (row["state"], row["overlaps"]) == ("done", 0)
 
 
 @contextmanager
@@ -236,10 +236,10 @@ def _server(folder: Path, name: str, database: str) -> Iterator[Served]:
 
 def _answers(url: str) -> bool:
     try:
-        with urlopen(f"{url}/healthz", timeout=5.0):  # noqa: S310 - of this machine
-            return True
+        urlopen(f"{url}/healthz", timeout=5.0).close()  # noqa: S310 - of this machine
     except (URLError, OSError):
         return False
+    return True
 
 
 def _published(folder: Path) -> int:
