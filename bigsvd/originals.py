@@ -14,6 +14,7 @@ from bigsvd.request import Request
 from bigsvd.results.factors import Factors
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Rectangle, Source
+from bigsvd.sources.open import open_source
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Original:
     factors: Factors
     source: Source
 
+    @classmethod
+    def of(cls, factors: Factors, path: str) -> Original:
+        """That at a path or URL, read as the request of the factors has it; see `open_source` for errors."""
+        reading = _request_of(factors).reading | {"rows": None, "cols": None}
+        return cls(factors, open_source(path, **reading))
+
     def __post_init__(self) -> None:
         then, now = self.factors.source, self.source.facts
         pairs = {
@@ -47,12 +54,8 @@ class Original:
                 )
 
     @property
-    def _request(self) -> Request:
-        return Request.from_dict(self.factors.provenance["request"])
-
-    @property
     def _functions(self) -> Functions:
-        return Functions.of(self._request.functions)
+        return Functions.of(_request_of(self.factors).functions)
 
     def read_for(self, rows: slice, cols: slice) -> Rectangle:
         """What of the data has to be read for a region: whole samples where functions need totals."""
@@ -74,7 +77,7 @@ class Original:
         """Its entries, float64; the bounds are those of what is there."""
         read = self.read_for(rows, cols)
         raw = self.source.fresh().read(*read)
-        transform = Transform.of(self._request, self.source.facts)
+        transform = Transform.of(_request_of(self.factors), self.source.facts)
         mask = transform.mask(np, raw, np.dtype(self.source.facts.dtype))
         missing = np.zeros(raw.shape, dtype=bool) if mask is None else mask
         missing = missing | ~self._taken(read)
@@ -108,3 +111,12 @@ class Original:
 def _within(own: slice, read: slice) -> slice:
     """A range, counted from the start of the one around it."""
     return slice(own.start - read.start, own.stop - read.start)
+
+
+def _request_of(factors: Factors) -> Request:
+    return Request.from_dict(factors.provenance["request"])
+
+
+def source_of(factors: Factors) -> str:
+    """The path or URL of the data that factors were computed from."""
+    return _request_of(factors).source

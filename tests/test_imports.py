@@ -73,7 +73,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
-    "service": frozenset({"jobs", "machine", "results"}),
+    "service": frozenset({"catalog", "execution", "jobs", "machine", "planning", "results", "sources"}),
     "cli": frozenset(
         {"catalog", "client", "execution", "jobs", "machine", "planning", "report", "results", "sources"}
     ),
@@ -131,7 +131,27 @@ OWNERS: dict[str, frozenset[str]] = {
     "click": frozenset(
         {"cli.commands", "cli.jobs", "cli.options", "cli.place", "cli.spelling", "dask_command"}
     ),
-    "fastapi": frozenset({"service.auth", "service.routes.page"}),
+    "fastapi": frozenset(
+        {
+            "service.app",
+            "service.auth",
+            "service.bodies",
+            "service.found",
+            "service.here",
+            "service.numbers",
+            "service.problems",
+            "service.routes.events",
+            "service.routes.jobs",
+            "service.routes.links",
+            "service.routes.page",
+            "service.routes.plans",
+            "service.routes.regions",
+            "service.routes.results",
+            "service.routes.sources",
+            "service.routes.verifications",
+            "service.spans",
+        }
+    ),
     "httpx": frozenset({"client.wire"}),
     "matplotlib": frozenset({"report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),

@@ -13,7 +13,6 @@ import bigsvd
 from bigsvd.errors import OutputBusyError, OutputExistsError, RankError, SourceChangedError
 from bigsvd.events import unheard
 from bigsvd.originals import Original
-from bigsvd.request import Request
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import Factors
 from bigsvd.results.leading import publish_leading
@@ -89,9 +88,7 @@ def test_a_result_with_something_of_somebody_in_it_stays(tmp_path: Path) -> None
 
 
 def original_of(factors: Factors, name: str = "data.zarr") -> Original:
-    request = Request.from_dict(factors.provenance["request"])
-    reading = request.reading | {"rows": None, "cols": None}
-    return Original(factors, open_source(str(factors.path.parent / name), **reading))
+    return Original.of(factors, str(factors.path.parent / name))
 
 
 def test_the_data_beside_the_reconstruction(tmp_path: Path) -> None:

@@ -17,13 +17,20 @@ class Judged:
     spectrum: rank.Spectrum
     choices: tuple[rank.Choice, ...]
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """JSON values of what each k keeps and costs."""
+        return [row.to_dict() for row in rank.rank_table(self.spectrum)]
+
+    @property
+    def noise(self) -> rank.NoiseFit:
+        """Where noise begins."""
+        return rank.fit_noise(self.spectrum)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: a row for each k, the choices, and from which k on factors are larger than A."""
-        return {
-            "rows": [row.to_dict() for row in rank.rank_table(self.spectrum)],
-            "choices": [choice.to_dict() for choice in self.choices],
-            "break_even": rank.break_even(self.spectrum),
-        }
+        """JSON values: the rows, the choices, and from which k on factors are larger than A."""
+        chosen = [choice.to_dict() for choice in self.choices]
+        return {"rows": self.rows, "choices": chosen, "break_even": rank.break_even(self.spectrum)}
 
 
 class Judgeable(Protocol):

@@ -1,0 +1,106 @@
+"""What an id stands for: a job of this server, its record and its result, or a result at a path."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Path as InPath
+
+from bigsvd.errors import FactorStoreError, JobError, StateError
+from bigsvd.jobs.record import Record
+from bigsvd.nodes import METADATA
+from bigsvd.results.factors import Factors
+from bigsvd.service.here import Service, User
+from bigsvd.service.rows import JobRow
+
+_BY_PATH = "path-"
+
+JobId = Annotated[str, InPath(pattern=r"^[0-9a-f]{1,32}$", description="The id of a job.")]
+ResultId = Annotated[
+    str,
+    InPath(
+        pattern=rf"^([0-9a-f]{{1,32}}|{_BY_PATH}[A-Za-z0-9_-]{{1,6000}})$",
+        description="The id of a job, or what `GET /v1/results?path=` says.",
+    ),
+]
+
+
+def id_of_path(path: str) -> str:
+    """The id of the result at a path, whoever made it: the same on every server."""
+    return _BY_PATH + base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
+
+
+def job_of(service: Service, result: str) -> JobRow | None:
+    """The job that a result's id names; None where it names a path.
+
+    Raises:
+        JobError: there is no such job.
+
+    """
+    return None if result.startswith(_BY_PATH) else service.index.job(result)
+
+
+def found_result(service: Service, result: str) -> tuple[Path, dict[str, Any] | None]:
+    """Where the result of that id is, and of which request it is to be; None where any is meant.
+
+    It lies below a root, and something is there.
+
+    Raises:
+        JobError: there is no such job. StateError: it has no result yet. FactorStoreError: that is gone.
+        PathError: it does not lie where this server reads.
+
+    """
+    row = job_of(service, result)
+    if row is None:
+        return _there(service, _path_of(result)), None
+    if row.state != "done":
+        raise StateError(f"job {row.id} is {row.state} and has no result", "wait until it is done")
+    return _there(service, row.out), row.request
+
+
+def _there(service: Service, text: str) -> Path:
+    """A path at which a result may be, where something is."""
+    path = Path(service.roots.output(text))
+    if not (path / METADATA).exists():
+        raise FactorStoreError(f"the result {path} is gone", "submit its job again")
+    return path
+
+
+def _path_of(result: str) -> str:
+    """The path that an id spells."""
+    letters = result.removeprefix(_BY_PATH)
+    try:
+        return base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise JobError(f"{result} is the id of no result", "ask GET /v1/results?path= for one") from error
+
+
+def opened(service: Service, result: str) -> Factors:
+    """The factors of that id; errors are also those of `found_result`."""
+    path, asked = found_result(service, result)
+    return service.arrays.factors(path, asked)
+
+
+def own_job(service: Service, user: User, job: str) -> JobRow:
+    """A job that this user may change.
+
+    Raises:
+        JobError: there is none, or it is another's, which the others do not tell from none.
+
+    """
+    row = service.index.job(job)
+    if row.owner != user.name and not user.may("admin"):
+        raise JobError(f"no job {job} of {user.name} is known to this service", "`GET /v1/jobs` lists them")
+    return row
+
+
+def record_of(row: JobRow) -> Record | None:
+    """The record of a job; None before it has one, or when that of another is in its place."""
+    record = Record(row.out)
+    try:
+        return record if record.asked().id == row.id else None
+    except JobError:
+        return None

@@ -1,0 +1,139 @@
+"""What happens to a job: as a stream of server-sent events, or by asking again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel, ConfigDict, Field
+
+from bigsvd.jobs.tail import Tail
+from bigsvd.service.answers import JobAnswer
+from bigsvd.service.found import JobId, record_of
+from bigsvd.service.here import READ, Service, ServiceHere, Streams, StreamsHere
+from bigsvd.service.problems import told
+from bigsvd.service.rows import JobRow
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_EVENTS = "text/event-stream"
+_LOOK_SECONDS = 0.5
+_KEEP_ALIVE_SECONDS = 15.0
+_AGAIN_MILLISECONDS = 2000  # until a reader whose stream was ended comes again
+_MOST = 1000  # events of one answer
+_LARGEST = 2**53
+
+
+class EventAnswer(BaseModel):
+    """Something that happened; further fields are those of its kind."""
+
+    model_config = ConfigDict(extra="allow")
+    seq: int = Field(description="Its number in the record, from 1.")
+    attempt: int
+    time: float = Field(description="Seconds since the epoch.")
+    event: str = Field(description="Its kind.")
+
+
+class EventsAnswer(BaseModel):
+    """Some events, oldest first."""
+
+    events: list[EventAnswer]
+    next: int = Field(description="What to ask with as `after` next time.")
+
+
+@router.get(
+    "/{job}/events",
+    response_model=EventsAnswer,
+    responses=told(404)
+    | {200: {"content": {_EVENTS: {"schema": {"type": "string"}}}, "description": "As `Accept` asks."}},
+    dependencies=READ,
+)
+async def events(
+    job: JobId,
+    service: ServiceHere,
+    streams: StreamsHere,
+    after: Annotated[int, Query(ge=0, le=_LARGEST, description="Only events behind this number.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST)] = _MOST,
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[int | None, Header(ge=0, le=_LARGEST)] = None,
+) -> Response:
+    """What has happened since number `after`.
+
+    With `Accept: text/event-stream` as it happens: messages are the events, with their numbers as ids;
+    `job` is the job when it has changed, and `end` when it has ended. A stream that ends without `end` was
+    ended by the server, and may be taken up again by `Last-Event-ID`.
+    """
+    row = await run_in_threadpool(service.index.job, job)
+    if _EVENTS in accept:
+        streams.check()
+        followed = Followed(service, row, after if last_event_id is None else last_event_id)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream(followed, streams), headers=headers, media_type=_EVENTS)
+    return JSONResponse(await run_in_threadpool(_polled, row, after, limit))
+
+
+def _polled(row: JobRow, after: int, limit: int) -> dict[str, Any]:
+    record = record_of(row)
+    found = [] if record is None else Tail(record, after).new(limit)
+    return {"events": found, "next": found[-1]["seq"] if found else after}
+
+
+class Followed:
+    """A job that somebody follows: what is new of it since the last look."""
+
+    def __init__(self, service: Service, row: JobRow, after: int) -> None:
+        self.row = row
+        self._service = service
+        self._after = after
+        self._tail: Tail | None = None
+        self._told = ""
+
+    def look(self) -> list[bytes]:
+        """Messages: first what the job has come to be, so that all its events are there when it has ended."""
+        self.row = self._service.index.job(self.row.id)
+        messages = [
+            format_sse_event(
+                data_str=EventAnswer.model_validate(event).model_dump_json(), id=str(event["seq"])
+            )
+            for event in self._new_events()
+        ]
+        job = JobAnswer.of(self.row).model_dump_json(exclude={"seconds", "updated"})
+        if job != self._told:
+            self._told = job
+            messages.append(self._message("job"))
+        if self.row.has_ended:
+            messages.append(self._message("end"))
+        return messages
+
+    def _new_events(self) -> list[dict[str, Any]]:
+        if self._tail is None:
+            record = record_of(self.row)
+            self._tail = None if record is None else Tail(record, self._after)
+        return [] if self._tail is None else self._tail.new()
+
+    def _message(self, kind: str) -> bytes:
+        return format_sse_event(data_str=JobAnswer.of(self.row).model_dump_json(), event=kind)
+
+
+async def stream(followed: Followed, streams: Streams) -> AsyncIterator[bytes]:
+    """Messages until the job has ended, or the server is to."""
+    with streams.one():
+        yield format_sse_event(retry=_AGAIN_MILLISECONDS)
+        said = time.monotonic()
+        while True:
+            messages = await run_in_threadpool(followed.look)
+            if messages:
+                yield b"".join(messages)
+                said = time.monotonic()
+            elif time.monotonic() - said > _KEEP_ALIVE_SECONDS:
+                yield format_sse_event(comment="")
+                said = time.monotonic()
+            if followed.row.has_ended or streams.closing:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)

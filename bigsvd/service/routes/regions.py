@@ -1,0 +1,201 @@
+"""Parts of a result as numbers: regions of the reconstruction and of the data, components, scores."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from bigsvd.errors import RequestError, TooLargeError
+from bigsvd.originals import Original, source_of
+from bigsvd.results.factors import Factors
+from bigsvd.service.bodies import STRICT
+from bigsvd.service.found import ResultId, opened
+from bigsvd.service.here import READ, Service, ServiceHere
+from bigsvd.service.numbers import FORMATS, NPY, Format, Matrix, Number, answered, check_size, from_npy
+from bigsvd.service.problems import told
+from bigsvd.service.spans import Span, span_of
+
+router = APIRouter(prefix="/v1/results", tags=["results"])
+
+_ONE_AT_A_TIME = threading.Lock()  # who reads the data: their chunks may be as large as a panel
+_OF_NUMBERS = told(404, 409, 410, 413)
+_DOUBLE_BYTES = 8
+
+Triplets = Annotated[int | None, Query(ge=1, description="How many of the leading triplets; null for all.")]
+
+
+class RegionAnswer(Matrix):
+    """A region; null where nothing is known."""
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+
+
+class ComponentsAnswer(Matrix):
+    """Vectors, a row for each triplet."""
+
+    range: tuple[int, int]
+    triplets: tuple[int, int]
+
+
+class ScoresAnswer(Matrix):
+    """Coordinates of samples, a row for each."""
+
+
+class SamplesBody(BaseModel):
+    """New samples, as those of A lie; null where one has no value."""
+
+    model_config = STRICT
+    samples: list[list[Number]] = Field(min_length=1)
+
+
+def _leading(factors: Factors, k: int | None) -> Factors:
+    return factors if k is None else factors.truncate(k)
+
+
+@router.get(
+    "/{result}/region",
+    response_model=RegionAnswer,
+    responses=_OF_NUMBERS | {200: {"content": FORMATS, "description": "As `format` asks."}},
+    dependencies=READ,
+)
+def region(
+    result: ResultId,
+    service: ServiceHere,
+    rows: Span = ":",
+    cols: Span = ":",
+    k: Triplets = None,
+    of: Literal["reconstruction", "original", "difference"] = "reconstruction",
+    format: Format = "json",  # noqa: A002 - the contract's word
+) -> Response:
+    """A region of U diag(s) Vt in the data's own units, of the data, or of what the factors miss of them.
+
+    Rows and columns are those of the data; where factors are of some of them only, the others are null.
+    """
+    factors = _leading(opened(service, result), k)
+    m, n = factors.kept.shape
+    box = span_of("rows", rows, m), span_of("cols", cols, n)
+    shape = box[0].stop - box[0].start, box[1].stop - box[1].start
+    itemsize = factors.dtype.itemsize if of == "reconstruction" else _DOUBLE_BYTES
+    check_size("the region", shape, itemsize, format, service.settings.limits.region_bytes)
+    about = {"rows": [box[0].start, box[0].stop], "cols": [box[1].start, box[1].stop]}
+    return answered(_values(service, factors, box, of), format, about)
+
+
+def _values(service: Service, factors: Factors, box: tuple[slice, slice], of: str) -> np.ndarray:
+    if of == "reconstruction":
+        return np.asarray(factors[box])
+    data = _original(service, factors, box)
+    if of == "original":
+        return data
+    return data - np.asarray(factors[box], dtype=np.float64)
+
+
+def _original(service: Service, factors: Factors, box: tuple[slice, slice]) -> np.ndarray:
+    """The data there.
+
+    Raises:
+        TooLargeError: too many chunks hold them. SourceChangedError: they are not what was decomposed.
+        BadInputError: they are nowhere this server reads.
+
+    """
+    original = Original.of(factors, service.roots.source(source_of(factors)))
+    chunks, most = original.chunks_for(*box), service.settings.limits.source_chunks
+    if chunks > most:
+        raise TooLargeError(
+            f"the region touches {chunks:,} chunks of the data, over the limits.source_chunks={most}",
+            "ask for a smaller one",
+        )
+    with _ONE_AT_A_TIME:
+        return original.region(*box)
+
+
+@router.get(
+    "/{result}/components",
+    response_model=ComponentsAnswer,
+    responses=_OF_NUMBERS | {200: {"content": FORMATS, "description": "As `format` asks."}},
+    dependencies=READ,
+)
+def components(
+    result: ResultId,
+    service: ServiceHere,
+    axis: Literal["rows", "cols"],
+    range: Span = ":",  # noqa: A002 - the contract's word
+    triplets: Span = ":",
+    format: Format = "json",  # noqa: A002
+) -> Response:
+    """Singular vectors, a row for each triplet: of U with axis=rows, of V with axis=cols.
+
+    The `range` is of lines of A, which are those of the data that the factors are of.
+    """
+    factors = opened(service, result)
+    length = factors.shape[0 if axis == "rows" else 1]
+    lines, some = span_of("range", range, length), span_of("triplets", triplets, factors.k)
+    shape = some.stop - some.start, lines.stop - lines.start
+    check_size("this", shape, factors.dtype.itemsize, format, service.settings.limits.region_bytes)
+    found = factors.U[lines, some].T if axis == "rows" else factors.Vt[some, lines]
+    about = {"range": [lines.start, lines.stop], "triplets": [some.start, some.stop]}
+    return answered(np.asarray(found), format, about)
+
+
+@router.post(
+    "/{result}/project",
+    response_model=ScoresAnswer,
+    responses=_OF_NUMBERS | {200: {"content": FORMATS, "description": "As `format` asks."}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": SamplesBody.model_json_schema()},
+                NPY: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+    dependencies=READ,
+)
+async def project(
+    result: ResultId,
+    service: ServiceHere,
+    http: Request,
+    k: Triplets = None,
+    format: Format = "json",  # noqa: A002 - the contract's word
+) -> Response:
+    """The coordinates of new samples: ((x - mean) / scale * weights) V."""
+    body, kind = await http.body(), http.headers.get("content-type", "").partition(";")[0].strip()
+    return await run_in_threadpool(_projected, service, result, body, kind, k, format)
+
+
+def _projected(service: Service, result: str, body: bytes, kind: str, k: int | None, wanted: str) -> Response:
+    samples = from_npy(body) if kind == NPY else _from_json(body, kind)
+    factors = _leading(opened(service, result), k)
+    scores = np.atleast_2d(factors.project(samples))
+    check_size("this", scores.shape, _DOUBLE_BYTES, wanted, service.settings.limits.region_bytes)
+    return answered(scores, wanted, {})
+
+
+def _from_json(body: bytes, kind: str) -> np.ndarray:
+    if kind != "application/json":
+        raise RequestError(f"the body is {kind or 'nothing'}", f"send application/json or {NPY}")
+    rows = _samples(body).samples
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise RequestError(f"samples have {min(lengths)} to {max(lengths)} values", "give all as many")
+    return np.array(rows, dtype=np.float64)
+
+
+def _samples(body: bytes) -> SamplesBody:
+    adapter: TypeAdapter[SamplesBody] = TypeAdapter(SamplesBody)
+    try:
+        return adapter.validate_python(from_json(body, allow_inf_nan=False))
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RequestError(f"body.{where}: {first['msg']}", 'send {"samples": [[...], ...]}') from error
+    except ValueError as error:
+        raise RequestError(f"the body is no JSON ({error})", 'send {"samples": [[...], ...]}') from error

@@ -1,0 +1,159 @@
+"""What lies below the roots: arrays that can be decomposed, results, folders; told by metadata alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from bigsvd.errors import PathError
+from bigsvd.jobs.record import SUFFIX
+from bigsvd.results.folders import ATTRIBUTE, attributes_of, is_scratch, metadata_of
+from bigsvd.service.found import id_of_path
+from bigsvd.service.here import READ, ServiceHere
+from bigsvd.service.problems import told
+
+router = APIRouter(prefix="/v1/sources", tags=["sources"])
+
+_MOST_ENTRIES = 5000  # of one folder that are looked at
+_SUFFIXES = (".npy", ".zip", ".h5", ".hdf5", ".nc")
+Kind = Literal["array", "group", "result", "file", "folder"]
+
+
+class SourceAnswer(BaseModel):
+    """Something below a root."""
+
+    path: str = Field(description="What a request names it by.")
+    name: str
+    kind: Kind
+    shape: list[int] | None = Field(description="Of arrays, and of the matrix of a result.")
+    dtype: str | None
+    bytes: int | None = Field(description="Uncompressed, of arrays.")
+    result: str | None = Field(description="The id of a result, for /v1/results/{id}.")
+
+
+class SourcesAnswer(BaseModel):
+    """What a folder holds."""
+
+    folder: str
+    parent: str | None = Field(description="The folder around it; null at a root.")
+    roots: list[str]
+    entries: list[SourceAnswer]
+    left_out: int = Field(description="Entries that were too many to look at.")
+
+
+@router.get("", responses=told(404), dependencies=READ)
+def listed(
+    service: ServiceHere,
+    folder: Annotated[str, Query(max_length=4000, description="Below a root; empty for the first.")] = "",
+) -> SourcesAnswer:
+    """What lies in a folder."""
+    here = service.roots.folder(folder)
+    roots = [root.resolve() for root in service.settings.roots]
+    if not here.is_dir():
+        raise PathError(f"folder={folder!r} is none", "give one that /v1/sources lists")
+    paths = sorted(path for path in map(Path, _names(here)))
+    parent = None if here in roots else str(here.parent)
+    found = [_entry(path) for path in paths[:_MOST_ENTRIES]]
+    return SourcesAnswer(
+        folder=str(here),
+        parent=parent,
+        roots=[str(root) for root in roots],
+        entries=[entry for entry in found if entry is not None],
+        left_out=max(0, len(paths) - _MOST_ENTRIES),
+    )
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """What has a name of its own; links are left out, which may lead anywhere."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            hidden = entry.name.startswith(".") or entry.name.endswith((SUFFIX, ".scratch"))
+            if not hidden and not entry.is_symlink():
+                yield entry.path
+
+
+def _entry(path: Path) -> SourceAnswer | None:
+    """What is said of a path; None of files that are no source."""
+    if path.is_dir():
+        return None if is_scratch(path) else _of_folder(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        return None
+    shape, dtype = _of_npy(path) if path.suffix.lower() == ".npy" else (None, None)
+    return _answer(path, "file" if shape is None else "array", shape, dtype)
+
+
+def _of_folder(path: Path) -> SourceAnswer:
+    metadata = metadata_of(path)
+    if metadata.get("node_type") == "array":
+        return _answer(path, "array", metadata.get("shape"), metadata.get("data_type"))
+    published = attributes_of(path).get(ATTRIBUTE)
+    if isinstance(published, dict):
+        return _of_result(path, published)
+    old = _json(path / ".zarray")
+    if old:
+        return _answer(path, "array", old.get("shape"), old.get("dtype"))
+    is_group = bool(metadata) or (path / ".zgroup").exists()
+    return _answer(path, "group" if is_group else "folder", None, None)
+
+
+def _of_result(path: Path, published: dict[str, Any]) -> SourceAnswer:
+    source = published.get("source")
+    shape = source.get("shape") if isinstance(source, dict) else None
+    found = _answer(path, "result", shape, None)
+    return found.model_copy(update={"result": id_of_path(str(path))})
+
+
+def _answer(path: Path, kind: Kind, shape: Any, dtype: Any) -> SourceAnswer:
+    """The values of metadata that anybody may have written."""
+    lengths = _lengths(shape)
+    known = _dtype(dtype)
+    size = None
+    if lengths is not None and known is not None:
+        size = known.itemsize * int(np.prod([1, *lengths], dtype=object))
+    return SourceAnswer(
+        path=str(path), name=path.name, kind=kind, shape=lengths, dtype=None if known is None else known.name,
+        bytes=size, result=None,
+    )  # fmt: skip
+
+
+def _lengths(shape: Any) -> list[int] | None:
+    whole = isinstance(shape, (list, tuple)) and all(
+        isinstance(length, int) and length >= 0 for length in shape
+    )
+    return [int(length) for length in shape] if whole else None
+
+
+def _dtype(name: Any) -> np.dtype[Any] | None:
+    try:
+        return np.dtype(name) if isinstance(name, str) else None
+    except TypeError:
+        return None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_npy(file: Path) -> tuple[tuple[int, ...] | None, str | None]:
+    """What the header of an .npy file says."""
+    try:
+        with file.open("rb") as opened:
+            version = np.lib.format.read_magic(opened)
+            read = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                read = np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(opened)
+    except Exception:  # noqa: BLE001 - a damaged header raises anything; then it is a file
+        return None, None
+    return shape, dtype.str

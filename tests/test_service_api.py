@@ -1,0 +1,374 @@
+"""The service's answers, in this process: plans, jobs, results and their parts, links, sources."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bigsvd
+from bigsvd.jobs.record import Record
+from bigsvd.service.commands import Commands
+from tests.commands import done
+from tests.services import TRIPLETS, Served, serving
+from tests.small_arrays import small_matrix, store
+from tests.waiting import wait_until
+
+LIMIT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Case:
+    """A service with one finished job."""
+
+    served: Served
+    data: np.ndarray
+    source: Path
+    out: Path
+    job: str
+
+    @property
+    def url(self) -> str:
+        return f"/v1/results/{self.job}"
+
+    @property
+    def factors(self) -> bigsvd.Factors:
+        return bigsvd.open(self.out)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    folder = tmp_path_factory.mktemp("api")
+    with serving(folder) as served:
+        data = small_matrix()
+        data[3, 5] = data[50, 70] = np.nan
+        source = store(served.root / "data.zarr", data)
+        job = served.done(
+            source="data.zarr", k=TRIPLETS, out="factors", missing="mean", center=True, name="first",
+            labels={"lab": "blue"},
+        )  # fmt: skip
+        yield Case(served, data, source, served.root / "factors", job["id"])
+
+
+def test_a_job_says_what_it_is(case: Case) -> None:
+    job = case.served.ask("GET", f"/v1/jobs/{case.job}")
+    assert (job["name"], job["labels"], job["k"]) == ("first", {"lab": "blue"}, TRIPLETS)
+    assert job["source"] == str(case.source)
+    assert job["out"] == str(case.out)
+    assert job["phase"]["quality"]["converged"]
+    assert job["links"]["result"] == case.url
+    assert job["created"].endswith("Z")
+    assert job["error"] is None
+
+
+def test_jobs_are_listed(case: Case) -> None:
+    page = case.served.ask("GET", "/v1/jobs?state=done&label=lab=blue&q=first&owner=me")
+    assert [job["id"] for job in page["jobs"]] == [case.job]
+    assert (page["total"], page["next"]) == (1, None)
+    for other in ("state=failed", "label=lab=red", "q=second", "owner=nobody"):
+        assert case.served.ask("GET", f"/v1/jobs?{other}")["jobs"] == []
+    case.served.problem("GET", "/v1/jobs?label=lab", 422, "E_REQUEST")
+    case.served.problem("GET", "/v1/jobs?limit=100000", 422, "E_REQUEST")
+    case.served.problem("GET", "/v1/jobs?cursor=x", 422, "E_REQUEST")
+    case.served.problem("GET", "/v1/jobs?state=lost", 422, "E_REQUEST")
+
+
+def test_the_same_request_is_the_same_job(case: Case) -> None:
+    again = case.served.client.post(
+        "/v1/jobs",
+        json={
+            "source": str(case.source), "k": TRIPLETS, "out": str(case.out), "missing": "mean", "center": True
+        },
+    )  # fmt: skip
+    assert (again.status_code, again.json()["id"]) == (200, case.job)
+    assert again.headers["location"] == f"/v1/jobs/{case.job}"
+
+
+def test_a_log_is_text(case: Case) -> None:
+    whole = case.served.client.get(f"/v1/jobs/{case.job}/log")
+    assert whole.headers["content-type"].startswith("text/plain")
+    assert "pass" in whole.text
+    assert case.served.client.get(f"/v1/jobs/{case.job}/log?tail_bytes=10").text == whole.text[-10:]
+
+
+def test_a_result_is_what_the_command_prints(case: Case) -> None:
+    answer = case.served.ask("GET", case.url)
+    assert answer.pop("id") == case.job
+    assert answer.pop("links")["zarr"] == f"{case.url}/zarr"
+    assert answer == done("info", case.out, "--json").facts
+
+
+def test_rank_is_what_the_command_prints(case: Case) -> None:
+    assert case.served.ask("GET", f"{case.url}/rank") == done("rank", case.out, "--json").facts
+    asked = case.served.ask("GET", f"{case.url}/rank?energy=0.5&error=0.25&max_bytes=5000")
+    options = ("--energy", 0.5, "--error", 0.25, "--max-bytes", 5000)
+    assert asked == done("rank", case.out, *options, "--json").facts
+
+
+def test_a_spectrum(case: Case) -> None:
+    found = case.served.ask("GET", f"{case.url}/spectrum")
+    assert found["s"] == case.factors.s.tolist()
+    assert found["explained"] == case.factors.explained_variance_ratio.tolist()
+    assert found["cumulative"] == [row.energy for row in case.factors.rank_table()]
+    assert found["noise"]["threshold"] >= 0
+
+
+def as_array(rows: list[list[float | None]]) -> np.ndarray:
+    return np.array(rows, dtype=np.float64)
+
+
+@pytest.mark.parametrize("k", [None, 2])
+def test_a_region_is_the_reconstruction(case: Case, k: int | None) -> None:
+    few = "" if k is None else f"&k={k}"
+    factors = case.factors if k is None else case.factors.truncate(k)
+    found = case.served.ask("GET", f"{case.url}/region?rows=2:7&cols=60:{few}")
+    assert (found["rows"], found["cols"]) == ([2, 7], [60, 80])
+    np.testing.assert_array_equal(as_array(found["values"]), factors[2:7, 60:])
+    answer = case.served.client.get(f"{case.url}/region?rows=2:7&cols=60:&format=npy{few}")
+    assert answer.headers["content-type"] == "application/x-npy"
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), factors[2:7, 60:])
+
+
+def test_the_original_and_the_difference(case: Case) -> None:
+    where = "rows=0:60&cols=:"
+    original = as_array(case.served.ask("GET", f"{case.url}/region?{where}&of=original")["values"])
+    np.testing.assert_array_equal(original, case.data[:60])
+    assert np.isnan(original[3, 5])
+    difference = as_array(case.served.ask("GET", f"{case.url}/region?{where}&of=difference")["values"])
+    np.testing.assert_array_equal(difference, original - case.factors[:60].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["rows=0:121", "rows=-1:3", "rows=5:5", "rows=7:2", "rows=0:9:2", "rows=0:9:-1", "cols=x", "k=0", "k=7",
+     "rows=99999999999999999999:", "of=anything", "format=csv"],
+)  # fmt: skip
+def test_regions_that_are_none(case: Case, query: str) -> None:
+    code = "E_K" if query == "k=7" else "E_REQUEST"
+    case.served.problem("GET", f"{case.url}/region?{query}", 422, code)
+
+
+def test_regions_that_are_too_large(tmp_path: Path, case: Case) -> None:
+    limits = case.served.service.settings.limits
+    smaller = type(limits)(region_bytes=1000, source_chunks=2)
+    with serving(tmp_path, limits=smaller) as served:
+        (served.root / "factors").symlink_to(case.out)
+        data = store(served.root / "data.zarr", small_matrix())
+        bigsvd.svd(data, 2, served.root / "own")
+        result = served.ask("GET", "/v1/results?path=own")["id"]
+        told = served.problem("GET", f"/v1/results/{result}/region", 413, "E_TOO_LARGE")
+        assert "limits.region_bytes=1,000" in told["detail"]
+        assert "120 x 80" in told["detail"]
+        wide = f"/v1/results/{result}/region?rows=0:1&of=original&cols="
+        assert served.ask("GET", f"{wide}0:40")["cols"] == [0, 40]
+        told = served.problem("GET", f"{wide}25:65", 413, "E_TOO_LARGE")
+        assert "3 chunks" in told["detail"]
+        assert "limits.source_chunks=2" in told["detail"]
+        served.problem("GET", "/v1/results?path=factors", 403, "E_PATH")
+
+
+def test_components(case: Case) -> None:
+    U, _, Vt = case.factors
+    found = case.served.ask("GET", f"{case.url}/components?axis=rows&range=10:15")
+    np.testing.assert_array_equal(as_array(found["values"]), U[10:15].T)
+    found = case.served.ask("GET", f"{case.url}/components?axis=cols&triplets=1:3")
+    np.testing.assert_array_equal(as_array(found["values"]), Vt[1:3])
+    assert (found["range"], found["triplets"]) == ([0, 80], [1, 3])
+    answer = case.served.client.get(f"{case.url}/components?axis=cols&format=npy")
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), Vt[:])
+
+
+def test_samples_are_projected(case: Case) -> None:
+    samples = case.data[:5].astype(np.float64)
+    scores = case.factors.project(samples)
+    listed = [[None if np.isnan(value) else value for value in row] for row in samples.tolist()]
+    found = case.served.ask("POST", f"{case.url}/project", json={"samples": listed})
+    np.testing.assert_array_equal(as_array(found["values"]), scores)
+    file = io.BytesIO()
+    np.save(file, samples)
+    answer = case.served.client.post(
+        f"{case.url}/project?format=npy&k=2",
+        content=file.getvalue(),
+        headers={"content-type": "application/x-npy"},
+    )
+    np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), scores[:, :2], rtol=1e-12)
+
+
+def pickled() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 80)}
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-npy", pickled()),
+        ("application/x-npy", huge()),
+        ("application/x-npy", b"\x93NUMPY"),
+        ("application/x-npy", b""),
+        ("application/json", b"{"),
+        ("application/json", b'{"samples": [[NaN]]}'),
+        ("application/json", b'{"samples": [[1], [1, 2]]}'),
+        ("application/json", b'{"samples": [[1e999]]}'),
+        ("application/json", b'{"samples": [[1, 2]]}'),
+        ("application/json", b'{"samples": []}'),
+        ("application/json", b"[" * 100_000),
+        ("text/plain", b"1,2"),
+    ],
+)
+def test_samples_that_are_none(case: Case, kind: str, body: bytes) -> None:
+    case.served.problem(
+        "POST", f"{case.url}/project", 422, "E_REQUEST", content=body, headers={"content-type": kind}
+    )
+
+
+def test_a_truncated_result_is_a_result(case: Case) -> None:
+    made = case.served.ask("POST", f"{case.url}/truncate", 201, json={"k": 3, "out": "fewer"})
+    few = bigsvd.open(case.served.root / "fewer")
+    np.testing.assert_array_equal(few[:], case.factors.truncate(3)[:])
+    assert few.certificate == case.factors.truncate(3).certificate
+    assert few.provenance["truncated_from"] == {"path": str(case.out), "k": TRIPLETS}
+    assert done("verify", few.path, case.source, "--json").facts["holds"]
+    assert made["k"] == 3
+    again = case.served.ask("GET", "/v1/results?path=fewer")
+    assert again["id"] == made["id"]
+    assert case.served.ask("GET", f"/v1/results/{made['id']}/region?rows=1&cols=1")["rows"] == [1, 2]
+    case.served.problem("POST", f"{case.url}/truncate", 409, "E_OUTPUT_EXISTS", json={"k": 3, "out": "fewer"})
+    case.served.problem("POST", f"{case.url}/truncate", 422, "E_K", json={"k": 7, "out": "more"})
+    case.served.ask("DELETE", f"/v1/results/{made['id']}", 204)
+    assert not (case.served.root / "fewer").exists()
+    assert not (case.served.root / "fewer.scratch").exists()
+    case.served.problem("GET", f"/v1/results/{made['id']}", 410, "E_FACTORS")
+
+
+def test_a_result_is_verified_by_a_process_of_its_own(case: Case) -> None:
+    case.served.problem("GET", f"{case.url}/verify", 409, "E_STATE")
+    begun = case.served.ask("POST", f"{case.url}/verify", 202)
+    assert begun["state"] == "running"
+    case.served.problem("POST", f"{case.url}/verify", 409, "E_STATE")
+
+    def has_ended() -> bool:
+        return bool(case.served.ask("GET", f"{case.url}/verify")["state"] != "running")
+
+    wait_until(has_ended, LIMIT_SECONDS, "the result is verified")
+    found = case.served.ask("GET", f"{case.url}/verify")
+    assert found["state"] == "done", found
+    assert found["verification"]["holds"]
+    assert found["verification"]["max_residual"] < 0.02
+    assert Record(case.out).verification.is_dir()
+
+
+def test_links_are_made_listed_and_revoked(case: Case) -> None:
+    made = case.served.ask("POST", f"{case.url}/links", 201, json={"seconds": 60, "name": "a friend", "k": 2})
+    assert made["url"] == f"{made['zarr_url']}/reconstruction"
+    assert made["zarr_url"].startswith("http://127.0.0.1/v1/links/")
+    [listed] = case.served.ask("GET", f"{case.url}/links")["links"]
+    assert listed == {name: made[name] for name in listed}
+    case.served.ask("DELETE", f"/v1/links/{made['id']}", 204)
+    assert case.served.ask("GET", f"{case.url}/links")["links"] == []
+    case.served.problem("DELETE", "/v1/links/abcdef", 404, "E_LINK")
+    case.served.problem("POST", f"{case.url}/links", 422, "E_K", json={"k": 9})
+    case.served.problem("POST", f"{case.url}/links", 422, "E_REQUEST", json={"seconds": 1e12})
+
+
+def test_sources_are_listed_by_metadata(case: Case) -> None:
+    np.save(case.served.root / "plain.npy", np.zeros((3, 4), dtype=np.int16))
+    (case.served.root / "folder").mkdir()
+    (case.served.root / "notes.txt").write_text("no source")
+    (case.served.root / "away").symlink_to("/")
+    found = case.served.ask("GET", "/v1/sources")
+    entries = {entry["name"]: entry for entry in found["entries"]}
+    assert found["parent"] is None
+    assert {"data.zarr", "plain.npy", "folder", "factors"} <= entries.keys()
+    assert not {"notes.txt", "away", "factors.job"} & entries.keys()
+    assert entries["data.zarr"] | {"path": ""} == {
+        "path": "", "name": "data.zarr", "kind": "array", "shape": [120, 80], "dtype": "float32",
+        "bytes": 120 * 80 * 4, "result": None,
+    }  # fmt: skip
+    assert (entries["plain.npy"]["shape"], entries["plain.npy"]["dtype"]) == ([3, 4], "int16")
+    assert entries["folder"]["kind"] == "folder"
+    assert entries["factors"]["kind"] == "result"
+    opened = case.served.ask("GET", f"/v1/results/{entries['factors']['result']}")
+    assert opened["path"] == str(case.out)
+    below = case.served.ask("GET", "/v1/sources?folder=folder")
+    assert (below["entries"], below["parent"]) == ([], str(case.served.root))
+    case.served.problem("GET", "/v1/sources?folder=away", 403, "E_PATH")
+    case.served.problem("GET", "/v1/sources?folder=nothing", 422, "E_PATH")
+
+
+def test_a_plan_is_what_the_command_prints(case: Case) -> None:
+    body = {"source": str(case.source), "k": 5, "missing": "zero", "memory": 200_000_000}
+    found = case.served.ask("POST", "/v1/plans", json=body)
+    printed = done("plan", case.source, "-k", 5, "--missing", "zero", "--memory", 200_000_000, "--json").facts
+    assert found["plan"] == printed
+    assert found["summary"]["method"] == printed["method"]
+    assert found["summary"]["memory_bytes"] == printed["memory_bytes"]
+    assert found["summary"]["input_bytes"] == 120 * 80 * 4
+
+
+def test_a_plan_is_answered_at_once(case: Case) -> None:
+    body = {"source": str(case.source), "k": 5, "missing": "zero"}
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        case.served.ask("POST", "/v1/plans", json=body)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"k": 3}, 422, "E_REQUEST"),
+        ({"source": "data.zarr"}, 422, "E_REQUEST"),
+        ({"source": "data.zarr", "k": 81}, 422, "E_K"),
+        ({"source": "data.zarr", "k": 3, "tol": 2}, 422, "E_REQUEST"),
+        ({"source": "data.zarr", "k": 3, "memory": "1 kB", "missing": "zero"}, 422, "E_MEMORY"),
+        ({"source": "../data.zarr", "k": 3}, 403, "E_PATH"),
+        ({"source": "nothing.zarr", "k": 3}, 422, "E_SOURCE"),
+        ({"source": "s3://bucket/data", "k": 3}, 422, "E_URL"),
+    ],
+)
+def test_plans_that_are_refused(case: Case, body: dict[str, Any], status: int, code: str) -> None:
+    case.served.problem("POST", "/v1/plans", status, code, json=body)
+
+
+def test_a_rule_stands_for_k(case: Case) -> None:
+    body = {"source": str(case.source), "energy": 0.9, "missing": "zero"}
+    assert case.served.ask("POST", "/v1/plans", json=body)["plan"]["request"]["k"] == "auto"
+
+
+def test_the_commands_of_a_plan_do_the_same(case: Case) -> None:
+    body: dict[str, Any] = {
+        "source": str(case.source),
+        "k": 4,
+        "missing": "zero",
+        "out": str(case.served.root / "three"),
+    }
+    commands = case.served.ask("POST", "/v1/plans", json=body)["commands"]
+    done(*shlex.split(commands["cli"])[1:], "--quiet")
+    first = bigsvd.open(body["out"])
+    names: dict[str, Any] = {}
+    exec(commands["python"].replace("three", "four"), names)  # noqa: S102 - what is being tested
+    np.testing.assert_array_equal(names["factors"].s, first.s)
+    sent = json.loads(shlex.split(commands["curl"])[-2])
+    assert sent == {**body, "missing": "zero"}
+    assert shlex.split(commands["curl"])[-1] == "http://127.0.0.1/v1/jobs"
+    assert isinstance(Commands("", "", ""), Commands)
