@@ -11,6 +11,11 @@ export class Problem extends Error {
   }
 }
 
+/** Who uses the page, as /v1/me says: what they may not do is not offered. */
+export const me = { owner: "", scopes: [] };
+export const maySubmit = () => me.scopes.includes("submit") || me.scopes.includes("admin");
+export const mayChange = (owner) => me.scopes.includes("admin") || (me.scopes.includes("submit") && me.owner === owner);
+
 /** Called with nothing when the server wants a login. */
 export const whenLoggedOut = { call: () => {} };
 

@@ -1,5 +1,5 @@
 // The frame of the pages: who is here, which page it is, and where the eye goes when it changes.
-import { get, post, remove, whenLoggedOut } from "./api.js";
+import { get, me, post, remove, whenLoggedOut } from "./api.js";
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { JobPage } from "./job.js";
 import { JobsPage } from "./jobs.js";
@@ -29,7 +29,11 @@ function App() {
   const path = usePath();
   const look = () =>
     get("/v1/me")
-      .then((me) => { setUser(me); setTrouble(null); })
+      .then((found) => {
+        Object.assign(me, found);
+        setUser(found);
+        setTrouble(null);
+      })
       .catch((problem) => (problem.status === 401 ? setUser(null) : setTrouble(problem)));
   useEffect(() => {
     whenLoggedOut.call = () => setUser(null);
@@ -96,7 +100,7 @@ function useTitle(title, path, user) {
   }, [path, Boolean(user)]);
 }
 
-const THEMES = { "": "as the system", light: "light", dark: "dark" };
+const THEMES = { "": "system", light: "light", dark: "dark" };
 
 function Theme() {
   const [theme, setTheme] = useState(document.documentElement.dataset.theme || "");
@@ -150,4 +154,6 @@ function Login({ done }) {
     </form>`;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+const place = document.getElementById("app");
+place.replaceChildren();
+render(html`<${App} />`, place);

@@ -14,14 +14,11 @@ export function Chart({ title, x, series, data, marks = [], log = false, height 
 
   useEffect(() => {
     if (!seen) return undefined;
-    const made = new uPlot(
-      options({ title, x, series, log, height, xValues, width: box.current.clientWidth, now: drawn }),
-      data,
-      box.current,
-    );
+    const place = box.current;
+    const made = new uPlot(options({ x, series, log, height, xValues, width: place.clientWidth, now: drawn }), data, place);
     chart.current = made;
-    const watch = new ResizeObserver(() => made.setSize({ width: box.current.clientWidth, height }));
-    watch.observe(box.current);
+    const watch = new ResizeObserver(() => made.setSize({ width: place.clientWidth, height }));
+    watch.observe(place);
     return () => {
       watch.disconnect();
       made.destroy();
@@ -60,8 +57,8 @@ function options({ x, series, log, height, width, xValues, now }) {
     height,
     scales: { x: { time: false, range: x.range }, y: log ? { distr: 3 } : { range: (_, low, high) => [Math.min(0, low), high] } },
     axes: [
-      { ...axis, label: x.label, labelFont: font, labelSize: 18, size: 36, values: xValues && ((_, all) => all.map(xValues)), incrs: x.incrs },
-      { ...axis, size: 64, values: (_, all) => all.map(onAxis) },
+      { ...axis, label: x.label, labelFont: font, labelSize: 18, size: 36, space: x.space || 50, values: xValues && ((_, all) => all.map(xValues)), incrs: x.incrs },
+      { ...axis, ...(log ? { grid: { ...grid, filter: powers }, ticks: { ...grid, filter: powers } } : {}), size: 64, values: (_, all) => all.map(onAxis) },
     ],
     series: [
       { label: x.label, value: (_, v) => (v === null ? "–" : (xValues || String)(v)) },
@@ -80,6 +77,11 @@ function options({ x, series, log, height, width, xValues, now }) {
       ready: [(u) => u.over.addEventListener("click", () => pick(u, now.current.onPick))],
     },
   };
+}
+
+/** Of the marks of a log scale the powers of ten: over many decades the others would be a carpet. */
+function powers(_, splits) {
+  return splits.map((value) => (Number.isInteger(Number(Math.log10(value).toFixed(9))) ? value : null));
 }
 
 function pick(u, onPick) {

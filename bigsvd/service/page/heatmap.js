@@ -247,12 +247,13 @@ function useRegion(id, of, k, view) {
       .then((buffer) => {
         const { shape: [rows, cols], values } = fromNpy(buffer);
         const layer = { tile: {}, values, stride: cols, rows, cols, top: a, left: c, factor: [1, 1] };
-        setFound({ layers: [layer], problem: null, asking: false });
+        setFound({ layers: [layer], of: what, k: rank, problem: null, asking: false });
       })
       .catch((problem) => stop.signal.aborted || setFound({ layers: [], problem, asking: false }));
     return () => stop.abort();
   }, [key, id, turn]);
-  return { ...found, layers: tooMany ? [] : found.layers, tooMany, again: () => setTurn(turn + 1) };
+  const same = found.of === of && (of === "original" || found.k === k); // else they are of something else
+  return { ...found, layers: tooMany || !same ? [] : found.layers, tooMany, again: () => setTurn(turn + 1) };
 }
 
 /** The finest of the layers' values that are seen, for their colours. */
@@ -389,7 +390,8 @@ function pinched(view, fingers, id, here) {
   const [other] = [...fingers].filter(([each]) => each !== id).map(([, place]) => place);
   const before = fingers.get(id);
   const apart = (a) => Math.max(0.02, Math.hypot(a.x - other.x, a.y - other.y));
-  return zoomed(view, apart(before) / apart(here), [(here.x + other.x) / 2, (here.y + other.y) / 2]);
+  const larger = zoomed(view, apart(before) / apart(here), [(here.x + other.x) / 2, (here.y + other.y) / 2]);
+  return moved(larger, (before.x - here.x) / 2, (before.y - here.y) / 2);
 }
 
 function Legend({ range, theme }) {

@@ -1,5 +1,5 @@
 // JOB: how far it is, what it would give now, and what can be done about it.
-import { follow, get, post, remove, text } from "./api.js";
+import { follow, get, mayChange, post, remove, text } from "./api.js";
 import { bytes, digits, seconds, when } from "./format.js";
 import { Chart } from "./charts.js";
 import { go, say, useEvery } from "./hooks.js";
@@ -84,15 +84,16 @@ function Verbs({ job, path, done }) {
     await remove(path);
     go("/jobs");
   }, "the job is forgotten");
+  const mine = mayChange(job.owner);
   const resumable = ["interrupted", "failed", "cancelled"].includes(job.state);
   return html`<div class="buttons verbs">
       ${job.state === "done" && html`<a class="button main" href="/results/${job.id}">See the result</a>`}
-      ${isLive(job) && html`<button type="button" class="main" disabled=${job.stopping || job.state === "queued"} onClick=${verb("stop", "it stops after this pass")}>
+      ${mine && isLive(job) && html`<button type="button" class="main" disabled=${job.stopping || job.state === "queued"} onClick=${verb("stop", "it stops after this pass")}>
         ${job.stopping ? "Stopping…" : "Stop here: publish after this pass"}</button>`}
-      ${(isLive(job) || job.state === "interrupted") && html`<button type="button" class="danger" onClick=${() => setAsked("cancel")}>Cancel…</button>`}
-      ${resumable && html`<button type="button" class="main" onClick=${verb("resume", "it is resumed")}>Resume</button>`}
+      ${mine && (isLive(job) || job.state === "interrupted") && html`<button type="button" class="danger" onClick=${() => setAsked("cancel")}>Cancel…</button>`}
+      ${mine && resumable && html`<button type="button" class="main" onClick=${verb("resume", "it is resumed")}>Resume</button>`}
       <a class="button" href="/?job=${job.id}">Submit one like it</a>
-      ${ENDED.includes(job.state) && html`<button type="button" onClick=${() => setAsked("forget")}>Forget…</button>`}
+      ${mine && ENDED.includes(job.state) && html`<button type="button" onClick=${() => setAsked("forget")}>Forget…</button>`}
     </div>
     <${Trouble} problem=${problem} />
     <${Question} asked=${asked === "cancel"} title="Cancel ${nameOf(job)}?" yes="Cancel the job" no="Let it go on" onNo=${() => setAsked("")}
@@ -113,7 +114,7 @@ function Failure({ job }) {
 }
 
 function Steps({ job }) {
-  return html`<ol class="steps" aria-label="Phases">
+  return html`<ol class="steps ${job.state}" aria-label="Phases">
     ${steps(job).map(({ name, is }) => html`<li key=${name} class=${is} aria-current=${is === "now" && isLive(job) ? "step" : undefined}>${name}</li>`)}
   </ol>`;
 }
@@ -167,21 +168,20 @@ function Quality({ job, events }) {
   const { tol, stop } = job.request;
   const line = ON_RESIDUAL.includes(stop) && tol > 0 ? tol : null;
   const data = useMemo(
-    () => [points.bytes, points.error, points.residual, ...(line ? [points.bytes.map(() => line)] : [])],
+    () => [[0, ...points.bytes], [null, ...points.error], [null, ...points.residual], ...(line ? [[line, ...points.bytes.map(() => line)]] : [])],
     [points, line],
   );
   if (!quality) return job.state === "running" ? html`<p class="hint">After the first pass it will be seen here what a stop would give.</p>` : null;
   const now = job.state === "running" ? "If you stop here" : job.state === "done" ? "Published" : "After the last pass";
   return html`<section aria-labelledby="quality">
     <h2 id="quality">${now}: error <${Num} value=${quality.relative_error} class="now-error" /></h2>
-    <p>after ${digits(quality.passes, 3)} passes; worst residual <${Num} value=${quality.max_residual} as=${(v) => digits(v, 2)} class="now-residual" />,
-      ${quality.converged ? "at the tolerance" : "above the tolerance"} of ${digits(tol, 3)}${line ? "" : " (which is of the error above the best)"}</p>
+    <p>after ${digits(quality.passes, 3)} passes; worst residual <${Num} value=${quality.max_residual} as=${(v) => digits(v, 2)} class="now-residual" />, ${quality.converged ? "at the tolerance" : "above the tolerance"} of ${digits(tol, 3)}${line ? "" : " (which is of the error above the best)"}</p>
     ${points.bytes.length > 0 &&
-    html`<${Chart} title="Error and residual against bytes read, by pass" log data=${data} xValues=${bytes} x=${{ label: "read", range: (_, low, high) => [0, (high || 1) * 1.05] }}
+    html`<${Chart} title="Error and residual against bytes read, by pass" log data=${data} xValues=${bytes} x=${{ label: "read", space: 90, range: (_, low, high) => [0, (high || 1) * 1.05] }}
       series=${[
         { label: "error", stroke: "--series-1", values: (v) => digits(v), points: true },
         { label: "residual", stroke: "--series-2", values: (v) => digits(v, 2), points: true },
-        ...(line ? [{ label: "tolerance", stroke: "--ink-2", values: (v) => digits(v), dash: [6, 4], points: points.bytes.length === 1 }] : []),
+        ...(line ? [{ label: "tolerance", stroke: "--ink-2", values: (v) => digits(v), dash: [6, 4], points: false }] : []),
       ]} />
       <details><summary>as a table</summary>
         <table class="small-table"><thead><tr><th scope="col">read</th><th scope="col">error</th><th scope="col">residual</th></tr></thead>

@@ -70,26 +70,26 @@ function moveBetween(event) {
 function Table({ jobs }) {
   const body = useRef(null);
   if (!jobs.length) return html`<p class="none">No job is like that. <a href="/">Submit one</a>.</p>`;
-  return html`<table class="jobs">
+  return html`<table class="jobs" role="table">
     <caption class="unseen">Jobs, newest first; arrow keys move between them</caption>
-    <thead>
-      <tr><th scope="col">state</th><th scope="col">name</th><th scope="col" class="wide">by</th><th scope="col" class="wide">submitted</th>
-        <th scope="col">phase, progress</th><th scope="col" class="number">error</th></tr>
+    <thead role="rowgroup">
+      <tr role="row"><th role="columnheader" scope="col">state</th><th role="columnheader" scope="col">name</th><th role="columnheader" scope="col" class="wide">by</th><th role="columnheader" scope="col" class="wide">submitted</th>
+        <th role="columnheader" scope="col">phase, progress</th><th role="columnheader" scope="col" class="number">error</th></tr>
     </thead>
-    <tbody ref=${body} onKeyDown=${moveBetween}>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} />`)}</tbody>
+    <tbody role="rowgroup" ref=${body} onKeyDown=${moveBetween}>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} />`)}</tbody>
   </table>`;
 }
 
 function Row({ job }) {
   const quality = job.phase.quality;
-  return html`<tr>
-    <td><${State} state=${job.state} /></td>
-    <td><a class="name" href="/jobs/${job.id}">${nameOf(job)}</a>
+  return html`<tr role="row">
+    <td role="cell"><${State} state=${job.state} /></td>
+    <td role="cell" class="named"><a class="name" href="/jobs/${job.id}">${nameOf(job)}</a>
       ${Object.entries(job.labels).map(([key, value]) => html` <span key=${key} class="tag">${key}=${value}</span>`)}</td>
-    <td class="wide">${job.owner}</td>
-    <td class="wide"><time datetime=${job.created} title=${job.created}>${when(job.created)}</time></td>
-    <td><${Progress} job=${job} /></td>
-    <td class="number">${quality && html`<${Num} value=${quality.relative_error} as=${(v) => digits(v, 3)} />${job.state === "running" ? html`<span aria-hidden="true">→</span>` : ""}`}</td>
+    <td role="cell" class="wide">${job.owner}</td>
+    <td role="cell" class="wide"><time datetime=${job.created} title=${job.created}>${when(job.created)}</time></td>
+    <td role="cell" class="how-far"><${Progress} job=${job} /></td>
+    <td role="cell" class="number">${quality && html`<${Num} value=${quality.relative_error} as=${(v) => digits(v, 3)} />${job.state === "running" ? html`<span aria-hidden="true">→</span>` : ""}`}</td>
   </tr>`;
 }
 

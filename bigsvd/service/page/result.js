@@ -1,5 +1,5 @@
 // RESULT: how good it is at each k, what it looks like, and how to open it.
-import { get, post, remove } from "./api.js";
+import { get, maySubmit, post, remove } from "./api.js";
 import { Chart } from "./charts.js";
 import { Components } from "./components.js";
 import { bytes, count, digits, last, percent, seconds, shape, when } from "./format.js";
@@ -36,9 +36,9 @@ export function ResultPage({ id }) {
     <${Seen} title="The matrix">${() => html`<${Heatmap} id=${id} k=${chosen} shape=${info.full_shape} />`}<//>
     <${Seen} title="Components">${() => html`<${Components} path=${path} info=${info} />`}<//>
     <${OpenIt} id=${id} info=${info} k=${chosen} />
-    <${Share} path=${path} k=${chosen} known=${rank.rows.length} />
+    ${maySubmit() && html`<${Share} path=${path} k=${chosen} known=${rank.rows.length} />`}
     <${PlanAgainstMeasured} info=${info} />
-    <${Verify} path=${path} />
+    ${maySubmit() && html`<${Verify} path=${path} />`}
     <${Details} info=${info} id=${id} path=${path} />`;
 }
 
@@ -132,11 +132,11 @@ const sum = (parts) => Object.values(parts || {}).reduce((a, b) => a + b, 0);
 
 function PlanAgainstMeasured({ info }) {
   const parts = Object.keys({ ...info.predicted_seconds, ...info.seconds_by_part });
-  const measured = info.peak_memory_bytes ?? null;
+  const measured = info.peak_memory_bytes === undefined ? null : info.peak_memory_bytes - info.baseline_memory_bytes;
   const rows = [
     ["time", seconds(sum(info.predicted_seconds)), seconds(info.seconds)],
     ...parts.map((name) => [` of which ${name}`, seconds(info.predicted_seconds?.[name]), seconds(info.seconds_by_part?.[name])]),
-    ["memory", bytes(info.planned_memory_bytes), measured === null ? "not measured" : bytes(measured)],
+    ["memory beyond the libraries", bytes(info.planned_memory_bytes), measured === null ? "not measured" : bytes(measured)],
   ];
   return html`<section aria-labelledby="measured">
     <h2 id="measured">Plan against measured</h2>
@@ -216,7 +216,7 @@ function Details({ info, id, path }) {
       ["total variance", html`<${Num} value=${info.total_variance} />`],
       ["versions", Object.entries(info.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
     ]} />
-    <div class="buttons"><a class="button" href="/jobs/${id}">Its job</a><button type="button" class="danger" onClick=${() => setAsked(true)}>Delete…</button></div>
+    <div class="buttons">${info.links.job && html`<a class="button" href="/jobs/${id}">Its job</a>`}${maySubmit() && html`<button type="button" class="danger" onClick=${() => setAsked(true)}>Delete…</button>`}</div>
     <${Trouble} problem=${problem} />
     <${Question} asked=${asked} title="Delete ${last(info.path)}?" yes="Delete the result" onNo=${() => setAsked(false)} onYes=${destroy}>
       <p>The factors and the record of their job go from the disk, and links to them end. The source stays.</p>

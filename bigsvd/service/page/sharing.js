@@ -9,12 +9,13 @@ const DAY = 86400;
 const TIMES = [[3600, "an hour"], [DAY, "a day"], [7 * DAY, "a week"], [30 * DAY, "30 days"], [90 * DAY, "90 days"]];
 
 function commandsOf(id, info, k) {
-  const url = `${location.origin}/v1/results/${id}/zarr@${k}`;
-  const out = info.path;
+  const group = `${location.origin}/v1/results/${id}/zarr@${k}`;
+  const secure = location.protocol === "https:";
   return [
-    ["zarr", `import zarr\n\nheaders = {"Authorization": f"Bearer {token}"}  # a share link needs none\na = zarr.open_array("${url}/reconstruction", mode="r", storage_options={"headers": headers})\na[:10, :10]`],
-    ["xarray", `import xarray as xr\n\nds = xr.open_zarr("${url}", consolidated=True, storage_options={"headers": headers})\nds.reconstruction[:10, :10].values`],
-    ["CLI, where the files are", `bigsvd rank ${out}\nbigsvd reconstruct ${out} -k ${k} --rows 0:10 --cols 0:10`],
+    ["bigsvd", `import os\nimport bigsvd\n\nclient = bigsvd.Client("${location.origin}", os.environ["BIGSVD_TOKEN"])\na = client.open("${id}", k=${k})  # a Zarr array, computed where it is read\na[:10, :10]`],
+    ["zarr", `import os\nimport zarr\nfrom obstore.store import HTTPStore\n\nheaders = {"Authorization": "Bearer " + os.environ["BIGSVD_TOKEN"]}  # a share link needs none\noptions = {"default_headers": headers${secure ? "" : ', "allow_http": True'}}\nstore = zarr.storage.ObjectStore(HTTPStore.from_url("${group}", client_options=options), read_only=True)\nzarr.open_array(store, path="reconstruction", mode="r")[:10, :10]`],
+    ["xarray", `import xarray  # with the store of above\n\nxarray.open_zarr(store, consolidated=True).reconstruction[:10, :10].values`],
+    ["command line, where the files are", `bigsvd rank ${info.path}\nbigsvd reconstruct ${info.path} -k ${k} --rows 0:10 --cols 0:10`],
   ];
 }
 
@@ -65,7 +66,7 @@ export function Share({ path, k, known }) {
     </form>
     <${Trouble} problem=${problem} />
     ${made && html`<div class="made">
-      <${Copyable} label="link to the Zarr array" text=${new URL(made.zarr_url || made.url, location.origin).href} />
+      <${Copyable} label="link to the Zarr array" text=${new URL(made.url, location.origin).href} />
       <p class="hint">It is shown this once. <code>zarr.open_array(link)</code>, a browser, napari and QGIS open it.</p></div>`}
     ${links.length > 0 && html`<table class="small-table links"><caption>Links that hold</caption>
       <thead><tr><th scope="col">for</th><th scope="col">k</th><th scope="col">until</th><td></td></tr></thead>

@@ -187,7 +187,7 @@ function Rank({ form, change, error }) {
   </fieldset>`;
 }
 
-const STATES = { "": "a path below the server's folders", free: "✓ free", exists: "something lies there already" };
+const STATES = { "": "a path below the server's folders", free: "✓ free", exists: "something lies there already: choose another, or overwrite a result of yours (below)" };
 
 function Output({ form, change, error }) {
   const path = useSettled(form.out.trim(), 300);
@@ -195,7 +195,7 @@ function Output({ form, change, error }) {
   const exists = entries.some((entry) => entry.name === last(path));
   const state = !path || !folder ? "" : exists ? "exists" : "free";
   const hint = exists && form.overwrite ? "it will be overwritten" : STATES[state];
-  return html`<${Field} label="Output" error=${error} hint=${hint} class=${state === "free" ? "free" : ""}>
+  return html`<${Field} label="Output" error=${error} hint=${hint} class=${{ free: "free", exists: "taken" }[state] || ""}>
     ${(attributes) => html`<input ...${attributes} type="text" name="out" autocomplete="off" spellcheck=${false} autocapitalize="off"
       value=${form.out} onInput=${(event) => change({ out: event.target.value })} />`}
   <//>`;
