@@ -10,7 +10,7 @@ from bigsvd.client.events import Events
 from bigsvd.client.result import RemoteResult
 from bigsvd.client.told import status_from
 from bigsvd.client.wire import Wire
-from bigsvd.errors import BigsvdError, JobLostError, RuntimeLimitError, by_code
+from bigsvd.errors import BigsvdError, CancelledError, JobLostError, RuntimeLimitError, by_code
 from bigsvd.jobs.status import JobStatus
 
 _FIRST_LOOK_SECONDS = 0.2
@@ -76,6 +76,8 @@ class RemoteJob:
     def _result(self, status: JobStatus) -> RemoteResult:
         if status.state == "done":
             return self.result
+        if status.state == "cancelled":  # before or after it had begun
+            raise CancelledError("the job was cancelled", "resume it to go on")
         if status.error is None:
             raise BigsvdError(f"job {self.id} is {status.state} and does not say why", "its log says where")
         raise by_code(status.error.code, status.error.message, status.error.remedy)
