@@ -8,7 +8,8 @@ jobs, results and links that are there; streams of events are asked for, too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import Failure, FailureGroup
@@ -65,16 +67,29 @@ class Fuzzed:
 
 @dataclass(frozen=True)
 class Known:
-    """What is there.
+    """What is there, and what asks for something that is.
 
     Attributes:
-        paths: values of the parameters of paths, by their names. bodies: fields of bodies, by their names,
-            beside which the others are as they come.
+        paths, queries: values of parameters by their names. bodies: fields of bodies by their names, beside
+            which a few others are as they come.
 
     """
 
-    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    bodies: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    queries: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    bodies: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: str, outs: Sequence[str], jobs: Sequence[str], links: Sequence[str]) -> Known:
+        """That of a matrix of at least 10 x 10 at a path, finished jobs with results at `outs`, and links."""
+        spans = {"rows": ("0:5", ":", "7"), "cols": ("3:9", ":"), "range": ("0:4",), "triplets": ("0:2",)}
+        others = {"k": (1, 2), "path": outs, "folder": ("",), "state": ("done",), "label": ("a=b",)}
+        words = {"format": ("json", "npy"), "of": ("original", "difference", "reconstruction")}
+        return cls(
+            paths={"job": jobs, "result": jobs, "link": links},
+            queries=spans | others | words,
+            bodies={"source": (source,), "k": (2, 3), "out": tuple(f"fuzzed-{i}" for i in range(9))},
+        )
 
 
 def fuzz(app: FastAPI, cases: int, known: Known, *, seed_of_run: int = 0, skip: str = "") -> Fuzzed:
@@ -93,6 +108,7 @@ def fuzz(app: FastAPI, cases: int, known: Known, *, seed_of_run: int = 0, skip: 
     document = schemathesis.openapi.from_asgi("/v1/openapi.json", app)
     operations: list[Any] = [found.ok() for found in document.get_all_operations()]  # type: ignore[union-attr]
     operations = [one for one in operations if not (skip and one.path.startswith(skip))]
+    operations.sort(key=lambda one: one.method.lower() == "delete")  # these last, or nothing would be there
     turns = [(one, mode, real) for one in operations for mode in _MODES for real in (False, True)]
     found = Fuzzed(seed_of_run)
     for operation, mode, real in turns:
@@ -114,39 +130,40 @@ def _send(operation: Any, mode: GenerationMode, most: int, known: Known, found: 
 
     @seed(found.seed)
     @settings(
-        max_examples=most,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
+        max_examples=most, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )
+    )  # fmt: skip
     @given(st.data())
     def send(data: st.DataObject) -> None:
-        names = {parameter.name for parameter in operation.path_parameters}
-        fixed = {
-            name: data.draw(st.sampled_from(values)) for name, values in known.paths.items() if name in names
-        }
-        headers = _headers(operation, data) if known.paths else {}
-        case = data.draw(
-            operation.as_strategy(
-                generation_mode=mode, path_parameters=fixed or None, headers=headers or None
-            )
-        )
-        if mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
-            case.body |= {
-                name: data.draw(st.sampled_from(values))
-                for name, values in known.bodies.items()
-                if name in case.body or name == "source"
-            }
-        _sent(operation, case, found)
+        _sent(operation, _case(operation, mode, known, data), found)
 
-    send()
+    with suppress(Unsatisfiable):  # of an operation without anything that could be wrong
+        send()
 
 
-def _headers(operation: Any, data: st.DataObject) -> dict[str, str]:
-    if not operation.path.endswith("/events"):
-        return {}
-    return {"accept": data.draw(st.sampled_from([_EVENTS, "application/json"]))}
+def _case(operation: Any, mode: GenerationMode, known: Known, data: st.DataObject) -> Any:
+    """A request, in which what is known takes the place of some of what is random."""
+    paths = _drawn(known.paths, operation.path_parameters, data)
+    case = data.draw(operation.as_strategy(generation_mode=mode, path_parameters=paths or None))
+    if not known.paths or mode is GenerationMode.NEGATIVE:
+        return case
+    queries = _drawn(known.queries, operation.query, data)
+    some = data.draw(st.sets(st.sampled_from(sorted(queries)))) if queries else ()
+    case.query = (case.query or {}) | {name: queries[name] for name in some}
+    if operation.path.endswith("/events"):
+        accept = data.draw(st.sampled_from([_EVENTS, "application/json"]))
+        case.headers = {**(case.headers or {}), "accept": accept}
+    if isinstance(case.body, dict) and "source" in case.body:
+        few = data.draw(st.sets(st.sampled_from(sorted(case.body)), max_size=2))
+        fields = {name: data.draw(st.sampled_from(values)) for name, values in known.bodies.items()}
+        case.body = {name: case.body[name] for name in few} | fields
+    return case
+
+
+def _drawn(known: Mapping[str, Sequence[Any]], parameters: Any, data: st.DataObject) -> dict[str, Any]:
+    """Values of those parameters that some are known of."""
+    names = {parameter.name for parameter in parameters} & known.keys()
+    return {name: data.draw(st.sampled_from(known[name])) for name in sorted(names)}
 
 
 def _sent(operation: Any, case: Any, found: Fuzzed) -> None:

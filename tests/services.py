@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from bigsvd.service.app import create_app
@@ -24,6 +25,7 @@ class Served:
     """A service that is open, a client of its application, and the root."""
 
     service: Service
+    app: FastAPI
     client: TestClient
     root: Path
 
@@ -78,5 +80,7 @@ def serving(folder: Path, **options: Any) -> Iterator[Served]:
         **{"state": folder / "state", "roots": (root,), "trusted": True, "memory_bytes": 2**29, **options}
     )
     settings.state.mkdir(parents=True, exist_ok=True)
-    with Service(settings) as service, TestClient(create_app(service), base_url="http://127.0.0.1") as client:
-        yield Served(service, client, root)
+    with Service(settings) as service:
+        app = create_app(service)
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            yield Served(service, app, client, root)

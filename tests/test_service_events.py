@@ -141,7 +141,7 @@ def test_a_stream_is_taken_up_again(served: Served, job: str) -> None:
 
 def test_only_so_many_streams_are_open(served: Served, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     streams = Streams(1)
-    monkeypatch.setattr(served.client.app.state, "streams", streams)  # type: ignore[attr-defined]
+    monkeypatch.setattr(served.app.state, "streams", streams)
     with streams.one():
         told = served.problem("GET", f"/v1/jobs/{job}/events", 429, "E_QUOTA", headers=STREAM)
         assert "limits.streams=1" in told["detail"]

@@ -30,18 +30,21 @@ _DOUBLE_BYTES = 8
 Triplets = Annotated[int | None, Query(ge=1, description="How many of the leading triplets; null for all.")]
 
 
+Bounds = Annotated[list[int], Field(min_length=2, max_length=2, description="Start and stop.")]
+
+
 class RegionAnswer(Matrix):
     """A region; null where nothing is known."""
 
-    rows: tuple[int, int]
-    cols: tuple[int, int]
+    rows: Bounds
+    cols: Bounds
 
 
 class ComponentsAnswer(Matrix):
     """Vectors, a row for each triplet."""
 
-    range: tuple[int, int]
-    triplets: tuple[int, int]
+    range: Bounds
+    triplets: Bounds
 
 
 class ScoresAnswer(Matrix):
