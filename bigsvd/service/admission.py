@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bigsvd.errors import KeyReusedError, OutputBusyError, QuotaError
@@ -20,7 +20,20 @@ from bigsvd.service.tables import add_labels, jobs, words_of
 from bigsvd.service.writer import Turn
 
 FOLDER = "/"  # relative to which paths of requests are written: they are absolute
-_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# Made once: to put a statement together takes longer than to execute it.
+_INSERTS = {
+    "sqlite": sqlite.insert(jobs).on_conflict_do_nothing().returning(jobs.c.seq),
+    "postgresql": postgresql.insert(jobs).on_conflict_do_nothing().returning(jobs.c.seq),
+}
+_BY_KEY = select(jobs).where(jobs.c.owner == bindparam("owner"), jobs.c.key == bindparam("key"))
+_GOES_ON = jobs.c.stage.in_(("line", "claimed", "begun"))
+_BY_OUTPUT = (
+    select(jobs)
+    .where(jobs.c.out == bindparam("out"))
+    .order_by(case((_GOES_ON, 0), else_=1), jobs.c.seq.desc())
+    .limit(1)
+)
+_GOING = select(func.count()).where(_GOES_ON, jobs.c.owner == bindparam("owner"))
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,7 @@ class Admission:
             return found, False
         check_quota(turn, self.new.owner, self.quota)
         row = self._row(turn.now)
-        if not turn.values(_insert(turn).values(row).on_conflict_do_nothing().returning(jobs.c.seq)):
-            # Another server was quicker.
+        if not turn.values(_INSERTS[turn.connection.dialect.name], **row):  # another server was quicker
             return self.write(turn)
         add_labels(turn.connection, self.id, self.new.labels)
         return {**row, "ended": None}, True
@@ -78,7 +90,7 @@ class Admission:
         """The job of the same key."""
         if self.new.key is None:
             return None
-        found = _first(turn, jobs.c.owner == self.new.owner, jobs.c.key == self.new.key)
+        found = turn.first(_BY_KEY, owner=self.new.owner, key=self.new.key)
         if found is not None and found["body"] != self.body:
             raise KeyReusedError(
                 f"the key {self.new.key!r} was sent with another body, as job {found['id']}",
@@ -88,15 +100,12 @@ class Admission:
 
     def _by_output(self, turn: Turn) -> dict[str, Any] | None:
         """The job that writes the same to the same output, or has done so."""
-        at_output = jobs.c.out == self.new.out
-        going = _first(turn, at_output, jobs.c.stage != "ended")
-        if going is not None:
-            return self._same(going)
-        if self.replaces or not self.published:
-            return None
-        last = _first(turn, at_output)
-        same = last is not None and last["state"] == "done" and last["digest"] == self.digest
-        return last if same else None
+        found = turn.first(_BY_OUTPUT, out=self.new.out)
+        if found is None or found["stage"] != "ended":
+            return found and self._same(found)
+        there = self.published and not self.replaces
+        same = (found["state"], found["digest"]) == ("done", self.digest)
+        return found if there and same else None
 
     def _same(self, going: dict[str, Any]) -> dict[str, Any]:
         if going["digest"] != self.digest:
@@ -119,19 +128,9 @@ class Admission:
 
 def check_quota(turn: Turn, owner: str, quota: int) -> None:
     """`QuotaError` where an owner has as many that have not ended as may be."""
-    going = jobs.c.stage.in_(("line", "claimed", "begun"))
-    has = turn.count(going, jobs.c.owner == owner)
+    (has,) = turn.values(_GOING, owner=owner)
     if has >= quota:
         raise QuotaError(
             f"{owner} has {has} jobs that have not ended, and may have {quota} (queued_jobs)",
             "wait until one has ended, or cancel one",
         )
-
-
-def _first(turn: Turn, *which: ColumnElement[bool]) -> dict[str, Any] | None:
-    """The newest row that meets this."""
-    return turn.first(select(jobs).where(*which).order_by(jobs.c.seq.desc()))
-
-
-def _insert(turn: Turn) -> Any:
-    return _INSERTS[turn.connection.dialect.name](jobs)

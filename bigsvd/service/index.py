@@ -31,6 +31,7 @@ from bigsvd.service.writer import Turn
 Hook = Callable[[], None]
 Verb = Literal["stop", "cancel", "resume"]
 _FRESH_SECONDS = 0.25  # for which an order of the line is good enough
+_COMMIT_SECONDS = 1.0  # from the moment that a row bears until others see it
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Index:
         """The line that a job is in; none if it is in none."""
         if row["stage"] != "line":
             return Line()
-        return self._line.with_job(row["id"])
+        return self._line.with_job(row["id"], row["updated"])
 
     def _look_at_line(self) -> Line:
         with self._database.reading() as turn:
@@ -190,10 +191,11 @@ class _Looked:
         self._line = Line()
         self._until = 0.0
 
-    def with_job(self, job: str) -> Line:
-        """It, not long ago; and after that job was taken in."""
+    def with_job(self, job: str, since: float) -> Line:
+        """It, not long ago; and after that job, which is in line since that moment, has come there."""
         with self._turn:
-            if time.monotonic() > self._until or job not in self._line.places:
+            came_later = job not in self._line.places and self._line.moment < since + _COMMIT_SECONDS
+            if came_later or time.monotonic() > self._until:
                 self._refresh()
             return self._line
 

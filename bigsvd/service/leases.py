@@ -19,6 +19,7 @@ from bigsvd.service.tables import changed, jobs, of_job
 from bigsvd.service.writer import Turn
 
 LEASE_SECONDS = 15.0
+_RENEW_SECONDS = 3.0  # after which a lease is renewed
 _SPARE = 8  # of those first in line, that other servers may be taking meanwhile
 _MOST_AT_ONCE = 100
 
@@ -34,22 +35,41 @@ class Leases:
     def renew(self, places: int) -> list[dict[str, Any]]:
         """The jobs of this server, of which it may have so many at work.
 
-        Those that nobody has any more are taken over before, and the first in line are claimed.
+        Those that nobody has any more are taken over before, and the first in line are claimed. Nothing is
+        written where there is nothing of that to do.
         """
+        with self._database.reading() as turn:
+            if not self._is_due(turn, places):
+                return self._own(turn)
 
         def write(turn: Turn) -> list[dict[str, Any]]:
             self._write(turn, {})
             self._take_over(turn)
             self._claim(turn, places)
-            return turn.all(select(jobs).where(self._mine).order_by(jobs.c.seq))
+            return self._own(turn)
 
         return self._database.writer.write(write)
+
+    def _own(self, turn: Turn) -> list[dict[str, Any]]:
+        return turn.all(select(jobs).where(self._mine).order_by(jobs.c.seq))
+
+    def _is_due(self, turn: Turn, places: int) -> bool:
+        """Whether a lease is to be renewed, or there is anything to take."""
+        soon = turn.now + LEASE_SECONDS - _RENEW_SECONDS
+        ages = self._database.is_shared and turn.count(self._mine, jobs.c.lease < soon) > 0
+        left = jobs.c.stage.in_(AT_WORK) | (jobs.c.wish > "")
+        return ages or turn.count(self._nobodys(turn), left) > 0 or self._room(turn, places) > 0
+
+    def _room(self, turn: Turn, places: int) -> int:
+        """For how many of those in line this server has room."""
+        waiting = turn.count(jobs.c.stage == "line", jobs.c.not_before <= turn.now)
+        return min(waiting, places - turn.count(self._mine, jobs.c.stage.in_(AT_WORK)))
 
     def _take_over(self, turn: Turn) -> None:
         """Jobs whose server is gone; and those of which something is wished that nobody has."""
         nobodys = self._nobodys(turn)
         self._take(turn, _locked(turn, nobodys, jobs.c.stage.in_(AT_WORK)))
-        wished = (nobodys, jobs.c.wish != "")
+        wished = (nobodys, jobs.c.wish > "")
         self._take(turn, _locked(turn, *wished, jobs.c.stage == "ended"))
         self._take(turn, _locked(turn, *wished, jobs.c.stage == "line"), stage="begun")
 
@@ -61,7 +81,7 @@ class Leases:
 
     def _claim(self, turn: Turn, places: int) -> None:
         """The first in line, while there is room."""
-        room = places - turn.count(self._mine, jobs.c.stage.in_(AT_WORK))
+        room = self._room(turn, places)
         if room <= 0:
             return
         first = turn.values(in_turn(jobs.c.not_before <= turn.now).limit(room + _SPARE))

@@ -21,22 +21,26 @@ class Line:
     """The jobs that wait, at one moment.
 
     Attributes:
-        places: of each, by its id, from 1. at_work: the names of those that do not wait any more.
+        places: of each, by its id, from 1. at_work: the names of those that do not wait any more. moment:
+            when, by the database's clock.
 
     """
 
     places: dict[str, int] = field(default_factory=dict)
     at_work: tuple[str, ...] = ()
+    moment: float = 0.0
 
     @classmethod
     def now(cls, turn: Turn) -> Line:
         """As it stands."""
         places = {job: place for place, job in enumerate(turn.values(in_turn()), 1)}
         busy = select(jobs.c.name, jobs.c.id).where(jobs.c.stage.in_(AT_WORK)).order_by(jobs.c.seq)
-        return cls(places, tuple(row["name"] or row["id"] for row in turn.all(busy)))
+        return cls(places, tuple(row["name"] or row["id"] for row in turn.all(busy)), turn.now)
 
     def reason(self, job: str) -> str:
         """Why that job waits."""
+        if job not in self.places:  # it has just been claimed
+            return "is about to begin"
         place = f"number {self.places[job]} in line"
         if not self.at_work:
             return f"is about to begin, {place}"

@@ -66,7 +66,7 @@ class JobRow:
         same = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
         place = line.places.get(row["id"])
         seconds = (row["ended"] or now) - row["created"]
-        if place is not None:
+        if row["stage"] == "line":
             same["reason"] = "; ".join(filter(None, (row["reason"], line.reason(row["id"]))))
         return cls(**same, place=place, seconds=max(0.0, round(seconds, 3)))
 

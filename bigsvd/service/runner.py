@@ -73,7 +73,7 @@ class Runner:
         """Have all jobs of this server attended to; how long there is nothing to do then."""
         try:
             rows = self._leases.renew(self._places)
-        except BigsvdError:
+        except Exception:  # noqa: BLE001 - whatever it is, there is another turn
             _log.exception("the jobs of this server could not be looked at")
             return _IDLE_SECONDS
         for row in rows:

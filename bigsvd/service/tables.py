@@ -98,6 +98,7 @@ jobs = Table(
     Index("jobs_state", "state", "seq"),
     Index("jobs_server", "server"),
     Index("jobs_output", "out"),
+    Index("jobs_wish", "wish"),
     Index(
         "jobs_one_at_a_time",
         "out",

@@ -25,12 +25,13 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bigsvd.errors import BigsvdError, StorageError, first_line
 
 _Result = TypeVar("_Result")
 _MOST_TOGETHER = 500
+_COLLIDED = "40"  # how the codes begin by which PostgreSQL gives up one of two transactions
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,18 @@ class Turn:
     connection: Connection
     now: float
 
-    def first(self, query: Select[Any]) -> dict[str, Any] | None:
+    def first(self, query: Select[Any], **given: Any) -> dict[str, Any] | None:
         """The first row that is found, by column; None where there is none."""
-        found = self.connection.execute(query.limit(1)).mappings().first()
+        found = self.connection.execute(query, given).mappings().first()
         return None if found is None else dict(found)
 
     def all(self, query: Select[Any]) -> list[dict[str, Any]]:
         """The rows that are found, by column."""
         return [dict(row) for row in self.connection.execute(query).mappings()]
 
-    def values(self, query: Executable) -> list[Any]:
+    def values(self, query: Executable, **given: Any) -> list[Any]:
         """The first column of what is found, or returned for what is written."""
-        return list(self.connection.scalars(query))
+        return list(self.connection.scalars(query, given))
 
     def count(self, *which: ColumnElement[bool]) -> int:
         """How many rows of a table meet this."""
@@ -129,20 +130,31 @@ class Writer:
             return
         try:
             outcomes = self._together([each.work for each in waiting])
-        except Exception as error:  # noqa: BLE001 - each work's own error reaches whoever waits for it
-            if len(waiting) == 1:
-                waiting[0].future.set_exception(told(error))
-                return
-            for each in waiting:
-                self._serve([each])
+        except Exception as error:  # noqa: BLE001 - whoever waits is to have it
+            self._serve_without(error, waiting)
         else:
             for each, outcome in zip(waiting, outcomes, strict=True):
                 _answer(each.future, outcome)
+
+    def _serve_without(self, error: Exception, waiting: Sequence[_Waiting]) -> None:
+        """Each in a transaction of its own, where one of several may have spoiled that of all."""
+        if len(waiting) == 1 or _is_down(error):
+            for each in waiting:
+                each.future.set_exception(told(error))
+        else:
+            for each in waiting:
+                self._serve([each])
 
     def _together(self, works: Sequence[Work]) -> list[Any]:
         with self._engine.begin() as connection:
             turn = Turn(connection, self._clock(connection))
             return [_outcome(work, turn) for work in works]
+
+
+def _is_down(error: Exception) -> bool:
+    """Whether the database does not work at all; not so where transactions of two servers have collided."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, OperationalError) and not code.startswith(_COLLIDED)
 
 
 def _outcome(work: Work, turn: Turn) -> Any:
