@@ -133,6 +133,7 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "fastapi": frozenset(
         {
+            "service.routes.arrays",
             "service.app",
             "service.auth",
             "service.bodies",

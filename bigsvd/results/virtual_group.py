@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 METADATA = "zarr.json"
+ARRAY_NAME = "reconstruction"
+DIMENSION_NAMES = ("row", "column")
 _CHUNKS = "c"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 

@@ -12,10 +12,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from bigsvd.results.reconstruct import LowRank
-from bigsvd.results.virtual_group import VirtualArray, VirtualGroup
-
-ARRAY_NAME = "reconstruction"
-DIMENSION_NAMES = ("row", "column")
+from bigsvd.results.virtual_group import ARRAY_NAME, DIMENSION_NAMES, VirtualArray, VirtualGroup
 
 
 def to_zarr(low_rank: LowRank, attributes: dict[str, Any] | None = None) -> zarr.Array[Any]:

@@ -25,15 +25,18 @@ from anyio import CapacityLimiter
 from bigsvd.errors import BigsvdError, FactorStoreError, RankError
 from bigsvd.jobs.record import digest_of
 from bigsvd.machine.software import machine_here
-from bigsvd.nodes import METADATA
 from bigsvd.request import Request
 from bigsvd.results.blocks import Blocked, Keep
 from bigsvd.results.factors import Factors, Leading, open_factors
 from bigsvd.results.pooled import level, level_shapes
-from bigsvd.results.reconstruct import LowRank
 from bigsvd.results.store import damage_errors, versions
-from bigsvd.results.virtual_group import VirtualArray, VirtualGroup
-from bigsvd.results.virtual_store import ARRAY_NAME, DIMENSION_NAMES
+from bigsvd.results.virtual_group import (
+    ARRAY_NAME,
+    DIMENSION_NAMES,
+    METADATA,
+    VirtualArray,
+    VirtualGroup,
+)
 from bigsvd.service.block_cache import BlockCache
 
 LEVELS = "levels"
@@ -186,10 +189,7 @@ class OpenResult:
         """Whether the factors are of that request."""
         text = json.dumps(asked, sort_keys=True, default=str)
         if text not in self._answered:
-            own, other = dict(self.factors.provenance["request"]), dict(asked)
-            if other.get("memory") is None:  # then the terms of the job have told the run how much
-                own["memory"] = None
-            if _digest(own) != _digest(other):
+            if _digest(dict(asked)) != _digest(self.factors.provenance["request"]):
                 return False
             self._answered.add(text)
         return True
@@ -225,18 +225,15 @@ class OpenResult:
             raise RankError(f"k={k} is not in the allowed range 1..{self.factors.k}", "give a smaller k")
         shape, about = self.factors.kept.shape, self._attributes(k)
         shapes = level_shapes(shape, TILE)
-        whole = self._low_rank(self.factors, k, shape)
-        pooled = self._low_rank(self._read, k, shape)
+        whole, pooled = (
+            replace(each.low_rank(), s=each.s[:k], chunks=tile(shape)) for each in (self.factors, self._read)
+        )
         levels = {f"{LEVELS}/0": VirtualArray(whole, _IMAGE_AXES, about)}
         for number, each in enumerate(shapes[1:], 1):
             means = level(pooled, number, tile(each), self._keep)
             levels[f"{LEVELS}/{number}"] = VirtualArray(means, _IMAGE_AXES, about)
         arrays = {ARRAY_NAME: VirtualArray(whole, DIMENSION_NAMES, about), **self._stored(k)}
         return VirtualGroup(arrays | levels, {"": about, LEVELS: about | multiscales(len(shapes))})
-
-    def _low_rank(self, factors: Factors, k: int, shape: tuple[int, int]) -> LowRank:
-        low_rank = factors.low_rank()
-        return replace(low_rank, s=low_rank.s[:k], chunks=tile(shape))
 
     def _attributes(self, k: int) -> dict[str, Any]:
         """What a reader is told of the array; no path of this machine."""
@@ -306,9 +303,10 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 def _digest(request: dict[str, Any]) -> str:
-    """Of what was computed; whatever is no request has none that another has."""
+    """Of what was computed, whatever memory there was for it; empty for what is no request."""
     try:
-        return digest_of(Request.from_dict(request), os.sep)
+        asked = Request.from_dict(request)
+        return digest_of(replace(asked, memory=None, device_memory=None), os.sep)
     except (BigsvdError, KeyError, TypeError, ValueError):
         return ""
 

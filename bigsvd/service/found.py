@@ -65,6 +65,7 @@ def _there(service: Service, text: str) -> Path:
     """A path at which a result may be, where something is."""
     path = Path(service.roots.output(text))
     if not (path / METADATA).exists():
+        service.arrays.forget(path)
         raise FactorStoreError(f"the result {path} is gone", "submit its job again")
     return path
 

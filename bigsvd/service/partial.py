@@ -36,11 +36,11 @@ def answered(value: Value, asked: Mapping[str, str], headers: Mapping[str, str],
     common = {**headers, "ETag": value.tag, "Accept-Ranges": "bytes"}
     if _has(value.tag, asked.get("if-none-match", "")):
         return Response(status_code=304, headers=common)
-    part = _part(value, asked)
-    if part is None:
+    part, is_part = _part(value, asked)
+    if not part:
         return Response(status_code=416, headers=common | {"Content-Range": f"bytes */{value.size}"})
     status = 200
-    if len(part) < value.size or _is_range(value, asked):
+    if is_part:
         status = 206
         common["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{value.size}"
     if not body:
@@ -55,23 +55,18 @@ def _has(tag: str, listed: str) -> bool:
     return listed.strip() == "*" or tag in _TAG.findall(listed)
 
 
-def _is_range(value: Value, asked: Mapping[str, str]) -> bool:
-    """Whether one range is asked for, of these very bytes."""
-    condition = asked.get("if-range", value.tag).strip()
-    return condition == value.tag and _RANGE.fullmatch(asked.get("range", "")) is not None
+def _part(value: Value, asked: Mapping[str, str]) -> tuple[range, bool]:
+    """Which bytes are asked for, none where they lie behind the end; and whether that is a part of them.
 
-
-def _part(value: Value, asked: Mapping[str, str]) -> range | None:
-    """Which bytes are asked for; None where there are none."""
-    if not _is_range(value, asked):
-        return range(value.size)
-    found = _RANGE.fullmatch(asked["range"])
-    first, last, suffix = found.groups() if found else ("0", "", None)
+    A range that is none, or of other bytes than these, is not heeded.
+    """
+    whole = range(value.size)
+    found = _RANGE.fullmatch(asked.get("range", ""))
+    if found is None or asked.get("if-range", value.tag).strip() != value.tag:
+        return whole, False
+    first, last, suffix = found.groups()
     if suffix is not None:
-        part = range(max(0, value.size - int(suffix)), value.size)
-    else:
-        end = int(last) if last else value.size - 1
-        if end < int(first):
-            return range(value.size)  # which is no range, and so not heeded
-        part = range(int(first), min(end + 1, value.size))
-    return part or None
+        return whole[max(0, value.size - int(suffix)) :], True
+    if last and int(last) < int(first):
+        return whole, False
+    return whole[int(first) : int(last or value.size) + 1], True

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from bigsvd.service.routes import events, jobs, links, page, plans, regions, results, sources, verifications
+from bigsvd.service.routes import (
+    arrays,
+    events,
+    jobs,
+    links,
+    page,
+    plans,
+    regions,
+    results,
+    sources,
+    verifications,
+)
 
 ROUTERS = tuple(
-    module.router for module in (plans, jobs, events, results, regions, verifications, links, sources, page)
+    module.router
+    for module in (arrays, plans, jobs, events, results, regions, verifications, links, sources, page)
 )
