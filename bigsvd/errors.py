@@ -257,6 +257,10 @@ class HostError(BadInputError):
     code = "E_HOST"
 
 
+class DiskFullError(StorageError):
+    """A disk of the server has no room for anything new."""
+
+
 class KeyReusedError(BadInputError):
     """The idempotency key belongs to another request."""
 

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request as Body
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
-from bigsvd.errors import BadInputError, OutputExistsError, OutsideRootsError, PathError, UrlError
+from bigsvd.errors import (
+    BadInputError,
+    OutputExistsError,
+    OutsideRootsError,
+    PathError,
+    RequestError,
+    UrlError,
+)
 from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.driver import Driver
 from bigsvd.jobs.record import Launch, Record, Terms
 from bigsvd.jobs.submit import take_in
 from bigsvd.request import Request
+from bigsvd.service.auth import COOKIE
+from bigsvd.service.guard import POLICY, Guard
+from bigsvd.service.nesting import check_nesting
 from bigsvd.service.roots import Roots
-from bigsvd.service.settings import Settings
+from bigsvd.service.settings import Limits, Settings
+from bigsvd.service.users import Scope as May
 from bigsvd.service.users import User
+from tests.services import Served, serving
+from tests.small_arrays import small_matrix, store
 
 FIELDS = (
     "source",
@@ -260,3 +284,391 @@ def test_only_results_of_ones_own_jobs_are_replaced(roots: Roots, settings: Sett
     (root / "by-hand").mkdir()
     with pytest.raises(OutputExistsError, match="a result of nobody here"):
         roots.check_overwrite(replace(asked, out=str(root / "by-hand")), owner)
+
+
+# What comes by HTTP
+
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - nobody listens
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that says how long a body was."""
+    body = await Body(scope, receive).body()
+    await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+def guarded(tmp_path: Path, **options: Any) -> TestClient:
+    settings = Settings(**{"state": tmp_path / "state", "roots": (tmp_path,), **options})
+    app = Starlette(routes=[Mount("/", echo)])
+    app.state.service = SimpleNamespace(settings=settings)
+    app.add_middleware(Guard, settings=settings)
+    return TestClient(app, base_url="http://127.0.0.1:8765")
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "foreign"),
+    [
+        (
+            {},
+            ("127.0.0.1", "127.0.0.1:8765", "localhost:1", "[::1]:8765", "LocalHost"),
+            ("evil.example", "evil.example:8765", "127.0.0.1.evil.example", "10.0.0.1", "", "a b", "[::1"),
+        ),
+        ({"host": ANYWHERE}, ("10.0.0.1:8765", "127.0.0.1", "[2001:db8::1]"), ("evil.example", "node7")),
+        ({"host": "10.0.0.1", "hosts": ("Node7",)}, ("10.0.0.1", "node7:8765"), ("10.0.0.2", "127.0.0.1")),
+    ],
+)
+def test_a_server_is_called_by_its_own_names_only(
+    tmp_path: Path, options: dict[str, Any], own: tuple[str, ...], foreign: tuple[str, ...]
+) -> None:
+    """Else a page whose name was pointed here would be of the same origin as the service (DNS rebinding)."""
+    client = guarded(tmp_path, **options)
+    for host in own:
+        assert client.get("/healthz", headers={"Host": host}).status_code == 200, host
+    for host in foreign:
+        answer = client.get("/healthz", headers={"Host": host})
+        assert (answer.status_code, answer.json()["code"]) == (421, "E_HOST"), host
+
+
+OWN_PAGE = {"Origin": "http://127.0.0.1:8765"}
+COOKIE_SENT = {"Cookie": f"{COOKIE}=secret"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # a program
+        (OWN_PAGE, 200),
+        (OWN_PAGE | COOKIE_SENT, 200),
+        ({"Origin": "http://127.0.0.1:9999"} | COOKIE_SENT, 403),  # the same site, for cookies
+        ({"Origin": "http://localhost:8765"} | COOKIE_SENT, 403),
+        ({"Origin": "https://evil.example"}, 403),  # where no token is asked for
+        ({"Origin": "null"}, 403),
+        (COOKIE_SENT, 403),
+        (COOKIE_SENT | {"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"} | COOKIE_SENT, 403),
+        (
+            {"Origin": "https://evil.example", "Authorization": "Bearer x"},
+            200,
+        ),  # no page can send that unasked
+        ({"Origin": "https://evil.example", "Authorization": "Basic x"}, 403),
+    ],
+)
+def test_only_its_own_page_changes_anything(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    client = guarded(tmp_path)
+    for method in ("POST", "DELETE", "PUT", "PATCH"):
+        answer = client.request(method, "/v1/jobs", headers=headers)
+        assert answer.status_code == status, method
+        assert status == 200 or answer.json()["code"] == "E_ORIGIN"
+    assert client.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_browsers_are_told_to_load_and_show_nothing_foreign(tmp_path: Path) -> None:
+    for path in ("/", "/v1/jobs"):
+        headers = guarded(tmp_path).get(path).headers
+        assert headers["content-security-policy"] == POLICY
+        assert "unsafe" not in POLICY
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in headers
+    assert headers["cache-control"] == "no-store"
+
+
+ARRAYS = ("/v1/links/SECRET/zarr/reconstruction/zarr.json", "/v1/results/0123456789/zarr@5/U/c/0/0")
+
+
+def test_arrays_are_for_pages_of_the_named_servers(tmp_path: Path) -> None:
+    client = guarded(tmp_path, origins=("https://viewer.example",))
+    asked = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
+    for path in ARRAYS:
+        headers = client.get(path, headers={"Origin": "https://viewer.example"}).headers
+        assert headers["access-control-allow-origin"] == "https://viewer.example"
+        assert headers["cross-origin-resource-policy"] == "cross-origin"
+        assert "access-control-allow-credentials" not in headers
+        assert "ETag" in headers["access-control-expose-headers"]
+        preflight = client.options(path, headers=asked)
+        assert (preflight.status_code, preflight.text) == (204, "")
+        assert "Range" in preflight.headers["access-control-allow-headers"]
+        for other in ({"Origin": "https://evil.example"}, {}):
+            headers = client.get(path, headers=other).headers
+            assert "access-control-allow-origin" not in headers
+            assert headers["vary"] == "Origin"  # or a cache would give one page's answer to another
+    for path in ("/v1/jobs", "/v1/results/0123456789/rank", "/", "/v1/links/0123456789"):
+        headers = client.get(path, headers={"Origin": "https://viewer.example"}).headers
+        assert "access-control-allow-origin" not in headers, path
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    client = guarded(tmp_path, trusted=True)
+    most = Limits().body_bytes
+    assert client.post("/v1/plans", content=b" " * 60_000).text == "60000"
+    answer = client.post("/v1/plans", content=b"", headers={"Content-Length": str(10**9)})
+    assert (answer.status_code, answer.json()["code"]) == (413, "E_TOO_LARGE")
+    assert f"{most:,}" in answer.json()["detail"]
+    assert answer.headers["connection"] == "close"
+
+
+class Endless:
+    """A body without end, of which it is known how much was taken."""
+
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+
+    async def receive(self) -> Message:
+        await asyncio.sleep(0)  # as where a part comes with the next turn of the loop
+        self.taken_bytes += 2**16
+        return {"type": "http.request", "body": bytes(2**16), "more_body": True}
+
+
+def scope_of(path: str, **headers: str) -> Scope:
+    given = {"host": "127.0.0.1", "content-type": "application/json"} | headers
+    app = SimpleNamespace(
+        state=SimpleNamespace(service=SimpleNamespace(settings=SimpleNamespace(trusted=True)))
+    )
+    return {
+        "type": "http", "method": "POST", "path": path, "query_string": b"", "app": app, "state": {},
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
+    }  # fmt: skip
+
+
+def asked(guard: Guard, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
+    """What a guard answers itself."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    asyncio.run(guard(scope, receive, send))
+    return messages[0]["status"], json.loads(messages[1]["body"])
+
+
+def test_an_endless_body_is_left_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigsvd.service.guard._LINGER_SECONDS", 0.0)
+    limits = Limits(body_bytes=10 * 2**16)
+    guard = Guard(echo, Settings(state=tmp_path, roots=(tmp_path,), limits=limits))
+    endless = Endless()
+    status, said = asked(guard, scope_of("/v1/jobs", transfer_encoding="chunked"), endless.receive)
+    assert (status, said["code"]) == (413, "E_TOO_LARGE")
+    assert endless.taken_bytes <= limits.body_bytes + 3 * 2**16
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigsvd.service.guard._LINGER_SECONDS", 0.01)
+    limits = Limits(body_bytes=1, arrival_seconds=0.05)
+    guard = Guard(echo, Settings(state=tmp_path, roots=(tmp_path,), limits=limits))
+
+    async def never() -> Message:
+        await asyncio.sleep(3600)
+        return {}
+
+    status, said = asked(guard, scope_of("/v1/jobs", content_length="1"), never)
+    assert (status, said["code"]) == (408, "E_SLOW")
+
+
+def test_half_a_body_is_none(tmp_path: Path) -> None:
+    """Its client is gone: the application is told so, and not that this was all."""
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(await receive())
+
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"[1, 2]", "more_body": True},
+        {"type": "http.disconnect"},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    guard = Guard(app, Settings(state=tmp_path, roots=(tmp_path,)))
+    asyncio.run(guard(scope_of("/v1/jobs", content_length="100"), receive, receive))  # type: ignore[arg-type]
+    assert heard == [{"type": "http.disconnect"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("{}", 1),
+        ('{"a": [1, {"b": []}]}', 4),
+        (json.dumps({"a": '[[[[[[{{{{"]]]\\', "b\\": ["\\\\"]}), 2),
+        ("17", 0),
+        ("", 0),
+        ("[]" * 1000, 1),
+    ],
+)
+def test_levels_are_counted_outside_of_quotes(text: str, levels: int) -> None:
+    check_nesting(text.encode(), levels)
+    if levels:
+        with pytest.raises(RequestError, match=f"more than {levels - 1} levels"):
+            check_nesting(text.encode(), levels - 1)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "[" * 10**5 + "]" * 10**5, '{"a":' * 10**5, "]" * 10**5])
+def test_nesting_without_end_is_refused_in_a_moment(tmp_path: Path, text: str) -> None:
+    begun = time.perf_counter()
+    answer = guarded(tmp_path, trusted=True, limits=Limits(body_bytes=2**24)).post(
+        "/v1/jobs", content=text, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "E_REQUEST")
+    assert time.perf_counter() - begun < 2
+
+
+# Who asks
+
+WHO: dict[str, May] = {"ann": "submit", "bob": "submit", "eve": "read", "root": "admin"}
+
+
+@dataclass(frozen=True)
+class Door:
+    """A service that asks for tokens, and one token of each kind."""
+
+    served: Served
+    secrets: dict[str, str]
+
+    def ask(self, method: str, path: str, who: str = "", **options: Any) -> Any:
+        secret = self.secrets.get(who, who)
+        headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {secret}"} if secret else {})
+        return self.served.client.request(method, path, headers=headers, **options)
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    folder = tmp_path_factory.mktemp("door")
+    with serving(folder, trusted=False, user_header="X-Remote-User", trusted_proxy="10.1.1.1") as served:
+        tokens = served.service.tokens
+        made = {who: tokens.make("", who, (scope,)) for who, scope in WHO.items()}
+        revoked, token = tokens.make("", "ann", ("admin",))
+        tokens.revoke(token.id)
+        expired, _ = tokens.make("", "ann", ("admin",), 1e-6)
+        store(served.root / "a.zarr", small_matrix())
+        secrets = {who: secret for who, (secret, _) in made.items()}
+        yield Door(served, secrets | {"revoked": revoked, "expired": expired})
+
+
+@pytest.mark.parametrize("who", ["", "wrong", "revoked", "expired", "bigsvd_" + "A" * 43, "ünïcode", " "])
+def test_without_a_token_that_holds_nobody_is_let_in(door: Door, who: str) -> None:
+    for method, path in (
+        ("GET", "/v1/jobs"),
+        ("POST", "/v1/plans"),
+        ("GET", "/v1/me"),
+        ("GET", "/v1/sources"),
+    ):
+        said = f"Bearer {door.secrets.get(who, who)}".encode()
+        headers = {b"Authorization": said} if who else {}
+        answer = door.served.client.request(method, path, headers=headers, json={})
+        assert (answer.status_code, answer.json()["code"]) == (401, "E_AUTH"), path
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_token_in_the_query_is_refused_whatever_it_is(door: Door) -> None:
+    for name in ("token", "access_token"):
+        answer = door.ask("GET", f"/v1/jobs?{name}={door.secrets['root']}", "root")
+        assert (answer.status_code, answer.json()["code"]) == (401, "E_AUTH")
+        assert door.secrets["root"] not in answer.text
+
+
+def test_each_may_what_their_token_says(door: Door) -> None:
+    assert door.ask("GET", "/v1/me", "eve").json() == {"owner": "eve", "scopes": ["read"]}
+    assert door.ask("GET", "/v1/jobs", "eve").status_code == 200
+    answer = door.ask("POST", "/v1/jobs", "eve", json={"source": "a.zarr", "k": 2, "out": "eve"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "E_SCOPE")
+    assert "submit" in answer.json()["detail"]
+
+
+def test_the_job_of_another_is_none_to_change(door: Door) -> None:
+    body = {"source": "a.zarr", "k": 2, "out": "mine"}
+    job = door.ask("POST", "/v1/jobs", "ann", json=body).json()["id"]
+    for method, path in (
+        ("POST", f"/v1/jobs/{job}/stop"),
+        ("POST", f"/v1/jobs/{job}/cancel"),
+        ("POST", f"/v1/jobs/{job}/resume"),
+        ("DELETE", f"/v1/jobs/{job}"),
+        ("DELETE", f"/v1/results/{job}"),
+    ):
+        answer = door.ask(method, path, "bob")
+        assert answer.status_code == 404, path
+        assert door.ask(method, path).status_code == 401
+    assert (
+        door.ask("GET", f"/v1/jobs/{job}", "bob").json()["owner"] == "ann"
+    )  # tokens separate jobs, not data
+    assert door.ask("POST", f"/v1/jobs/{job}/cancel", "root").status_code in (202, 409)
+
+
+def test_a_page_keeps_its_token_where_no_script_reads_it(door: Door) -> None:
+    with TestClient(door.served.client.app, base_url="http://127.0.0.1") as browser:
+        page = {"Origin": "http://127.0.0.1"}
+        refused = browser.post("/v1/session", json={"token": "wrong"}, headers=page)
+        assert refused.status_code == 401
+        assert "set-cookie" not in refused.headers
+        answer = browser.post("/v1/session", json={"token": door.secrets["ann"]}, headers=page)
+        assert answer.json() == {"owner": "ann", "scopes": ["submit"]}
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert "; secure" not in cookie  # which browsers would not send without TLS
+        assert browser.get("/v1/me").json()["owner"] == "ann"
+        foreign = browser.post("/v1/plans", json={}, headers={"Origin": "http://127.0.0.1:9999"})
+        assert foreign.status_code == 403
+        wrong = browser.get("/v1/me", headers={"Authorization": "Bearer wrong"})
+        assert wrong.status_code == 401  # and not passed over for the cookie
+        assert browser.delete("/v1/session", headers=page).status_code == 204
+        assert browser.get("/v1/me").status_code == 401
+
+
+def test_behind_tls_the_cookie_goes_nowhere_without_it(door: Door) -> None:
+    token = {"token": door.secrets["ann"]}
+    headers = {"Origin": "https://127.0.0.1"}  # a proxy speaks TLS, and the browser says so
+    answer = door.served.client.post("/v1/session", json=token, headers=headers)
+    door.served.client.cookies.clear()
+    assert "; secure" in answer.headers["set-cookie"].lower()
+
+
+def test_a_proxy_is_believed_who_asks_and_nobody_else(door: Door) -> None:
+    said = {"X-Remote-User": "carol"}
+    app = door.served.client.app
+    trusted = TestClient(app, base_url="http://127.0.0.1", client=("10.1.1.1", 1))
+    other = TestClient(app, base_url="http://127.0.0.1", client=("10.1.1.2", 1))
+    assert trusted.get("/v1/me", headers=said).json() == {"owner": "carol", "scopes": ["read", "submit"]}
+    assert trusted.get("/v1/me").status_code == 401
+    assert other.get("/v1/me", headers=said).status_code == 401
+    forwarded = said | {"X-Forwarded-For": "10.1.1.1"}
+    assert other.get("/v1/me", headers=forwarded).status_code == 401
+
+
+def test_who_is_unknown_sends_no_more_than_a_little(door: Door) -> None:
+    """Else anybody could have the server hold as many large bodies as there are connections."""
+    large = b'"' + b"a" * 10**5 + b'"'
+    headers = {"Content-Type": "application/json"}
+    assert door.ask("POST", "/v1/plans", content=large, headers=headers).status_code == 401
+    assert door.ask("POST", "/v1/plans", "ann", content=large, headers=headers).status_code == 422
+
+
+def test_attacks_come_by_http_as_by_python(door: Door) -> None:
+    for what, (text, refusal) in ATTACKS.items():
+        attack = text.replace("{top}", str(door.served.root.parent))
+        if what in ("half a letter", "the server's own folder") or "link" in what:
+            continue  # no JSON can say it; or not set up here
+        answer = door.ask("POST", "/v1/jobs", "ann", json={"source": attack, "k": 2, "out": "out"})
+        allowed = {403} if refusal is OutsideRootsError else {422}
+        assert answer.status_code in allowed, (what, answer.text)
+        assert answer.json()["code"] in ("E_PATH", "E_URL", "E_REQUEST"), what
+    assert not (door.served.root / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"source": "a.zarr", "k": NaN}',
+        '{"source": "a.zarr", "k": 1, "tol": Infinity}',
+        "{",
+        "[]",
+        "null",
+        '"' + "\\ud800" + '"',
+    ],
+)
+def test_what_is_no_json_is_refused(door: Door, text: str) -> None:
+    answer = door.ask("POST", "/v1/plans", "ann", content=text, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "E_REQUEST")

@@ -8,6 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from bigsvd.service import problems
+from bigsvd.service.guard import Guard
+from bigsvd.service.observer import Observer
+from bigsvd.service.operations import Operations
 from bigsvd.service.routers import ROUTERS
 from bigsvd.service.service import Service
 from bigsvd.service.streams import Streams
@@ -30,6 +33,9 @@ def create_app(service: Service) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     _name_problems(app)
+    app.state.operations = operations = Operations(service)
+    app.add_middleware(Guard, settings=service.settings)
+    app.add_middleware(Observer, measures=operations.measures)  # around all else
     return app
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
 from bigsvd.errors import AuthError, ScopeError
+from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 from bigsvd.service.users import Scope, User
 
 COOKIE = "bigsvd_session"
 CHALLENGE = 'Bearer realm="bigsvd"'  # of each answer 401
-_IN_QUERY = ("token", "access_token", "api_key", "key")
+_IN_QUERY = ("token", "access_token", "api_key")
 _REMEDY = "send the header Authorization: Bearer TOKEN; `bigsvd admin token create` makes one"
 
 
@@ -31,7 +32,9 @@ def allowed(scope: Scope) -> Callable[[Request], User]:
     """
 
     def found(request: Request) -> User:
-        return permitted(user_of(request), scope)
+        user = permitted(user_of(request), scope)
+        request.state.user = user.name  # for the log
+        return user
 
     return found
 
@@ -47,7 +50,7 @@ def permitted(user: User, scope: Scope) -> User:
 def user_of(request: Request) -> User:
     """The user who asks; `AuthError` where that is nobody."""
     _refuse_in_query(request)
-    service: Any = request.app.state.service
+    service: Service = request.app.state.service
     if service.settings.trusted:
         return User(local_name(), frozenset({"admin"}))
     named = _named_by_proxy(request, service.settings)
@@ -62,7 +65,7 @@ def _refuse_in_query(request: Request) -> None:
             raise AuthError(f"a token in the query ({name}=) is not taken", _REMEDY)
 
 
-def user_with(secret: str, service: Any) -> User:
+def user_with(secret: str, service: Service) -> User:
     """The user of a token; `AuthError` where it does not hold, whatever the reason."""
     token = service.tokens.find(secret) if secret else None
     if token is None:

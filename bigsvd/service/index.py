@@ -22,6 +22,7 @@ from bigsvd.jobs.record import Record
 from bigsvd.service.admission import Admission
 from bigsvd.service.database import Database
 from bigsvd.service.line import AT_WORK, Line
+from bigsvd.service.logs import tell_of_job
 from bigsvd.service.rows import JobPage, JobQuery, JobRow, NewJob
 from bigsvd.service.settings import Limits
 from bigsvd.service.tables import jobs, labels, of_job
@@ -101,6 +102,8 @@ class Index:
 
     def _placed(self, row: dict[str, Any], made: bool) -> tuple[JobRow, bool]:
         """With its place in line."""
+        if made:
+            tell_of_job(row["id"], row)
         return self._row(row, time.time()), made
 
     def job(self, job: str) -> JobRow:

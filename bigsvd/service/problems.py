@@ -21,17 +21,21 @@ from bigsvd.errors import (
     BadInputError,
     BigsvdError,
     ClusterBusyError,
+    DiskFullError,
     FactorStoreError,
+    HostError,
     JobError,
     KeyReusedError,
     LinkError,
     NoWorkersError,
+    OriginError,
     OutputBusyError,
     OutputExistsError,
     OutsideRootsError,
     QuotaError,
     RequestError,
     ScopeError,
+    SlowError,
     StateError,
     StorageError,
     TooLargeError,
@@ -41,15 +45,18 @@ MEDIA_TYPE = "application/problem+json"
 # Of an error the status of the first of its classes, from its own upwards, that is here.
 STATUS: dict[type[BaseException], int] = {
     AuthError: 401,
+    OriginError: 403,
     OutsideRootsError: 403,
     ScopeError: 403,
     JobError: 404,
     LinkError: 404,
+    SlowError: 408,
     OutputBusyError: 409,
     OutputExistsError: 409,
     StateError: 409,
     FactorStoreError: 410,  # never 404, which a reader of Zarr takes for a chunk of nothing but fill values
     TooLargeError: 413,
+    HostError: 421,
     KeyReusedError: 422,
     BadInputError: 422,
     QuotaError: 429,
@@ -57,6 +64,7 @@ STATUS: dict[type[BaseException], int] = {
     ClusterBusyError: 503,
     NoWorkersError: 503,
     StorageError: 503,
+    DiskFullError: 507,
 }
 _NO_ROOM = 507
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -7,15 +7,17 @@ from bigsvd.service.routes import (
     events,
     jobs,
     links,
+    operations,
     page,
     plans,
     regions,
     results,
+    session,
     sources,
     verifications,
 )
 
-ROUTERS = tuple(
-    module.router
-    for module in (arrays, plans, jobs, events, results, regions, verifications, links, sources, page)
-)
+_MODULES = (
+    arrays, plans, jobs, events, results, regions, verifications, links, sources, session, operations, page,
+)  # fmt: skip
+ROUTERS = tuple(module.router for module in _MODULES)

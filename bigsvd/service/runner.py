@@ -18,6 +18,7 @@ from bigsvd.machine.offers import available_memory
 from bigsvd.service.beginning import Beginning
 from bigsvd.service.database import Database
 from bigsvd.service.leases import Leases
+from bigsvd.service.logs import tell_of_job
 from bigsvd.service.looking import Looking
 from bigsvd.service.roots import Roots
 from bigsvd.service.settings import Settings
@@ -91,6 +92,7 @@ class Runner:
         """Write down what is new of a job; where that fails, it is found again at the next look."""
         try:
             self._leases.save(job, news)
+            tell_of_job(job, news)
         except BigsvdError:
             _log.exception("job %s could not be written down", job, extra={"job": job})
         if "stage" in news:

@@ -41,15 +41,20 @@ class Retention:
     """How long what has ended is kept.
 
     Attributes:
-        seconds: for which the record of an ended job is kept. bytes: that results may take together, of which
-            the oldest go. None for no such limit.
-        results: whether results go with their records; else they stay, whatever they take.
+        seconds: for which the record of an ended job is kept. bytes: that all of them may take together, of
+            which the oldest go. None for no such limit.
+        results: whether results count and go with their records; else they stay, whatever they take.
 
     """
 
     seconds: float | None = None
     bytes: int | None = None
     results: bool = False
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything is ever forgotten."""
+        return self.seconds is not None or self.bytes is not None
 
 
 @dataclass(frozen=True)

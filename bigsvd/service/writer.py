@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from bigsvd.errors import BigsvdError, StorageError, first_line
+from bigsvd.errors import BigsvdError, DiskFullError, StorageError, first_line
 
 _Result = TypeVar("_Result")
 _MOST_TOGETHER = 500
@@ -177,8 +177,11 @@ def told(error: Exception) -> Exception:
     if not isinstance(error, DBAPIError):
         return error
     said = first_line(error.orig or error)
-    remedy = "make room on its disk" if "full" in said or "No space" in said else "look after the database"
-    return StorageError(f"the database of the service failed ({said})", f"{remedy}, then ask again")
+    if "full" in said or "No space" in said:
+        return DiskFullError(f"the database of the service is full ({said})", "delete results, or make room")
+    return StorageError(
+        f"the database of the service failed ({said})", "look after the database, then ask again"
+    )
 
 
 @contextmanager
