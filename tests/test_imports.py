@@ -75,7 +75,18 @@ FOLDERS: dict[str, frozenset[str]] = {
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset({"catalog", "execution", "jobs", "machine", "planning", "results", "sources"}),
     "cli": frozenset(
-        {"catalog", "client", "execution", "jobs", "machine", "planning", "report", "results", "sources"}
+        {
+            "catalog",
+            "client",
+            "execution",
+            "jobs",
+            "machine",
+            "planning",
+            "report",
+            "results",
+            "service",
+            "sources",
+        }
     ),
 }
 
@@ -129,7 +140,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "click": frozenset(
-        {"cli.commands", "cli.jobs", "cli.options", "cli.place", "cli.spelling", "dask_command"}
+        {"cli.serve", "cli.commands", "cli.jobs", "cli.options", "cli.place", "cli.spelling", "dask_command"}
     ),
     "fastapi": frozenset(
         {
@@ -144,10 +155,12 @@ OWNERS: dict[str, frozenset[str]] = {
             "service.routes.events",
             "service.routes.jobs",
             "service.routes.links",
+            "service.routes.operations",
             "service.routes.page",
             "service.routes.plans",
             "service.routes.regions",
             "service.routes.results",
+            "service.routes.session",
             "service.routes.sources",
             "service.routes.verifications",
             "service.spans",
@@ -169,6 +182,8 @@ OWNERS: dict[str, frozenset[str]] = {
             "service.writer",
         }
     ),
+    "prometheus_client": frozenset({"service.operations"}),
+    "uvicorn": frozenset({"service.punctual", "service.server"}),
     "torch": frozenset({"devices.bfloat16"}),
 }
 LAZY = (
