@@ -200,7 +200,7 @@ async def _of_anything(_: Request, error: Exception) -> Response:
 
 def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer instead, for the OpenAPI document; those that every route may among them."""
-    everywhere = (401, 403, 422, 429, 500, 503)
+    everywhere = (401, 403, 408, 413, 421, 422, 429, 500, 503, 507)
     return {
         status: {
             "description": HTTPStatus(status).phrase,
