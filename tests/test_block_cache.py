@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bigsvd.service.block_cache import BlockCache
+from bigsvd.service.recent import Recent
 
 
 def test_a_cache_holds_no_more_than_its_limit() -> None:
@@ -62,3 +63,19 @@ def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
         with pytest.raises(OSError, match="lost"):
             cache.of("a")(0, fail)
     assert cache.of("a")(0, lambda: np.arange(2)).tolist() == [0, 1]
+
+
+def test_what_is_recent_is_not_found_again_unless_it_holds_no_more() -> None:
+    found: list[int] = []
+
+    def find() -> int:
+        found.append(len(found) + 1)
+        return found[-1]
+
+    recent: Recent[int] = Recent(3600.0, 2)
+    assert [recent.get("a", lambda _: True, find) for _ in range(3)] == [1, 1, 1]
+    assert recent.get("a", lambda number: number != 1, find) == 2
+    assert [recent.get(name, lambda _: True, find) for name in "bcb"] == [3, 4, 3]
+    assert recent.get("a", lambda _: True, find) == 5  # the third of at most two
+    never: Recent[int] = Recent(0.0, 2)
+    assert [never.get("a", lambda _: True, find) for _ in range(2)] == [6, 7]

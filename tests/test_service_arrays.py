@@ -26,6 +26,7 @@ from bigsvd.results.factors import Factors, open_factors
 from bigsvd.service.app import create_app
 from bigsvd.service.arrays import TILE, Arrays, multiscales, tile
 from bigsvd.service.found import id_of_path
+from bigsvd.service.recent import Recent
 from tests.services import Served, serving
 from tests.test_pooled import block_means
 from tests.waiting import wait_until
@@ -375,7 +376,12 @@ def test_a_token_or_a_link_is_needed(tmp_path: Path) -> None:
         answer = served.client.get(key, headers=bearer)
         assert_same_bits(np.frombuffer(answer.content, "<f4").reshape(60, 40), factors[:])
         served.service.tokens.revoke(token.id)
-        served.problem("GET", key, 401, "E_AUTH", headers=bearer)
+        served.problem("GET", key, 401, "E_AUTH", headers={**bearer, "X-Another": "reader"})
+
+        def refused() -> bool:
+            return served.client.get(key, headers=bearer).status_code == 401
+
+        wait_until(refused, 20, "a reader is looked at again, once a second")
 
 
 def test_a_link_shows_as_many_triplets_as_it_says(served: Served, job: str) -> None:
@@ -389,7 +395,8 @@ def test_a_link_shows_as_many_triplets_as_it_says(served: Served, job: str) -> N
     served.problem("GET", f"{base}/zarr@4/zarr.json", 422, "E_K")
     assert str(served.root) not in served.client.get(f"{base}/zarr/zarr.json").text
     served.service.links.revoke(link.id)
-    served.problem("GET", f"{base}/zarr/reconstruction/c/0/0", GONE, "E_FACTORS")
+    another = {"X-Another": "reader"}
+    served.problem("GET", f"{base}/zarr/reconstruction/c/0/0", GONE, "E_FACTORS", headers=another)
 
 
 # What changes below a reader
@@ -490,8 +497,14 @@ def walked(array: Any, whole: np.ndarray, event: Callable[[], None]) -> list[str
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(("event", "then"), [("revoked", "refused"), (502, "refused"), (404, "nan")])
 def test_a_reader_that_is_cut_off_never_sees_a_zero(
-    served: Served, job: str, reader: Callable[[str], Any], event: str | int, then: str
+    served: Served,
+    job: str,
+    reader: Callable[[str], Any],
+    event: str | int,
+    then: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(served.service.arrays, "recent", Recent(0.0, 1))
     secret, link = served.service.links.make(job, "ada", "", 3600.0)
     proxy = Proxy(create_app(served.service))
 

@@ -38,6 +38,7 @@ from bigsvd.results.virtual_group import (
     VirtualGroup,
 )
 from bigsvd.service.block_cache import BlockCache
+from bigsvd.service.recent import Recent
 
 LEVELS = "levels"
 TILE = 512  # the longest side of the last level, and of a chunk where the other is as long
@@ -45,6 +46,8 @@ _LINE_ENTRIES = 2**17  # of a chunk of means, scales and weights
 _MOST_OPEN = 64
 _MOST_RANKS = 32  # of one result, of which the documents are kept
 _AT_ONCE = 4  # chunks for each processor, of which some wait for a disk
+_RECENT_SECONDS = 1.0
+_MOST_RECENT = 1000
 _LAYOUT = 1  # of the keys and of what they hold; in the ETag
 _IMAGE_AXES = ("y", "x")  # by which readers of OME-Zarr know an image
 
@@ -76,12 +79,14 @@ class Arrays:
 
     Attributes:
         cache: of decoded and pooled factors. limiter: how many chunks are computed at a time.
+        recent: which result requests like the last ones meant, and of how many triplets.
 
     """
 
     def __init__(self, cache_bytes: int) -> None:
         self.cache = BlockCache(cache_bytes)
         self.limiter = CapacityLimiter(_AT_ONCE * (os.cpu_count() or 1))
+        self.recent: Recent[tuple[OpenResult, int]] = Recent(_RECENT_SECONDS, _MOST_RECENT)
         self._opened: OrderedDict[Path, OpenResult] = OrderedDict()
         self._lock = threading.Lock()
         self._opening = threading.Lock()

@@ -2,11 +2,15 @@
 
 A reader of Zarr takes the status 404 for a chunk of nothing but fill values. So nothing that lies in the grid
 of an array is ever answered by it: not where the result is gone, the link was revoked or the job is unknown.
+
+A reader asks for thousands of chunks, one like the other but for the key. Who it is and which result it means
+is found out once a second: a token or a link that is revoked reads that much longer. Whether the result is
+the same is looked at for each chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -84,8 +88,9 @@ async def _sent(http: Request, key: str, find: Callable[[], Found]) -> Response:
 
 
 def _answer(http: Request, key: str, find: Callable[[], Found]) -> Response:
+    service: Service = http.app.state.service
     try:
-        result, k = find()
+        result, k = service.arrays.recent.get(_asker(http, key), _is_there, find)
     except (JobError, LinkError) as error:
         if _may_be_chunk(key):
             raise FactorStoreError(error.message, error.remedy) from error
@@ -120,6 +125,21 @@ def _by_link(http: Request, secret: str, k: int | None) -> Found:
     if k is not None and k > most:
         raise RankError(f"k={k} is not in the allowed range 1..{most}", "give a smaller k")
     return opened, k or most
+
+
+def _asker(http: Request, key: str) -> Hashable:
+    """All of a request but for the key: whatever decides who asks, and which result is meant."""
+    scope = http.scope
+    return (
+        scope["path"].removesuffix(key),
+        scope["query_string"],
+        scope["client"] and scope["client"][0],
+        tuple(scope["headers"]),
+    )
+
+
+def _is_there(found: Found) -> bool:
+    return found[0].is_there()
 
 
 def _may_be_chunk(key: str) -> bool:
