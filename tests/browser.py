@@ -148,7 +148,7 @@ class Browser:
         """Have the window that wide and high."""
         self.cdp(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=ratio, mobile=False,
+            width=width, height=height, deviceScaleFactor=ratio, mobile=width < 500,
         )  # fmt: skip
 
     def prefer(self, theme: str) -> None:

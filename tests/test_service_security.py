@@ -571,7 +571,7 @@ def test_a_token_in_the_query_is_refused_whatever_it_is(door: Door) -> None:
 
 
 def test_each_may_what_their_token_says(door: Door) -> None:
-    assert door.ask("GET", "/v1/me", "eve").json() == {"owner": "eve", "scopes": ["read"]}
+    assert door.ask("GET", "/v1/me", "eve").json() == {"owner": "eve", "scopes": ["read"], "session": False}
     assert door.ask("GET", "/v1/jobs", "eve").status_code == 200
     answer = door.ask("POST", "/v1/jobs", "eve", json={"source": "a.zarr", "k": 2, "out": "eve"})
     assert (answer.status_code, answer.json()["code"]) == (403, "E_SCOPE")
@@ -604,12 +604,12 @@ def test_a_page_keeps_its_token_where_no_script_reads_it(door: Door) -> None:
         assert refused.status_code == 401
         assert "set-cookie" not in refused.headers
         answer = browser.post("/v1/session", json={"token": door.secrets["ann"]}, headers=page)
-        assert answer.json() == {"owner": "ann", "scopes": ["submit"]}
+        assert answer.json() == {"owner": "ann", "scopes": ["submit"], "session": True}
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert "; secure" not in cookie  # which browsers would not send without TLS
-        assert browser.get("/v1/me").json()["owner"] == "ann"
+        assert browser.get("/v1/me").json().items() >= {"owner": "ann", "session": True}.items()
         foreign = browser.post("/v1/plans", json={}, headers={"Origin": "http://127.0.0.1:9999"})
         assert foreign.status_code == 403
         wrong = browser.get("/v1/me", headers={"Authorization": "Bearer wrong"})
@@ -631,7 +631,8 @@ def test_a_proxy_is_believed_who_asks_and_nobody_else(door: Door) -> None:
     app = door.served.client.app
     trusted = TestClient(app, base_url="http://127.0.0.1", client=("10.1.1.1", 1))
     other = TestClient(app, base_url="http://127.0.0.1", client=("10.1.1.2", 1))
-    assert trusted.get("/v1/me", headers=said).json() == {"owner": "carol", "scopes": ["read", "submit"]}
+    carol = {"owner": "carol", "scopes": ["read", "submit"], "session": False}
+    assert trusted.get("/v1/me", headers=said).json() == carol
     assert trusted.get("/v1/me").status_code == 401
     assert other.get("/v1/me", headers=said).status_code == 401
     forwarded = said | {"X-Forwarded-For": "10.1.1.1"}

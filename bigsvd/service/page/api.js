@@ -74,6 +74,7 @@ export function newKey() {
 export function follow(path, heard) {
   let next = 0;
   let failures = 0;
+  let opened = false;
   let timer = 0;
   const stop = new AbortController();
   const source = new EventSource(`${path}/events`);
@@ -90,7 +91,10 @@ export function follow(path, heard) {
     if (!stop.signal.aborted) timer = setTimeout(poll, pause);
   };
 
-  source.onopen = () => heard.live(true);
+  source.onopen = () => {
+    opened = true;
+    heard.live(true);
+  };
   source.onmessage = (message) => {
     failures = 0;
     next = Number(message.lastEventId);
@@ -104,7 +108,7 @@ export function follow(path, heard) {
   source.onerror = () => {
     heard.live(false);
     failures += 1;
-    if (source.readyState === EventSource.CLOSED || failures > 3) {
+    if (!opened || source.readyState === EventSource.CLOSED || failures > 3) {
       source.close();
       poll();
     }

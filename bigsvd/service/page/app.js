@@ -127,7 +127,7 @@ function Header({ path, user, leave }) {
     ${user && html`<nav aria-label="Pages">${link("/", "Submit", path === "/")} ${link("/jobs", "Jobs", path.startsWith("/jobs") || path.startsWith("/results"))}</nav>`}
     <span class="grow"></span>
     ${user && html`<span class="user">${user.owner}</span>`}
-    ${user && user.session !== false && html`<button type="button" class="small" onClick=${leave}>sign out</button>`}
+    ${user && user.session && html`<button type="button" class="small" onClick=${leave}>sign out</button>`}
     <${Theme} />
   </header>`;
 }

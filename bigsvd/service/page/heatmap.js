@@ -127,7 +127,7 @@ function Surface({ url, id, k, of, shape, view, setView }) {
       ${problem && html`<div class="over"><${Trouble} problem=${problem}>${html`<button type="button" onClick=${tiled ? tiles.again : part.again}>Try again</button>`}<//></div>`}
     </div>
     <div class="heat-foot">
-      <output id="heat-value" class="value">${under ? words(under) : middle ? `in the middle: ${words(middle)}` : "…"}</output>
+      <output id="heat-value" class="value" aria-live="off">${under ? words(under) : middle ? `in the middle: ${words(middle)}` : "…"}</output>
       <span class="zoom-buttons">
         <button type="button" class="small" aria-label="Zoom in" onClick=${() => move(zoomed(shown, 0.5))}>+</button>
         <button type="button" class="small" aria-label="Zoom out" onClick=${() => move(zoomed(shown, 2))}>−</button>

@@ -10,6 +10,13 @@ export function say(words) {
   });
 }
 
+/** Have the window called by a name, once that is known. */
+export function useName(name) {
+  useEffect(() => {
+    if (name) document.title = `${name} · bigsvd`;
+  }, [name]);
+}
+
 /** Go to another of the pages. */
 export function go(path) {
   history.pushState(null, "", path);

@@ -2,7 +2,7 @@
 import { follow, get, mayChange, post, remove, text } from "./api.js";
 import { bytes, digits, seconds, when } from "./format.js";
 import { Chart } from "./charts.js";
-import { go, say, useEvery } from "./hooks.js";
+import { go, say, useEvery, useName } from "./hooks.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { nameOf } from "./jobs.js";
 import { ENDED, eventWords, isLive, phaseWords, reasonWords, share, steps } from "./phases.js";
@@ -27,6 +27,7 @@ export function JobPage({ id }) {
     [path, turn, live],
   );
   const events = useEvents(path, turn, setJob, setLive);
+  useName(job && nameOf(job));
   useEffect(() => job && say(`job ${nameOf(job)} is ${job.state}`), [job?.state]);
 
   if (!job) return html`<h1 tabindex="-1">Job ${id}</h1><${Trouble} problem=${problem} />`;

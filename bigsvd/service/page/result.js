@@ -4,7 +4,7 @@ import { Chart } from "./charts.js";
 import { Components } from "./components.js";
 import { bytes, count, digits, last, percent, seconds, shape, when } from "./format.js";
 import { Heatmap } from "./heatmap.js";
-import { go, say, useEvery, useSeen } from "./hooks.js";
+import { go, say, useEvery, useName, useSeen, useSettled } from "./hooks.js";
 import { html, useEffect, useId, useMemo, useState } from "./html.js";
 import { OpenIt, Share } from "./sharing.js";
 import { Facts, Num, Question, Trouble } from "./widgets.js";
@@ -22,17 +22,18 @@ export function ResultPage({ id }) {
     [path],
   );
   const [k, setK] = useState(() => Number(new URLSearchParams(location.search).get("k")) || null);
+  const settled = useSettled(k, 400);
+  useEffect(() => {
+    if (settled) history.replaceState(null, "", `/results/${id}?k=${settled}`);
+  }, [settled]);
+  useName(found && last(found.info.path));
   if (!found) return html`<h1 tabindex="-1">Result ${id}</h1><${Trouble} problem=${problem} />`;
   const { info, rank } = found;
   const chosen = Math.max(1, Math.min(k || info.k, rank.rows.length));
-  const choose = (next) => {
-    setK(next);
-    history.replaceState(null, "", `/results/${id}?k=${next}`);
-  };
   return html`<h1 tabindex="-1">${last(info.path)}</h1>
     <${Certificate} info=${info} />
-    <${Slider} rank=${rank} k=${chosen} choose=${choose} />
-    <${Scree} rank=${rank} k=${chosen} choose=${choose} />
+    <${Slider} rank=${rank} k=${chosen} choose=${setK} />
+    <${Scree} rank=${rank} k=${chosen} choose=${setK} />
     <${Seen} title="The matrix">${() => html`<${Heatmap} id=${id} k=${chosen} shape=${info.full_shape} />`}<//>
     <${Seen} title="Components">${() => html`<${Components} path=${path} info=${info} />`}<//>
     <${OpenIt} id=${id} info=${info} k=${chosen} />

@@ -29,11 +29,12 @@ class MeAnswer(BaseModel):
 
     owner: str = Field(description="The owner of what this user submits.")
     scopes: list[Scope] = Field(description="What this user may do; admin may all.")
+    session: bool = Field(description="Whether a cookie says so, which `DELETE /v1/session` takes away.")
 
     @classmethod
-    def of(cls, user: User) -> MeAnswer:
+    def of(cls, user: User, *, session: bool) -> MeAnswer:
         """That of a user."""
-        return cls(owner=user.name, scopes=sorted(user.scopes))
+        return cls(owner=user.name, scopes=sorted(user.scopes), session=session)
 
 
 @router.post("/session", responses=told())
@@ -43,7 +44,7 @@ async def begin(body: SessionBody, request: Request, response: Response, service
     response.set_cookie(
         COOKIE, body.token, path="/", secure=_is_encrypted(request), httponly=True, samesite="strict"
     )
-    return MeAnswer.of(user)
+    return MeAnswer.of(user, session=True)
 
 
 def _is_encrypted(request: Request) -> bool:
@@ -58,6 +59,6 @@ async def end(response: Response) -> None:
 
 
 @router.get("/me", responses=told())
-async def me(user: Reader) -> MeAnswer:
+async def me(user: Reader, request: Request) -> MeAnswer:
     """Who asks, and what they may do."""
-    return MeAnswer.of(user)
+    return MeAnswer.of(user, session=COOKIE in request.cookies)
