@@ -48,10 +48,11 @@ _LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Served:
-    """A server that is started again whenever it has ended."""
+    """A server that is started again whenever it has ended, and a client that it has answered before."""
 
     process: Supervised
     url: str
+    client: Client
 
     def kill(self) -> float:
         """Kill it; the seconds until it answers again."""
@@ -75,6 +76,7 @@ class Acknowledged:
 
     jobs: dict[Path, str] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
+    failed: bool = False
 
     def add(self, out: Path, job: str) -> None:
         """One more."""
@@ -83,9 +85,15 @@ class Acknowledged:
             self.changed.notify_all()
 
     def await_number(self, number: int) -> None:
-        """Return when there are so many."""
+        """Return when there are so many, or there will not be more."""
         with self.changed:
-            self.changed.wait_for(lambda: len(self.jobs) >= number, LIMIT_SECONDS)
+            self.changed.wait_for(lambda: self.failed or len(self.jobs) >= number, LIMIT_SECONDS)
+
+    def give_up(self) -> None:
+        """There will not be more."""
+        with self.changed:
+            self.failed = True
+            self.changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,11 @@ class Half:
     def _send(self, out: Path, server: Served, acknowledged: Acknowledged) -> None:
         """One job, again and again with the same key until it is acknowledged."""
         _await(lambda: len(acknowledged.jobs) - _published(self.folder) < _AHEAD, LIMIT_SECONDS)
-        with Client(server.url, patience_seconds=_PATIENCE_SECONDS) as client:
-            job = client.submit(self.folder / "a.zarr", 3, out, name=out.name)
+        try:
+            job = server.client.submit(self.folder / "a.zarr", 3, out, name=out.name)
+        except BaseException:
+            acknowledged.give_up()
+            raise
         acknowledged.add(out, job.id)
 
     def _kill(
@@ -150,10 +161,10 @@ class Half:
     def _judged(self, out: Path, job: str) -> dict[str, Any]:
         """What the record and the service say of a job in the end."""
         record = Record(out)
-        with Client(self.servers[0].url, patience_seconds=_PATIENCE_SECONDS) as client:
-            _await(lambda: client.job(job).status.has_ended, _READY_SECONDS)
-            status = client.job(job).status
-            made = sum(each.asked.name == out.name for each in client.jobs(text=out.name))
+        client = self.servers[0].client
+        _await(lambda: client.job(job).status.has_ended, _READY_SECONDS)
+        status = client.job(job).status
+        made = sum(each.asked.name == out.name for each in client.jobs(text=out.name))
         attempts = [Attempt(record, number) for number in sorted(record.attempt_numbers())]
         return {
             "kind": self.kind,
@@ -228,9 +239,14 @@ def _server(folder: Path, name: str, database: str) -> Iterator[Served]:
         "--memory",
         "1GB",
     ]
-    with Supervised(command, folder / f"{name}.log") as process:
-        server = Served(process, f"http://127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}"
+    with (
+        Supervised(command, folder / f"{name}.log") as process,
+        Client(url, patience_seconds=_PATIENCE_SECONDS) as client,
+    ):
+        server = Served(process, url, client)
         server.await_answer()
+        list(client.jobs())  # it is patient with a service that it knows
         yield server
 
 
