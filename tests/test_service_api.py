@@ -17,6 +17,7 @@ import pytest
 import bigsvd
 from bigsvd.jobs.record import Record
 from bigsvd.service.commands import Commands
+from bigsvd.service.users import Scope
 from tests.commands import done
 from tests.services import TRIPLETS, Served, serving
 from tests.small_arrays import small_matrix, store
@@ -372,3 +373,162 @@ def test_the_commands_of_a_plan_do_the_same(case: Case) -> None:
     assert sent == {**body, "missing": "zero"}
     assert shlex.split(commands["curl"])[-1] == "http://127.0.0.1/v1/jobs"
     assert isinstance(Commands("", "", ""), Commands)
+
+
+def test_what_a_verification_has_found_outlives_the_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        source = store(served.root / "data.zarr", small_matrix())
+        bigsvd.svd(source, 2, served.root / "own")
+        url = f"/v1/results/{served.ask('GET', '/v1/results?path=own')['id']}/verify"
+        assert served.ask("POST", url, 202)["state"] == "running"
+    with serving(tmp_path) as served:
+        wait_until(
+            lambda: served.ask("GET", url)["state"] == "done", LIMIT_SECONDS, "another server has the answer"
+        )
+        assert served.ask("GET", url)["verification"]["holds"]
+        (served.root / "own" / "U" / "c" / "0" / "0").write_bytes(b"damaged")
+        served.ask("POST", url, 202)
+        wait_until(
+            lambda: served.ask("GET", url)["state"] != "running",
+            LIMIT_SECONDS,
+            "a damaged result is verified",
+        )
+        found = served.ask("GET", url)
+        assert (found["state"], found["error"]["code"]) == ("failed", "E_FACTORS")
+
+
+def test_other_data_are_not_shown_as_the_original(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        source = store(served.root / "data.zarr", small_matrix())
+        bigsvd.svd(source, 2, served.root / "own")
+        result = served.ask("GET", "/v1/results?path=own")["id"]
+        source.rename(served.root / "elsewhere")
+        url = f"/v1/results/{result}/region?rows=0:2&of=original"
+        served.problem("GET", url, 422, "E_SOURCE")
+        store(served.root / "data.zarr", small_matrix(130, 80))
+        told = served.problem("GET", url, 409, "E_SOURCE_CHANGED")
+        assert "(120, 80)" in told["detail"]
+        assert "(130, 80)" in told["detail"]
+
+
+BODIES: dict[str, bytes] = {
+    "nested": b'{"source": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "not closed": b"{" * 100_000,
+    "NaN": b'{"source": "data.zarr", "k": 3, "out": "x", "tol": NaN}',
+    "infinite": b'{"source": "data.zarr", "k": 3, "out": "x", "tol": 1e999}',
+    "half a letter": b'{"source": "\\ud800", "k": 3, "out": "x"}',
+    "NUL": b'{"source": "data.zarr", "k": 3, "out": "x", "name": "a\\u0000b"}',
+    "a list": b"[]",
+    "nothing": b"",
+    "no UTF-8": b"\xff\xfe",
+    "unknown": b'{"source": "data.zarr", "k": 3, "out": "x", "scheduler": "tcp://elsewhere:1"}',
+    "twice as long": b'{"source": "data.zarr", "k": 3, "out": "x", "max_runtime_seconds": 1e12}',
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_that_are_refused(case: Case, name: str) -> None:
+    headers = {"content-type": "application/json"}
+    case.served.problem("POST", "/v1/jobs", 422, "E_REQUEST", content=BODIES[name], headers=headers)
+
+
+def test_a_body_of_another_kind_is_refused(case: Case) -> None:
+    body = json.dumps({"source": "data.zarr", "k": 3, "out": "x"}).encode()
+    headers = {"content-type": "text/plain"}
+    case.served.problem("POST", "/v1/jobs", 422, "E_REQUEST", content=body, headers=headers)
+
+
+def test_jobs_are_stopped_cancelled_and_forgotten(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        store(served.root / "data.zarr", small_matrix())
+        ended = served.done(source="data.zarr", k=2, out="done")["id"]
+        for verb in ("stop", "cancel", "resume"):
+            told = served.problem("POST", f"/v1/jobs/{ended}/{verb}", 409, "E_STATE")
+            assert ended in told["detail"]
+        served.service.runner.pause()
+        waiting = served.submit(source="data.zarr", k=2, out="waiting")
+        assert (waiting["state"], waiting["place"]) == ("queued", 1)
+        assert "1 in line" in waiting["reason"]
+        url = f"/v1/jobs/{waiting['id']}"
+        served.problem("POST", f"{url}/stop", 409, "E_STATE")
+        served.problem("DELETE", url, 409, "E_STATE")
+        served.problem("GET", f"/v1/results/{waiting['id']}", 409, "E_STATE")
+        assert served.ask("GET", f"{url}/events") == {"events": [], "next": 0}
+        assert served.client.get(f"{url}/log").text == ""
+        assert served.ask("POST", f"{url}/cancel", 202, json={"drop": True})["state"] == "cancelled"
+        served.ask("DELETE", url, 204)
+        served.problem("GET", url, 404, "E_JOB")
+        served.ask("DELETE", f"/v1/jobs/{ended}", 204)
+        assert bigsvd.open(served.root / "done").k == 2
+        assert not (served.root / "done.job").exists()
+
+
+def test_a_key_makes_one_job(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        served.service.runner.pause()
+        store(served.root / "data.zarr", small_matrix())
+        body = {"source": "data.zarr", "k": 2, "out": "out"}
+        key = {"Idempotency-Key": "the same"}
+        first, again = (served.client.post("/v1/jobs", json=body, headers=key) for _ in range(2))
+        assert (first.status_code, again.status_code) == (202, 200)
+        assert first.json()["id"] == again.json()["id"]
+        other = {**body, "k": 3}
+        served.problem("POST", "/v1/jobs", 422, "E_KEY_REUSED", json=other, headers=key)
+        served.problem("POST", "/v1/jobs", 409, "E_OUTPUT_BUSY", json=other)
+        served.problem(
+            "POST", "/v1/jobs", 422, "E_REQUEST", json=body, headers={"Idempotency-Key": "x" * 300}
+        )
+
+
+def test_tokens_separate_jobs_and_not_data(tmp_path: Path) -> None:
+    with serving(tmp_path, trusted=False) as served:
+        scopes: dict[str, Scope] = {"one": "submit", "two": "submit", "reader": "read", "root": "admin"}
+        tokens = {
+            name: served.service.tokens.make(name, name, [scope], 3600)[0] for name, scope in scopes.items()
+        }
+        as_user = {name: {"Authorization": f"Bearer {secret}"} for name, secret in tokens.items()}
+        store(served.root / "data.zarr", small_matrix())
+        served.problem("GET", "/v1/jobs", 401, "E_AUTH")
+        served.problem("GET", "/v1/jobs", 401, "E_AUTH", headers={"Authorization": "Bearer no"})
+        body = {"source": "data.zarr", "k": 2, "out": "out"}
+        served.problem("POST", "/v1/jobs", 403, "E_SCOPE", json=body, headers=as_user["reader"])
+        job = served.ask("POST", "/v1/jobs", 202, json=body, headers=as_user["one"])["id"]
+
+        def has_ended() -> bool:
+            return bool(served.ask("GET", f"/v1/jobs/{job}", headers=as_user["reader"])["state"] == "done")
+
+        wait_until(has_ended, LIMIT_SECONDS, "the job is done")
+        url = f"/v1/results/{job}"
+        assert served.ask("GET", url, headers=as_user["two"])["k"] == 2
+        mine = served.ask("GET", "/v1/jobs?owner=me", headers=as_user["two"])["jobs"]
+        assert mine == []
+        for method, path in (
+            ("POST", f"/v1/jobs/{job}/cancel"),
+            ("DELETE", f"/v1/jobs/{job}"),
+            ("DELETE", url),
+        ):
+            served.problem(method, path, 404, "E_JOB", headers=as_user["two"])
+        link = served.ask("POST", f"{url}/links", 201, json={}, headers=as_user["one"])["id"]
+        assert served.ask("GET", f"{url}/links", headers=as_user["two"])["links"] == []
+        served.problem("DELETE", f"/v1/links/{link}", 404, "E_LINK", headers=as_user["two"])
+        named = served.ask("GET", "/v1/results?path=out", headers=as_user["two"])["id"]
+        served.problem("DELETE", f"/v1/results/{named}", 403, "E_SCOPE", headers=as_user["one"])
+        taken = {**body, "k": 3, "overwrite": True}
+        served.problem("POST", "/v1/jobs", 409, "E_OUTPUT_EXISTS", json=taken, headers=as_user["two"])
+        served.ask("DELETE", url, 204, headers=as_user["one"])
+        assert sorted(path.name for path in served.root.iterdir()) == ["data.zarr"]
+        served.problem("GET", url, 404, "E_JOB", headers=as_user["root"])
+        served.problem("GET", f"/v1/results/{named}", 410, "E_FACTORS", headers=as_user["root"])
+
+
+def test_the_document_is_whole(case: Case) -> None:
+    document = case.served.ask("GET", "/v1/openapi.json")
+    assert document["openapi"].startswith("3.1")
+    assert {*document["components"]["securitySchemes"]} == {"token", "session"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            assert {"401", "403", "422", "500"} <= responses.keys(), (method, path)
+            [kind] = responses["422"]["content"]
+            assert kind == "application/problem+json"
+    assert case.served.client.get("/docs").status_code == 404

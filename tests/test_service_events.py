@@ -132,6 +132,17 @@ def test_a_stream_has_all_events_and_ends(served: Served, job: str) -> None:
     assert json.loads(end["data"])["state"] == "done"
 
 
+def test_a_stream_follows_a_job_to_its_end(served: Served) -> None:
+    job = served.submit(source="data.zarr", k=4, out="followed")["id"]
+    found = messages(served.client.get(f"/v1/jobs/{job}/events", headers=STREAM).text)
+    states = [json.loads(message["data"])["state"] for message in found if message.get("event") == "job"]
+    assert states[-1] == "done"
+    assert states == sorted(states, key=["queued", "running", "done"].index)
+    ids = [int(message["id"]) for message in found if "id" in message]
+    assert ids == [*range(1, len(ids) + 1)]
+    assert found[-1]["event"] == "end"
+
+
 def test_a_stream_is_taken_up_again(served: Served, job: str) -> None:
     answer = served.client.get(f"/v1/jobs/{job}/events?after=1", headers=STREAM | {"last-event-id": "4"})
     ids = [int(message["id"]) for message in messages(answer.text) if "id" in message]

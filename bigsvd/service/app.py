@@ -8,12 +8,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from bigsvd.service import problems
+from bigsvd.service.auth import COOKIE
 from bigsvd.service.guard import Guard
 from bigsvd.service.observer import Observer
 from bigsvd.service.operations import Operations
 from bigsvd.service.routers import ROUTERS
 from bigsvd.service.service import Service
 from bigsvd.service.streams import Streams
+
+# To say who asks: a token in a header, or the cookie that the page got for it.
+_WAYS = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+}
 
 
 def create_app(service: Service) -> FastAPI:
@@ -32,19 +39,21 @@ def create_app(service: Service) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    _name_problems(app)
+    _complete(app)
     app.state.operations = operations = Operations(service)
     app.add_middleware(Guard, settings=service.settings)
     app.add_middleware(Observer, measures=operations.measures)  # around all else
     return app
 
 
-def _name_problems(app: FastAPI) -> None:
-    """Have the document hold the schema of problems, which no route has as its answer."""
+def _complete(app: FastAPI) -> None:
+    """Have the document hold what no route says: the schema of problems, and how one tells who asks."""
     made = app.openapi
-    app.openapi = lambda: _with_problems(made())  # type: ignore[method-assign]
+    app.openapi = lambda: _completed(made())  # type: ignore[method-assign]
 
 
-def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
     document["components"]["schemas"]["Problem"] = problems.Problem.model_json_schema()
+    document["components"]["securitySchemes"] = _WAYS
+    document["security"] = [{name: []} for name in _WAYS]
     return document

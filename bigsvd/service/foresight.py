@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bigsvd.execution.cluster import DaskClient, Tls, connected
 from bigsvd.planning.plan import Plan
@@ -24,6 +25,7 @@ def plan_of(request: Request, service: Service) -> Plan:
 
     """
     asked = service.roots.request(request)
+    asked = replace(asked, memory=asked.memory or service.runner.memory_bytes)
     source = open_source(asked.source, **asked.reading)
     with _cluster(service.settings) as client:
         return foresee(asked, source, client=client)

@@ -36,8 +36,10 @@ from bigsvd.errors import (
     RequestError,
     ScopeError,
     SlowError,
+    SourceChangedError,
     StateError,
     StorageError,
+    SupersededError,
     TooLargeError,
 )
 
@@ -53,7 +55,9 @@ STATUS: dict[type[BaseException], int] = {
     SlowError: 408,
     OutputBusyError: 409,
     OutputExistsError: 409,
+    SourceChangedError: 409,
     StateError: 409,
+    SupersededError: 409,
     FactorStoreError: 410,  # never 404, which a reader of Zarr takes for a chunk of nothing but fill values
     TooLargeError: 413,
     HostError: 421,

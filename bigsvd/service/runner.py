@@ -56,6 +56,11 @@ class Runner:
         self._hands.join(_END_SECONDS)
         self._leases.let_go()
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """That a job may hold whose request names none; None where its workers decide."""
+        return self._beginning.memory_bytes
+
     def pause(self) -> None:
         """Begin no job any more; what is at work goes on. May be called by a signal handler."""
         self._ending.set()

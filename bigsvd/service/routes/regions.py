@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
@@ -26,6 +28,7 @@ router = APIRouter(prefix="/v1/results", tags=["results"])
 _ONE_AT_A_TIME = threading.Lock()  # who reads the data: their chunks may be as large as a panel
 _OF_NUMBERS = told(404, 409, 410, 413)
 _DOUBLE_BYTES = 8
+_AXES = ("rows", "cols")
 
 Triplets = Annotated[int | None, Query(ge=1, description="How many of the leading triplets; null for all.")]
 
@@ -68,7 +71,7 @@ def _leading(factors: Factors, k: int | None) -> Factors:
     responses=_OF_NUMBERS | {200: {"content": FORMATS, "description": "As `format` asks."}},
     dependencies=READ,
 )
-def region(
+async def region(
     result: ResultId,
     service: ServiceHere,
     rows: Span = ":",
@@ -81,14 +84,30 @@ def region(
 
     Rows and columns are those of the data; where factors are of some of them only, the others are null.
     """
-    factors = _leading(opened(service, result), k)
-    m, n = factors.kept.shape
-    box = span_of("rows", rows, m), span_of("cols", cols, n)
-    shape = box[0].stop - box[0].start, box[1].stop - box[1].start
-    itemsize = factors.dtype.itemsize if of == "reconstruction" else _DOUBLE_BYTES
-    check_size("the region", shape, itemsize, format, service.settings.limits.region_bytes)
-    about = {"rows": [box[0].start, box[0].stop], "cols": [box[1].start, box[1].stop]}
-    return answered(_values(service, factors, box, of), format, about)
+
+    def computed() -> Response:
+        factors = _leading(opened(service, result), k)
+        m, n = factors.kept.shape
+        box = span_of("rows", rows, m), span_of("cols", cols, n)
+        itemsize = factors.dtype.itemsize if of == "reconstruction" else _DOUBLE_BYTES
+        check_size("the region", _shape_of(box), itemsize, format, service.settings.limits.region_bytes)
+        return answered(_values(service, factors, box, of), format, _ends(rows=box[0], cols=box[1]))
+
+    return await _in_turn(service, computed)
+
+
+async def _in_turn(service: Service, computed: Callable[[], Response]) -> Response:
+    """An answer that a thread computes, of which only so many work, and hold memory, at a time."""
+    return await to_thread.run_sync(computed, limiter=service.arrays.limiter)
+
+
+def _shape_of(box: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(span.stop - span.start for span in box)
+
+
+def _ends(**spans: slice) -> dict[str, Any]:
+    """Start and stop of ranges, as JSON has them."""
+    return {name: [span.start, span.stop] for name, span in spans.items()}
 
 
 def _values(service: Service, factors: Factors, box: tuple[slice, slice], of: str) -> np.ndarray:
@@ -125,7 +144,7 @@ def _original(service: Service, factors: Factors, box: tuple[slice, slice]) -> n
     responses=_OF_NUMBERS | {200: {"content": FORMATS, "description": "As `format` asks."}},
     dependencies=READ,
 )
-def components(
+async def components(
     result: ResultId,
     service: ServiceHere,
     axis: Literal["rows", "cols"],
@@ -137,14 +156,23 @@ def components(
 
     The `range` is of lines of A, which are those of the data that the factors are of.
     """
-    factors = opened(service, result)
-    length = factors.shape[0 if axis == "rows" else 1]
-    lines, some = span_of("range", range, length), span_of("triplets", triplets, factors.k)
-    shape = some.stop - some.start, lines.stop - lines.start
-    check_size("this", shape, factors.dtype.itemsize, format, service.settings.limits.region_bytes)
-    found = factors.U[lines, some].T if axis == "rows" else factors.Vt[some, lines]
-    about = {"range": [lines.start, lines.stop], "triplets": [some.start, some.stop]}
-    return answered(np.asarray(found), format, about)
+
+    def read() -> Response:
+        factors = opened(service, result)
+        lines = span_of("range", range, factors.shape[_AXES.index(axis)])
+        some = span_of("triplets", triplets, factors.k)
+        most = service.settings.limits.region_bytes
+        check_size("this", _shape_of((some, lines)), factors.dtype.itemsize, format, most)
+        return answered(_vectors(factors, axis, lines, some), format, _ends(range=lines, triplets=some))
+
+    return await _in_turn(service, read)
+
+
+def _vectors(factors: Factors, axis: str, lines: slice, some: slice) -> np.ndarray:
+    """Some lines of some vectors of U or V, a row for each vector."""
+    if axis == _AXES[0]:
+        return np.asarray(factors.U[lines, some]).T
+    return np.asarray(factors.Vt[some, lines])
 
 
 @router.post(
@@ -171,7 +199,7 @@ async def project(
 ) -> Response:
     """The coordinates of new samples: ((x - mean) / scale * weights) V."""
     body, kind = await http.body(), http.headers.get("content-type", "").partition(";")[0].strip()
-    return await run_in_threadpool(_projected, service, result, body, kind, k, format)
+    return await _in_turn(service, partial(_projected, service, result, body, kind, k, format))
 
 
 def _projected(service: Service, result: str, body: bytes, kind: str, k: int | None, wanted: str) -> Response:
