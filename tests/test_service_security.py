@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -673,3 +675,99 @@ def test_attacks_come_by_http_as_by_python(door: Door) -> None:
 def test_what_is_no_json_is_refused(door: Door, text: str) -> None:
     answer = door.ask("POST", "/v1/plans", "ann", content=text, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (422, "E_REQUEST")
+
+
+# What lies below the roots
+
+
+def zarr_2(path: Path, **changes: Any) -> None:
+    """An array of Zarr format 2 whose only chunk would run a command if it were unpickled."""
+    path.mkdir()
+    metadata = {
+        "zarr_format": 2, "shape": [4, 4], "chunks": [4, 4], "dtype": "<f8", "order": "C", "fill_value": 0,
+        "compressor": None, "filters": None,
+    }  # fmt: skip
+    (path / ".zarray").write_text(json.dumps(metadata | changes))
+    (path / "0.0").write_bytes(pickle.dumps(Touching(str(path.parent / "unpickled"))))
+
+
+def zarr_3(path: Path, *codecs: dict[str, Any], side: int = 4, chunk: bytes = b"") -> None:
+    """An array of Zarr format 3 with one chunk, which has these codecs behind its bytes."""
+    (path / "c/0").mkdir(parents=True)
+    grid = {"name": "regular", "configuration": {"chunk_shape": [side, side]}}
+    metadata = {
+        "zarr_format": 3, "node_type": "array", "shape": [side, side], "data_type": "float64",
+        "chunk_grid": grid, "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0, "attributes": {},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, *codecs],
+    }  # fmt: skip
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    (path / "c/0/0").write_bytes(chunk or pickle.dumps(Touching(str(path.parent / "unpickled"))))
+
+
+class Touching:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path(self.file),)
+
+
+PICKLE = {"id": "pickle", "protocol": 5}
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pickle as a filter": (lambda path: zarr_2(path, filters=[PICKLE]), "E_METADATA"),
+    "a pickle as a compressor": (lambda path: zarr_2(path, compressor=PICKLE), "E_METADATA"),
+    "objects": (lambda path: zarr_2(path, dtype="|O", filters=[PICKLE]), "E_METADATA"),
+    "a pickle behind a filter": (
+        lambda path: zarr_2(path, filters=[{"id": "delta", "dtype": "<f8"}, PICKLE]),
+        "E_METADATA",
+    ),
+    "a pickle as a codec": (lambda path: zarr_3(path, {"name": "numcodecs.pickle"}), "E_METADATA"),
+    "an unknown codec": (lambda path: zarr_3(path, {"name": "its.own"}), "E_METADATA"),
+    "a chunk of 1e12 entries": (lambda path: zarr_3(path, side=10**6), "E_MEMORY"),
+    "1e18 rows": (lambda path: zarr_3(path, side=10**18), "E_MEMORY"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("field", ["source", "weights", "rows"])
+def test_what_is_hostile_is_refused_before_a_chunk_is_decoded(door: Door, what: str, field: str) -> None:
+    make, code = HOSTILE[what]
+    place = door.served.root / f"hostile-{field}-{what}".replace(" ", "-")
+    make(place)
+    body = {"source": "a.zarr", "k": 1} | {field: place.name}
+    answer = door.ask("POST", "/v1/plans", "ann", json=body)
+    assert answer.status_code == 422, answer.text
+    expected = "E_REQUEST" if code == "E_MEMORY" and field != "source" else code
+    assert answer.json()["code"] == expected, answer.text
+    assert not (door.served.root / "unpickled").exists()
+
+
+def test_a_chunk_that_decodes_to_more_than_it_may_ends_the_job(door: Door) -> None:
+    """128 MB of zeros in 128 kB, where 128 bytes were promised: a decompression bomb."""
+    chunk = gzip.compress(bytes(2**27))
+    zarr_3(door.served.root / "bomb.zarr", {"name": "gzip", "configuration": {"level": 9}}, chunk=chunk)
+    body = {"source": "bomb.zarr", "k": 1, "out": "bomb"}
+    job = door.ask("POST", "/v1/jobs", "ann", json=body).json()["id"]
+    headers = {"Authorization": f"Bearer {door.secrets['ann']}"}
+    door.served.client.headers.update(headers)
+    try:
+        ended = door.served.ended(job)
+    finally:
+        del door.served.client.headers["Authorization"]
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "E_CHUNK_CORRUPT")
+
+
+@pytest.mark.parametrize("field", ["weights", "row_weights", "offset", "scale", "rows", "cols"])
+def test_a_matrix_is_not_read_whole_as_a_vector(door: Door, field: str) -> None:
+    """By a request alone: the name of a large matrix that lies below the root."""
+    place = door.served.root / "large.npy"
+    if not place.exists():
+        np.lib.format.open_memmap(
+            place, mode="w+", dtype=np.float64, shape=(2**21, 2**9)
+        )  # 8 GB, not written
+    answer = door.ask("POST", "/v1/plans", "ann", json={"source": "a.zarr", "k": 1, field: "large.npy"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "E_REQUEST")
+    assert "1,073,741,824 entries" in answer.json()["detail"]

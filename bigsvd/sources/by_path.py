@@ -11,6 +11,7 @@ from bigsvd.sources.base import Reading, Source
 from bigsvd.sources.files import Place, place_of
 from bigsvd.sources.hdf5 import Hdf5Source, numbers_of_hdf5
 from bigsvd.sources.npy import NpySource
+from bigsvd.sources.sizes import check_size
 from bigsvd.sources.zarr_dense import ZarrSource, numbers_of_zarr
 from bigsvd.sources.zipped import ZippedStore
 
@@ -41,20 +42,30 @@ def leads_somewhere(name: str) -> bool:
     return path.exists() or any(parent.is_file() for parent in path.parents)
 
 
-def numbers_at(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """All entries of a small array at a path, decoded, gaps NaN; the names of its axes if they have any.
+def numbers_at(name: str, most: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of an array at a path, decoded, gaps NaN; the names of its axes if they have any.
 
-    Errors are those of `open_local`, and whatever NumPy raises of an .npy file.
+    `RequestError` where there are more than `most`. Other errors are those of `open_local`, and whatever
+    NumPy raises of an .npy file.
     """
     place = place_of(name)
     if place.kind == "npy":
+        check_size(name, _shape_of_npy(place.path), most)
         return np.asarray(np.load(place.path, allow_pickle=False)), ()
     if place.kind == "hdf5":
-        return numbers_of_hdf5(str(place.path), place.inner)
+        return numbers_of_hdf5(str(place.path), place.inner, most)
     if place.kind == "zip":
         zipped = ZippedStore(place.path.resolve())
-        return numbers_of_zarr(name, zipped, _inside(zipped, place))
-    return numbers_of_zarr(name, LocalStore(place.path.resolve(), read_only=True), "")
+        return numbers_of_zarr(name, zipped, _inside(zipped, place), most)
+    return numbers_of_zarr(name, LocalStore(place.path.resolve(), read_only=True), "", most)
+
+
+def _shape_of_npy(file: Path) -> tuple[int, ...]:
+    """As its header says."""
+    with file.open("rb") as opened:
+        first = np.lib.format.read_magic(opened) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        return read(opened)[0]
 
 
 def _inside(zipped: ZippedStore, place: Place) -> str:

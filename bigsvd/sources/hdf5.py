@@ -18,6 +18,7 @@ from bigsvd.facts import AS_STORED, Packing, SourceFacts
 from bigsvd.sources.base import AS_A_MATRIX, Axes, Source, hashed, line_chunks, stamp_of
 from bigsvd.sources.members import Member, Members
 from bigsvd.sources.packing import decoded, dtype_of, packing_of
+from bigsvd.sources.sizes import check_size
 from bigsvd.sources.stacking import stacked
 
 if TYPE_CHECKING:
@@ -114,10 +115,14 @@ def _decoding(
     return dtype_of(attributes, stored), packing_of(name, attributes, stored, ())
 
 
-def numbers_of_hdf5(path: str, inner: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """All entries of a small dataset, decoded, gaps NaN; the names of its axes. Errors: see `Hdf5Source`."""
+def numbers_of_hdf5(path: str, inner: str, most: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of a dataset, decoded, gaps NaN; the names of its axes.
+
+    `RequestError` where there are more than `most`. Other errors: see `Hdf5Source`.
+    """
     found = _dataset(path, inner)
     name, stored = f"{path}{found.name}", found.dtype.newbyteorder("=")
+    check_size(name, found.shape, most)
     _check_filters(name, found)
     dtype, packing = _decoding(name, _attributes(found), stored, decode=True)
     return decoded(np.asarray(found[...]).astype(stored).view(dtype), packing), _dimensions(found)

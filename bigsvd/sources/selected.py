@@ -15,6 +15,7 @@ import numpy as np
 from bigsvd.errors import RequestError
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import KeptLines, Rectangle, Source, hashed
+from bigsvd.sources.sizes import most_entries
 from bigsvd.sources.vectors import open_places
 from bigsvd.sources.wrapped import PiecewiseSource, WrappedSource, cells, reader_of_pieces
 from bigsvd.vectors import Vector, digest_of
@@ -265,7 +266,7 @@ def _lines(
         return AllLines(length, chunk)
     _refuse_a_number(option, given)
     if isinstance(given, slice) or (isinstance(given, str) and _RANGE.fullmatch(given)):
-        asked = np.arange(length)[_slice(option, given)]
+        asked = np.arange(*_slice(option, given).indices(length))
     else:
         asked = _of_places(option, given, facts, axis, storage_options)
     if not asked.size:
@@ -299,7 +300,7 @@ def _of_places(
     """The lines that truth values or indices select, in the order in which these are given."""
     length = facts.shape[axis]
     shape, names = facts.stacked_shape(axis), facts.stacked_dims(axis)
-    vector = open_places(option, given, storage_options)
+    vector = open_places(option, given, storage_options, most_entries(facts))
     if vector.values.dtype == bool:
         return np.flatnonzero(_mask(option, vector, length, names, shape))
     values = vector.values

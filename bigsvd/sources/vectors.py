@@ -16,6 +16,7 @@ from bigsvd.request import SCALES, VECTORS, Request
 from bigsvd.sources.along_lines import along_lines, check_shape
 from bigsvd.sources.base import Source
 from bigsvd.sources.by_path import leads_somewhere, numbers_at
+from bigsvd.sources.sizes import ANY, most_entries
 from bigsvd.sources.urls import open_url
 from bigsvd.sources.zarr_dense import numbers_of_zarr
 from bigsvd.units import source_name
@@ -24,24 +25,28 @@ from bigsvd.vectors import DIGEST, Vector, digest_of
 Vectors = Mapping[str, Vector]  # those that are given for a run, by option
 
 
-def open_numbers(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
+def open_numbers(
+    option: str, given: Any, storage_options: Mapping[str, Any] | None = None, most: float = ANY
+) -> Vector:
     """The values of a request's `option` as float64: in memory, or the path or URL of an array.
 
     A path names a Zarr array, a .npy file, or a dataset in an HDF5 or netCDF-4 file, as one of a source does.
     CF attributes are applied.
 
     Raises:
-        RequestError: no array, or no real numbers.
+        RequestError: no array, no real numbers, or more than `most`.
         SourceError, StorageError: nothing is there, or it cannot be read.
 
     """
-    name, raw, dims = _found(option, given, storage_options)
+    name, raw, dims = _found(option, given, storage_options, most)
     if raw.dtype.kind not in "biuf":
         raise RequestError(f"{_called(option, name)} holds {raw.dtype}, not real numbers", "give numbers")
     return _vector(name, raw.astype(np.float64), dims)
 
 
-def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | None = None) -> Vector:
+def open_places(
+    option: str, given: Any, storage_options: Mapping[str, Any] | None = None, most: float = ANY
+) -> Vector:
     """The same of indices (int64), or of truth values (bool).
 
     Raises:
@@ -49,7 +54,7 @@ def open_places(option: str, given: Any, storage_options: Mapping[str, Any] | No
         SourceError, StorageError: nothing is there, or it cannot be read.
 
     """
-    name, raw, dims = _found(option, given, storage_options)
+    name, raw, dims = _found(option, given, storage_options, most)
     if raw.dtype.kind == "b":
         return _vector(name, raw, dims)
     if raw.dtype.kind not in "iu" or (raw.size and int(raw.max()) > np.iinfo(np.int64).max):
@@ -72,12 +77,12 @@ def _vector(name: str, values: np.ndarray, dims: tuple[str, ...]) -> Vector:
 
 
 def _found(
-    option: str, given: Any, storage_options: Mapping[str, Any] | None
+    option: str, given: Any, storage_options: Mapping[str, Any] | None, most: float
 ) -> tuple[str, np.ndarray, tuple[str, ...]]:
     """The name of what was given, empty where it is in memory, its entries, and what its axes are called."""
     if isinstance(given, (str, Path)):
         name = source_name(str(given))
-        raw, dims = _at(option, str(given), storage_options or {})
+        raw, dims = _at(option, str(given), storage_options or {}, most)
     else:
         name, raw, dims = "", _in_memory(option, given), _names_in_memory(given)
     if raw.ndim == 0:
@@ -102,7 +107,9 @@ def _names_in_memory(given: Any) -> tuple[str, ...]:
     return tuple(map(str, dims)) if isinstance(dims, tuple) else ()
 
 
-def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _at(
+    option: str, place: str, storage_options: Mapping[str, Any], most: float
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """The entries at a path or URL, and the names of their axes."""
     if place.startswith(DIGEST):
         raise RequestError(
@@ -113,7 +120,9 @@ def _at(option: str, place: str, storage_options: Mapping[str, Any]) -> tuple[np
     if not far and not leads_somewhere(name):
         raise SourceError(f"{option}={name} does not exist", _instead_of(option, name))
     with _reading(option, name):
-        return numbers_of_zarr(name, open_url(place, storage_options), "") if far else numbers_at(name)
+        if far:
+            return numbers_of_zarr(name, open_url(place, storage_options), "", most)
+        return numbers_at(name, most)
 
 
 def _instead_of(option: str, name: str) -> str:
@@ -184,7 +193,7 @@ def vectors_of(
     for option, name in request.named.items():
         vector = known.get(option)
         if vector is None or vector.name != name:
-            vector = open_numbers(option, name, storage_options)
+            vector = open_numbers(option, name, storage_options, most_entries(facts))
         check_shape(option, vector, facts)
         found[option] = vector
     return found

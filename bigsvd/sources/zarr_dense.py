@@ -41,6 +41,7 @@ from bigsvd.sources.groups import members_of
 from bigsvd.sources.local import absent_files, places_of
 from bigsvd.sources.packing import decoded
 from bigsvd.sources.remote import RemoteStore
+from bigsvd.sources.sizes import check_size
 from bigsvd.sources.stacking import stacked
 from bigsvd.sources.tokens import keep, kept
 from bigsvd.sources.zarr_packing import dimensions_of, packing_of_zarr
@@ -286,12 +287,13 @@ def open_zarr(
         ) from error
 
 
-def numbers_of_zarr(name: str, store: Store, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """All entries of a small array, decoded, gaps NaN; the names of its axes if they have any.
+def numbers_of_zarr(name: str, store: Store, path: str, most: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All entries of an array, decoded, gaps NaN; the names of its axes if they have any.
 
-    `ChunkMissingError` where a chunk is absent.
+    `ChunkMissingError` where a chunk is absent, `RequestError` where there are more entries than `most`.
     """
     array = open_zarr(name, GuardStore(store, ChunkMissingError), path)
+    check_size(name, array.shape, most)
     dtype, packing = packing_of_zarr(name, array)
     entries = np.asarray(array[...]).astype(array.dtype.newbyteorder("=")).view(dtype)
     return decoded(entries, packing), dimensions_of(array)
