@@ -419,8 +419,22 @@ def test_a_result_that_is_deleted_leaves_the_cache(own: tuple[Served, str, Facto
     assert served.service.arrays.cache.held_bytes == 0
 
 
-def test_a_result_that_is_overwritten_is_read_anew(own: tuple[Served, str, Factors]) -> None:
+def test_a_result_that_is_overwritten_has_another_id(own: tuple[Served, str, Factors]) -> None:
+    """A reader of the first gets none of the second."""
     served, base, _ = own
+    assert served.client.get(f"{base}/reconstruction/c/0/0").status_code == 200
+    other = publish(served.root / "f", seed=1, overwrite=True)
+    served.problem("GET", f"{base}/reconstruction/c/0/0", GONE, "E_FACTORS")
+    served.problem("DELETE", base.removesuffix("/zarr"), GONE, "E_FACTORS")
+    again = served.ask("GET", "/v1/results", params={"path": str(served.root / "f")})["links"]["zarr"]
+    assert again != base
+    found = np.frombuffer(served.client.get(f"{again}/reconstruction/c/0/0").content, "<f4")
+    assert_same_bits(found.reshape(TILE, TILE), other[:TILE, :TILE])
+
+
+def test_whatever_is_at_a_path_is_read_anew(own: tuple[Served, str, Factors]) -> None:
+    served, marked, _ = own
+    base = f"{marked.partition('.')[0]}/zarr"
     before = served.client.get(f"{base}/reconstruction/c/0/0")
     other = publish(served.root / "f", seed=1, overwrite=True)
     after = served.client.get(
@@ -439,6 +453,7 @@ def test_a_result_of_another_job_is_none_of_this_one(tmp_path: Path) -> None:
         assert served.client.get(key).status_code == 200
         second = served.done(source=str(served.root / "a"), k=2, out=str(served.root / "f"), overwrite=True)
         served.problem("GET", key, GONE, "E_FACTORS")
+        served.problem("DELETE", f"/v1/results/{first['id']}", GONE, "E_FACTORS")
         assert served.client.get(key.replace(first["id"], second["id"])).status_code == 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +18,33 @@ from bigsvd.service.here import Service, User
 from bigsvd.service.rows import JobRow
 
 _BY_PATH = "path-"
+_MARK = 12  # digits of a manifest's digest
 
 JobId = Annotated[str, InPath(pattern=r"^[0-9a-f]{1,32}$", description="The id of a job.")]
 ResultId = Annotated[
     str,
     InPath(
-        pattern=rf"^([0-9a-f]{{1,32}}|{_BY_PATH}[A-Za-z0-9_-]{{1,6000}})$",
+        pattern=rf"^([0-9a-f]{{1,32}}|{_BY_PATH}[A-Za-z0-9_-]{{1,6000}}(\.[0-9a-f]{{{_MARK}}})?)$",
         description="The id of a job, or what `GET /v1/results?path=` says.",
     ),
 ]
 
 
 def id_of_path(path: str) -> str:
-    """The id of the result at a path, whoever made it: the same on every server."""
-    return _BY_PATH + base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
+    """The id of the result that is at a path now, whoever made it: the same on every server.
+
+    One that overwrites it has another, so that nobody who reads by the first gets some of the second.
+    """
+    spelled = _BY_PATH + base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
+    return ".".join(filter(None, (spelled, _mark_of(Path(path)))))
+
+
+def _mark_of(path: Path) -> str:
+    """What tells the result at a path from others that may lie there; empty where none is."""
+    try:
+        return sha256((path / METADATA).read_bytes()).hexdigest()[:_MARK]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def job_of(service: Service, result: str) -> JobRow | None:
@@ -49,13 +63,17 @@ def found_result(service: Service, result: str) -> tuple[Path, dict[str, Any] | 
     It lies below a root, and something is there.
 
     Raises:
-        JobError: there is no such job. StateError: it has no result yet. FactorStoreError: that is gone.
-        PathError: it does not lie where this server reads.
+        JobError: there is no such job. StateError: it has no result yet. FactorStoreError: that is gone, or
+            was overwritten. PathError: it does not lie where this server reads.
 
     """
     row = job_of(service, result)
     if row is None:
-        return _there(service, _path_of(result)), None
+        spelled, _, mark = result.partition(".")
+        path = _there(service, _path_of(spelled))
+        if mark not in ("", _mark_of(path)):
+            raise FactorStoreError(f"the result {path} was overwritten", "ask GET /v1/results?path= for it")
+        return path, None
     if row.state != "done":
         raise StateError(f"job {row.id} is {row.state} and has no result", "wait until it is done")
     return _there(service, row.out), row.request
@@ -105,3 +123,9 @@ def record_of(row: JobRow) -> Record | None:
         return record if record.asked().id == row.id else None
     except JobError:
         return None
+
+
+def check_is_own(row: JobRow) -> None:
+    """`FactorStoreError` where another job has taken the output over, whose result is not to be deleted."""
+    if record_of(row) is None and Record(row.out).exists:
+        raise FactorStoreError(f"{row.out} is another job's by now", "ask for that by its own id")

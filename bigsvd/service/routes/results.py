@@ -14,7 +14,7 @@ from bigsvd.results.factors import Factors
 from bigsvd.results.judged import judged
 from bigsvd.results.leading import publish_leading
 from bigsvd.service.bodies import STRICT, StrictRoute, Text
-from bigsvd.service.found import ResultId, found_result, id_of_path, job_of, opened, own_job
+from bigsvd.service.found import ResultId, check_is_own, found_result, id_of_path, job_of, opened, own_job
 from bigsvd.service.here import READ, SUBMIT, Service, ServiceHere, Submitter, User
 from bigsvd.service.problems import told
 from bigsvd.service.removal import remove_result
@@ -185,7 +185,7 @@ def _to_delete(service: Service, user: User, result: str) -> Path:
     """Where a result is that this user may delete."""
     row = job_of(service, result)
     if row is not None:
-        own_job(service, user, row.id)
+        check_is_own(own_job(service, user, row.id))
     elif not user.may("admin"):
         raise ScopeError(f"{user.name} may not delete what no job of theirs made", "ask an administrator")
     return found_result(service, result)[0]
