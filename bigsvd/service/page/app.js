@@ -9,16 +9,17 @@ import { SubmitPage } from "./submit.js";
 import { Field, Trouble } from "./widgets.js";
 
 const PAGES = [
-  [/^\/$/, "Submit", () => html`<${SubmitPage} key=${location.search} />`],
-  [/^\/jobs\/?$/, "Jobs", () => html`<${JobsPage} />`],
-  [/^\/jobs\/([^/]+)$/, "Job", (id) => html`<${JobPage} key=${id} id=${id} />`],
-  [/^\/results\/([^/]+)$/, "Result", (id) => html`<${ResultPage} key=${id} id=${id} />`],
+  [/^\/$/, "Submit", SubmitPage],
+  [/^\/jobs\/?$/, "Jobs", JobsPage],
+  [/^\/jobs\/([^/]+)$/, "Job", JobPage],
+  [/^\/results\/([^/]+)$/, "Result", ResultPage],
 ];
 
-function pageAt(path) {
-  for (const [pattern, title, page] of PAGES) {
+/** The title and the page of an address; another one for each `visit`, which so begins with what the address says. */
+function pageAt(path, visit) {
+  for (const [pattern, title, Page] of PAGES) {
     const found = pattern.exec(path);
-    if (found) return [title, page(...found.slice(1).map(decodeURIComponent))];
+    if (found) return [title, html`<${Page} key=${visit} id=${found[1]} />`];
   }
   return ["Not found", html`<h1 tabindex="-1">There is no such page</h1><p><a href="/">Submit</a> or <a href="/jobs">jobs</a></p>`];
 }
@@ -26,7 +27,7 @@ function pageAt(path) {
 function App() {
   const [user, setUser] = useState(undefined); // null where a login is needed
   const [trouble, setTrouble] = useState(null);
-  const path = usePath();
+  const [path, visit] = usePath();
   const look = () =>
     get("/v1/me")
       .then((found) => {
@@ -42,8 +43,8 @@ function App() {
       setUser(null);
     });
   }, []);
-  const [title, page] = pageAt(path);
-  useTitle(title, path, user);
+  const [title, page] = pageAt(path, visit);
+  useTitle(title, visit, user);
   const leave = async () => {
     await remove("/v1/session").catch(() => {}); // a session that has ended already is as gone as asked
     setUser(null);
@@ -64,11 +65,11 @@ async function takeToken() {
   await post("/v1/session", { token: decodeURIComponent(found[1]) });
 }
 
-/** Where the page is; links within it do not load it again. */
+/** Where the page is, and how often it has come somewhere; links within it do not load it again. */
 function usePath() {
-  const [path, setPath] = useState(location.pathname);
+  const [place, setPlace] = useState([location.pathname, 0]);
   useEffect(() => {
-    const changed = () => setPath(location.pathname);
+    const changed = () => setPlace(([, visit]) => [location.pathname, visit + 1]);
     const clicked = (event) => {
       const link = event.target.closest?.("a[href]");
       const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
@@ -84,11 +85,11 @@ function usePath() {
       document.removeEventListener("click", clicked);
     };
   }, []);
-  return path;
+  return place;
 }
 
 /** The title of the window, and the focus on the heading when the page is another. */
-function useTitle(title, path, user) {
+function useTitle(title, visit, user) {
   const first = useRef(true);
   useEffect(() => {
     document.title = `${title} · bigsvd`;
@@ -97,7 +98,7 @@ function useTitle(title, path, user) {
       document.querySelector("main h1")?.focus({ preventScroll: true });
     }
     if (user) first.current = false;
-  }, [path, Boolean(user)]);
+  }, [visit, Boolean(user)]);
 }
 
 const THEMES = { "": "system", light: "light", dark: "dark" };

@@ -49,7 +49,23 @@ function useEvents(path, turn, setJob, setLive) {
   const [events, setEvents] = useState([]);
   useEffect(() => {
     setEvents([]);
-    return follow(path, { events: (found) => setEvents((old) => [...old, ...found]), job: setJob, live: setLive });
+    let come = []; // a long record comes in one by one: it is shown a few times, not as often
+    let timer = 0;
+    const show = () => {
+      timer = 0;
+      const some = come;
+      come = [];
+      setEvents((old) => [...old, ...some]);
+    };
+    const hear = (found) => {
+      come.push(...found);
+      timer ||= setTimeout(show, 100);
+    };
+    const end = follow(path, { events: hear, job: setJob, live: setLive });
+    return () => {
+      end();
+      clearTimeout(timer);
+    };
   }, [path, turn]);
   return events;
 }

@@ -98,7 +98,7 @@ function Scree({ rank, k, choose }) {
     <h2 id="spectrum">Spectrum</h2>
     <div class="charts">
       <${Chart} title="Singular values, on a log scale; a click sets k" log data=${sigma} series=${[{ label: "σ", stroke: "--series-1", values: (v) => digits(v), points: rows.length < 60 }]} ...${common} />
-      <${Chart} title="Cumulative energy: the share of the squared norm that k triplets keep" data=${energy} series=${[{ label: "energy", stroke: "--series-2", values: percent, points: rows.length < 60 }]} ...${common} />
+      <${Chart} title="Cumulative energy: the share that k triplets keep" data=${energy} series=${[{ label: "energy", stroke: "--series-2", values: percent, points: rows.length < 60 }]} ...${common} />
     </div>
     <ul class="rules" aria-label="What the rules choose">
       ${rank.choices.map((choice) => {
@@ -156,7 +156,6 @@ function Verify({ path }) {
   useEvery(
     1500,
     async (signal) => {
-      if (!turn) return false;
       const now = await get(`${path}/verify`, { signal });
       setFound(now);
       return now.state === "running";

@@ -99,7 +99,7 @@ function usePlan(body) {
 }
 
 const folderOf = (path) => path.slice(0, path.lastIndexOf("/") + 1).replace(/(.)\/$/, "$1");
-const NOTHING = { folder: "", parent: null, entries: [] };
+const NOTHING = { folder: "", parent: null, roots: [], entries: [], left_out: 0 };
 
 /** What lies in a folder; nothing where there is none. */
 function useFolder(folder) {
@@ -148,6 +148,7 @@ function Browse({ chosen, choose }) {
     <button type="button" class="entry" aria-pressed=${pressed} onClick=${act}><span>${words}</span><span class="hint">${hint}</span></button></li>`;
   return html`<p class="hint here">${found.folder}</p>
     <ul class="entries" aria-label="What lies here">
+      ${!found.parent && found.roots.filter((root) => root !== found.folder).map((root) => item(root, open(root, false), root, "another of the server's folders"))}
       ${found.parent && item("..", open(found.parent, false), "..", "one up")}
       ${here.group && item(".", () => choose(found.folder), ".", "the group itself, where one of its arrays is a matrix", chosen === found.folder)}
       ${found.entries.map((entry) => {
@@ -156,6 +157,7 @@ function Browse({ chosen, choose }) {
         return item(entry.path, open(entry.path, entry.kind === "group"), `${entry.name}/`, said(entry));
       })}
       ${!found.entries.length && html`<li class="hint">nothing that could be read</li>`}
+      ${found.left_out > 0 && html`<li class="hint">${found.left_out} more, which are too many to list: type the path</li>`}
     </ul>`;
 }
 
