@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import pickle
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -771,3 +772,38 @@ def test_a_matrix_is_not_read_whole_as_a_vector(door: Door, field: str) -> None:
     answer = door.ask("POST", "/v1/plans", "ann", json={"source": "a.zarr", "k": 1, field: "large.npy"})
     assert (answer.status_code, answer.json()["code"]) == (422, "E_REQUEST")
     assert "1,073,741,824 entries" in answer.json()["detail"]
+
+
+def outside(kind: str, file: Path, secret: Path) -> None:
+    """An HDF5 file whose only dataset lies in another one, by each of the ways that the format has."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(file, "w") as opened:
+        if kind == "linked":
+            opened["x"] = h5py.ExternalLink(str(secret), "x")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape=(30, 10), dtype="f8")
+            layout[...] = h5py.VirtualSource(str(secret), "x", shape=(30, 10))
+            opened.create_virtual_dataset("x", layout)
+        else:
+            opened.create_dataset("x", (30, 10), "f8", external=[(str(secret), 0, 2400)])
+
+
+@pytest.mark.parametrize("kind", ["linked", "virtual", "raw"])
+def test_files_that_a_file_names_lie_below_the_roots_too(door: Door, kind: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = door.served.root
+    with h5py.File(root.parent / "secret.h5", "w") as secret:
+        secret["x"] = np.random.default_rng(0).standard_normal((30, 10))
+    outside(kind, root / f"{kind}.h5", root.parent / "secret.h5")
+    body = {"source": f"{kind}.h5/x", "k": 1, "out": f"from-{kind}"}
+    plan = door.ask("POST", "/v1/plans", "ann", json=body)
+    assert (plan.status_code, plan.json()["code"]) == (403, "E_PATH")
+    roots = door.served.service.roots
+    asked = roots.request(request(**body | {"source": str(root / f"{kind}.h5/x")}))
+    take_in(asked, Terms(), secrets={})
+    with pytest.raises(OutsideRootsError, match="has entries in another file"):
+        Driver(Record(asked.out or ""), Launch(bounds=roots.bounds), {}, unheard).drive()
+    shutil.copy(root.parent / "secret.h5", root / "open.h5")
+    outside(kind, root / f"{kind}-inside.h5", root / "open.h5")
+    body["source"] = f"{kind}-inside.h5/x"
+    assert door.ask("POST", "/v1/plans", "ann", json=body).status_code == 200

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ class Bounds:
         """`PathError` where a path of a request, once resolved, leads elsewhere by now."""
         for option, place in self._placed(request).items():
             _check_unmoved(option, getattr(request, option), place)
+
+    def check_places(self, places: Iterable[Path]) -> None:
+        """`OutsideRootsError` where a source that is open reads files elsewhere, as those of HDF5 may say."""
+        for place in places:
+            if not _lies_in_any(resolved(place), self.folders):
+                raise OutsideRootsError(
+                    "the source has entries in another file, outside of what this service may touch",
+                    "give one whose files lie all below its folders",
+                )
 
     def _placed(self, request: Request) -> dict[str, Any]:
         """All places that a request names, resolved, by option."""

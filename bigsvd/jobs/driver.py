@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,10 +132,10 @@ class Driver:
         """The request on the cluster or here, from what scratch holds."""
         request = self._asked.given
         request = replace(request, out=str(self._record.out))  # which may have been moved
-        self._check_bounds(request)
+        self._check_bounds(request, ())
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))
-        self._check_bounds(request)  # again, for links that were changed while these were opened
+        self._check_bounds(request, source.places)  # again: links may have been changed meanwhile
         terms, launch = self._asked.terms, self._launch
         recorder.wait_for(f"connects to {launch.scheduler}" if launch.scheduler else "begins")
         with connected(
@@ -150,10 +150,11 @@ class Driver:
             except OutputBusyError as error:
                 raise HeldMeanwhileError(error.message, error.remedy) from error
 
-    def _check_bounds(self, request: Request) -> None:
+    def _check_bounds(self, request: Request, places: Iterable[Path]) -> None:
         """`PathError` where a path leads elsewhere than when the job was submitted to a service."""
         if self._launch.bounds is not None:
             self._launch.bounds.check_same(request)
+            self._launch.bounds.check_places(places)
 
 
 class HeldMeanwhileError(OutputBusyError):

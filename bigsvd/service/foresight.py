@@ -27,6 +27,7 @@ def plan_of(request: Request, service: Service) -> Plan:
     asked = service.roots.request(request)
     asked = replace(asked, memory=asked.memory or service.runner.memory_bytes)
     source = open_source(asked.source, **asked.reading)
+    service.roots.bounds.check_places(source.places)
     with _cluster(service.settings) as client:
         return foresee(asked, source, client=client)
 

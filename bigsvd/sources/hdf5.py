@@ -75,8 +75,9 @@ class Hdf5Source(Source):
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """The file."""
-        return (Path(self._arguments[0]),)
+        """The file, and others that it says its entries lie in."""
+        file = Path(self._arguments[0])
+        return (file, *(file.parent / name for name in _other_files(self._dataset)))
 
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`: that of the file."""
@@ -149,6 +150,13 @@ def _dataset(path: str, inner: str) -> h5py.Dataset:
     if not members.only:
         raise members.refusal(f"{path}{found.name}".rstrip("/"), "an HDF5 group")
     return found[members.only]
+
+
+def _other_files(dataset: h5py.Dataset) -> list[str]:
+    """The files that hold entries of a dataset: raw ones, those of a virtual dataset, that of a link."""
+    virtual = dataset.virtual_sources() if dataset.is_virtual else ()
+    found = [*(part[0] for part in dataset.external or ()), *(part.file_name for part in virtual)]
+    return [dataset.file.filename, *(_text(name) for name in found if name != ".")]
 
 
 def _file(path: str) -> h5py.File:
