@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from bigsvd.errors import (
     DatabaseError,
@@ -24,6 +24,7 @@ from bigsvd.errors import (
     RequestError,
     StateBusyError,
     StateError,
+    StorageError,
     TokenError,
 )
 from bigsvd.service import line
@@ -257,6 +258,26 @@ def test_what_waits_is_committed_together(database: Database) -> None:
     for future in futures:
         future.result(LIMIT_SECONDS)
     assert len(set(moments)) == 1
+
+
+def test_a_full_disk_refuses_what_is_new_and_nothing_else(
+    database: Database, settings: Settings, index: Index
+) -> None:
+    kept, gone = add(index, made("a")), add(index, made("b"))
+    end(database, gone.id)
+
+    def limit(pages: int) -> None:
+        database.writer.write(lambda turn: turn.connection.execute(text(f"PRAGMA max_page_count={pages}")))
+
+    limit(1)  # as many as there are
+    full = [index.add(made(f"c{number}", name="x" * 50_000)) for number in range(3)]
+    for future in full:
+        with pytest.raises(StorageError, match="full"):
+            future.result(LIMIT_SECONDS)
+    assert index.job(kept.id).place == 1
+    index.forget(gone.id)
+    limit(10**6)
+    add(index, made("c0", name="x" * 50_000))
 
 
 def test_a_token_lets_in_until_it_is_revoked_or_has_run_out(database: Database) -> None:

@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 import bigsvd
+from bigsvd.jobs import launch
 from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.record import Record
@@ -22,6 +24,7 @@ from bigsvd.service.rows import JobQuery, JobRow
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 from bigsvd.service.tables import jobs
+from tests.clusters import worker_processes
 from tests.service_jobs import (
     EASY,
     ENDLESS,
@@ -202,6 +205,30 @@ def test_a_record_that_is_gone_or_damaged_ends_the_job(
 def message(row: JobRow) -> str:
     assert (row.state, row.error is None) == ("failed", False)
     return str((row.error or {})["message"])
+
+
+def test_a_cluster_that_was_started_anew_is_given_its_jobs_again(
+    settings: Settings, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_CLUSTER_SECONDS", 0.5)
+    handed = []
+    with worker_processes(1) as client, Service(replace(settings, scheduler=address_of(client))) as service:
+        hand_over = launch._start_on_cluster
+
+        def lost_at_first(*given: Any) -> None:
+            handed.append(given)
+            if len(handed) > 1:
+                hand_over(*given)
+
+        monkeypatch.setattr(launch, "_start_on_cluster", lost_at_first)
+        row = end_of(service, add(service, new(data, "u")))
+        assert (row.state, row.attempt) == ("done", 1)
+        assert Record(row.out).asked().terms.memory_bytes is None
+    assert len(handed) > 1
+
+
+def address_of(client: Any) -> str:
+    return str(client.scheduler.address)
 
 
 def test_what_the_data_show_to_be_impossible_is_said(service: Service, data: Path) -> None:

@@ -22,6 +22,7 @@ FILE = "service.sqlite3"
 # File systems of other machines: SQLite's locks, and the shared memory of its log, do not hold across them.
 _REMOTE = ("nfs", "cifs", "smb", "9p", "afs", "lustre", "gpfs", "ceph", "gluster", "beegfs", "fuse.")
 _BUSY_SECONDS = 20.0
+_CONNECT_SECONDS = 10
 
 
 class Database:
@@ -137,7 +138,12 @@ def _refuse_remote(state: Path) -> None:
 
 def _postgres(url: URL) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=-1)
+        return create_engine(
+            url.update_query_dict({"connect_timeout": str(_CONNECT_SECONDS)}),
+            pool_pre_ping=True,
+            pool_size=20,
+            max_overflow=-1,
+        )
     except ModuleNotFoundError as error:
         raise DatabaseError(
             f"a database of PostgreSQL needs {error.name}, which is not installed",

@@ -15,7 +15,7 @@ from bigsvd.results.factors import open_factors
 from bigsvd.service.admission import FOLDER
 from bigsvd.service.verdicts import FREE, Changes, Row, again, ended, failed, is_own
 
-_CLUSTER_SECONDS = 60.0  # for the cluster to start a lost driver again, before the server does
+_CLUSTER_SECONDS = 60.0  # for a cluster to start a driver, or a lost one again, before the server sees to it
 _DROP_SECONDS = 60.0  # for a driver that has ended to let go of the output
 
 
@@ -64,6 +64,8 @@ class Looking:
             return seen | self._ended(row, status)
         if status.state == "interrupted":
             return seen | self._interrupted(row, record, status)
+        if self._is_lost_on_cluster(row):
+            return {"stage": "claimed"}
         reason = row["wish"] and "is being cancelled"
         return seen | {"state": status.state, "reason": reason or status.reason}
 
@@ -85,6 +87,17 @@ class Looking:
             kept = {"reason": f"its scratch is kept: {error.message}"}
             return {**(FREE if over else {"wish": row["wish"]}), **kept}
         return {**FREE, "reason": ""}
+
+    def _is_lost_on_cluster(self, row: Row) -> bool:
+        """Whether a scheduler has long had the job without a driver: one that was started anew knows of none.
+
+        Handed over again the job is the same task, if that is there still.
+        """
+        waiting = f"{row['id']} on its cluster"
+        if not row["wish"] and Job(row["out"]).awaits_cluster:
+            return self._patience.is_over(waiting, _CLUSTER_SECONDS)
+        self._patience.forget(waiting)
+        return False
 
     def _interrupted(self, row: Row, record: Record, status: JobStatus) -> Changes:
         """To be begun again by this server, unless the cluster does that."""

@@ -54,7 +54,10 @@ class Runner:
         self.pause()
         self._thread.join(_END_SECONDS)
         self._hands.join(_END_SECONDS)
-        self._leases.let_go()
+        try:
+            self._leases.let_go()
+        except BigsvdError:
+            _log.exception("no other server is told that it may have the jobs of this one: it waits")
 
     @property
     def memory_bytes(self) -> int | None:

@@ -31,6 +31,7 @@ from bigsvd.errors import BigsvdError, DiskFullError, StorageError, first_line
 
 _Result = TypeVar("_Result")
 _MOST_TOGETHER = 500
+_END_SECONDS = 5.0
 _COLLIDED = "40"  # how the codes begin by which PostgreSQL gives up one of two transactions
 
 
@@ -93,7 +94,7 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(_END_SECONDS)  # a database that does not answer holds up no end
 
     def submit(self, work: Callable[[Turn], _Result]) -> Future[_Result]:
         """Have it written; the future has its result once that is committed.
