@@ -20,6 +20,7 @@ from benchmarks import (
     report_peers,
     report_readers,
     report_scaling,
+    report_service_chunks,
     report_service_kills,
     report_small,
     report_trust,
@@ -49,6 +50,7 @@ REPORTS = {
     "left": Report(report_left.markdown, report_left.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "faults": Report(report_faults.markdown, report_faults.plot),
+    "service-chunks": Report(report_service_chunks.markdown, report_service_chunks.plot),
     "service-kills": Report(report_service_kills.markdown, report_service_kills.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from benchmarks.report import write_report
+from benchmarks.service_chunks import SIZES as CHUNKS
+from benchmarks.service_chunks import run_chunks
 from benchmarks.service_kills import run_kills
 
 out_option = click.option(
@@ -34,6 +36,18 @@ def kills(*, jobs: int, kills: int, database: str, seed: int, out: Path) -> None
     options = f"--jobs {jobs} --kills {kills} --seed {seed}" + (" --database URL" if database else "")
     publish(results, out, "kills", str(jobs), options)
     if results["right"] != jobs:
+        raise SystemExit(1)
+
+
+@service.command()
+@click.option("--size", type=click.Choice(sorted(CHUNKS)), default="tiny", show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Of the matrix and of the chunks.")
+@out_option
+def chunks(*, size: str, seed: int, out: Path) -> None:
+    """Results read by URL while readers are cut off, and what a chunk costs; exit 1 where one is wrong."""
+    results = run_chunks(CHUNKS[size], seed, lambda line: click.echo(line, err=True))
+    publish(results, out, "chunks", size, f"--size {size} --seed {seed}")
+    if results["wrong"]:
         raise SystemExit(1)
 
 

@@ -1,0 +1,81 @@
+"""The report of `service-chunks`: what readers got that were cut off, and what a chunk costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.tables import human_bytes, human_seconds, prose, provenance_lines, table
+
+_HEADINGS = ("cut off by", "reader", "chunks", "equal", "refused", "NaN", "zeros", "other")
+_COLOURS = ("#2f5d9e", "#0b6e4f", "#c8553d")
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """A line for each walk, then the price of a chunk, then how it was measured."""
+    p, times = results["parameters"], results["times"]
+    chunks = sum(_chunks(row) for row in results["walks"])
+    kept = times["uncached_seconds"] / times["cached_seconds"]
+    lines = [
+        f"# Results by URL: {results['wrong']} of {chunks} chunks of readers that were cut off were wrong",
+        "",
+        *table(_HEADINGS, [_walk(row) for row in results["walks"]]),
+        "",
+        *prose(
+            "Each reader walks all chunks of a reconstruction and is cut off after a third of them. Equal "
+            "is the same bits as the factors give. A proxy that says 404 is believed by readers of Zarr, who "
+            "then have NaN, the fill value."
+        ),
+        "",
+        f"## A chunk of {human_bytes(times['chunk_bytes'])}",
+        "",
+        *table(
+            ("", "quickest tenth"),
+            [
+                ["by HTTP, on one connection", human_seconds(times["route_seconds"])],
+                ["as many bytes that lie ready, by the same server", human_seconds(times["bare_seconds"])],
+                ["the product of its factors in memory", human_seconds(times["product_seconds"])],
+                ["in the server's code, factors kept", human_seconds(times["cached_seconds"])],
+                ["the same, none kept", human_seconds(times["uncached_seconds"])],
+                [f"level {times['last_level']}, once", human_seconds(times["level_seconds"])],
+                ["the same again", human_seconds(times["level_again_seconds"])],
+            ],
+        ),
+        "",
+        *prose(
+            f"By HTTP it reaches {times['ratio']:.2f} of the rate 1/(1/answer + 1/product). Kept factors "
+            f"make its bytes {kept:.1f} times as fast. The matrix is {p['shape'][0]:,} × {p['shape'][1]:,} "
+            f"float32, k = {p['k']}; {p['chunks']} chunks, drawn by seed {p['seed']}, are timed each way in "
+            "turns; times are what the quickest tenth take at most."
+        ),
+        "",
+        *provenance_lines(results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _chunks(row: dict[str, Any]) -> int:
+    return sum(row[name] for name in ("equal", "refused", "nan", "zeros", "other"))
+
+
+def _walk(row: dict[str, Any]) -> list[str]:
+    counts = (_chunks(row), *(row[name] for name in ("equal", "refused", "nan", "zeros", "other")))
+    return [row["event"], row["reader"], *map(str, counts)]
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """The price of a chunk by HTTP beside those of its parts."""
+    times = results["times"]
+    figure = Figure(figsize=(6.0, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    bare, product = (times[f"{name}_seconds"] * 1e3 for name in ("bare", "product"))
+    axes.barh(["by HTTP"], [times["route_seconds"] * 1e3], color=_COLOURS[0])
+    axes.barh(["parts"], [bare], color=_COLOURS[1], label="answer")
+    axes.barh(["parts"], [product], left=[bare], color=_COLOURS[2], label="product")
+    axes.set_xlabel(f"ms for a chunk of {human_bytes(times['chunk_bytes'])}")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
