@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 import bigsvd
 from bigsvd.jobs import launch
@@ -20,6 +20,7 @@ from bigsvd.results.door import Place
 from bigsvd.results.factors import open_factors
 from bigsvd.results.lock import RunLock
 from bigsvd.service import looking, verdicts
+from bigsvd.service.looking import Looking
 from bigsvd.service.rows import JobQuery, JobRow
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
@@ -239,6 +240,20 @@ def test_a_result_that_another_submission_has_made_is_this_job_s_too(service: Se
     assert (row.state, row.attempt) == ("done", 1)
     other = add(service, new(data, "u", k=5))
     assert (end_of(service, other).error or {})["code"] == "E_OUTPUT_EXISTS"
+
+
+def test_a_record_that_is_lost_after_the_result_was_published_loses_no_job(
+    service: Service, data: Path
+) -> None:
+    row = end_of(service, add(service, new(data, "u")))
+    assert open_factors(row.out).provenance["request"]["memory"] is not None
+    shutil.rmtree(Record(row.out).folder)
+    with service.database.reading() as turn:
+        known = turn.first(select(jobs).where(jobs.c.id == row.id))
+    assert known is not None
+    assert Looking().look(known | {"stage": "begun"})["state"] == "done"
+    other = known["request"] | {"k": 5}
+    assert "state" not in Looking().look(known | {"stage": "begun", "request": other})
 
 
 def test_a_job_that_another_has_submitted_is_left_alone(service: Service, data: Path) -> None:

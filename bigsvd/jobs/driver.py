@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import BigsvdError, FactorStoreError, JobError, OutputBusyError
+from bigsvd.errors import FactorStoreError, JobError, OutputBusyError
 from bigsvd.events import Progress
 from bigsvd.execution.cluster import Tls, connected
 from bigsvd.jobs.attempt import Attempt
-from bigsvd.jobs.record import Asked, Launch, Record, digest_of
+from bigsvd.jobs.record import Asked, Launch, Record, answers
 from bigsvd.jobs.recorder import Recorder, why_of
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
@@ -196,8 +196,7 @@ def _published(record: Record, asked: Asked) -> Factors | None:
     """The job's result, if it was published by an attempt that did not live to say so."""
     try:
         factors = open_factors(record.out)
-        found = Request.from_dict(factors.provenance["request"])
-        found = replace(found, memory=asked.request.memory)  # which may be that of the terms
-    except (FactorStoreError, KeyError, BigsvdError):
+    except FactorStoreError:
         return None
-    return factors if record.may_have_published and digest_of(found, asked.folder) == asked.digest else None
+    own = record.may_have_published and answers(factors.provenance, asked.request, asked.folder)
+    return factors if own else None

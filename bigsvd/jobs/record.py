@@ -32,7 +32,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import JobError, OutputBusyError, OutputExistsError
+from bigsvd.errors import BigsvdError, JobError, OutputBusyError, OutputExistsError
 from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.files import date_of, is_partial, read_json, rotated, touch, write_json
 from bigsvd.paths import now_at, resolved
@@ -399,6 +399,22 @@ def digest_of(request: Request, folder: str) -> str:
     for name in _PATHS:
         values[name] = _placed(values[name], folder)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def answers(provenance: Mapping[str, Any], request: Request, folder: str) -> bool:
+    """Whether factors of that provenance are what a request asks for, whatever memory there was for it.
+
+    Relative paths of both begin at `folder`.
+    """
+    try:
+        computed = Request.from_dict(dict(provenance["request"]))
+    except (BigsvdError, KeyError, TypeError, ValueError):  # of another version, or nobody's
+        return False
+    return _digest_of_result(computed, folder) == _digest_of_result(request, folder)
+
+
+def _digest_of_result(request: Request, folder: str) -> str:
+    return digest_of(replace(request, memory=None, device_memory=None), folder)
 
 
 def _placed(value: Any, folder: str) -> Any:

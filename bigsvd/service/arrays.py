@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from anyio import CapacityLimiter
 
-from bigsvd.errors import BigsvdError, FactorStoreError, RankError
-from bigsvd.jobs.record import digest_of
+from bigsvd.errors import FactorStoreError, RankError
+from bigsvd.jobs.record import answers
 from bigsvd.machine.software import machine_here
 from bigsvd.request import Request
 from bigsvd.results.blocks import Blocked, Keep
@@ -194,7 +194,7 @@ class OpenResult:
         """Whether the factors are of that request."""
         text = json.dumps(asked, sort_keys=True, default=str)
         if text not in self._answered:
-            if _digest(dict(asked)) != _digest(self.factors.provenance["request"]):
+            if not answers(self.factors.provenance, Request.from_dict(dict(asked)), os.sep):
                 return False
             self._answered.add(text)
         return True
@@ -305,15 +305,6 @@ def _identity(path: Path) -> tuple[int, ...]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FactorStoreError(f"the result {path} is gone", "submit its job again") from error
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _digest(request: dict[str, Any]) -> str:
-    """Of what was computed, whatever memory there was for it; empty for what is no request."""
-    try:
-        asked = Request.from_dict(request)
-        return digest_of(replace(asked, memory=None, device_memory=None), os.sep)
-    except (BigsvdError, KeyError, TypeError, ValueError):
-        return ""
 
 
 def tile(shape: tuple[int, int]) -> tuple[int, int]:

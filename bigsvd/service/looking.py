@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from bigsvd.errors import BigsvdError, JobError, JobLostError, OutputBusyError, StorageError
+from bigsvd.errors import BigsvdError, FactorStoreError, JobError, JobLostError, OutputBusyError, StorageError
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.job import Job
-from bigsvd.jobs.record import Record, digest_of
+from bigsvd.jobs.record import Record, answers
 from bigsvd.jobs.status import JobStatus, status_of
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
@@ -157,9 +157,8 @@ def _close(record: Record, error: BigsvdError) -> None:
 
 def _has_result(row: Row) -> bool:
     """Whether what is published at the output is what was asked for."""
-    asked = Request.from_dict(row["request"])
     try:
-        found = Request.from_dict(open_factors(row["out"]).provenance["request"])
-    except (BigsvdError, KeyError):
+        provenance = open_factors(row["out"]).provenance
+    except FactorStoreError:
         return False
-    return digest_of(found, FOLDER) == digest_of(asked, FOLDER)
+    return answers(provenance, Request.from_dict(row["request"]), FOLDER)
