@@ -213,6 +213,10 @@ class Record:
                 f"use that version, or delete {self.folder} and submit again",
             ) from error
 
+    def is_of(self, job: str) -> bool:
+        """Whether it is the record of the job of that id; `JobError` where it is damaged."""
+        return self.exists and self.asked().id == job
+
     def asked_before(self) -> Asked | None:
         """The same for whoever comes with a job; None where there is none.
 

@@ -14,7 +14,7 @@ from bigsvd.jobs.status import status_of
 from bigsvd.jobs.submit import admit
 from bigsvd.request import Request
 from bigsvd.service.admission import FOLDER
-from bigsvd.service.verdicts import Changes, Row, again, failed, is_own
+from bigsvd.service.verdicts import Changes, Row, again, failed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Beginning:
         Where a server was killed right after it had started one, that is at work or has done it.
         """
         record = Record(row["out"])
-        if not is_own(record, row):
+        if not record.is_of(row["id"]):
             return admit(asked, {})[1]
         job, state = Job(record.out), status_of(record).state
         if state in ("queued", "running", "done") and record.launched.exists() and not job.awaits_cluster:

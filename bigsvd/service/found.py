@@ -116,16 +116,7 @@ def own_job(service: Service, user: User, job: str) -> JobRow:
     return row
 
 
-def record_of(row: JobRow) -> Record | None:
-    """The record of a job; None before it has one, or when that of another is in its place."""
-    record = Record(row.out)
-    try:
-        return record if record.asked().id == row.id else None
-    except JobError:
-        return None
-
-
 def check_is_own(row: JobRow) -> None:
     """`FactorStoreError` where another job has taken the output over, whose result is not to be deleted."""
-    if record_of(row) is None and Record(row.out).exists:
+    if row.record is None and Record(row.out).exists:
         raise FactorStoreError(f"{row.out} is another job's by now", "ask for that by its own id")

@@ -18,7 +18,6 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from bigsvd.errors import RequestError, StateError
 from bigsvd.jobs.job import Job
-from bigsvd.jobs.record import Record
 from bigsvd.service.admission import Admission
 from bigsvd.service.database import Database
 from bigsvd.service.line import AT_WORK, Line
@@ -155,7 +154,8 @@ class Index:
         found = self.job(job)
         if not found.has_ended:
             raise StateError(f"job {job} is {found.state}", "cancel it first")
-        _forget_record(found)
+        if found.record is not None:
+            Job(found.out).forget()
         ended = jobs.c.stage == "ended"
         deleted = delete(jobs).where(of_job(job), ended)
         self._database.writer.write(lambda turn: turn.change(deleted))
@@ -246,10 +246,3 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
 
 def _labelled(name: str, value: str) -> ColumnElement[bool]:
     return exists().where(labels.c.job == jobs.c.id, labels.c.name == name, labels.c.value == value)
-
-
-def _forget_record(found: JobRow) -> None:
-    """Delete the record beside the output, if it is this job's still."""
-    record = Record(found.out)
-    if record.exists and Job(record.out).id == found.id:
-        Job(record.out).forget()

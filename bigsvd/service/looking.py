@@ -13,7 +13,7 @@ from bigsvd.jobs.status import JobStatus, status_of
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
 from bigsvd.service.admission import FOLDER
-from bigsvd.service.verdicts import FREE, Changes, Row, again, ended, failed, is_own
+from bigsvd.service.verdicts import FREE, Changes, Row, again, ended, failed
 
 _CLUSTER_SECONDS = 60.0  # for a cluster to start a driver, or a lost one again, before the server sees to it
 _DROP_SECONDS = 60.0  # for a driver that has ended to let go of the output
@@ -135,7 +135,7 @@ def _check_own(record: Record, row: Row) -> None:
         )
     if not record.exists:
         raise JobError(f"the record {record.folder} of job {row['id']} is gone", "submit it again")
-    if not is_own(record, row):
+    if not record.is_of(row["id"]):
         raise JobError(f"{record.folder} is another job's now", "submit it again, to another output")
 
 

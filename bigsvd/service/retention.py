@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from bigsvd.errors import BigsvdError
-from bigsvd.jobs.record import Record
 from bigsvd.jobs.status import State
 from bigsvd.service.logs import tell
 from bigsvd.service.removal import remove_result
@@ -87,26 +87,25 @@ def _ended(service: Service) -> Iterator[JobRow]:
 
 def size_bytes(row: JobRow, *, results: bool) -> int:
     """What the record of a job takes on its disk, with or without its result; nothing if others are there."""
-    record = Record(row.out)
-    if not _is_of(record, row):
+    record = row.record
+    if record is None:
         return 0
     folders = (record.folder, record.out) if results else (record.folder,)
-    return sum(file.stat().st_size for folder in folders for file in _files_in(folder))
+    return sum(_sizes(folders))
 
 
-def _is_of(record: Record, row: JobRow) -> bool:
-    """Whether what is at an output is a job's own, and not that of a later one."""
-    return record.exists and record.asked().id == row.id
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    for above, _, names in os.walk(folder):
-        yield from (Path(above) / name for name in names)
+def _sizes(folders: Iterable[Path]) -> Iterator[int]:
+    """The bytes of each file that is there now."""
+    for folder in folders:
+        for above, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # somebody has just deleted it
+                    yield (Path(above) / name).lstat().st_size
 
 
 def _forget(service: Service, row: JobRow) -> None:
-    record = Record(row.out)
-    if service.settings.retention.results and record.out.exists() and _is_of(record, row):
+    record = row.record
+    if service.settings.retention.results and record is not None and record.out.exists():
         remove_result(service, row.id, record.out)
     else:
         service.index.forget(row.id)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bigsvd.errors import JobError
+from bigsvd.jobs.record import Record
 from bigsvd.jobs.status import State
 from bigsvd.service.line import Line
 
@@ -69,6 +71,15 @@ class JobRow:
         if row["stage"] == "line":
             same["reason"] = "; ".join(filter(None, (row["reason"], line.reason(row["id"]))))
         return cls(**same, place=place, seconds=max(0.0, round(seconds, 3)))
+
+    @property
+    def record(self) -> Record | None:
+        """Its record; None before it has one, and where that is damaged or of another job by now."""
+        record = Record(self.out)
+        try:
+            return record if record.is_of(self.id) else None
+        except JobError:
+            return None
 
     @property
     def has_ended(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bigsvd.errors import BigsvdError
 from bigsvd.jobs.attempt import Told
-from bigsvd.jobs.record import Record, Terms
+from bigsvd.jobs.record import Terms
 from bigsvd.jobs.status import State
 
 Row = dict[str, Any]  # of the table of jobs
@@ -42,8 +42,3 @@ def again(row: Row, state: State, error: BigsvdError, passes_done: int) -> Chang
     pause_seconds = min(_MOST_PAUSE_SECONDS, math.ldexp(_FIRST_PAUSE_SECONDS, tries - 1))
     waits = {"stage": "line", "state": state, "reason": error.message, "pause_seconds": pause_seconds}
     return {**waits, "tries": tries, "passes": passes_done, "server": None, "lease": None}
-
-
-def is_own(record: Record, row: Row) -> bool:
-    """Whether the record at a job's output is that job's; `JobError` where it is damaged."""
-    return record.exists and record.asked().id == row["id"]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bigsvd.jobs.tail import Tail
 from bigsvd.service.answers import JobAnswer
-from bigsvd.service.found import JobId, record_of
+from bigsvd.service.found import JobId
 from bigsvd.service.here import READ, Service, ServiceHere, Streams, StreamsHere
 from bigsvd.service.problems import told
 from bigsvd.service.rows import JobRow
@@ -79,7 +79,7 @@ async def events(
 
 
 def _polled(row: JobRow, after: int, limit: int) -> dict[str, Any]:
-    record = record_of(row)
+    record = row.record
     found = [] if record is None else Tail(record, after).new(limit)
     return {"events": found, "next": found[-1]["seq"] if found else after}
 
@@ -113,7 +113,7 @@ class Followed:
 
     def _new_events(self) -> list[dict[str, Any]]:
         if self._tail is None:
-            record = record_of(self.row)
+            record = self.row.record
             self._tail = None if record is None else Tail(record, self._after)
         return [] if self._tail is None else self._tail.new()
 

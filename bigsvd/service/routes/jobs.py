@@ -17,7 +17,7 @@ from bigsvd.jobs.status import State
 from bigsvd.jobs.submit import check_words
 from bigsvd.service.answers import JobAnswer, JobsAnswer
 from bigsvd.service.bodies import STRICT, JobBody, StrictRoute
-from bigsvd.service.found import JobId, own_job, record_of
+from bigsvd.service.found import JobId, own_job
 from bigsvd.service.here import READ, Reader, Service, ServiceHere, Submitter, User
 from bigsvd.service.index import Verb
 from bigsvd.service.problems import told
@@ -153,7 +153,7 @@ def log(
     tail_bytes: Annotated[int, Query(ge=1, le=_MOST_LOG_BYTES)] = _MOST_LOG_BYTES,
 ) -> str:
     """What its drivers have printed, the last of it."""
-    record = record_of(service.index.job(job))
+    record = service.index.job(job).record
     return "" if record is None else tail_of(record, tail_bytes)
 
 

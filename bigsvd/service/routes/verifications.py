@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from bigsvd.errors import StateError
 from bigsvd.originals import source_of
 from bigsvd.service.answers import ToldAnswer
-from bigsvd.service.found import ResultId, job_of, opened, record_of
+from bigsvd.service.found import ResultId, job_of, opened
 from bigsvd.service.here import READ, SUBMIT, Service, ServiceHere
 from bigsvd.service.problems import told
 from bigsvd.service.verifying import Task, Verification
@@ -80,7 +80,7 @@ def looked_at(result: ResultId, service: ServiceHere) -> VerificationAnswer:
 def _verification(service: Service, result: str) -> Verification:
     """Where a result's verification is kept: with the record of its job, as long as there is one."""
     row = job_of(service, result)
-    record = None if row is None else record_of(row)
+    record = None if row is None else row.record
     if record is not None:
         return Verification(record.verification)
     name = sha256(result.encode()).hexdigest()
