@@ -21,7 +21,10 @@ from benchmarks import (
     report_readers,
     report_scaling,
     report_service_chunks,
+    report_service_fuzz,
     report_service_kills,
+    report_service_load,
+    report_service_soak,
     report_small,
     report_trust,
 )
@@ -51,6 +54,9 @@ REPORTS = {
     "trust": Report(report_trust.markdown, report_trust.plot),
     "faults": Report(report_faults.markdown, report_faults.plot),
     "service-chunks": Report(report_service_chunks.markdown, report_service_chunks.plot),
+    "service-fuzz": Report(report_service_fuzz.markdown, report_service_fuzz.plot),
+    "service-load": Report(report_service_load.markdown, report_service_load.plot),
+    "service-soak": Report(report_service_soak.markdown, report_service_soak.plot),
     "service-kills": Report(report_service_kills.markdown, report_service_kills.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
