@@ -269,8 +269,13 @@ def test_a_service_may_lie_below_a_path() -> None:
     ("url", "local"),
     [("http://127.0.0.1:1", True), ("http://[::1]:1", True), ("http://localhost", True), (URL, False)],
 )
-def test_no_proxy_stands_between_a_machine_and_itself(url: str, local: bool) -> None:
+def test_no_proxy_stands_between_a_machine_and_itself(
+    url: str, local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert is_local(url) is local
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:1")
+    asks = Wire(url)._http
+    assert (asks._transport_for_url(httpx.URL(url)) is asks._transport) is local
 
 
 def test_the_json_of_a_job_is_its_status() -> None:

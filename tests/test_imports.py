@@ -145,6 +145,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "fastapi": frozenset(
         {
             "service.routes.arrays",
+            "service.addressed",
             "service.app",
             "service.auth",
             "service.bodies",

@@ -27,6 +27,8 @@ _UNKNOWN_PATIENCE_SECONDS = 3.0  # with a service that has never answered: its a
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _BUSY = frozenset({502, 503, 504})  # what proxies, and a server that ends or is overloaded, say
 _LOCAL = ("localhost", "ip6-localhost")
+# No proxy of the environment stands between a machine and itself.
+_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {"all://": None, "http://": None, "https://": None}
 _NO_CODE = {401: "E_AUTH", 403: "E_SCOPE", 413: "E_TOO_LARGE"}  # of a proxy that answers for the service
 
 
@@ -82,7 +84,7 @@ class Wire:
         self._has_answered = False
         self._http = httpx.Client(
             base_url=self.url + "/", headers=self.headers, timeout=_TIMEOUT, transport=transport,
-            trust_env=not is_local(self.url),  # no proxy stands between a machine and itself
+            mounts=_WITHOUT_PROXY if is_local(self.url) else None,
         )  # fmt: skip
 
     def __enter__(self) -> Wire:

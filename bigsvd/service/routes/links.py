@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from bigsvd.errors import LinkError, RankError
+from bigsvd.service.addressed import called_at
 from bigsvd.service.bodies import STRICT, StrictRoute, Words
 from bigsvd.service.found import ResultId, opened
 from bigsvd.service.here import ServiceHere, Submitter, User
@@ -73,7 +74,7 @@ def made(
     if body.k is not None and body.k > factors.k:
         raise RankError(f"k={body.k} is not in the allowed range 1..{factors.k}", "give a smaller k")
     secret, link = service.links.make(result, user.name, body.name, body.seconds, body.k)
-    zarr_url = f"{str(http.base_url).rstrip('/')}/v1/links/{secret}/zarr"
+    zarr_url = f"{called_at(http)}/v1/links/{secret}/zarr"
     response.headers["Location"] = f"/v1/links/{link.id}"
     about = LinkAnswer.of(link).model_dump()
     return NewLinkAnswer(**about, url=f"{zarr_url}/reconstruction", zarr_url=zarr_url)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from bigsvd.planning.plan import Plan
+from bigsvd.service.addressed import called_at
 from bigsvd.service.bodies import PlanBody, StrictRoute
 from bigsvd.service.commands import Commands
 from bigsvd.service.foresight import plan_of
@@ -62,7 +63,7 @@ def planned(body: PlanBody, service: ServiceHere, http: Request) -> PlanAnswer:
     """The plan of a request; metadata alone are read."""
     asked = body.request()
     plan = plan_of(asked, service)
-    commands = Commands.of(asked, str(http.base_url))
+    commands = Commands.of(asked, called_at(http))
     return PlanAnswer(
         plan=plan.to_dict(),
         summary=PlanSummary.of(plan),
