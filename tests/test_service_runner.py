@@ -138,6 +138,11 @@ def test_a_lost_driver_is_replaced_but_not_for_ever(
     assert (row.state, row.error) == ("done", None)
 
 
+def files_below(folder: Path) -> dict[Path, int]:
+    """When each file was written last."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
 def test_cancelled_is_said_when_the_last_lane_has_stopped(service: Service, data: Path) -> None:
     job = add(service, new(data, "u", **ENDLESS))
     attempt = last_of(in_pass(service, job))
@@ -146,6 +151,9 @@ def test_cancelled_is_said_when_the_last_lane_has_stopped(service: Service, data
     row = end_of(service, job)
     assert (row.state, row.error and row.error["code"]) == ("cancelled", "E_CANCELLED")
     assert attempt.why == "cancelled"
+    left = files_below(data.parent / "u.scratch")
+    until(lambda: attempt.process is not None and attempt.process.has_ended)
+    assert files_below(data.parent / "u.scratch") == left  # nothing was written any more
     assert (data.parent / "u.scratch").exists()
     service.index.wish(job, "resume")
     until(lambda: service.index.job(job).attempt == 2)
