@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from bigsvd.service.tables import jobs, meta
 from bigsvd.service.tokens import Links, Tokens
 from bigsvd.service.writer import Turn
 from tests.service_tables import OLD_ROWS, VERSION_0, made
+from tests.waiting import wait_until
 
 LIMIT_SECONDS = 60
 
@@ -373,6 +375,16 @@ def test_one_server_has_a_state_folder(settings: Settings) -> None:
         assert service.tokens.find(secret) is not None
     with Service(settings) as again:
         assert again.tokens.find(secret) is not None
+
+
+def test_a_server_that_was_frozen_for_too_long_begins_no_job_any_more(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Service(settings) as service:
+        shutil.rmtree(settings.state / "server.lock")  # as another does that takes over
+        waiting = add(service.index, made("a"))
+        wait_until(lambda: "begins no job any more" in caplog.text, LIMIT_SECONDS, "it was noticed")
+        assert service.index.job(waiting.id).state == "queued"
 
 
 def test_a_state_folder_on_another_machine_is_refused(

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from bigsvd.errors import BigsvdError
+from bigsvd.errors import BigsvdError, SupersededError
 from bigsvd.jobs.attempt import Told
 from bigsvd.jobs.record import Launch
 from bigsvd.machine.offers import available_memory
+from bigsvd.service.alone import Alone
 from bigsvd.service.beginning import Beginning
 from bigsvd.service.database import Database
 from bigsvd.service.leases import Leases
@@ -33,9 +34,13 @@ _log = logging.getLogger(__name__)
 
 
 class Runner:
-    """Runs the jobs of a database; a context manager, after which jobs go on, and none is begun any more."""
+    """Runs the jobs of a database; a context manager, after which jobs go on, and none is begun any more.
 
-    def __init__(self, database: Database, settings: Settings, roots: Roots) -> None:
+    Once another server has the state folder, which it was to have `alone`, none is either.
+    """
+
+    def __init__(self, database: Database, settings: Settings, roots: Roots, alone: Alone) -> None:
+        self._alone = alone
         self._places = settings.jobs_at_once
         self._leases = Leases(database)
         launch = Launch(settings.scheduler, settings.tls, roots.bounds)
@@ -81,7 +86,12 @@ class Runner:
     def _turn(self) -> float:
         """Have all jobs of this server attended to; how long there is nothing to do then."""
         try:
+            self._alone.check()
             rows = self._leases.renew(self._places)
+        except SupersededError:
+            _log.exception("another server has the state folder: this one begins no job any more")
+            self.pause()
+            return 0.0
         except Exception:  # noqa: BLE001 - whatever it is, there is another turn
             _log.exception("the jobs of this server could not be looked at")
             return _IDLE_SECONDS
