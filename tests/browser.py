@@ -98,9 +98,11 @@ class Browser:
 
     def fill(self, selector: str, text: str) -> None:
         """Put a text into a field, instead of what is there."""
-        element = self.element(selector)
-        self.call("POST", element + "/clear")
-        self.call("POST", element + "/value", {"text": text})
+        self.js("const e = document.querySelector(arguments[0]); e.focus(); e.select()", selector)
+        self.call("POST", self.element(selector) + "/value", {"text": text})
+        held = str(self.js("return document.querySelector(arguments[0]).value", selector))
+        if held != text:
+            raise LookupError(f"{selector} holds {held!r} and not {text!r}")
 
     def choose(self, selector: str, value: str | int) -> None:
         """Set a slider or a list to a value, as a hand would."""

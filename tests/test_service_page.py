@@ -302,8 +302,10 @@ def test_verify_says_that_all_holds(page: Browser, server: Service, result: str)
 
 
 def test_a_job_that_failed_says_why_and_what_to_do(page: Browser, server: Service) -> None:
-    job = server.submit(source="gap.npy", k=3, out="gap.k3")
+    name = "<img src=x onerror=alert(1)>"  # which is a text and nothing else
+    job = server.submit(source="gap.npy", k=3, out="gap.k3", name=name)
     page.go(f"{server.url}/jobs/{job}")
+    page.see("h1", name)
     page.see(".trouble", "E_NONFINITE", 60)
     page.see(".trouble .remedy", "missing")
     page.click(".verbs a.button")
@@ -354,6 +356,7 @@ def test_a_cancel_is_asked_about(page: Browser, server: Service) -> None:
     page.press(ESCAPE)
     page.until(lambda: not page.has("dialog[open]"))
     page.click(".verbs .danger")
+    page.see("dialog[open] .danger")
     page.click("dialog[open] .danger")
     page.see(".status-line", "cancelled", 60)
     clean(page, server)

@@ -1,9 +1,9 @@
 // JOB: how far it is, what it would give now, and what can be done about it.
 import { follow, get, mayChange, post, remove, text } from "./api.js";
-import { bytes, digits, seconds, when } from "./format.js";
+import { bytes, counted, digits, seconds, when } from "./format.js";
 import { Chart } from "./charts.js";
 import { go, say, useEvery, useName } from "./hooks.js";
-import { html, useEffect, useMemo, useState } from "./html.js";
+import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { nameOf } from "./jobs.js";
 import { ENDED, eventWords, isLive, phaseWords, reasonWords, share, steps } from "./phases.js";
 import { formOf, requestOf } from "./request.js";
@@ -136,23 +136,27 @@ function Steps({ job }) {
   </ol>`;
 }
 
-/** Bytes a second of the pass that goes on, by when it began. */
-function speedOf(job, events) {
-  const begun = events.findLast((event) => event.event === "pass");
-  if (!begun || !job.phase.bytes_done) return null;
-  const took = Date.parse(job.updated) / 1000 - begun.time;
-  return took > 0.2 ? job.phase.bytes_done / took : null;
+/** Bytes a second: of the pass that goes on as it was seen to from here, else of the last that has ended. */
+function useSpeed(phase, events) {
+  const first = useRef(null); // what was seen of this pass first
+  const now = { pass: `${phase.name} ${phase.number}`, bytes: phase.bytes_done, at: performance.now() };
+  if (first.current?.pass !== now.pass) first.current = now;
+  const seconds = (now.at - first.current.at) / 1000;
+  if (seconds > 1 && now.bytes > first.current.bytes) return (now.bytes - first.current.bytes) / seconds;
+  const end = events.findLast((event) => event.event === "pass-end");
+  const begin = end && events.findLast((event) => event.event === "pass" && event.name === end.name && event.time < end.time);
+  return begin ? end.total_bytes / (end.time - begin.time) : null;
 }
 
 function PassProgress({ job, events }) {
   const done = share(job.phase);
-  const speed = speedOf(job, events);
+  const speed = useSpeed(job.phase, events);
   const lanes = new Set(events.slice(events.findLastIndex((event) => event.event === "pass") + 1).filter((event) => event.event === "lane").map((event) => event.lane));
   if (done === null) return null;
   const left = speed ? (job.phase.bytes_total - job.phase.bytes_done) / speed : null;
   return html`<div class="pass-progress">
     <progress max="1" value=${done} aria-label=${`${phaseWords(job.phase)}, share read`}></progress>
-    <span>${Math.floor(done * 100)} % of ${bytes(job.phase.bytes_total)}${speed ? ` · ${bytes(speed)}/s` : ""}${lanes.size ? ` · ${lanes.size} lanes begun` : ""}${left ? ` · this pass about ${seconds(left)} more` : ""}</span>
+    <span>${Math.floor(done * 100)} % of ${bytes(job.phase.bytes_total)}${speed ? ` · ${bytes(speed)}/s` : ""}${lanes.size ? ` · ${counted(lanes.size, "lane")} begun` : ""}${left ? ` · this pass about ${seconds(left)} more` : ""}</span>
   </div>`;
 }
 
@@ -192,7 +196,7 @@ function Quality({ job, events }) {
   const now = job.state === "running" ? "If you stop here" : job.state === "done" ? "Published" : "After the last pass";
   return html`<section aria-labelledby="quality">
     <h2 id="quality">${now}: error <${Num} value=${quality.relative_error} class="now-error" /></h2>
-    <p>after ${digits(quality.passes, 3)} passes; worst residual <${Num} value=${quality.max_residual} as=${(v) => digits(v, 2)} class="now-residual" />, ${quality.converged ? "at the tolerance" : "above the tolerance"} of ${digits(tol, 3)}${line ? "" : " (which is of the error above the best)"}</p>
+    <p>after ${counted(quality.passes, "pass", "passes")}; worst residual <${Num} value=${quality.max_residual} as=${(v) => digits(v, 2)} class="now-residual" />, ${quality.converged ? "at the tolerance" : "above the tolerance"} of ${digits(tol, 3)}${line ? "" : " (which is of the error above the best)"}</p>
     ${points.bytes.length > 0 &&
     html`<${Chart} title="Error and residual against bytes read, by pass" log data=${data} xValues=${bytes} x=${{ label: "read", space: 90, range: (_, low, high) => [0, (high || 1) * 1.05] }}
       series=${[
@@ -209,6 +213,7 @@ function Quality({ job, events }) {
 
 function About({ job }) {
   const { source, k, out, ...asked } = requestOf(formOf(job.request));
+  if (asked.memory) asked.memory = bytes(Number(asked.memory));
   return html`<details class="about" open>
     <summary>What was asked</summary>
     <${Facts} rows=${[

@@ -72,7 +72,7 @@ export function eventWords(event) {
     "device-full": () => `lane ${event.lane} begins anew: ${event.said}`,
     "scratch-damaged": () => `computed again: ${event.said}`,
     "pass-end": () => `${event.sample ? "sample" : passName(event.name)} ends`,
-    certificate: () => `after ${event.passes} passes: error ${event.relative_error.toPrecision(4)}, residual ${event.max_residual.toPrecision(2)}${event.converged ? ", converged" : ""}`,
+    certificate: () => `after ${counted(event.passes, "pass", "passes")}: error ${event.relative_error.toPrecision(4)}, residual ${event.max_residual.toPrecision(2)}${event.converged ? ", converged" : ""}`,
     "plan-revised": () => `plan revised: ${event.method}; ${event.why}`,
     "no-gain": () => "the warm start gained nothing",
     phase: () => event.doing,

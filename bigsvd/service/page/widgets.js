@@ -83,7 +83,11 @@ export function Question({ asked, title, yes, no = "No, keep it", onYes, onNo, c
     event.preventDefault();
     onYes();
   };
-  return html`<dialog ref=${ref} aria-labelledby=${heading} onClose=${() => asked && onNo()}>
+  const escape = (event) => {
+    event.preventDefault(); // it is closed when whoever asked knows
+    onNo();
+  };
+  return html`<dialog ref=${ref} aria-labelledby=${heading} onCancel=${escape} onClose=${() => asked && onNo()}>
     <form onSubmit=${answer}>
       <h2 id=${heading}>${title}</h2>
       ${children}
