@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,18 @@ END_SECONDS = 10
 
 @dataclass
 class Running:
-    """A server that answers at `url`, and what it has said."""
+    """A server that answers at `url`, by what token, empty where it has shown none, and what it has said."""
 
     process: subprocess.Popen[str]
-    line: str
-    errors: list[str] = field(default_factory=list)
+    url: str
+    token: str
+    errors: list[str]
 
-    @property
-    def url(self) -> str:
-        return self.line.partition("#")[0].rstrip("/")
-
-    @property
-    def token(self) -> str:
-        """That of the first start; empty later."""
-        found = re.search(r"#token=(\S+)", self.line)
-        return found[1] if found else ""
+    @classmethod
+    def of(cls, process: subprocess.Popen[str], line: str, errors: list[str]) -> Running:
+        """That of a process which has printed this line."""
+        url, _, token = line.partition("#token=")
+        return cls(process, url.rstrip("/"), token, errors)
 
     @property
     def port(self) -> int:
@@ -98,7 +94,7 @@ def running(root: Path, *options: object, under: Sequence[str] = ()) -> Iterator
     try:
         line = (process.stdout or open(os.devnull)).readline().strip()  # noqa: SIM115, PTH123
         assert line.startswith("http://"), (line, errors)
-        server = Running(process, line, errors)
+        server = Running.of(process, line, errors)
         wait_until(lambda: _answers(server), START_SECONDS, "the server answers")
         yield server
     finally:
