@@ -107,7 +107,7 @@ def fuzz(app: FastAPI, cases: int, known: Known, *, seed_of_run: int = 0, skip: 
         skip: the beginning of paths that are left alone.
 
     """
-    app.state.streams = _ending()
+    app.state.streams = _ending(app)
     document = schemathesis.openapi.from_dict(app.openapi(), config=_CONFIG)
     document.app = app
     operations: list[Any] = [found.ok() for found in document.get_all_operations()]  # type: ignore[union-attr]
@@ -123,8 +123,8 @@ def fuzz(app: FastAPI, cases: int, known: Known, *, seed_of_run: int = 0, skip: 
 _MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
-def _ending() -> Streams:
-    streams = Streams(10**6)
+def _ending(app: FastAPI) -> Streams:
+    streams = Streams(10**6, app.state.service.index.job)
     streams.close()
     return streams
 

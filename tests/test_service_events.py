@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from bigsvd.errors import JobError
 from bigsvd.jobs.files import append_line
 from bigsvd.jobs.record import Record
 from bigsvd.jobs.tail import SEQ, Tail, last_number
 from bigsvd.service.routes import events as events_route
 from bigsvd.service.routes.events import Followed, stream
+from bigsvd.service.rows import JobRow
 from bigsvd.service.streams import Streams
 from tests.services import Served, serving
 from tests.small_arrays import small_matrix, store
@@ -119,6 +121,15 @@ def test_events_are_asked_for(served: Served, job: str) -> None:
     served.problem("GET", "/v1/jobs/0123456789/events", 404, "E_JOB")
 
 
+def test_numbers_that_json_has_none_for_are_null(served: Served) -> None:
+    made = served.done(source="data.zarr", k=1, out="odd")["id"]
+    record = Record(served.root / "odd")
+    last = {SEQ: 1000, "attempt": 1, "time": 0.0, "event": "x", "value": float("nan"), "other": float("inf")}
+    append_line(record.events, last, 10**6)
+    [event] = served.ask("GET", f"/v1/jobs/{made}/events?after=999")["events"]
+    assert (event["value"], event["other"]) == (None, None)
+
+
 def test_a_stream_has_all_events_and_ends(served: Served, job: str) -> None:
     answer = served.client.get(f"/v1/jobs/{job}/events", headers=STREAM)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -151,7 +162,7 @@ def test_a_stream_is_taken_up_again(served: Served, job: str) -> None:
 
 
 def test_only_so_many_streams_are_open(served: Served, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    streams = Streams(1)
+    streams = Streams(1, served.service.index.job)
     monkeypatch.setattr(served.app.state, "streams", streams)
     with streams.one():
         told = served.problem("GET", f"/v1/jobs/{job}/events", 429, "E_QUOTA", headers=STREAM)
@@ -172,9 +183,9 @@ def test_streams_end_with_the_server_and_say_meanwhile_that_they_live(
 ) -> None:
     monkeypatch.setattr(events_route, "_KEEP_ALIVE_SECONDS", 0.0)
     monkeypatch.setattr(events_route, "_LOOK_SECONDS", 0.0)
-    streams = Streams(9)
+    streams = Streams(9, served.service.index.job)
     row = served.service.index.job(job)
-    waiting = Waiting(served.service, row.__class__(**{**vars(row), "state": "running"}), 0)
+    waiting = Waiting(streams.job, row.__class__(**{**vars(row), "state": "running"}), 0)
 
     async def followed() -> list[bytes]:
         parts: list[bytes] = []
@@ -189,4 +200,31 @@ def test_streams_end_with_the_server_and_say_meanwhile_that_they_live(
     assert parts[0] == b"retry: 2000\n\n"
     assert parts[1] == b": \n\n"
     assert len(parts) <= 4
+    assert streams.open == 0
+
+
+def test_streams_of_one_job_ask_for_it_once(served: Served, job: str) -> None:
+    asked: list[str] = []
+
+    def look(which: str) -> JobRow:
+        asked.append(which)
+        return served.service.index.job(which)
+
+    streams = Streams(9, look)
+    rows = {id(streams.job(job)) for _ in range(50)}
+    assert len(rows) == len(asked) < 5
+    with pytest.raises(JobError):
+        streams.job("0123456789")
+
+
+def test_a_stream_ends_when_its_job_is_deleted(served: Served) -> None:
+    made = served.done(source="data.zarr", k=2, out="deleted")["id"]
+    row = served.service.index.job(made)
+    served.ask("DELETE", f"/v1/jobs/{made}", 204)
+    streams = Streams(9, served.service.index.job)
+
+    async def followed() -> list[bytes]:
+        return [part async for part in stream(Followed(streams.job, row, 0), streams)]
+
+    assert asyncio.run(asyncio.wait_for(followed(), 60)) == [b"retry: 2000\n\n"]
     assert streams.open == 0

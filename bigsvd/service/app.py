@@ -35,7 +35,7 @@ def create_app(service: Service) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
-    app.state.streams = Streams(service.settings.limits.streams)
+    app.state.streams = Streams(service.settings.limits.streams, service.index.job)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,21 +1,31 @@
-"""How many streams of events are open, which all end when the server is told to."""
+"""The streams of events that are open: how many, of which jobs, and that all end when the server is to."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bigsvd.errors import QuotaError
+from bigsvd.service.rows import JobRow
+
+_FRESH_SECONDS = 0.4  # for which what was found of a job is good enough
+_MOST_HELD = 1000  # jobs of which it is
 
 
 class Streams:
-    """Those of one server, `most` at a time."""
+    """Those of one server, `most` at a time.
 
-    def __init__(self, most: int) -> None:
+    `look` is how the index is asked for a job: of many streams that follow one, one asks at a time.
+    """
+
+    def __init__(self, most: int, look: Callable[[str], JobRow]) -> None:
         self._most = most
+        self._look = look
+        self._seen: dict[str, tuple[float, JobRow]] = {}
         self._open = 0
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
 
     @property
@@ -31,6 +41,17 @@ class Streams:
     def close(self) -> None:
         """Have all of them end, from whatever thread."""
         self._closing.set()
+
+    def job(self, job: str) -> JobRow:
+        """A job as it was a moment ago; `JobError` where there is none."""
+        with self._looking:
+            until, row = self._seen.get(job, (0.0, None))
+            if row is None or time.monotonic() > until:
+                if len(self._seen) > _MOST_HELD:
+                    self._seen.clear()
+                row = self._look(job)
+                self._seen[job] = (time.monotonic() + _FRESH_SECONDS, row)
+            return row
 
     def check(self) -> None:
         """`QuotaError` where there are as many as there may be."""

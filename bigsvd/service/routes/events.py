@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 
-from bigsvd.jobs.tail import Tail
+from bigsvd.errors import JobError
+from bigsvd.jobs.tail import SEQ, Tail
 from bigsvd.service.answers import JobAnswer
 from bigsvd.service.found import JobId
-from bigsvd.service.here import READ, Service, ServiceHere, Streams, StreamsHere
+from bigsvd.service.here import READ, ServiceHere, Streams, StreamsHere
 from bigsvd.service.problems import told
 from bigsvd.service.rows import JobRow
 
@@ -72,58 +74,75 @@ async def events(
     row = await run_in_threadpool(service.index.job, job)
     if _EVENTS in accept:
         streams.check()
-        followed = Followed(service, row, after if last_event_id is None else last_event_id)
+        followed = Followed(streams.job, row, after if last_event_id is None else last_event_id)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(followed, streams), headers=headers, media_type=_EVENTS)
-    return JSONResponse(await run_in_threadpool(_polled, row, after, limit))
+    return await run_in_threadpool(_polled, row, after, limit)
 
 
-def _polled(row: JobRow, after: int, limit: int) -> dict[str, Any]:
+def _polled(row: JobRow, after: int, limit: int) -> Response:
+    tail = _tail_of(row, after)
+    found = [] if tail is None else tail.new(limit)
+    answer = EventsAnswer.model_validate({"events": found, "next": found[-1][SEQ] if found else after})
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _tail_of(row: JobRow, after: int) -> Tail | None:
+    """The events of a job; None before it has a record."""
     record = row.record
-    found = [] if record is None else Tail(record, after).new(limit)
-    return {"events": found, "next": found[-1]["seq"] if found else after}
+    return None if record is None else Tail(record, after)
 
 
 class Followed:
     """A job that somebody follows: what is new of it since the last look."""
 
-    def __init__(self, service: Service, row: JobRow, after: int) -> None:
+    def __init__(self, look: Callable[[str], JobRow], row: JobRow, after: int) -> None:
         self.row = row
-        self._service = service
+        self._look = look
         self._after = after
         self._tail: Tail | None = None
+        self._seen: JobRow | None = None
         self._told = ""
 
     def look(self) -> list[bytes]:
-        """Messages: first what the job has come to be, so that all its events are there when it has ended."""
-        self.row = self._service.index.job(self.row.id)
-        messages = [
-            format_sse_event(
-                data_str=EventAnswer.model_validate(event).model_dump_json(), id=str(event["seq"])
-            )
-            for event in self._new_events()
-        ]
-        job = JobAnswer.of(self.row).model_dump_json(exclude={"seconds", "updated"})
-        if job != self._told:
-            self._told = job
+        """New messages. The job is looked at before its events: they are all there when it has ended.
+
+        Raises:
+            JobError: somebody has deleted it.
+
+        """
+        self.row = self._look(self.row.id)
+        messages = [_event(event) for event in self._new_events()]
+        if self._has_changed():
             messages.append(self._message("job"))
         if self.row.has_ended:
             messages.append(self._message("end"))
         return messages
 
+    def _has_changed(self) -> bool:
+        """Whether more than time has passed for the job since it was told of last."""
+        if self.row is self._seen:
+            return False
+        self._seen, before = self.row, self._told
+        self._told = JobAnswer.of(self.row).model_dump_json(exclude={"seconds", "updated"})
+        return self._told != before
+
     def _new_events(self) -> list[dict[str, Any]]:
-        if self._tail is None:
-            record = self.row.record
-            self._tail = None if record is None else Tail(record, self._after)
+        self._tail = self._tail or _tail_of(self.row, self._after)
         return [] if self._tail is None else self._tail.new()
 
     def _message(self, kind: str) -> bytes:
         return format_sse_event(data_str=JobAnswer.of(self.row).model_dump_json(), event=kind)
 
 
+def _event(event: dict[str, Any]) -> bytes:
+    text = EventAnswer.model_validate(event).model_dump_json()
+    return format_sse_event(data_str=text, id=str(event[SEQ]))
+
+
 async def stream(followed: Followed, streams: Streams) -> AsyncIterator[bytes]:
-    """Messages until the job has ended, or the server is to."""
-    with streams.one():
+    """Messages until the job has ended or is deleted, or the server is to end."""
+    with streams.one(), suppress(JobError):
         yield format_sse_event(retry=_AGAIN_MILLISECONDS)
         said = time.monotonic()
         while True:
