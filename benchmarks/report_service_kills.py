@@ -32,7 +32,9 @@ def markdown(results: dict[str, Any]) -> str:
             "others run, each with one key until it is acknowledged. A server is killed when as many "
             f"jobs are acknowledged as seed {p['seed']} decides: every other time at once, else up to 3 s "
             "later; then it is started again. Read in the records of the jobs: whether a job was done once, "
-            "and whether an attempt began before the last word of the one before."
+            "and whether an attempt began before the last word of the one before. The machine had other work "
+            f"too, a load of {results['machine']['load_average_at_start']:.0f} at the start: that is what a "
+            "server's start waits for."
         ),
         "",
         *provenance_lines(results),
