@@ -335,6 +335,11 @@ class Request:
             values["missing_value"] = found if len(found) > 1 else found[0]
         return values
 
+    def beyond_defaults(self) -> dict[str, Any]:
+        """The JSON values of `to_dict` without source and k, and without what goes without saying."""
+        usual = Request.of(self.source, self.k, method=self.method).to_dict() | {"method": "auto"}
+        return {name: value for name, value in self.to_dict().items() if value != usual[name]}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
         """The inverse of `to_dict`; `RequestError` names keys that are unknown or lacking."""

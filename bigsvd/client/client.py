@@ -192,7 +192,4 @@ def _written(value: Any) -> Any:
 
 def body_of(request: Request) -> dict[str, Any]:
     """A request as the service takes it: what was asked for, without what goes without saying."""
-    usual = Request.of(request.source, request.k, method=request.method).to_dict()
-    values = request.to_dict()
-    always = ("source", "k", "method")
-    return {name: value for name, value in values.items() if name in always or value != usual[name]}
+    return {"source": request.source, "k": request.k, **request.beyond_defaults()}

@@ -392,6 +392,11 @@ def _acquire(lock: RunLock) -> None:
             return
 
 
+def new_id() -> str:
+    """For a new job: ten hexadecimal digits."""
+    return uuid.uuid4().hex[:10]
+
+
 def digest_of(request: Request, folder: str) -> str:
     """What tells a request from every other for one output; its relative paths begin at `folder`.
 

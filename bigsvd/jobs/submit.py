@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from bigsvd.errors import FactorStoreError, OutputBusyError, RequestError
 from bigsvd.jobs.index import remember
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
-from bigsvd.jobs.record import Asked, Launch, Record, Terms
+from bigsvd.jobs.record import Asked, Launch, Record, Terms, new_id
 from bigsvd.request import VECTORS, Request
 from bigsvd.results.door import Place
 from bigsvd.results.factors import open_factors
@@ -119,7 +118,7 @@ def admit(asked: Asked, secrets: Mapping[str, Any]) -> tuple[Job, bool]:
             return known
     source = open_source(request.source, **request.reading, storage_options=dict(secrets))
     Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
-    fresh = asked if asked.id != _ANY else replace(asked, id=_new_id())
+    fresh = asked if asked.id != _ANY else replace(asked, id=new_id())
     if not record.submit(fresh, before):
         return admit(asked, secrets)
     remember(fresh.id, record)
@@ -160,10 +159,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex[:10]
 
 
 def _refuse_unportable(secrets: Mapping[str, Any]) -> None:

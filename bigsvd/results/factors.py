@@ -321,8 +321,7 @@ class Factors:
             RankError: k is not in 1..self.k.
 
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.k:
-            raise RankError(f"k={k!r} is not in the allowed range 1..{self.k}", "give a smaller k")
+        check_rank(k, self.k)
         k = int(k)
         c, sigma = self.certificate, self.s[:k]
         residuals = np.asarray(c.residuals[:k])
@@ -629,6 +628,12 @@ class Factors:
             "versions": self.provenance["versions"],
             "certificate": c.to_dict(),
         }
+
+
+def check_rank(k: object, most: int) -> None:
+    """`RankError` where k is no number of triplets, of which there are `most`."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
+        raise RankError(f"k={k!r} is not in the allowed range 1..{most}", "give a smaller k")
 
 
 def open_factors(path: str | Path) -> Factors:

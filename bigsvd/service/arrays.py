@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from anyio import CapacityLimiter
 
-from bigsvd.errors import FactorStoreError, RankError
+from bigsvd.errors import FactorStoreError
 from bigsvd.jobs.record import answers
 from bigsvd.machine.software import machine_here
 from bigsvd.request import Request
 from bigsvd.results.blocks import Blocked, Keep
-from bigsvd.results.factors import Factors, Leading, open_factors
+from bigsvd.results.factors import Factors, Leading, check_rank, open_factors
 from bigsvd.results.pooled import level, level_shapes
 from bigsvd.results.store import damage_errors, versions
 from bigsvd.results.virtual_group import (
@@ -226,8 +226,7 @@ class OpenResult:
             RankError: there are not so many.
 
         """
-        if not 1 <= k <= self.factors.k:
-            raise RankError(f"k={k} is not in the allowed range 1..{self.factors.k}", "give a smaller k")
+        check_rank(k, self.factors.k)
         shape, about = self.factors.kept.shape, self._attributes(k)
         shapes = level_shapes(shape, TILE)
         whole, pooled = (

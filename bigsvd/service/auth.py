@@ -18,7 +18,6 @@ from bigsvd.service.settings import Settings
 from bigsvd.service.users import Scope, User
 
 COOKIE = "bigsvd_session"
-CHALLENGE = 'Bearer realm="bigsvd"'  # of each answer 401
 _IN_QUERY = ("token", "access_token", "api_key")
 _REMEDY = "send the header Authorization: Bearer TOKEN; `bigsvd admin token create` makes one"
 
@@ -107,4 +106,3 @@ def local_name() -> str:
 
 Reader: TypeAlias = Annotated[User, Depends(allowed("read"))]
 Submitter: TypeAlias = Annotated[User, Depends(allowed("submit"))]
-Admin: TypeAlias = Annotated[User, Depends(allowed("admin"))]

@@ -11,8 +11,6 @@ from typing import Any
 from bigsvd.request import Request
 from bigsvd.sentinels import number_to_json
 
-_SHORT = {"k": "-k"}
-_ARGUMENTS = ("source", "k", "out")
 _OUT = "OUT"  # where a request names no output
 _WIDTH = 100
 
@@ -28,17 +26,9 @@ class Commands:
     @classmethod
     def of(cls, request: Request, base_url: str) -> Commands:
         """Those of a request; `base_url` is how whoever asks calls this server."""
-        options = _options(request)
+        options = request.beyond_defaults()
+        options.pop("out", None)
         return cls(_cli(request, options), _python(request, options), _curl(request, options, base_url))
-
-
-def _options(request: Request) -> dict[str, Any]:
-    """What a request says beyond the defaults, as JSON values."""
-    default = Request.of(request.source, request.k, method=request.method).to_dict()
-    own = request.to_dict()
-    given = {name: value for name, value in own.items() if value != default[name]}
-    given |= {} if request.method == "auto" else {"method": request.method}
-    return {name: value for name, value in given.items() if name not in _ARGUMENTS}
 
 
 def _cli(request: Request, options: dict[str, Any]) -> str:

@@ -28,7 +28,6 @@ _LINGER_SECONDS = 2.0  # for a client that sends on although it is refused, to r
 _MOST_DIGITS = 15  # of a length
 _GROWING = ("jobs", "links", "resume", "truncate", "verify")  # last names of what a POST makes more of
 _UNKNOWN_BYTES = 2**16  # that somebody may send of whom it is not yet known who they are
-_MOST_DIGITS = 15  # of a length
 POLICY = "; ".join(
     (
         "default-src 'none'",

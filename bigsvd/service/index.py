@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from bigsvd.errors import RequestError, StateError
 from bigsvd.jobs.job import Job
+from bigsvd.jobs.record import new_id
 from bigsvd.service.admission import Admission
 from bigsvd.service.database import Database
 from bigsvd.service.line import AT_WORK, Line
@@ -83,7 +83,7 @@ class Index:
             BadInputError: the request is none.
 
         """
-        admission = Admission.of(_new_id(), new, self._limits.queued_jobs)
+        admission = Admission.of(new_id(), new, self._limits.queued_jobs)
         answer: Future[tuple[JobRow, bool]] = Future()
         written = self._database.writer.submit(admission.write)
         written.add_done_callback(lambda done: self._answer(answer, done))
@@ -209,10 +209,6 @@ class _Looked:
     def forget(self) -> None:
         """Have it looked at again."""
         self._until = 0.0
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex[:10]
 
 
 def _nothing() -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-from bigsvd.service.tables import jobs
+from bigsvd.service.tables import Stage, jobs
 from bigsvd.service.writer import Turn
 
-AT_WORK = ("claimed", "begun")
+AT_WORK: tuple[Stage, ...] = ("claimed", "begun")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from typing import Annotated, Any, Literal
+from tokenize import TokenError
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 from fastapi import Query, Response
@@ -20,6 +21,7 @@ from bigsvd.errors import RequestError, TooLargeError
 NPY = "application/x-npy"
 FORMATS: dict[str, Any] = {NPY: {"schema": {"type": "string", "format": "binary"}}}
 JSON_BYTES = 24  # of a number, at most
+_NO_HEADER = (ValueError, KeyError, SyntaxError, TypeError, TokenError)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 Format = Annotated[Literal["json", "npy"], Query(description="JSON, or an .npy file.")]
@@ -67,6 +69,20 @@ def answered(values: np.ndarray, wanted: str, about: dict[str, Any], name: str =
     return Response(file.getvalue(), media_type=NPY, headers=headers)
 
 
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns lie together, and dtype of an .npy file, which is read up to its numbers.
+
+    Raises:
+        RequestError: it is none.
+
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        return _HEADERS[version](file)
+    except (*_NO_HEADER, RecursionError, MemoryError) as error:
+        raise RequestError("this is no .npy file", "give what numpy.save writes") from error
+
+
 def from_npy(body: bytes) -> np.ndarray:
     """The array of an .npy file.
 
@@ -75,11 +91,7 @@ def from_npy(body: bytes) -> np.ndarray:
 
     """
     file = io.BytesIO(body)
-    try:
-        version = np.lib.format.read_magic(file)
-        shape, by_columns, dtype = _HEADERS[version](file)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise RequestError("the body is no .npy file", "send what numpy.save writes, or JSON") from error
+    shape, by_columns, dtype = npy_header(file)
     if dtype.kind not in "biuf" or dtype.hasobject:
         raise RequestError(f"the body has entries of {dtype}", "send real numbers")
     held, said = len(body) - file.tell(), math.prod(shape) * dtype.itemsize

@@ -18,7 +18,8 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
 from starlette.exceptions import HTTPException
 
-from bigsvd.errors import FactorStoreError, JobError, LinkError, RankError
+from bigsvd.errors import FactorStoreError, JobError, LinkError
+from bigsvd.results.factors import check_rank
 from bigsvd.service.arrays import OpenResult
 from bigsvd.service.auth import permitted, user_of
 from bigsvd.service.found import ResultId, found_result
@@ -122,8 +123,7 @@ def _by_link(http: Request, secret: str, k: int | None) -> Found:
     path, asked = found_result(service, link.job)
     opened = service.arrays.opened(path, asked)
     most = link.k or opened.factors.k
-    if k is not None and k > most:
-        raise RankError(f"k={k} is not in the allowed range 1..{most}", "give a smaller k")
+    check_rank(k or most, most)
     return opened, k or most
 
 

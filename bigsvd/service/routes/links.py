@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from bigsvd.errors import LinkError, RankError
+from bigsvd.errors import LinkError
+from bigsvd.results.factors import check_rank
 from bigsvd.service.addressed import called_at
 from bigsvd.service.bodies import STRICT, StrictRoute, Words
 from bigsvd.service.found import ResultId, opened
@@ -70,9 +71,8 @@ def made(
     result: ResultId, body: LinkBody, user: Submitter, service: ServiceHere, http: Request, response: Response
 ) -> NewLinkAnswer:
     """Make a link to a result; its URLs are told once."""
-    factors = opened(service, result)
-    if body.k is not None and body.k > factors.k:
-        raise RankError(f"k={body.k} is not in the allowed range 1..{factors.k}", "give a smaller k")
+    most = opened(service, result).k
+    check_rank(body.k or most, most)
     secret, link = service.links.make(result, user.name, body.name, body.seconds, body.k)
     zarr_url = f"{called_at(http)}/v1/links/{secret}/zarr"
     response.headers["Location"] = f"/v1/links/{link.id}"

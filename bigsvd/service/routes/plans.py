@@ -41,20 +41,12 @@ class PlanSummary(BaseModel):
         )  # fmt: skip
 
 
-class CommandsAnswer(BaseModel):
-    """What does the same."""
-
-    cli: str
-    python: str
-    curl: str
-
-
 class PlanAnswer(BaseModel):
     """A plan, as `bigsvd plan --json` prints it, and what it comes to."""
 
     plan: dict[str, Any]
     summary: PlanSummary
-    commands: CommandsAnswer
+    commands: Commands
     text: str = Field(description="The plan as `bigsvd plan` prints it.")
 
 
@@ -67,6 +59,6 @@ def planned(body: PlanBody, service: ServiceHere, http: Request) -> PlanAnswer:
     return PlanAnswer(
         plan=plan.to_dict(),
         summary=PlanSummary.of(plan),
-        commands=CommandsAnswer(cli=commands.cli, python=commands.python, curl=commands.curl),
+        commands=commands,
         text=str(plan),
     )

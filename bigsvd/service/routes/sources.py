@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,13 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from bigsvd.errors import PathError
+from bigsvd.errors import PathError, RequestError
+from bigsvd.jobs.files import read_json
 from bigsvd.jobs.record import SUFFIX
 from bigsvd.results.folders import ATTRIBUTE, attributes_of, is_scratch, metadata_of
 from bigsvd.service.found import id_of_path
 from bigsvd.service.here import READ, ServiceHere
+from bigsvd.service.numbers import npy_header
 from bigsvd.service.problems import told
 
 router = APIRouter(prefix="/v1/sources", tags=["sources"])
@@ -96,7 +97,7 @@ def _of_folder(path: Path) -> SourceAnswer:
     published = attributes_of(path).get(ATTRIBUTE)
     if isinstance(published, dict):
         return _of_result(path, published)
-    old = _json(path / ".zarray")
+    old = read_json(path / ".zarray")
     if old:
         return _answer(path, "array", old.get("shape"), old.get("dtype"))
     is_group = bool(metadata) or (path / ".zgroup").exists()
@@ -137,23 +138,11 @@ def _dtype(name: Any) -> np.dtype[Any] | None:
         return None
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _of_npy(file: Path) -> tuple[tuple[int, ...] | None, str | None]:
     """What the header of an .npy file says."""
     try:
         with file.open("rb") as opened:
-            version = np.lib.format.read_magic(opened)
-            read = np.lib.format.read_array_header_1_0
-            if version != (1, 0):
-                read = np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(opened)
-    except Exception:  # noqa: BLE001 - a damaged header raises anything; then it is a file
+            shape, _, dtype = npy_header(opened)
+    except (OSError, RequestError):
         return None, None
     return shape, dtype.str
