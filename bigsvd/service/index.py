@@ -24,8 +24,8 @@ from bigsvd.service.line import AT_WORK, Line
 from bigsvd.service.logs import tell_of_job
 from bigsvd.service.rows import JobPage, JobQuery, JobRow, NewJob
 from bigsvd.service.settings import Limits
-from bigsvd.service.tables import jobs, labels, of_job
-from bigsvd.service.wishes import row_of, wished
+from bigsvd.service.tables import jobs, labels, of_job, row_of
+from bigsvd.service.wishes import wished
 from bigsvd.service.writer import Turn
 
 Hook = Callable[[], None]

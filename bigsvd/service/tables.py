@@ -40,7 +40,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-from bigsvd.errors import DatabaseError
+from bigsvd.errors import DatabaseError, JobError
+from bigsvd.service.writer import Turn
 
 # Where a job is in the server's hands: in line; claimed by a server that is to begin it; begun, and looked
 # after by that server; ended.
@@ -146,6 +147,14 @@ links = Table(
 def of_job(job: str) -> ColumnElement[bool]:
     """What the row of that job meets."""
     return jobs.c.id == job
+
+
+def row_of(turn: Turn, job: str) -> dict[str, Any]:
+    """That of a job; `JobError` where there is none."""
+    row = turn.first(select(jobs).where(of_job(job)))
+    if row is None:
+        raise JobError(f"no job {job} is known to this service", "`GET /v1/jobs` lists those that are")
+    return row
 
 
 def changed(values: Mapping[str, Any], *which: ColumnElement[bool]) -> Update:

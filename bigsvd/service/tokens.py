@@ -18,9 +18,8 @@ from sqlalchemy import ColumnElement, Table, func, insert, select, update
 from bigsvd.errors import LinkError, QuotaError, RequestError, TokenError
 from bigsvd.service.database import Database
 from bigsvd.service.settings import Limits
-from bigsvd.service.tables import links, tokens
+from bigsvd.service.tables import links, row_of, tokens
 from bigsvd.service.users import SCOPES, Scope, User
-from bigsvd.service.wishes import row_of
 from bigsvd.service.writer import Turn
 
 TOKEN_PREFIX = "bigsvd_"  # noqa: S105 - by which people and programs recognize one that has leaked

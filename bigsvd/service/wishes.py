@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from bigsvd.errors import JobError, OutputBusyError, StateError
-from bigsvd.service.tables import changed, jobs, of_job
+from bigsvd.errors import OutputBusyError, StateError
+from bigsvd.service.tables import changed, of_job, row_of
 from bigsvd.service.writer import Turn
 
 _FRESH = {"wish": "", "stopping": False, "error": None, "ended": None, "tries": 0, "not_before": 0.0}
@@ -39,14 +38,6 @@ def _write(turn: Turn, row: dict[str, Any], values: dict[str, Any]) -> None:
         raise OutputBusyError(
             f"another job writes {row['out']} meanwhile", f"wait for it before job {row['id']} goes on"
         ) from error
-
-
-def row_of(turn: Turn, job: str) -> dict[str, Any]:
-    """That of a job; `JobError` where there is none."""
-    row = turn.first(select(jobs).where(of_job(job)))
-    if row is None:
-        raise JobError(f"no job {job} is known to this service", "`GET /v1/jobs` lists those that are")
-    return row
 
 
 def _stop(row: dict[str, Any]) -> dict[str, Any]:
