@@ -261,32 +261,22 @@ def fill(file: Path) -> None:
 # What is kept
 
 
-def rows_of(served: Served) -> dict[str, Any]:
-    return {job["name"]: job["id"] for job in served.ask("GET", "/v1/jobs")["jobs"]}
-
-
-def test_old_records_are_forgotten_and_results_stay(tmp_path: Path) -> None:
-    with serving(tmp_path, retention=Retention(seconds=3600)) as served:
-        store(served.root / "a.zarr", small_matrix())
-        job = served.done(source="a.zarr", k=2, out="old")["id"]
-        assert sweep(served.service, time.time()) == []
-        assert sweep(served.service, time.time() + 3700) == [job]
-        served.problem("GET", f"/v1/jobs/{job}", 404, "E_JOB")
-        assert (served.root / "old/zarr.json").exists()
-        assert not Record(served.root / "old").exists
-
-
-def test_the_oldest_results_go_where_all_are_too_many(tmp_path: Path) -> None:
+def test_the_oldest_go_where_all_are_too_many_and_what_is_old_goes(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
+        service = served.service
         store(served.root / "a.zarr", small_matrix())
-        ids = [served.done(source="a.zarr", k=2, out=f"r{number}")["id"] for number in range(3)]
-        rows = [served.service.index.job(job) for job in ids]
-        kept = sum(size_bytes(row, results=True) for row in rows[1:])
-        settings = served.service.settings
-        object.__setattr__(settings, "retention", Retention(bytes=kept, results=True))
-        assert sweep(served.service, time.time()) == [ids[0]]
-        assert [(served.root / f"r{number}").exists() for number in range(3)] == [False, True, True]
-        assert sweep(served.service, time.time()) == []
+        first, second = (served.done(source="a.zarr", k=2, out=f"r{number}")["id"] for number in (1, 2))
+        kept_bytes = size_bytes(service.index.job(second), results=True)
+        service.settings = replace(service.settings, retention=Retention(bytes=kept_bytes, results=True))
+        assert sweep(service, time.time()) == [first]
+        assert [(served.root / f"r{number}").exists() for number in (1, 2)] == [False, True]
+        assert sweep(service, time.time()) == []
+        service.settings = replace(service.settings, retention=Retention(seconds=3600))
+        assert sweep(service, time.time()) == []
+        assert sweep(service, time.time() + 3700) == [second]
+        served.problem("GET", f"/v1/jobs/{second}", 404, "E_JOB")
+        assert (served.root / "r2/zarr.json").exists()  # results stay, but where they are to be counted
+        assert not Record(served.root / "r2").exists
 
 
 def test_what_a_later_job_has_made_is_not_taken_for_an_older_ones(tmp_path: Path) -> None:
