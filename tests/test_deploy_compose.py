@@ -34,16 +34,16 @@ def compose() -> list[str]:
 def test_compose_accepts_the_file() -> None:
     if not compose():
         pytest.skip("neither docker-compose nor docker compose (Debian: apt-get install docker-compose)")
-    profiles = ["--profile", "gpu", "--profile", "job"]
+    profiles = ["--profile", "gpu", "--profile", "job", "--profile", "service"]
     command = [*compose(), "-f", str(FILE), *profiles, "config"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert "worker-gpu" in done.stdout
 
 
-def test_nothing_is_published_and_all_comes_back() -> None:
+def test_nothing_of_the_cluster_is_published_and_all_comes_back() -> None:
     for name, service in services(FILE).items():
-        assert "ports" not in service
+        assert service.get("ports", []) == (["127.0.0.1:8765:8765"] if name == "service" else [])
         assert "network_mode" not in service
         assert starts_again(service["restart"], [0]) == (name != "job")
         assert starts_again(service["restart"], [1])

@@ -13,6 +13,7 @@ import yaml
 from tests.deployed import DEPLOY
 
 FOLDER = DEPLOY / "kubernetes"
+SERVICE = ("service.yaml", "service-address.yaml", "service-state.yaml")
 FILES = sorted(FOLDER.glob("*.yaml"))
 VERSION = "1.35"  # of Kubernetes
 CRD = "dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator/crds/daskcluster.yaml"
@@ -47,7 +48,7 @@ def strict(schema: Any) -> Any:
     return inner
 
 
-@pytest.mark.parametrize("name", ["job.yaml", "network-policy.yaml"])
+@pytest.mark.parametrize("name", ["job.yaml", "network-policy.yaml", *SERVICE])
 def test_kubernetes_takes_it(name: str) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     kubernetes.validate(read(name), VERSION, strict=True)
@@ -79,6 +80,19 @@ def test_the_parts_find_each_other() -> None:
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure"
 
 
+def test_the_service_is_found_and_finds_the_cluster_and_its_queue() -> None:
+    service, address, state = map(read, SERVICE)
+    pod = service["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert address["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert address["spec"]["ports"][0]["port"] == container["ports"][0]["containerPort"] == 8765
+    assert address["metadata"]["name"] in container["args"]
+    assert f"tcp://{read('cluster.yaml')['metadata']['name']}-scheduler:8786" in container["args"]
+    claims = {each["name"]: each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"]}
+    assert claims == {"data": "bigsvd-data", "state": state["metadata"]["name"]}
+    assert {each["mountPath"] for each in container["volumeMounts"]} <= {*container["args"]}
+
+
 def test_all_see_one_volume() -> None:
     cluster, job = read("cluster.yaml")["spec"], read("job.yaml")["spec"]["template"]["spec"]
     for pod in (cluster["worker"]["spec"], job):
@@ -89,4 +103,4 @@ def test_all_see_one_volume() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_no_file_is_left_unchecked(file: Path) -> None:
-    assert file.name in ("cluster.yaml", "job.yaml", "network-policy.yaml")
+    assert file.name in ("cluster.yaml", "job.yaml", "network-policy.yaml", *SERVICE)
