@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ import pytest
 
 import bigsvd
 from bigsvd.jobs.record import Record
+from bigsvd.results.folders import metadata_of
 from bigsvd.service.commands import Commands
+from bigsvd.service.routes import sources
 from bigsvd.service.users import Scope
 from tests.commands import done
 from tests.services import TRIPLETS, Served, serving
@@ -311,8 +315,25 @@ def test_sources_are_listed_by_metadata(case: Case) -> None:
     assert opened["path"] == str(case.out)
     below = case.served.ask("GET", "/v1/sources?folder=folder")
     assert (below["entries"], below["parent"]) == ([], str(case.served.root))
+    case.served.problem("GET", "/v1/sources?folder=plain.npy", 422, "E_PATH")
     case.served.problem("GET", "/v1/sources?folder=away", 403, "E_PATH")
     case.served.problem("GET", "/v1/sources?folder=nothing", 422, "E_PATH")
+
+
+def test_what_cannot_be_looked_at_is_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(case.served.root / "pipe.npy")
+    (case.served.root / "locked").mkdir()
+    look = metadata_of
+
+    def locked(folder: Path) -> dict[str, Any]:
+        if folder.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(folder)
+
+    monkeypatch.setattr(sources, "metadata_of", locked)
+    names = {entry["name"] for entry in case.served.ask("GET", "/v1/sources")["entries"]}
+    assert "data.zarr" in names
+    assert not {"pipe.npy", "locked"} & names
 
 
 def test_a_plan_is_what_the_command_prints(case: Case) -> None:

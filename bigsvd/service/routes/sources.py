@@ -57,11 +57,9 @@ def listed(
     """What lies in a folder."""
     here = service.roots.folder(folder)
     roots = [root.resolve() for root in service.settings.roots]
-    if not here.is_dir():
-        raise PathError(f"folder={folder!r} is none", "give one that /v1/sources lists")
-    paths = sorted(path for path in map(Path, _names(here)))
+    paths = _paths(folder, here)
     parent = None if here in roots else str(here.parent)
-    found = [_entry(path) for path in paths[:_MOST_ENTRIES]]
+    found = [_looked_at(path) for path in paths[:_MOST_ENTRIES]]
     return SourcesAnswer(
         folder=str(here),
         parent=parent,
@@ -69,6 +67,24 @@ def listed(
         entries=[entry for entry in found if entry is not None],
         left_out=max(0, len(paths) - _MOST_ENTRIES),
     )
+
+
+def _paths(asked: str, folder: Path) -> list[Path]:
+    """What is in a folder, sorted; `PathError` where it is none, or may not be looked into."""
+    try:
+        return sorted(map(Path, _names(folder)))
+    except OSError as error:
+        raise PathError(
+            f"folder={asked!r} cannot be listed ({error.strerror})", "give one that /v1/sources lists"
+        ) from error
+
+
+def _looked_at(path: Path) -> SourceAnswer | None:
+    """The same as `_entry`; None also of what belongs to somebody who lets nobody look, or is gone by now."""
+    try:
+        return _entry(path)
+    except OSError:
+        return None
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -84,7 +100,7 @@ def _entry(path: Path) -> SourceAnswer | None:
     """What is said of a path; None of files that are no source."""
     if path.is_dir():
         return None if is_scratch(path) else _of_folder(path)
-    if path.suffix.lower() not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():  # a pipe is read for ever
         return None
     shape, dtype = _of_npy(path) if path.suffix.lower() == ".npy" else (None, None)
     return _answer(path, "file" if shape is None else "array", shape, dtype)
