@@ -43,7 +43,7 @@ from bigsvd.events import WaitingForCluster, unheard
 from bigsvd.jobs import driver as driving
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.driver import Driver, Tries
-from bigsvd.jobs.files import append_line, create_json, read_json, read_lines, shorten, write_json
+from bigsvd.jobs.files import append_line, create_json, read_json, shorten, write_json
 from bigsvd.jobs.index import below, of_this_user
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import Secrets
@@ -51,6 +51,7 @@ from bigsvd.jobs.record import Launch, Record, Terms
 from bigsvd.jobs.recorder import Recorder
 from bigsvd.jobs.status import status_of
 from bigsvd.jobs.submit import take_in
+from bigsvd.jobs.tail import Tail
 from bigsvd.paths import now_at
 from bigsvd.planning.plan import Plan
 from bigsvd.process import Process
@@ -722,7 +723,7 @@ def test_a_torn_file_costs_that_file_alone(data: Path, tmp_path: Path) -> None:
             file.write_text(content)
             os.utime(file, (0, 0))  # it was torn long ago
             assert status_of(record).state == "done"
-        list(read_lines(record.events))
+        assert Tail(record).new() == []
     for content in ("", "{", "[]", "null", "\x00\x01"):
         record.job.write_text(content)
         with pytest.raises(JobError, match="damaged"):
@@ -758,9 +759,11 @@ def test_files_are_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
 
 def test_events_and_logs_do_not_grow_for_ever(tmp_path: Path) -> None:
+    record = Record(tmp_path / "u")
+    record.folder.mkdir()
     for number in range(100):
-        append_line(tmp_path / "events", {"number": number}, 400)
-    numbers = [line["number"] for line in read_lines(tmp_path / "events")]
+        append_line(record.events, {"number": number}, 400)
+    numbers = [line["number"] for line in Tail(record).new()]
     assert numbers == list(range(numbers[0], 100))
     assert 10 < len(numbers) < 70
     with (tmp_path / "log").open("a") as log:  # as a driver has it

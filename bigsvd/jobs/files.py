@@ -10,7 +10,6 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -96,19 +95,15 @@ def rotated(path: Path) -> Path:
     return path.with_name(path.name + _ROTATED)
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the old file and of the present one; torn ones are left out."""
-    for part in (rotated(path), path):
-        with suppress(FileNotFoundError):
-            yield from _lines(part.read_text(encoding="utf-8", errors="replace"))
-
-
-def _lines(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        with suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict):
-                yield found
+def read_text(path: Path, most_bytes: int | None = None) -> str:
+    """The text of a log, or the last so many bytes of it; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            if most_bytes is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def shorten(path: Path, most_bytes: int) -> None:

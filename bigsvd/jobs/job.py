@@ -16,10 +16,11 @@ from bigsvd.errors import (
     by_code,
 )
 from bigsvd.jobs.attempt import Attempt, Told
-from bigsvd.jobs.files import date_of, read_lines
+from bigsvd.jobs.files import date_of, read_text
 from bigsvd.jobs.index import find, forget
 from bigsvd.jobs.launch import start
 from bigsvd.jobs.status import JobStatus, status_of
+from bigsvd.jobs.tail import Tail
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.output import Output
 
@@ -175,14 +176,11 @@ class Job:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What has happened, oldest first, as `bigsvd.events` has it, with number, attempt and time."""
-        return read_lines(self.record.events)
+        return iter(Tail(self.record).new())
 
-    def log(self) -> str:
-        """What its drivers have printed, as far as it is kept."""
-        try:
-            return self.record.log.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+    def log(self, tail_bytes: int | None = None) -> str:
+        """What its drivers have printed, as far as it is kept; the last `tail_bytes` of it, if given."""
+        return read_text(self.record.log, tail_bytes)
 
     def forget(self) -> None:
         """Delete its record, which its result does not need.

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from bigsvd.errors import RequestError
-from bigsvd.jobs.record import Record
+from bigsvd.jobs.files import read_text
 from bigsvd.jobs.status import State
 from bigsvd.jobs.submit import check_words
 from bigsvd.service.answers import JobAnswer, JobsAnswer
@@ -154,15 +154,4 @@ def log(
 ) -> str:
     """What its drivers have printed, the last of it."""
     record = service.index.job(job).record
-    return "" if record is None else tail_of(record, tail_bytes)
-
-
-def tail_of(record: Record, most_bytes: int) -> str:
-    """The last of a log."""
-    try:
-        with record.log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
-            return file.read(most_bytes).decode(errors="replace")
-    except FileNotFoundError:
-        return ""
+    return "" if record is None else read_text(record.log, tail_bytes)
