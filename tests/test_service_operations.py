@@ -103,6 +103,10 @@ def test_what_is_counted_is_told_as_prometheus_reads_it(served: Served) -> None:
     text = served.client.get("/metrics").text
     assert 'route="other",status="404"' in text
     assert "with-a-secret" not in text
+    served.client.request("BREW-1234", "/v1/jobs")  # such words are as many as anybody likes
+    text = served.client.get("/metrics").text
+    assert 'method="other",' in text
+    assert "BREW" not in text
 
 
 def test_metrics_take_a_token_from_elsewhere(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bigsvd.service.operations import Measures
 
 _QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds, for ever
 _OTHER = "other"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Observer:
@@ -39,7 +40,7 @@ class Observer:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         method, path = scope["method"], scope["path"]
-        self._measures.request(method, route_of(scope), status, seconds)
+        self._measures.request(method_of(scope), route_of(scope), status, seconds)
         if path in _QUIET:
             return
         given = scope.get("path_params", {})
@@ -47,6 +48,11 @@ class Observer:
             "request", method=method, path=path, status=status, seconds=round(seconds, 4),
             job=given.get("job") or given.get("result"), user=scope.get("state", {}).get("user"),
         )  # fmt: skip
+
+
+def method_of(scope: Scope) -> str:
+    """The method, if it is one that is known: a client may write any word, each to be counted for ever."""
+    return scope["method"] if scope["method"] in _METHODS else _OTHER
 
 
 def route_of(scope: Scope) -> str:
