@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.tables import human_bytes, human_seconds, prose, provenance_lines, table
 
 _HEADINGS = ("cut off by", "reader", "chunks", "equal", "refused", "NaN", "zeros", "other")
+_PRICES = ("connections", "by HTTP", "answer of as many ready bytes", "product in memory", "share")
 _COLOURS = ("#2f5d9e", "#0b6e4f", "#c8553d")
 
 
@@ -32,29 +33,33 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"## A chunk of {human_bytes(times['chunk_bytes'])}",
         "",
+        *table(_PRICES, [_price(row) for row in times["by_http"]]),
+        "",
         *table(
-            ("", "quickest tenth"),
+            ("in the server's code", "quickest tenth"),
             [
-                ["by HTTP, on one connection", human_seconds(times["route_seconds"])],
-                ["as many bytes that lie ready, by the same server", human_seconds(times["bare_seconds"])],
-                ["the product of its factors in memory", human_seconds(times["product_seconds"])],
-                ["in the server's code, factors kept", human_seconds(times["cached_seconds"])],
-                ["the same, none kept", human_seconds(times["uncached_seconds"])],
+                ["a chunk, factors kept", human_seconds(times["cached_seconds"])],
+                ["a chunk, none kept", human_seconds(times["uncached_seconds"])],
                 [f"level {times['last_level']}, once", human_seconds(times["level_seconds"])],
                 ["the same again", human_seconds(times["level_again_seconds"])],
             ],
         ),
         "",
         *prose(
-            f"By HTTP it reaches {times['ratio']:.2f} of the rate 1/(1/answer + 1/product). Kept factors "
-            f"make its bytes {kept:.1f} times as fast. The matrix is {p['shape'][0]:,} × {p['shape'][1]:,} "
-            f"float32, k = {p['k']}; {p['chunks']} chunks, drawn by seed {p['seed']}, are timed each way in "
-            "turns; times are what the quickest tenth take at most."
+            f"The share is that of the rate 1/(1/answer + 1/product). Kept factors make the bytes of a chunk "
+            f"{kept:.1f} times as fast. The matrix is {p['shape'][0]:,} × {p['shape'][1]:,} float32, "
+            f"k = {p['k']}; {p['chunks']} chunks, drawn by seed {p['seed']}, are timed each way in turns; "
+            "times are what the quickest tenth take at most."
         ),
         "",
         *provenance_lines(results),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _price(row: dict[str, Any]) -> list[str]:
+    times = (row[f"{name}_seconds"] for name in ("route", "bare", "product"))
+    return [f"over {row['connections']}", *map(human_seconds, times), f"{row['ratio']:.2f}"]
 
 
 def _chunks(row: dict[str, Any]) -> int:
@@ -72,10 +77,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(6.0, 2.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    bare, product = (times[f"{name}_seconds"] * 1e3 for name in ("bare", "product"))
-    axes.barh(["by HTTP"], [times["route_seconds"] * 1e3], color=_COLOURS[0])
-    axes.barh(["parts"], [bare], color=_COLOURS[1], label="answer")
-    axes.barh(["parts"], [product], left=[bare], color=_COLOURS[2], label="product")
+    for row in results["times"]["by_http"]:
+        bare, product = (row[f"{name}_seconds"] * 1e3 for name in ("bare", "product"))
+        name = f"over {row['connections']}"
+        axes.barh([f"{name}, by HTTP"], [row["route_seconds"] * 1e3], color=_COLOURS[0])
+        axes.barh([f"{name}, parts"], [bare], color=_COLOURS[1], label="answer")
+        axes.barh([f"{name}, parts"], [product], left=[bare], color=_COLOURS[2], label="product")
     axes.set_xlabel(f"ms for a chunk of {human_bytes(times['chunk_bytes'])}")
-    axes.legend(frameon=False)
+    axes.legend(handles=axes.containers[1:3], frameon=False)
     figure.savefig(path, dpi=110)

@@ -18,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,9 +40,10 @@ from bigsvd.machine.blas import one_blas_thread
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.pooled import level_shapes
 from bigsvd.results.virtual_group import VirtualArray
-from bigsvd.service.arrays import TILE, Arrays, OpenResult, tile
+from bigsvd.service.arrays import BULK, TILE, Arrays, OpenResult, tile
 
 _CACHE_BYTES = 2**28
+CONNECTIONS = (1, 4)
 _KILLED = "server killed"
 _NOTICED_SECONDS = 10.0
 
@@ -203,29 +206,38 @@ def _timed(home: Path, size: Size, seed: int, tell: Tell) -> dict[str, Any]:
     """Seconds of a chunk: by HTTP, its product, a bare answer; in the server's own code; and of levels."""
     factors = open_factors(home / "one")
     in_memory = factors.read_by(np.asarray(factors.U[:]), np.asarray(factors.Vt[:])).low_rank()
-    ready = VirtualArray(replace(in_memory, chunks=tile(factors.shape)), ("row", "column"))
+    ready = VirtualArray(replace(in_memory, chunks=tile(factors.shape, BULK)), ("row", "column"))
     drawn = np.random.default_rng(seed).integers(0, ready.grid, (size.chunks, 2))
     places: list[Place] = [(int(i), int(j)) for i, j in drawn]
     with one_blas_thread:  # as in the server
-        found = _by_http(home, ready, places)
-        tell(f"a chunk by HTTP reaches {found['ratio']:.2f} of the rate of its answer and its product")
+        by_http = list(_by_http(home, ready, places))
+        for row in by_http:
+            tell(f"{row['connections']} connections reach {row['ratio']:.2f} of answer and product")
+        found = {"chunk_bytes": ready.chunk_bytes, "by_http": by_http}
         return found | _kept_or_not(home, places, tell) | _zoomed(home, tell)
 
 
-def _by_http(home: Path, ready: VirtualArray, places: list[Place]) -> dict[str, Any]:
+def _by_http(home: Path, ready: VirtualArray, places: list[Place]) -> Iterator[dict[str, Any]]:
     """Each in turns, so that a busy machine is the same for all; everything is in the cache before."""
-    with serving(home) as server, _asking(server) as ask:
+    with serving(home) as server:
         base = urlsplit(server.about["zarr"]).path
-        for i, j in product(*map(range, ready.grid)):
-            ask(f"{base}/reconstruction/c/{i}/{j}")
-        turns = {
-            "route_seconds": lambda place: ask(f"{base}/reconstruction/c/{place[0]}/{place[1]}"),
-            "bare_seconds": lambda _: ask(f"/bare/{ready.chunk_bytes}"),
-            "product_seconds": ready.chunk,
-        }
-        found = _undisturbed(turns, places)
-    ratio = (found["bare_seconds"] + found["product_seconds"]) / found["route_seconds"]
-    return {"chunk_bytes": ready.chunk_bytes, **found, "ratio": ratio}
+        for connections in CONNECTIONS:
+            with _asking(server, connections) as ask:
+                ask([f"{base}/reconstruction/c/{i}/{j}" for i, j in product(*map(range, ready.grid))])
+                found = _undisturbed(_turns(ask, base, ready), places, connections)
+            ratio = (found["bare_seconds"] + found["product_seconds"]) / found["route_seconds"]
+            yield {"connections": connections, **found, "ratio": ratio}
+
+
+def _turns(
+    ask: Callable[[Sequence[str]], Any], base: str, ready: VirtualArray
+) -> dict[str, Callable[[Sequence[Place]], Any]]:
+    """A chunk at each place by HTTP, an answer of as many bytes, and the chunk's product here."""
+    return {
+        "route_seconds": lambda places: ask([f"{base}/reconstruction/c/{i}/{j}" for i, j in places]),
+        "bare_seconds": lambda places: ask([f"/bare/{ready.chunk_bytes}"] * len(places)),
+        "product_seconds": lambda places: [ready.chunk(place) for place in places],
+    }
 
 
 def _kept_or_not(home: Path, places: list[Place], tell: Tell) -> dict[str, float]:
@@ -234,24 +246,28 @@ def _kept_or_not(home: Path, places: list[Place], tell: Tell) -> dict[str, float
         name: _making(Arrays(limit).opened(home / "one"))
         for name, limit in (("cached_seconds", _CACHE_BYTES), ("uncached_seconds", 0))
     }
-    _undisturbed(turns, places)  # so that what can be kept is
-    found = _undisturbed(turns, places)
+    _undisturbed(turns, places, 1)  # so that what can be kept is
+    found = _undisturbed(turns, places, 1)
     tell(f"kept factors: {found['uncached_seconds'] / found['cached_seconds']:.1f} times as fast")
     return found
 
 
-def _making(result: OpenResult) -> Callable[[Place], Any]:
-    return lambda place: result.value(result.factors.k, f"reconstruction/c/{place[0]}/{place[1]}")
+def _making(result: OpenResult) -> Callable[[Sequence[Place]], Any]:
+    keys = "reconstruction/c/{}/{}".format
+    return lambda places: [result.value(result.factors.k, keys(*place)) for place in places]
 
 
-def _undisturbed(turns: Mapping[str, Callable[[Place], Any]], places: list[Place]) -> dict[str, float]:
-    """Seconds of each, one after the other at each place: what the quickest tenth take, at most."""
+def _undisturbed(
+    turns: Mapping[str, Callable[[Sequence[Place]], Any]], places: list[Place], together: int
+) -> dict[str, float]:
+    """Seconds of one chunk each way, so many asked for together: what the quickest tenth take, at most."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for place in places:
+    for first in range(0, len(places), together):
+        some = places[first : first + together]
         for name, work in turns.items():
             start = time.perf_counter()
-            work(place)
-            seconds[name].append(time.perf_counter() - start)
+            work(some)
+            seconds[name].append((time.perf_counter() - start) / len(some))
     return {name: float(np.quantile(values, 0.1)) for name, values in seconds.items()}
 
 
@@ -269,19 +285,25 @@ def _zoomed(home: Path, tell: Tell) -> dict[str, Any]:
 
 
 @contextmanager
-def _asking(server: Server) -> Iterator[Callable[[str], bytes]]:
-    """Asks over one connection, as readers keep one open."""
-    connection = http.client.HTTPConnection(urlsplit(server.about["base"]).netloc)
+def _asking(server: Server, connections: int) -> Iterator[Callable[[Sequence[str]], list[bytes]]]:
+    """Asks for paths over so many connections, as readers keep them open."""
+    address = urlsplit(server.about["base"]).netloc
     headers = {"Authorization": f"Bearer {server.about['token']}"}
+    with ExitStack() as stack:
+        free: SimpleQueue[http.client.HTTPConnection] = SimpleQueue()
+        for _ in range(connections):
+            free.put(stack.enter_context(closing(http.client.HTTPConnection(address))))
+        pool = stack.enter_context(ThreadPoolExecutor(connections))
 
-    def ask(path: str) -> bytes:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            message = f"{path}: {answer.status} {body[:200]!r}"
-            raise RuntimeError(message)
-        return body
+        def ask(path: str) -> bytes:
+            connection = free.get()
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            free.put(connection)
+            if answer.status != 200:
+                message = f"{path}: {answer.status} {body[:200]!r}"
+                raise RuntimeError(message)
+            return body
 
-    with closing(connection):
-        yield ask
+        yield lambda paths: list(pool.map(ask, paths))

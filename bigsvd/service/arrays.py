@@ -41,7 +41,8 @@ from bigsvd.service.block_cache import BlockCache
 from bigsvd.service.recent import Recent
 
 LEVELS = "levels"
-TILE = 512  # the longest side of the last level, and of a chunk where the other is as long
+TILE = 512  # the longest side of the last level, and of its chunks where both are as long
+BULK = 1024  # the same of `reconstruction`, which is read in bulk: to ask for a chunk costs something, too
 _LINE_ENTRIES = 2**17  # of a chunk of means, scales and weights
 _MOST_OPEN = 64
 _MOST_RANKS = 32  # of one result, of which the documents are kept
@@ -230,13 +231,15 @@ class OpenResult:
         shape, about = self.factors.kept.shape, self._attributes(k)
         shapes = level_shapes(shape, TILE)
         whole, pooled = (
-            replace(each.low_rank(), s=each.s[:k], chunks=tile(shape)) for each in (self.factors, self._read)
+            replace(each.low_rank(), s=each.s[:k], chunks=tile(shape, TILE))
+            for each in (self.factors, self._read)
         )
         levels = {f"{LEVELS}/0": VirtualArray(whole, _IMAGE_AXES, about)}
         for number, each in enumerate(shapes[1:], 1):
-            means = level(pooled, number, tile(each), self._keep)
+            means = level(pooled, number, tile(each, TILE), self._keep)
             levels[f"{LEVELS}/{number}"] = VirtualArray(means, _IMAGE_AXES, about)
-        arrays = {ARRAY_NAME: VirtualArray(whole, DIMENSION_NAMES, about), **self._stored(k)}
+        in_bulk = VirtualArray(replace(whole, chunks=tile(shape, BULK)), DIMENSION_NAMES, about)
+        arrays = {ARRAY_NAME: in_bulk, **self._stored(k)}
         return VirtualGroup(arrays | levels, {"": about, LEVELS: about | multiscales(len(shapes))})
 
     def _attributes(self, k: int) -> dict[str, Any]:
@@ -306,11 +309,11 @@ def _identity(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def tile(shape: tuple[int, int]) -> tuple[int, int]:
-    """The chunks of a matrix: 512 by 512, longer along one side where the other is shorter."""
+def tile(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """The chunks of a matrix: `side` by `side`, longer along one axis where the other is shorter."""
     m, n = shape
-    rows, cols = min(m, TILE), min(n, TILE)
-    return min(m, TILE * TILE // cols), min(n, TILE * TILE // rows)
+    rows, cols = min(m, side), min(n, side)
+    return min(m, side * side // cols), min(n, side * side // rows)
 
 
 def multiscales(count: int) -> dict[str, Any]:
