@@ -140,9 +140,11 @@ def _known(record: Record, before: Asked, asked: Asked) -> tuple[Job, bool] | No
         return None
     if status.state in ("queued", "running") and not job.awaits_cluster:
         return job, False
-    if not named or status.state != "done":
-        record.resubmit(replace(asked, id=asked.id or before.id))
-    return job, status.state != "done"
+    done = status.state == "done"
+    if not named or not done:
+        owner = before.owner if done else asked.owner  # of a result: whoever had it made
+        record.resubmit(replace(asked, id=asked.id or before.id, owner=owner))
+    return job, not done
 
 
 def _opens(record: Record) -> bool:

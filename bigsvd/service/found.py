@@ -118,5 +118,7 @@ def own_job(service: Service, user: User, job: str) -> JobRow:
 
 def check_is_own(row: JobRow) -> None:
     """`FactorStoreError` where another job has taken the output over, whose result is not to be deleted."""
-    if row.record is None and Record(row.out).exists:
+    record = row.record
+    others = Record(row.out).exists if record is None else record.asked().owner != row.owner
+    if others:
         raise FactorStoreError(f"{row.out} is another job's by now", "ask for that by its own id")

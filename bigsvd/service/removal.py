@@ -16,10 +16,10 @@ def remove_result(service: Service, result: str, path: Path) -> None:
         OutputBusyError: a run holds it. OutputExistsError: somebody has put something else into it.
 
     """
-    for link in service.links.of(result):
-        service.links.revoke(link.id)
-    service.arrays.forget(path)
     with Output(path, overwrite=True) as output:
+        for link in service.links.of(result):
+            service.links.revoke(link.id)
+        service.arrays.forget(path)
         output.remove()
     row = job_of(service, result)
     if row is not None:

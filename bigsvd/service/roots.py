@@ -56,22 +56,22 @@ class Roots:
 
     def check_overwrite(self, request: Request, user: User) -> None:
         """`OutputExistsError` where a request would replace what is not a result of this user's jobs."""
-        owner = _owner_of(request.out) if _replaces(request) else user.name
+        if request.overwrite and request.out is not None:
+            self.check_free(request.out, user)
+
+    def check_free(self, out: str, user: User) -> None:
+        """`OutputExistsError` where something is at an output that is no result of this user's jobs."""
+        owner = _owner_of(out) if os.path.lexists(out) else user.name
         if owner != user.name and not user.may("admin"):
             raise OutputExistsError(
-                f"{request.out} is a result of {owner or 'nobody here'}, and {user.name} would replace it",
+                f"{out} is a result of {owner or 'nobody here'}, and {user.name} would replace it",
                 "choose another output",
             )
 
 
-def _replaces(request: Request) -> bool:
-    """Whether something would be replaced."""
-    return request.overwrite and request.out is not None and os.path.lexists(request.out)
-
-
-def _owner_of(out: str | None) -> str:
+def _owner_of(out: str) -> str:
     """Whose job has made a result; empty where none is known."""
     try:
-        return Record(out or "").asked().owner
+        return Record(out).asked().owner
     except JobError:
         return ""

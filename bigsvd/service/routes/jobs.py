@@ -131,6 +131,8 @@ def cancelled(job: JobId, user: Submitter, service: ServiceHere, body: CancelBod
 @router.post("/{job}/resume", status_code=202, responses=told(404, 409))
 def resumed(job: JobId, user: Submitter, service: ServiceHere) -> JobAnswer:
     """Go on with one that failed or was cancelled, from what it has finished."""
+    row = own_job(service, user, job)
+    service.roots.check_free(row.out, user)  # others may have had it meanwhile
     return _wished(service, user, job, "resume")
 
 

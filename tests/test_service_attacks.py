@@ -1,0 +1,126 @@
+"""Ways to other people's results, to a server that is stuck, or to its memory, each of which was open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import Response
+from sqlalchemy import select, update
+
+from bigsvd.jobs.record import Record
+from bigsvd.results.lock import RunLock
+from bigsvd.service.tables import jobs, of_job
+from tests.service_jobs import end_drivers, make_noise
+from tests.services import Served, serving
+from tests.small_arrays import small_matrix, store
+from tests.waiting import wait_until
+
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A service that asks for tokens, and those of its users."""
+
+    served: Served
+    tokens: dict[str, str]
+
+    @property
+    def root(self) -> Path:
+        return self.served.root
+
+    def ask(self, who: str, method: str, url: str, **options: Any) -> Response:
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"} | options.pop("headers", {})
+        return self.served.client.request(method, url, headers=headers, **options)
+
+    def submit(self, who: str, **body: Any) -> str:
+        answer = self.ask(who, "POST", "/v1/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def state(self, job: str, *states: str) -> str:
+        """The state of a job when it is one of these."""
+        found = [""]
+
+        def is_so() -> bool:
+            found[0] = self.ask("admin", "GET", f"/v1/jobs/{job}").json()["state"]
+            return found[0] in states
+
+        wait_until(is_so, SECONDS, f"job {job} is {' or '.join(states)}")
+        return found[0]
+
+    def done(self, who: str, **body: Any) -> str:
+        job = self.submit(who, **body)
+        assert self.state(job, "done", "failed", "cancelled") == "done"
+        return job
+
+    def write(self, job: str, **values: Any) -> None:
+        """Into the row of a job, as a server did that was killed then."""
+        changed = update(jobs).where(of_job(job)).values(**values)
+        self.served.service.database.writer.write(lambda turn: turn.connection.execute(changed))
+        self.served.service.runner.wake()
+
+    def row(self, job: str) -> dict[str, Any]:
+        with self.served.service.database.reading() as turn:
+            return turn.first(select(jobs).where(of_job(job))) or {}
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    with serving(tmp_path_factory.mktemp("crowd"), trusted=False, jobs_at_once=2) as served:
+        made = {
+            who: served.service.tokens.make("", who, (scope,))[0]
+            for who, scope in (("u1", "submit"), ("u2", "submit"), ("admin", "admin"))
+        }
+        store(served.root / "a.zarr", small_matrix())
+        store(served.root / "b.zarr", small_matrix(seed=1))
+        (served.root / "noise").mkdir()
+        make_noise(served.root / "noise")
+        yield Crowd(served, made)
+        end_drivers(served.root)
+
+
+# Whose a result is
+
+
+@pytest.mark.parametrize("theirs", [{"source": "b.zarr", "k": 4}, {"source": "a.zarr", "k": 3}])
+def test_a_job_that_is_resumed_takes_nobody_else_s_result(crowd: Crowd, theirs: dict[str, Any]) -> None:
+    """Neither replaces it nor becomes its owner."""
+    out = f"resumed{theirs['k']}"
+    mine = crowd.submit("u2", source="a.zarr", k=3, out=out, overwrite=theirs["k"] == 4)
+    crowd.ask("u2", "POST", f"/v1/jobs/{mine}/cancel")
+    crowd.state(mine, "cancelled")
+    other = crowd.done("u1", out=out, **theirs)
+    refused = crowd.ask("u2", "POST", f"/v1/jobs/{mine}/resume")
+    assert (refused.status_code, refused.json()["code"]) == (409, "E_OUTPUT_EXISTS")
+    assert crowd.ask("u1", "GET", f"/v1/results/{other}").status_code == 200
+    assert Record(crowd.root / out).asked().owner == "u1"
+
+
+def test_an_equal_request_makes_nobody_the_owner_of_a_result(crowd: Crowd) -> None:
+    """One whose row is gone, as after a database was lost, or that the command line has made."""
+    first = crowd.done("u1", source="a.zarr", k=3, out="equal")
+    crowd.served.service.database.writer.write(
+        lambda turn: turn.connection.execute(jobs.delete().where(of_job(first)))
+    )
+    second = crowd.done("u2", source="a.zarr", k=3, out="equal")
+    assert Record(crowd.root / "equal").asked().owner == "u1"
+    assert crowd.ask("u2", "GET", f"/v1/results/{second}").status_code == 200
+    assert crowd.ask("u2", "DELETE", f"/v1/results/{second}").status_code == 410
+    assert (crowd.root / "equal" / "zarr.json").exists()
+
+
+def test_links_hold_where_a_result_could_not_be_deleted(crowd: Crowd) -> None:
+    job = crowd.done("u1", source="a.zarr", k=3, out="held")
+    link = crowd.ask("u1", "POST", f"/v1/results/{job}/links", json={}).json()["zarr_url"]
+    lock = RunLock(crowd.root / ".held.bigsvd-lock", "held")
+    lock.acquire()
+    try:
+        assert crowd.ask("u1", "DELETE", f"/v1/results/{job}").status_code == 409
+    finally:
+        lock.release()
+    assert crowd.served.client.get(f"{link}/zarr.json").status_code == 200
