@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from bigsvd.jobs.record import Record
 from bigsvd.results.lock import RunLock
 from bigsvd.service.tables import jobs, of_job
-from tests.service_jobs import end_drivers, make_noise
+from tests.service_jobs import ENDLESS, end_drivers, make_noise
 from tests.services import Served, serving
 from tests.small_arrays import small_matrix, store
 from tests.waiting import wait_until
@@ -124,3 +124,26 @@ def test_links_hold_where_a_result_could_not_be_deleted(crowd: Crowd) -> None:
     finally:
         lock.release()
     assert crowd.served.client.get(f"{link}/zarr.json").status_code == 200
+
+
+# Wishes that come at a bad moment
+
+
+def test_a_job_that_ended_while_it_was_being_cancelled_keeps_its_scratch_and_is_let_go(crowd: Crowd) -> None:
+    job = crowd.submit("u1", source="noise/a.zarr", k=4, out="scratch", **ENDLESS)
+    crowd.state(job, "running")
+    wait_until((crowd.root / "scratch.scratch").exists, SECONDS, "there is scratch")
+    crowd.ask("u1", "POST", f"/v1/jobs/{job}/cancel")
+    crowd.state(job, "cancelled")
+    crowd.write(job, wish="cancel")
+    wait_until(lambda: not crowd.row(job)["wish"], SECONDS, "nothing more is wished")
+    assert (crowd.root / "scratch.scratch").exists()
+    assert crowd.row(job)["server"] is None
+
+
+def test_a_job_that_was_done_while_it_was_being_cancelled_is_let_go(crowd: Crowd) -> None:
+    job = crowd.done("u1", source="a.zarr", k=3, out="late")
+    crowd.write(job, wish="drop")
+    wait_until(lambda: not crowd.row(job)["wish"], SECONDS, "nothing more is wished")
+    found = crowd.row(job)
+    assert (found["state"], found["reason"], found["server"]) == ("done", "", None)

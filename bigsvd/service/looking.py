@@ -49,7 +49,7 @@ class Looking:
         except JobError as error:
             return self._without_record(row, record, error)
         if row["stage"] == "ended":
-            return self._dropped(row)
+            return self._dropped(row) if _is_to_drop(row) else FREE  # wished while it ended: nothing is left
         found = self._found(row, record)
         if found.get("state") in ("queued", "running"):
             self._patience.forget(row["id"])
@@ -72,7 +72,7 @@ class Looking:
     def _ended(self, row: Row, status: JobStatus) -> Changes:
         """When that is so, and its scratch is gone if that was wished."""
         dropped: Changes = {}
-        if row["wish"] == "drop" and status.state != "done":
+        if _is_to_drop(row | {"state": status.state}):
             dropped = self._dropped(row)
         if dropped.get("wish"):
             return dropped
@@ -124,6 +124,11 @@ class Looking:
         if not self._patience.is_over(row["id"], LEASE_SECONDS):
             return {"reason": error.message}
         return failed(error)
+
+
+def _is_to_drop(row: Row) -> bool:
+    """Whether the scratch of a job that has ended is to be deleted, and not only the job to be cancelled."""
+    return row["wish"] == "drop" and row["state"] != "done"
 
 
 def _check_own(record: Record, row: Row) -> None:
