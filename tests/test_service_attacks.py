@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,3 +148,20 @@ def test_a_job_that_was_done_while_it_was_being_cancelled_is_let_go(crowd: Crowd
     wait_until(lambda: not crowd.row(job)["wish"], SECONDS, "nothing more is wished")
     found = crowd.row(job)
     assert (found["state"], found["reason"], found["server"]) == ("done", "", None)
+
+
+# What lies below a root and is no source
+
+
+def test_what_nobody_can_read_hides_nothing_else_in_its_folder(crowd: Crowd) -> None:
+    odd = crowd.root / "odd"
+    (odd / "closed" / "zarr.json").mkdir(parents=True)  # reading it fails, for root too
+    (odd / "nested").mkdir()
+    (odd / "nested" / "zarr.json").write_text("[" * 100_000)
+    (odd / "typed").mkdir()
+    (odd / "typed" / ".zarray").write_text('{"shape": [3], "dtype": "(1,"}')
+    os.mkfifo(odd / "pipe.npy")
+    answer = crowd.ask("u1", "GET", "/v1/sources?folder=odd")
+    assert answer.status_code == 200, answer.text
+    kinds = {entry["name"]: entry["kind"] for entry in answer.json()["entries"]}
+    assert kinds == {"typed": "array"}

@@ -80,10 +80,13 @@ def _paths(asked: str, folder: Path) -> list[Path]:
 
 
 def _looked_at(path: Path) -> SourceAnswer | None:
-    """The same as `_entry`; None also of what belongs to somebody who lets nobody look, or is gone by now."""
+    """The same as `_entry`; None also of what belongs to somebody who lets nobody look, or is gone by now.
+
+    And of metadata that lie in each other without end.
+    """
     try:
         return _entry(path)
-    except OSError:
+    except (OSError, RecursionError):
         return None
 
 
@@ -150,7 +153,7 @@ def _lengths(shape: Any) -> list[int] | None:
 def _dtype(name: Any) -> np.dtype[Any] | None:
     try:
         return np.dtype(name) if isinstance(name, str) else None
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         return None
 
 
