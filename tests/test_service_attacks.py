@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from sqlalchemy import select, update
 
 from bigsvd.jobs.record import Record
 from bigsvd.results.lock import RunLock
+from bigsvd.service import guard
+from bigsvd.service.nesting import check_nesting
 from bigsvd.service.tables import jobs, of_job
 from tests.service_jobs import ENDLESS, end_drivers, make_noise
 from tests.services import Served, serving
@@ -153,7 +157,8 @@ def test_a_job_that_was_done_while_it_was_being_cancelled_is_let_go(crowd: Crowd
 # What lies below a root and is no source
 
 
-def test_what_nobody_can_read_hides_nothing_else_in_its_folder(crowd: Crowd) -> None:
+def test_a_folder_of_which_nothing_can_be_told_is_a_folder(crowd: Crowd) -> None:
+    """Such as lost+found, which only root may look into; nobody waits for a pipe to say something."""
     odd = crowd.root / "odd"
     (odd / "closed" / "zarr.json").mkdir(parents=True)  # reading it fails, for root too
     (odd / "nested").mkdir()
@@ -164,4 +169,49 @@ def test_what_nobody_can_read_hides_nothing_else_in_its_folder(crowd: Crowd) -> 
     answer = crowd.ask("u1", "GET", "/v1/sources?folder=odd")
     assert answer.status_code == 200, answer.text
     kinds = {entry["name"]: entry["kind"] for entry in answer.json()["entries"]}
-    assert kinds == {"typed": "array"}
+    assert kinds == {"closed": "folder", "nested": "folder", "typed": "array"}
+
+
+# What is counted
+
+
+def test_no_word_that_a_client_makes_up_becomes_a_label_of_its_own(crowd: Crowd) -> None:
+    for number in range(3):
+        crowd.served.client.request(f"MADE{number}", "/healthz")
+    measured = crowd.ask("u1", "GET", "/metrics").text
+    assert "MADE" not in measured
+    assert 'method="other"' in measured
+
+
+# Bodies that are made to be slow to read
+
+
+@pytest.mark.parametrize("letters", [b'"ab"', b"[" * 60 + b"]" * 60])
+def test_how_deep_a_body_is_takes_no_more_memory_than_a_few_bodies(letters: bytes) -> None:
+    body = letters * (2**22 // len(letters))
+    tracemalloc.start()
+    try:
+        check_nesting(body, 64)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 * len(body)
+
+
+def test_the_nesting_of_a_large_body_is_looked_at_by_a_thread(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the event loop, in which everybody else waits."""
+    threads: list[str] = []
+    monkeypatch.setattr(guard, "check_nesting", lambda *_: threads.append(threading.current_thread().name))
+    crowd.ask("u1", "POST", "/v1/plans", json={"source": "a" * 100_000, "k": 3})
+    assert threads == ["AnyIO worker thread"]
+
+
+def test_no_more_samples_come_as_json_than_answers_have_numbers(crowd: Crowd) -> None:
+    job = crowd.done("u1", source="a.zarr", k=3, out="projected")
+    body = b'{"samples": [[' + b"0," * (2**26 // 24) + b"0]]}"
+    answer = crowd.ask(
+        "u1", "POST", f"/v1/results/{job}/project", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "E_TOO_LARGE")

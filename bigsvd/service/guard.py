@@ -115,7 +115,10 @@ class Guard:
             await run_in_threadpool(user_of, Request(scope))
         await arrival.complete(most, limits.arrival_seconds + most / _SLOWEST)
         if "json" in headers.get("content-type", "json"):
-            check_nesting(arrival.body, limits.body_levels)
+            if len(arrival.body) <= _UNKNOWN_BYTES:
+                check_nesting(arrival.body, limits.body_levels)
+            else:  # others are not to wait meanwhile
+                await run_in_threadpool(check_nesting, arrival.body, limits.body_levels)
 
 
 def _dressed(send: Send, own: dict[str, str]) -> Send:

@@ -203,16 +203,19 @@ async def project(
 
 
 def _projected(service: Service, result: str, body: bytes, kind: str, k: int | None, wanted: str) -> Response:
-    samples = from_npy(body) if kind == NPY else _from_json(body, kind)
+    most_bytes = service.settings.limits.region_bytes
+    samples = from_npy(body) if kind == NPY else _from_json(body, kind, most_bytes)
     factors = _leading(opened(service, result), k)
     scores = np.atleast_2d(factors.project(samples))
-    check_size("this", scores.shape, _DOUBLE_BYTES, wanted, service.settings.limits.region_bytes)
+    check_size("this", scores.shape, _DOUBLE_BYTES, wanted, most_bytes)
     return answered(scores, wanted, {})
 
 
-def _from_json(body: bytes, kind: str) -> np.ndarray:
+def _from_json(body: bytes, kind: str, most_bytes: int) -> np.ndarray:
+    """Samples as JSON, of which there may be as many numbers as answers have: each is an object in memory."""
     if kind != "application/json":
         raise RequestError(f"the body is {kind or 'nothing'}", f"send application/json or {NPY}")
+    check_size("the body", (body.count(b",") + 1,), _DOUBLE_BYTES, "json", most_bytes)
     rows = _samples(body).samples
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
