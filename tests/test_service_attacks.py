@@ -215,3 +215,15 @@ def test_no_more_samples_come_as_json_than_answers_have_numbers(crowd: Crowd) ->
         "u1", "POST", f"/v1/results/{job}/project", content=body, headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.json()["code"]) == (413, "E_TOO_LARGE")
+
+
+# What one may take of a server
+
+
+def test_no_job_asks_for_more_memory_than_its_share(crowd: Crowd) -> None:
+    body = {"source": "a.zarr", "k": 3, "memory": "500MiB"}  # of 512 for two jobs
+    for path, given in (("/v1/jobs", body | {"out": "greedy"}), ("/v1/plans", body)):
+        answer = crowd.ask("u1", "POST", path, json=given)
+        assert (answer.status_code, answer.json()["code"]) == (422, "E_MEMORY")
+        assert "524.3" in answer.json()["detail"]
+        assert "268.4" in answer.json()["detail"]

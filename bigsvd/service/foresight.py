@@ -25,6 +25,7 @@ def plan_of(request: Request, service: Service) -> Plan:
 
     """
     asked = service.roots.request(request)
+    service.runner.check_memory(asked)
     asked = replace(asked, memory=asked.memory or service.runner.memory_bytes)
     source = open_source(asked.source, **asked.reading)
     service.roots.bounds.check_places(source.places)

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from bigsvd.errors import BigsvdError, SupersededError
+from bigsvd.errors import BigsvdError, MemoryBudgetError, SupersededError
 from bigsvd.jobs.attempt import Told
 from bigsvd.jobs.record import Launch
 from bigsvd.machine.offers import available_memory
+from bigsvd.request import Request
 from bigsvd.service.alone import Alone
 from bigsvd.service.beginning import Beginning
 from bigsvd.service.database import Database
@@ -24,6 +25,7 @@ from bigsvd.service.looking import Looking
 from bigsvd.service.roots import Roots
 from bigsvd.service.settings import Settings
 from bigsvd.service.verdicts import Changes, Row, failed
+from bigsvd.units import human_bytes
 
 _LOOK_SECONDS = 0.5  # between two looks at jobs at work
 _IDLE_SECONDS = 2.0
@@ -68,6 +70,16 @@ class Runner:
     def memory_bytes(self) -> int | None:
         """That a job may hold whose request names none; None where its workers decide."""
         return self._beginning.memory_bytes
+
+    def check_memory(self, request: Request) -> None:
+        """`MemoryBudgetError` where a job asks for more than its share of what all may hold together."""
+        most = self.memory_bytes
+        if most is not None and request.memory is not None and request.memory > most:
+            asked = human_bytes(request.memory)
+            raise MemoryBudgetError(
+                f"memory={asked} is over the {human_bytes(most)} that a job of this service may hold",
+                "leave it out, or give no more",
+            )
 
     def pause(self) -> None:
         """Begin no job any more; what is at work goes on. May be called by a signal handler."""

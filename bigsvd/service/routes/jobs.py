@@ -68,6 +68,7 @@ def _checked(body: JobBody, user: User, service: Service, key: str | None) -> Ne
     check_words(body.name, body.labels)
     request = service.roots.request(body.request())
     service.roots.check_overwrite(request, user)
+    service.runner.check_memory(request)
     terms = _terms(body, service.settings.limits.runtime_seconds)
     return NewJob(user.name, body.name, body.labels, key, request.to_dict(), terms, request.out or "")
 
