@@ -6,6 +6,7 @@ import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from httpx import Response
 from sqlalchemy import select, update
 
+from bigsvd.errors import QuotaError
 from bigsvd.jobs.record import Record
 from bigsvd.results.lock import RunLock
 from bigsvd.service import guard
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.tables import jobs, of_job
+from bigsvd.service.verifying import Task, Verification, Verifiers
 from tests.service_jobs import ENDLESS, end_drivers, make_noise
 from tests.services import Served, serving
 from tests.small_arrays import small_matrix, store
@@ -227,3 +230,19 @@ def test_no_job_asks_for_more_memory_than_its_share(crowd: Crowd) -> None:
         assert (answer.status_code, answer.json()["code"]) == (422, "E_MEMORY")
         assert "524.3" in answer.json()["detail"]
         assert "268.4" in answer.json()["detail"]
+
+
+def test_as_many_results_are_verified_at_a_time_as_may_be(tmp_path: Path) -> None:
+    verifiers, task = Verifiers(1), Task("nowhere", "nowhere")
+    first, second = (Verification(tmp_path / name) for name in "12")
+    verifiers.begin(first, task)
+    with pytest.raises(QuotaError, match="verifications"):
+        verifiers.begin(second, task)
+
+    def begins() -> bool:
+        with suppress(QuotaError):
+            verifiers.begin(second, task)
+        return second.exists
+
+    wait_until(begins, SECONDS, "the second begins when the first has ended")
+    wait_until(lambda: second.state == "failed", SECONDS, "the second has ended")

@@ -13,6 +13,7 @@ from bigsvd.service.roots import Roots
 from bigsvd.service.runner import Runner
 from bigsvd.service.settings import Settings
 from bigsvd.service.tokens import Links, Tokens
+from bigsvd.service.verifying import Verifiers
 
 
 class Service:
@@ -32,6 +33,7 @@ class Service:
         self.roots = Roots(settings)
         self.arrays = Arrays(settings.limits.cache_bytes)
         self._alone = Alone(settings.state)
+        self.verifiers = Verifiers(settings.limits.verifications)
         self.runner = Runner(self.database, settings, self.roots, self._alone)
         self.index.changed = self.runner.wake
         self._held = ExitStack()

@@ -17,6 +17,7 @@ class Limits:
         page_rows: of a list. streams: of events, open at a time. links: of one result, that hold.
         link_seconds: until a link expires, at most. cache_bytes: of decoded factors, held in memory.
         source_chunks: of the original data that one region may touch. runtime_seconds: of a job, at most.
+        verifications: of results, that one server runs at a time.
         free_bytes: that disks must have left for anything new to be taken in.
 
     """
@@ -33,6 +34,7 @@ class Limits:
     cache_bytes: int = 2**28
     source_chunks: int = 64
     runtime_seconds: float = 30 * 86400.0
+    verifications: int = 2
     free_bytes: int = 2**26
 
 

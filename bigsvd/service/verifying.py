@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from bigsvd.errors import QuotaError, StateError
 from bigsvd.events import unheard
 from bigsvd.execution.cluster import Tls, connected
 from bigsvd.jobs.attempt import Told
@@ -83,21 +84,22 @@ class Verification:
         """Since it was asked for."""
         return now_at(self.folder) - (date_of(self.task) or 0.0)
 
-    def begin(self, task: Task) -> None:
-        """Start the process that runs it, with nothing there of one before."""
+    def begin(self, task: Task) -> subprocess.Popen[bytes]:
+        """Start the process that runs it, and return that; nothing is there then of one before."""
         with storage_errors(f"writing {self.folder}"):
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             write_json(self.task, asdict(task))
             with self.log.open("wb") as log:
-                self._start(log)
+                return self._start(log)
 
-    def _start(self, log: BinaryIO) -> None:
+    def _start(self, log: BinaryIO) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "bigsvd.service.verifying", str(self.folder)]
         process = subprocess.Popen(  # noqa: S603 - this interpreter
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         threading.Thread(target=process.wait, daemon=True).start()  # or it would stay as a zombie
+        return process
 
     @property
     def outcome(self) -> dict[str, Any] | None:
@@ -121,6 +123,34 @@ class Verification:
             write_json(self.error, asdict(Told.of(error)))
             raise
         write_json(self.found, found)
+
+
+class Verifiers:
+    """The processes of one server that verify, `most` at a time: each reads all data of a result."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._at_work: list[subprocess.Popen[bytes]] = []
+
+    def begin(self, verification: Verification, task: Task) -> None:
+        """Start one more.
+
+        Raises:
+            StateError: this result is being verified. QuotaError: there are as many as there may be.
+
+        """
+        with self._lock:
+            if verification.exists and verification.state == "running":
+                raise StateError(f"the result {task.path} is being verified", "ask how that stands")
+            self._at_work = [process for process in self._at_work if process.poll() is None]
+            number = len(self._at_work)
+            if number >= self._most:
+                raise QuotaError(
+                    f"{number} results are being verified, at most {self._most} may be (verifications)",
+                    "wait until one has been",
+                )
+            self._at_work.append(verification.begin(task))
 
 
 def _verified(task: Task) -> dict[str, Any]:

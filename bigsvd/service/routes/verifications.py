@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Literal
@@ -20,7 +19,6 @@ from bigsvd.service.verifying import Task, Verification
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 
-_BEGINNING = threading.Lock()
 _FOLDER = "verifications"  # of results whose job has no record, in the state folder
 
 
@@ -59,10 +57,7 @@ def begun(result: ResultId, service: ServiceHere, response: Response) -> Verific
     source = service.roots.source(source_of(factors))
     task = Task(str(factors.path), source, settings.scheduler, settings.tls)
     verification = _verification(service, result)
-    with _BEGINNING:
-        if verification.exists and verification.state == "running":
-            raise StateError(f"result {result} is being verified", "ask how that stands")
-        verification.begin(task)
+    service.verifiers.begin(verification, task)
     response.headers["Location"] = f"/v1/results/{result}/verify"
     return VerificationAnswer.of(verification)
 
