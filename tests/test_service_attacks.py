@@ -6,19 +6,23 @@ import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from httpx import Response
 from sqlalchemy import select, update
 
 from bigsvd.errors import QuotaError
 from bigsvd.jobs.record import Record
+from bigsvd.originals import Original
 from bigsvd.results.lock import RunLock
 from bigsvd.service import guard
+from bigsvd.service.arrays import Arrays
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.tables import jobs, of_job
 from bigsvd.service.verifying import Task, Verification, Verifiers
@@ -246,3 +250,31 @@ def test_as_many_results_are_verified_at_a_time_as_may_be(tmp_path: Path) -> Non
 
     wait_until(begins, SECONDS, "the second begins when the first has ended")
     wait_until(lambda: second.state == "failed", SECONDS, "the second has ended")
+
+
+def test_who_waits_for_the_data_holds_up_nobody_else(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data may lie on a disk that is slow, or hangs."""
+    job = crowd.done("u1", source="a.zarr", k=3, out="slow")
+    region, go_on = f"/v1/results/{job}/region?rows=0:2&cols=0:2", threading.Event()
+
+    def hangs(*_: object) -> np.ndarray:
+        go_on.wait(SECONDS)
+        return np.zeros((2, 2))
+
+    monkeypatch.setattr(Original, "region", hangs)
+    many = int(crowd.served.service.arrays.limiter.total_tokens) + 2
+    with ThreadPoolExecutor(many + 1) as pool:
+        waiting = [pool.submit(crowd.ask, "u1", "GET", f"{region}&of=original") for _ in range(many)]
+        try:
+            reading = crowd.served.service.arrays
+            wait_until(lambda: _waiting(reading) >= many, SECONDS, "all wait")
+            assert pool.submit(crowd.ask, "u1", "GET", region).result(SECONDS / 2).status_code == 200
+        finally:
+            go_on.set()
+        assert {each.result(SECONDS).status_code for each in waiting} == {200}
+
+
+def _waiting(arrays: Arrays) -> int:
+    """How many threads compute, or wait for their turn."""
+    both = (arrays.limiter.statistics(), arrays.reading.statistics())
+    return sum(each.borrowed_tokens + each.tasks_waiting for each in both)

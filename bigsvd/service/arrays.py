@@ -80,6 +80,7 @@ class Arrays:
 
     Attributes:
         cache: of decoded and pooled factors. limiter: how many chunks are computed at a time.
+        reading: how many read the data, whose chunks may be as large as a panel, and their disk slow.
         recent: which result requests like the last ones meant, and of how many triplets.
 
     """
@@ -87,6 +88,7 @@ class Arrays:
     def __init__(self, cache_bytes: int) -> None:
         self.cache = BlockCache(cache_bytes)
         self.limiter = CapacityLimiter(_AT_ONCE * (os.cpu_count() or 1))
+        self.reading = CapacityLimiter(1)
         self.recent: Recent[tuple[OpenResult, int]] = Recent(_RECENT_SECONDS, _MOST_RECENT)
         self._opened: OrderedDict[Path, OpenResult] = OrderedDict()
         self._lock = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -25,7 +24,6 @@ from bigsvd.service.spans import Span, span_of
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 
-_ONE_AT_A_TIME = threading.Lock()  # who reads the data: their chunks may be as large as a panel
 _OF_NUMBERS = told(404, 409, 410, 413)
 _DOUBLE_BYTES = 8
 _AXES = ("rows", "cols")
@@ -93,7 +91,9 @@ async def region(
         check_size("the region", _shape_of(box), itemsize, format, service.settings.limits.region_bytes)
         return answered(_values(service, factors, box, of), format, _ends(rows=box[0], cols=box[1]))
 
-    return await _in_turn(service, computed)
+    if of == "reconstruction":
+        return await _in_turn(service, computed)
+    return await to_thread.run_sync(computed, limiter=service.arrays.reading)  # they hold up nobody else
 
 
 async def _in_turn(service: Service, computed: Callable[[], Response]) -> Response:
@@ -134,8 +134,7 @@ def _original(service: Service, factors: Factors, box: tuple[slice, slice]) -> n
             f"the region touches {chunks:,} chunks of the data, over the limits.source_chunks={most}",
             "ask for a smaller one",
         )
-    with _ONE_AT_A_TIME:
-        return original.region(*box)
+    return original.region(*box)
 
 
 @router.get(
