@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ from bigsvd.results.lock import RunLock
 from bigsvd.service import guard
 from bigsvd.service.arrays import Arrays
 from bigsvd.service.nesting import check_nesting
+from bigsvd.service.recent import Recent
 from bigsvd.service.tables import jobs, of_job
 from bigsvd.service.verifying import Task, Verification, Verifiers
 from tests.service_jobs import ENDLESS, end_drivers, make_noise
@@ -278,3 +280,14 @@ def _waiting(arrays: Arrays) -> int:
     """How many threads compute, or wait for their turn."""
     both = (arrays.limiter.statistics(), arrays.reading.statistics())
     return sum(each.borrowed_tokens + each.tasks_waiting for each in both)
+
+
+def test_nothing_is_held_because_it_was_found_long_ago() -> None:
+    recent: Recent[_Large] = Recent(0.0, 100)
+    found = weakref.ref(recent.get("one", bool, _Large))
+    recent.get("another", bool, _Large)
+    assert found() is None
+
+
+class _Large:
+    """What takes memory."""

@@ -30,6 +30,13 @@ class Recent(Generic[Found]):
         with self._lock:
             self._known[asked] = fresh, now + self._seconds
             self._known.move_to_end(asked)
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
+            self._drop_old(now)
         return fresh
+
+    def _drop_old(self, now: float) -> None:
+        """Keep no more than may be, and nothing that is not recent: it may hold much."""
+        while self._known:
+            asked, (_, until) = next(iter(self._known.items()))
+            if len(self._known) <= self._most and now < until:
+                return
+            del self._known[asked]
