@@ -24,6 +24,7 @@ from bigsvd.originals import Original
 from bigsvd.results.lock import RunLock
 from bigsvd.service import guard
 from bigsvd.service.arrays import Arrays
+from bigsvd.service.arrival import Arrival
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.recent import Recent
 from bigsvd.service.tables import jobs, of_job
@@ -291,3 +292,16 @@ def test_nothing_is_held_because_it_was_found_long_ago() -> None:
 
 class _Large:
     """What takes memory."""
+
+
+def test_a_small_body_has_not_the_time_of_a_large_one(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to say who they are for it."""
+    given: list[float] = []
+
+    async def complete(_: Arrival, most: int, seconds: float) -> None:
+        del most
+        given.append(seconds)
+
+    monkeypatch.setattr(Arrival, "complete", complete)
+    crowd.served.client.post("/v1/results/ab/project", content=b"x")
+    assert given == [pytest.approx(crowd.served.service.settings.limits.arrival_seconds, abs=1)]

@@ -113,7 +113,8 @@ class Guard:
             raise too_large(f"{_announced(headers):,}", most)
         if _announced(headers) > _UNKNOWN_BYTES:
             await run_in_threadpool(user_of, Request(scope))
-        await arrival.complete(most, limits.arrival_seconds + most / _SLOWEST)
+        size = _announced(headers) if "content-length" in headers else most
+        await arrival.complete(most, limits.arrival_seconds + size / _SLOWEST)
         if "json" in headers.get("content-type", "json"):
             if len(arrival.body) <= _UNKNOWN_BYTES:
                 check_nesting(arrival.body, limits.body_levels)
