@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator
@@ -305,3 +306,12 @@ def test_a_small_body_has_not_the_time_of_a_large_one(crowd: Crowd, monkeypatch:
     monkeypatch.setattr(Arrival, "complete", complete)
     crowd.served.client.post("/v1/results/ab/project", content=b"x")
     assert given == [pytest.approx(crowd.served.service.settings.limits.arrival_seconds, abs=1)]
+
+
+# Ends of which a server is not sure
+
+
+def test_a_job_waits_no_longer_because_the_clock_was_set_back(crowd: Crowd) -> None:
+    job = crowd.done("u1", source="a.zarr", k=3, out="clock")
+    crowd.write(job, stage="line", state="queued", not_before=time.time() + 3600)
+    crowd.state(job, "done")

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, or_, select
 from bigsvd.service.database import Database
 from bigsvd.service.line import AT_WORK, in_turn
 from bigsvd.service.tables import changed, jobs, of_job
+from bigsvd.service.verdicts import MOST_PAUSE_SECONDS
 from bigsvd.service.writer import Turn
 
 LEASE_SECONDS = 15.0
@@ -62,7 +63,7 @@ class Leases:
 
     def _room(self, turn: Turn, places: int) -> int:
         """For how many of those in line this server has room."""
-        waiting = turn.count(jobs.c.stage == "line", jobs.c.not_before <= turn.now)
+        waiting = turn.count(jobs.c.stage == "line", _may_begin(turn.now))
         return min(waiting, places - turn.count(self._mine, jobs.c.stage.in_(AT_WORK)))
 
     def _take_over(self, turn: Turn) -> None:
@@ -84,7 +85,7 @@ class Leases:
         room = self._room(turn, places)
         if room <= 0:
             return
-        first = turn.values(in_turn(jobs.c.not_before <= turn.now).limit(room + _SPARE))
+        first = turn.values(in_turn(_may_begin(turn.now)).limit(room + _SPARE))
         free = _locked(turn, jobs.c.id.in_(first), jobs.c.stage == "line")
         taken = [job for job in first if job in free][:room]
         self._take(turn, taken, stage="claimed", claimed=turn.now, reason="its driver is being started")
@@ -114,6 +115,11 @@ class Leases:
     def let_go(self) -> None:
         """Let another server have the jobs at once."""
         self._database.writer.write(lambda turn: self._write(turn, {"lease": 0.0}))
+
+
+def _may_begin(now: float) -> ColumnElement[bool]:
+    """What a row meets whose pause is over, or would be longer than any is: the clock was set back since."""
+    return or_(jobs.c.not_before <= now, jobs.c.not_before > now + MOST_PAUSE_SECONDS)
 
 
 def _dated(values: dict[str, Any], now: float) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from bigsvd.jobs.status import State
 Row = dict[str, Any]  # of the table of jobs
 Changes = dict[str, Any]  # of such a row; with `pause_seconds` before the job may be claimed
 FREE: Changes = {"server": None, "lease": None, "wish": ""}
+MOST_PAUSE_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 1.0
-_MOST_PAUSE_SECONDS = 60.0
 
 
 def ended(state: State, error: Told | None = None) -> Changes:
@@ -39,6 +39,6 @@ def again(row: Row, state: State, error: BigsvdError, passes_done: int) -> Chang
     tries = 1 if passes_done > row["passes"] else row["tries"] + 1
     if tries >= Terms(**row["terms"]).attempts:
         return failed(error)
-    pause_seconds = min(_MOST_PAUSE_SECONDS, math.ldexp(_FIRST_PAUSE_SECONDS, tries - 1))
+    pause_seconds = min(MOST_PAUSE_SECONDS, math.ldexp(_FIRST_PAUSE_SECONDS, tries - 1))
     waits = {"stage": "line", "state": state, "reason": error.message, "pause_seconds": pause_seconds}
     return {**waits, "tries": tries, "passes": passes_done, "server": None, "lease": None}
