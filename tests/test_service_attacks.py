@@ -20,6 +20,7 @@ from httpx import Response
 from sqlalchemy import select, update
 
 from bigsvd.errors import QuotaError
+from bigsvd.jobs.files import write_json
 from bigsvd.jobs.record import Record
 from bigsvd.originals import Original
 from bigsvd.results.lock import RunLock
@@ -315,3 +316,13 @@ def test_a_job_waits_no_longer_because_the_clock_was_set_back(crowd: Crowd) -> N
     job = crowd.done("u1", source="a.zarr", k=3, out="clock")
     crowd.write(job, stage="line", state="queued", not_before=time.time() + 3600)
     crowd.state(job, "done")
+
+
+def test_a_job_that_the_server_has_given_up_can_be_deleted(crowd: Crowd) -> None:
+    """Its record has no word of that: the driver was lost, and no other could be begun."""
+    job = crowd.done("u1", source="a.zarr", k=3, out="given-up")
+    record = Record(crowd.root / "given-up")
+    write_json(record.attempts / "0001.end.json", {"why": "interrupted", "error": None})
+    crowd.write(job, state="failed")
+    assert crowd.ask("u1", "DELETE", f"/v1/jobs/{job}").status_code == 204
+    assert not record.exists

@@ -155,7 +155,7 @@ class Index:
         if not found.has_ended:
             raise StateError(f"job {job} is {found.state}", "cancel it first")
         if found.record is not None:
-            Job(found.out).forget()
+            _forget_record(Job(found.out))
         ended = jobs.c.stage == "ended"
         deleted = delete(jobs).where(of_job(job), ended)
         self._database.writer.write(lambda turn: turn.change(deleted))
@@ -238,6 +238,15 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
     if query.states:
         which.append(jobs.c.state.in_(query.states))
     return which
+
+
+def _forget_record(job: Job) -> None:
+    """Delete the record of a job that this server takes for ended; it is told so where it does not know."""
+    if not job.status.has_ended:
+        job.cancel()
+    if not job.status.has_ended:
+        raise StateError(f"job {job.id} has a driver yet, which is told to end", "delete it in a moment")
+    job.forget()
 
 
 def _labelled(name: str, value: str) -> ColumnElement[bool]:
