@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from httpx import Response
 from sqlalchemy import select, update
 
 from bigsvd.errors import QuotaError
@@ -30,7 +30,9 @@ from bigsvd.service.arrival import Arrival
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.recent import Recent
 from bigsvd.service.tables import jobs, of_job
+from bigsvd.service.users import Scope
 from bigsvd.service.verifying import Task, Verification, Verifiers
+from tests.servers import running
 from tests.service_jobs import ENDLESS, end_drivers, make_noise
 from tests.services import Served, serving
 from tests.small_arrays import small_matrix, store
@@ -50,7 +52,7 @@ class Crowd:
     def root(self) -> Path:
         return self.served.root
 
-    def ask(self, who: str, method: str, url: str, **options: Any) -> Response:
+    def ask(self, who: str, method: str, url: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.tokens[who]}"} | options.pop("headers", {})
         return self.served.client.request(method, url, headers=headers, **options)
 
@@ -89,10 +91,8 @@ class Crowd:
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     with serving(tmp_path_factory.mktemp("crowd"), trusted=False, jobs_at_once=2) as served:
-        made = {
-            who: served.service.tokens.make("", who, (scope,))[0]
-            for who, scope in (("u1", "submit"), ("u2", "submit"), ("admin", "admin"))
-        }
+        scopes: dict[str, Scope] = {"u1": "submit", "u2": "submit", "admin": "admin"}
+        made = {who: served.service.tokens.make("", who, (scope,))[0] for who, scope in scopes.items()}
         store(served.root / "a.zarr", small_matrix())
         store(served.root / "b.zarr", small_matrix(seed=1))
         (served.root / "noise").mkdir()
@@ -326,3 +326,17 @@ def test_a_job_that_the_server_has_given_up_can_be_deleted(crowd: Crowd) -> None
     crowd.write(job, state="failed")
     assert crowd.ask("u1", "DELETE", f"/v1/jobs/{job}").status_code == 204
     assert not record.exists
+
+
+def test_a_server_ends_though_a_disk_does_not_answer(tmp_path: Path) -> None:
+    """Reading a pipe that nobody writes to waits as such a disk does."""
+    root = tmp_path / "root"
+    (root / "hangs").mkdir(parents=True)
+    os.mkfifo(root / "hangs" / "zarr.json")
+    with running(root, "--state", tmp_path / "state", "--no-token") as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.get, f"{server.url}/v1/sources", timeout=SECONDS)
+        wait_until(lambda: server.get("/healthz").status_code == 200, SECONDS, "the server answers")
+        with pytest.raises(TimeoutError):
+            asked.result(1)
+        assert server.end() == 0
+        asked.exception(SECONDS)

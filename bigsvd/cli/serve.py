@@ -136,10 +136,12 @@ def serve(**options: Any) -> None:
     """
     with service_extra():
         from bigsvd.service.logs import log_to  # noqa: PLC0415 - of the service extra, as the next
+        from bigsvd.service.server import leave  # noqa: PLC0415
         from bigsvd.service.server import serve as serve_on  # noqa: PLC0415
 
         log_to()
         serve_on(settings_of(options), click.echo, lambda text: click.echo(text, err=True))
+        leave()
 
 
 def settings_of(options: dict[str, Any]) -> Settings:

@@ -128,7 +128,7 @@ class Looking:
 
 def _is_to_drop(row: Row) -> bool:
     """Whether the scratch of a job that has ended is to be deleted, and not only the job to be cancelled."""
-    return row["wish"] == "drop" and row["state"] != "done"
+    return bool(row["wish"] == "drop" and row["state"] != "done")
 
 
 def _check_own(record: Record, row: Row) -> None:

@@ -6,8 +6,12 @@ server, which finds them when it is started again. SIGHUP means nothing: a serve
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -17,12 +21,14 @@ import uvicorn
 from bigsvd.errors import RequestError
 from bigsvd.service.app import create_app
 from bigsvd.service.auth import local_name
+from bigsvd.service.logs import tell
 from bigsvd.service.names import is_loopback
 from bigsvd.service.punctual import punctual
 from bigsvd.service.retention import Sweeper
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 
+_LEAVE_SECONDS = 1.0  # for threads that have been told to end
 _GRACE_SECONDS = 5  # for answers that are on their way
 _BACKLOG = 2048  # connections that wait to be taken
 _IDLE_SECONDS = 60  # that a connection is kept between two requests: more than proxies keep theirs unused
@@ -56,6 +62,23 @@ def serve(settings: Settings, say: Say, explain: Say) -> None:
                 f"no token is asked for: whoever can connect to {url} may do everything, as {local_name()}"
             )
         Server(service).answer(listening)
+
+
+def leave() -> None:
+    """End the process, also where a thread still waits for a disk that hangs, or writes a large result.
+
+    Python would wait for it. All that such a thread has begun survives that, as it does a loss of power.
+    """
+    until = time.monotonic() + _LEAVE_SECONDS
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in others:
+        if not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+    left = sorted(thread.name for thread in others if thread.is_alive() and not thread.daemon)
+    if left:
+        tell("threads left behind", threads=left)
+        logging.shutdown()
+        os._exit(0)
 
 
 def check_door(settings: Settings) -> None:
