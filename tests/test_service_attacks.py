@@ -27,6 +27,7 @@ from bigsvd.results.lock import RunLock
 from bigsvd.service import guard
 from bigsvd.service.arrays import Arrays
 from bigsvd.service.arrival import Arrival
+from bigsvd.service.logs import without_secrets
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.recent import Recent
 from bigsvd.service.tables import jobs, of_job
@@ -227,6 +228,11 @@ def test_no_more_samples_come_as_json_than_answers_have_numbers(crowd: Crowd) ->
         "u1", "POST", f"/v1/results/{job}/project", content=body, headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.json()["code"]) == (413, "E_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/v1//links/{}/zarr", "/v1/links//{}", "/V1/Links/{}", "//links/{}?x"])
+def test_a_link_that_is_misspelled_is_a_secret_yet(path: str) -> None:
+    assert "s3cr3t" not in without_secrets(f"GET {path.format('s3cr3t')} 404")
 
 
 # What one may take of a server

@@ -16,7 +16,7 @@ _OF_JOBS = ("state", "owner", "name", "attempt", "reason")
 # Tokens by their beginning, links by where they stand, and what a header, cookie or database may hold.
 _SECRETS = (
     (re.compile(r"bigsvd_[A-Za-z0-9_-]{16,}"), "bigsvd_***"),
-    (re.compile(r"(/v1/links/)[^/\s\"'?]+"), r"\1***"),
+    (re.compile(r"(?i)(/links/+)[^/\s\"'?]+"), r"\1***"),
     (re.compile(r"(?i)(bearer\s+)[^\s\"',]+"), r"\1***"),
     (re.compile(r"(\w://[^/\s:@]*:)[^/\s]*@"), r"\1***@"),
 )
