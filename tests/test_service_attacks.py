@@ -30,6 +30,7 @@ from bigsvd.service.arrival import Arrival
 from bigsvd.service.logs import without_secrets
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.recent import Recent
+from bigsvd.service.routes import events
 from bigsvd.service.tables import jobs, of_job
 from bigsvd.service.users import Scope
 from bigsvd.service.verifying import Task, Verification, Verifiers
@@ -345,3 +346,21 @@ def test_a_server_ends_though_a_disk_does_not_answer(tmp_path: Path) -> None:
             asked.result(1)
         assert server.end() == 0
         asked.exception(SECONDS)
+
+
+def test_a_stream_ends_when_its_token_is_revoked(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_CHECK_SECONDS", 0.0)
+    job = crowd.done("u1", source="a.zarr", k=3, out="followed")
+    crowd.write(job, state="running")  # as far as anybody looks
+    secret, token = crowd.served.service.tokens.make("", "u3", ("read",))
+    headers = {"Authorization": f"Bearer {secret}", "Accept": "text/event-stream"}
+    streams = crowd.served.app.state.streams
+    with ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(crowd.served.client.get, f"/v1/jobs/{job}/events", headers=headers)
+        try:
+            wait_until(lambda: streams.open, SECONDS, "the stream is open")
+            crowd.served.service.tokens.revoke(token.id)
+            wait_until(lambda: not streams.open, SECONDS / 2, "the stream has ended")
+        finally:
+            crowd.write(job, state="done")
+        assert "event: end" not in followed.result(SECONDS).text

@@ -6,17 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 
-from bigsvd.errors import JobError
+from bigsvd.errors import AuthError, JobError, StorageError
 from bigsvd.jobs.tail import SEQ, Tail
 from bigsvd.service.answers import JobAnswer
+from bigsvd.service.auth import user_of
 from bigsvd.service.found import JobId
 from bigsvd.service.here import READ, ServiceHere, Streams, StreamsHere
 from bigsvd.service.problems import told
@@ -27,6 +29,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _EVENTS = "text/event-stream"
 _LOOK_SECONDS = 0.5
 _KEEP_ALIVE_SECONDS = 15.0
+_CHECK_SECONDS = 5.0  # after which it is asked again whether whoever follows may do so
 _AGAIN_MILLISECONDS = 2000  # until a reader whose stream was ended comes again
 _MOST = 1000  # events of one answer
 _LARGEST = 2**53
@@ -60,6 +63,7 @@ async def events(
     job: JobId,
     service: ServiceHere,
     streams: StreamsHere,
+    http: Request,
     after: Annotated[int, Query(ge=0, le=_LARGEST, description="Only events behind this number.")] = 0,
     limit: Annotated[int, Query(ge=1, le=_MOST)] = _MOST,
     accept: Annotated[str, Header()] = "",
@@ -74,7 +78,8 @@ async def events(
     row = await run_in_threadpool(service.index.job, job)
     if _EVENTS in accept:
         streams.check()
-        followed = Followed(streams.job, row, after if last_event_id is None else last_event_id)
+        since = after if last_event_id is None else last_event_id
+        followed = Followed(streams.job, row, since, partial(user_of, http))
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(followed, streams), headers=headers, media_type=_EVENTS)
     return await run_in_threadpool(_polled, row, after, limit)
@@ -96,9 +101,17 @@ def _tail_of(row: JobRow, after: int) -> Tail | None:
 class Followed:
     """A job that somebody follows: what is new of it since the last look."""
 
-    def __init__(self, look: Callable[[str], JobRow], row: JobRow, after: int) -> None:
+    def __init__(
+        self,
+        look: Callable[[str], JobRow],
+        row: JobRow,
+        after: int,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self.row = row
         self._look = look
+        self._check = check
+        self._checked = time.monotonic()
         self._after = after
         self._tail: Tail | None = None
         self._seen: JobRow | None = None
@@ -108,9 +121,12 @@ class Followed:
         """New messages. The job is looked at before its events: they are all there when it has ended.
 
         Raises:
-            JobError: somebody has deleted it.
+            JobError: somebody has deleted it. AuthError: whoever follows may not do so any more.
 
         """
+        if time.monotonic() - self._checked > _CHECK_SECONDS:
+            self._check()
+            self._checked = time.monotonic()
         self.row = self._look(self.row.id)
         messages = [_event(event) for event in self._new_events()]
         if self._has_changed():
@@ -141,8 +157,11 @@ def _event(event: dict[str, Any]) -> bytes:
 
 
 async def stream(followed: Followed, streams: Streams) -> AsyncIterator[bytes]:
-    """Messages until the job has ended or is deleted, or the server is to end."""
-    with streams.one(), suppress(JobError):
+    """Messages until the job has ended or is deleted, or the server is to end.
+
+    And until whoever follows may not do so any more, or the database fails: whoever asks again is told so.
+    """
+    with streams.one(), suppress(JobError, AuthError, StorageError):
         yield format_sse_event(retry=_AGAIN_MILLISECONDS)
         said = time.monotonic()
         while True:
