@@ -123,7 +123,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "methods.by_dask",
             "methods.tall_skinny",
             "methods.compressed",
-            "methods.statistics",
+            "methods.prepared",
             "results.reconstruct",
             "sources.graph",
         }

@@ -76,7 +76,8 @@ def job(served: Served) -> str:
 
 def test_a_job_from_its_plan_to_its_end(client: bigsvd.Client, served: Served) -> None:
     plan = client.plan("a.zarr", 4, **ASKED)
-    assert plan == bigsvd.plan(str(served.root / "a.zarr"), 4, **ASKED)
+    memory = served.service.runner.memory_bytes  # which the service gives to each job
+    assert plan == bigsvd.plan(str(served.root / "a.zarr"), 4, memory=memory, **ASKED)
     job = client.submit("a.zarr", 4, "life", name="life", labels={"lab": "red"}, **ASKED)
     happened = list(job.follow())
     assert job.wait(60).info()["k"] == 4
@@ -211,7 +212,8 @@ def test_status_and_jobs_are_the_same_but_for_who_drives(by_command: str, served
 
 
 def test_plan_and_submit_by_a_service(by_command: str, served: Served) -> None:
-    here = done("plan", served.root / "a.zarr", "-k", 4, "--center")
+    memory = served.service.runner.memory_bytes
+    here = done("plan", served.root / "a.zarr", "-k", 4, "--center", "--memory", memory)
     assert done("plan", served.root / "a.zarr", "-k", 4, "--center", *SERVICE).out == here.out
     ended = done(
         "submit", "a.zarr", "by-command", "-k", 2, "--name", "typed", "--label", "lab=green", *SERVICE

@@ -20,7 +20,7 @@ from benchmarks.trust_layout import Layout
 FEW_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=FEW_CHECKS)
 @given(case=cases())
 def test_what_a_random_decomposition_claims_is_true(case: Case) -> None:
     assert holds(case) == []

@@ -99,6 +99,7 @@ SECTIONS = {
     "Decompositions": ("plan", "svd", "demo"),
     "Results": ("info", "verify", "rank", "reconstruct"),
     "Jobs": ("submit", "status", "jobs", "logs", "wait", "stop", "cancel", "resume", "prune"),
+    "Service": ("serve", "admin"),
 }
 
 

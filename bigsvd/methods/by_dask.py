@@ -16,6 +16,7 @@ from bigsvd.methods.base import Method
 from bigsvd.methods.choosing import Shortfall
 from bigsvd.methods.goal import Goal, Solution
 from bigsvd.methods.matrix import Matrix
+from bigsvd.methods.prepared import prepared_array
 from bigsvd.methods.result import (
     Triplets,
     certify_two_sided,
@@ -24,7 +25,7 @@ from bigsvd.methods.result import (
     rounding_of,
     zero_triplets,
 )
-from bigsvd.methods.statistics import prepared_array, statistics_pass
+from bigsvd.methods.statistics import statistics_pass
 from bigsvd.orientation import largest_entries, signs
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout

@@ -197,8 +197,9 @@ class RunLock:
 
     def _attempt(self, holder: Holder, own: Path) -> Holder | None:
         """Who holds the lock now, if it is this process; None where all is to be done again."""
-        own.mkdir(exist_ok=True)
         try:
+            with suppress(FileExistsError):
+                own.mkdir()
             (own / holder.name).touch()
             own.rename(self.path)
         except OSError as error:  # not there where a holder has cleared it away, or a server was asked twice
