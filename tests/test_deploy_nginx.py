@@ -15,6 +15,7 @@ import pytest
 import bigsvd
 from tests.nginx import NAME, Proxy, nginx_before, program
 from tests.servers import Running, running
+from tests.slurm import free_port
 from tests.small_arrays import small_matrix, store
 from tests.waiting import wait_until
 
@@ -114,6 +115,22 @@ def test_chunks_by_link_are_kept_while_the_link_holds_and_chunks_by_token_are_no
     by_token = [behind.ask("GET", f"/v1/results/{behind.job}/zarr/reconstruction/c/0/0") for _ in range(2)]
     assert all("x-cache" not in answer.headers for answer in by_token)
     assert by_token[0].content == first.content
+
+
+def test_no_log_names_a_link_whose_service_does_not_answer(tmp_path: Path) -> None:
+    """nginx writes down whom it could not ask what, beside the log of requests."""
+    with nginx_before(f"http://127.0.0.1:{free_port()}", tmp_path / "nginx") as proxy:
+        for path in (
+            "/v1/links/s3cr3t/zarr/zarr.json",
+            "//v1//links/s3cr3t/zarr/s/c/0",
+            "/v1/links/s3cr3t",
+            "/v1/jobs",
+        ):
+            answer = httpx.get(proxy.url + path, headers={"Host": NAME}, verify=proxy.trust, trust_env=False)
+            assert answer.status_code == 502
+    logs = {file.name: file.read_text() for file in proxy.folder.glob("*.log")}
+    assert "s3cr3t" not in "".join(logs.values())
+    assert "/v1 HTTP" in logs["error.log"]
 
 
 def _unless_200(behind: Behind, path: str) -> int:
