@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from bigsvd.errors import QuotaError
+from bigsvd.errors import NoWorkersError, QuotaError
 from bigsvd.jobs.files import write_json
 from bigsvd.jobs.record import Record
 from bigsvd.originals import Original
@@ -30,7 +30,7 @@ from bigsvd.service.arrival import Arrival
 from bigsvd.service.logs import without_secrets
 from bigsvd.service.nesting import check_nesting
 from bigsvd.service.recent import Recent
-from bigsvd.service.routes import events
+from bigsvd.service.routes import events, plans
 from bigsvd.service.tables import jobs, of_job
 from bigsvd.service.users import Scope
 from bigsvd.service.verifying import Task, Verification, Verifiers
@@ -283,6 +283,27 @@ def test_who_waits_for_the_data_holds_up_nobody_else(crowd: Crowd, monkeypatch: 
         finally:
             go_on.set()
         assert {each.result(SECONDS).status_code for each in waiting} == {200}
+
+
+def test_who_waits_for_a_plan_holds_up_nobody_else(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may not answer: the page asks for a plan after each change."""
+    planning, go_on = crowd.served.service.planning, threading.Event()
+
+    def hangs(*_: object) -> None:
+        go_on.wait(SECONDS)
+        raise NoWorkersError("nobody answers", "wait")
+
+    monkeypatch.setattr(plans, "plan_of", hangs)
+    many = 45  # more than there are threads for everybody together
+    with ThreadPoolExecutor(many + 1) as pool:
+        body = {"source": "a.zarr", "k": 3}
+        waiting = [pool.submit(crowd.ask, "u1", "POST", "/v1/plans", json=body) for _ in range(many)]
+        try:
+            wait_until(lambda: planning.borrowed_tokens == planning.total_tokens, SECONDS, "some are at work")
+            assert pool.submit(crowd.ask, "u1", "GET", "/v1/jobs").result(SECONDS / 2).status_code == 200
+        finally:
+            go_on.set()
+        assert {each.result(SECONDS).status_code for each in waiting} == {503}
 
 
 def _waiting(arrays: Arrays) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from anyio import CapacityLimiter
+
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.service.alone import Alone
 from bigsvd.service.arrays import Arrays
@@ -14,6 +16,8 @@ from bigsvd.service.runner import Runner
 from bigsvd.service.settings import Settings
 from bigsvd.service.tokens import Links, Tokens
 from bigsvd.service.verifying import Verifiers
+
+_PLANS_AT_ONCE = 8  # of which each may wait for a cluster, or a slow disk
 
 
 class Service:
@@ -33,6 +37,7 @@ class Service:
         self.roots = Roots(settings)
         self.arrays = Arrays(settings.limits.cache_bytes)
         self._alone = Alone(settings.state)
+        self.planning = CapacityLimiter(_PLANS_AT_ONCE)
         self.verifiers = Verifiers(settings.limits.verifications)
         self.runner = Runner(self.database, settings, self.roots, self._alone)
         self.index.changed = self.runner.wake

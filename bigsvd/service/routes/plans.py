@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
@@ -12,7 +14,7 @@ from bigsvd.service.addressed import called_at
 from bigsvd.service.bodies import PlanBody, StrictRoute
 from bigsvd.service.commands import Commands
 from bigsvd.service.foresight import plan_of
-from bigsvd.service.here import READ, ServiceHere
+from bigsvd.service.here import READ, Service, ServiceHere
 from bigsvd.service.problems import told
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"], route_class=StrictRoute)
@@ -51,8 +53,13 @@ class PlanAnswer(BaseModel):
 
 
 @router.post("", responses=told(413), dependencies=READ)
-def planned(body: PlanBody, service: ServiceHere, http: Request) -> PlanAnswer:
+async def planned(body: PlanBody, service: ServiceHere, http: Request) -> PlanAnswer:
     """The plan of a request; metadata alone are read."""
+    work = partial(_planned, body, service, http)
+    return await to_thread.run_sync(work, limiter=service.planning)
+
+
+def _planned(body: PlanBody, service: Service, http: Request) -> PlanAnswer:
     asked = body.request()
     plan = plan_of(asked, service)
     commands = Commands.of(asked, called_at(http))
