@@ -130,7 +130,7 @@ def test_no_log_names_a_link_whose_service_does_not_answer(tmp_path: Path) -> No
             assert answer.status_code == 502
     logs = {file.name: file.read_text() for file in proxy.folder.glob("*.log")}
     assert "s3cr3t" not in "".join(logs.values())
-    assert "/v1 HTTP" in logs["error.log"]
+    assert "/v1/jobs HTTP" in logs["error.log"]
 
 
 def _unless_200(behind: Behind, path: str) -> int:

@@ -129,7 +129,7 @@ def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @where_options
 @serve_options
 def serve(**options: Any) -> None:
-    """Serve jobs, results and arrays by HTTP, with a page, until it is told to end.
+    """Serve jobs, results and arrays by HTTP, with a page.
 
     Prints its URL; at the first start with a token in it, which is shown only then. Whoever may submit reads
     all that lies below the roots, whosever jobs they are.
