@@ -20,9 +20,9 @@ from bigsvd.cli.job_words import Board, described, state_of, table
 from bigsvd.cli.options import json_option, request_of, storage_option, tell
 from bigsvd.cli.place import Place, at_place
 from bigsvd.client.order import Order
-from bigsvd.errors import JobError, OutputExistsError, RequestError
+from bigsvd.errors import JobError, OutputExistsError
 from bigsvd.jobs.job import Job
-from bigsvd.jobs.record import Launch, Record
+from bigsvd.jobs.record import Launch, Record, labels_of
 from bigsvd.jobs.status import JobStatus, State
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def submit(
     again, it goes on.
     """
     request = request_of(data, out, options, overwrite=overwrite)
-    order = Order(name, _labels(labels), attempts, max_runtime)
+    order = Order(name, labels_of(labels, "give such as --label lab=blue"), attempts, max_runtime)
     if attach:
         here = place.here
         attached, waits = here.take_in(request, order)
@@ -106,16 +106,6 @@ def submit(
         click.echo(f"this job is there already: {state_of(job.status)}", err=True)
         return
     click.echo(f"watch it: bigsvd status {out} --watch; wait, stop, cancel and logs take {out} too", err=True)
-
-
-def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise RequestError(f"label={pair!r} is not KEY=VALUE", "give such as --label lab=blue")
-        labels[key] = value
-    return labels
 
 
 def _attach(job: Job, launch: Launch, secrets: dict[str, str], *, waits: bool, as_json: bool) -> None:

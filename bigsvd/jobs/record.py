@@ -25,14 +25,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from bigsvd.errors import BigsvdError, JobError, OutputBusyError, OutputExistsError
+from bigsvd.errors import BigsvdError, JobError, OutputBusyError, OutputExistsError, RequestError
 from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.files import date_of, is_partial, read_json, rotated, touch, write_json
 from bigsvd.paths import now_at, resolved
@@ -431,3 +431,19 @@ def _placed(value: Any, folder: str) -> Any:
     if not isinstance(value, str) or "://" in value or value in SCALES or _RANGE.fullmatch(value):
         return value
     return str(resolved(Path(folder) / value))
+
+
+def labels_of(texts: Iterable[str], remedy: str) -> dict[str, str]:
+    """Labels that are written as KEY=VALUE.
+
+    Raises:
+        RequestError: one is not, with this remedy.
+
+    """
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise RequestError(f"label={text!r} is not KEY=VALUE", remedy)
+        labels[key] = value
+    return labels

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from bigsvd.errors import RequestError
 from bigsvd.jobs.files import read_text
+from bigsvd.jobs.record import labels_of
 from bigsvd.jobs.status import State
 from bigsvd.jobs.submit import check_words
 from bigsvd.service.answers import JobAnswer, JobsAnswer
@@ -96,19 +97,9 @@ def listed(
 ) -> JobsAnswer:
     """The jobs that this server knows, the newest first."""
     whose = {"me": user.name, "": None}.get(owner, owner)
-    query = JobQuery(whose, tuple(state), _labels(label), q, limit, cursor)
+    query = JobQuery(whose, tuple(state), labels_of(label, "give such as label=lab=blue"), q, limit, cursor)
     page = service.index.jobs(query)
     return JobsAnswer(jobs=list(map(JobAnswer.of, page.rows)), next=page.next_cursor, total=page.total)
-
-
-def _labels(texts: list[str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise RequestError(f"label={text!r} is not KEY=VALUE", "give such as label=lab=blue")
-        found[name] = value
-    return found
 
 
 @router.get("/{job}", responses=told(404), dependencies=READ)
