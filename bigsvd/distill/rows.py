@@ -1,0 +1,32 @@
+"""`Rows`: some samples of a matrix with gaps, in the units of the teacher's B."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A panel of samples.
+
+    Attributes:
+        start: number of the first sample.
+        values: (b, n) float64, 0 where nothing was seen.
+        seen: which entries were observed, (b, n) bool.
+
+    """
+
+    start: int
+    values: Array
+    seen: Array
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def hide(self, hidden: Array) -> Rows:
+        """The same without these entries, (b, n) bool; they may be ones that were not seen."""
+        seen = self.seen & ~hidden
+        return replace(self, values=self.values * seen, seen=seen)
