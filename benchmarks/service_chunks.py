@@ -40,7 +40,7 @@ from bigsvd.machine.blas import one_blas_thread
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.pooled import level_shapes
 from bigsvd.results.virtual_group import VirtualArray
-from bigsvd.service.arrays import BULK, TILE, Arrays, OpenResult, tile
+from bigsvd.service.arrays.open_results import BULK, TILE, Arrays, OpenResult, tile
 
 _CACHE_BYTES = 2**28
 CONNECTIONS = (1, 4)

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bigsvd.service.app import create_app
-from bigsvd.service.found import id_of_path
+from bigsvd.service.results.lookup import id_of_path
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 

@@ -23,7 +23,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks
 
-from bigsvd.service.streams import Streams
+from bigsvd.service.http.streams import Streams
 
 CHECKS = [
     not_a_server_error,

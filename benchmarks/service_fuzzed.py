@@ -17,7 +17,7 @@ from benchmarks.service_fuzz import Known, fuzz
 from bigsvd.jobs.job import Job
 from bigsvd.request import Request
 from bigsvd.service.app import create_app
-from bigsvd.service.rows import NewJob
+from bigsvd.service.queue.rows import NewJob
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 

@@ -15,7 +15,7 @@ from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.index import below
 from bigsvd.jobs.record import Record
 from bigsvd.request import Request
-from bigsvd.service.rows import JobRow, NewJob
+from bigsvd.service.queue.rows import JobRow, NewJob
 from bigsvd.service.service import Service
 from tests.waiting import wait_until
 

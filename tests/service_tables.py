@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bigsvd.request import Request
-from bigsvd.service.rows import NewJob
+from bigsvd.service.queue.rows import NewJob
 
 
 def made(out: str, owner: str = "u1", key: str | None = None, **options: Any) -> NewJob:

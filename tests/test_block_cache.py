@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from bigsvd.service.block_cache import BlockCache
-from bigsvd.service.recent import Recent
+from bigsvd.service.arrays.block_cache import BlockCache
+from bigsvd.service.arrays.recent import Recent
 
 
 def test_a_cache_holds_no_more_than_its_limit() -> None:

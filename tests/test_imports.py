@@ -147,14 +147,14 @@ OWNERS: dict[str, frozenset[str]] = {
     "fastapi": frozenset(
         {
             "service.routes.arrays",
-            "service.addressed",
+            "service.http.base_url",
             "service.app",
-            "service.auth",
-            "service.bodies",
-            "service.found",
-            "service.here",
-            "service.numbers",
-            "service.problems",
+            "service.http.auth",
+            "service.http.bodies",
+            "service.results.lookup",
+            "service.http.dependencies",
+            "service.http.array_bodies",
+            "service.http.problems",
             "service.routes.events",
             "service.routes.jobs",
             "service.routes.links",
@@ -166,7 +166,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "service.routes.session",
             "service.routes.sources",
             "service.routes.verifications",
-            "service.spans",
+            "service.http.ranges",
         }
     ),
     "httpx": frozenset({"client.wire"}),
@@ -174,21 +174,41 @@ OWNERS: dict[str, frozenset[str]] = {
     "h5py": frozenset({"sources.hdf5"}),
     "sqlalchemy": frozenset(
         {
-            "service.admission",
-            "service.database",
-            "service.index",
-            "service.leases",
-            "service.line",
-            "service.tables",
-            "service.tokens",
-            "service.wishes",
-            "service.writer",
+            "service.queue.admission",
+            "service.store.database",
+            "service.queue.index",
+            "service.queue.leases",
+            "service.queue.line",
+            "service.store.tables",
+            "service.store.tokens",
+            "service.queue.wishes",
+            "service.store.writer",
         }
     ),
-    "prometheus_client": frozenset({"service.operations"}),
-    "uvicorn": frozenset({"service.punctual", "service.server"}),
+    "prometheus_client": frozenset({"service.operations.metrics"}),
+    "uvicorn": frozenset({"service.http.punctual", "service.server"}),
     "torch": frozenset({"devices.bfloat16"}),
 }
+# The folders of the service, and its modules beside them, from the bottom up.
+SERVICE = (
+    "settings",
+    "users",
+    "logs",
+    "roots",
+    "store",
+    "arrays",
+    "queue",
+    "verification",
+    "service",
+    "operations",
+    "http",
+    "results",
+    "commands",
+    "routes",
+    "routers",
+    "app",
+    "server",
+)
 LAZY = (
     ("results.reconstruct", "dask"),
     ("devices.cuda", "cupy"),
@@ -299,6 +319,18 @@ def test_a_folder_imports_those_of_the_table(folder: str) -> None:
     within = [module for module in MODULES if room_of(module) == folder]
     found = {room_of(target) for module in within for target in own_imports(module)}
     assert found & FOLDERS.keys() - {folder} == FOLDERS[folder]
+
+
+def test_the_service_s_imports_go_downwards_only() -> None:
+    within = {module: module.split(".")[1] for module in MODULES if module.startswith("service.")}
+    assert sorted(set(within.values())) == sorted(SERVICE)
+    upwards = [
+        f"{importer} imports {target}"
+        for importer, room in within.items()
+        for target in own_imports(importer) & within.keys()
+        if SERVICE.index(within[target]) > SERVICE.index(room)
+    ]
+    assert upwards == []
 
 
 def test_imports_form_no_circle() -> None:

@@ -24,9 +24,9 @@ import bigsvd
 from bigsvd.errors import FactorStoreError
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.service.app import create_app
-from bigsvd.service.arrays import TILE, Arrays, multiscales, tile
-from bigsvd.service.found import id_of_path
-from bigsvd.service.recent import Recent
+from bigsvd.service.arrays.open_results import TILE, Arrays, multiscales, tile
+from bigsvd.service.arrays.recent import Recent
+from bigsvd.service.results.lookup import id_of_path
 from tests.services import Served, serving
 from tests.test_pooled import block_means
 from tests.waiting import wait_until

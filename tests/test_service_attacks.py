@@ -24,16 +24,16 @@ from bigsvd.jobs.files import write_json
 from bigsvd.jobs.record import Record
 from bigsvd.originals import Original
 from bigsvd.results.lock import RunLock
-from bigsvd.service import guard
-from bigsvd.service.arrays import Arrays
-from bigsvd.service.arrival import Arrival
+from bigsvd.service.arrays.open_results import Arrays
+from bigsvd.service.arrays.recent import Recent
+from bigsvd.service.http import guard
+from bigsvd.service.http.arrival import Arrival
+from bigsvd.service.http.nesting import check_nesting
 from bigsvd.service.logs import without_secrets
-from bigsvd.service.nesting import check_nesting
-from bigsvd.service.recent import Recent
 from bigsvd.service.routes import events, plans
-from bigsvd.service.tables import jobs, of_job
+from bigsvd.service.store.tables import jobs, of_job
 from bigsvd.service.users import Scope
-from bigsvd.service.verifying import Task, Verification, Verifiers
+from bigsvd.service.verification import Task, Verification, Verifiers
 from tests.servers import running
 from tests.service_jobs import ENDLESS, end_drivers, make_noise
 from tests.services import Served, serving

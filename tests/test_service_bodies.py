@@ -22,9 +22,9 @@ from bigsvd import cli, errors
 from bigsvd.cli.options import request_of
 from bigsvd.errors import BigsvdError, RequestError, SourceError, StorageError
 from bigsvd.request import CHOICES, SCALES, Request
-from bigsvd.service import problems
-from bigsvd.service.bodies import JobBody, PlanBody
 from bigsvd.service.commands import Commands
+from bigsvd.service.http import problems
+from bigsvd.service.http.bodies import JobBody, PlanBody
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BigsvdError)]
 FINITE = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))

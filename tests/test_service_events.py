@@ -14,10 +14,10 @@ from bigsvd.errors import JobError
 from bigsvd.jobs.files import append_line
 from bigsvd.jobs.record import Record
 from bigsvd.jobs.tail import SEQ, Tail, last_number
+from bigsvd.service.http.streams import Streams
+from bigsvd.service.queue.rows import JobRow
 from bigsvd.service.routes import events as events_route
 from bigsvd.service.routes.events import Followed, stream
-from bigsvd.service.rows import JobRow
-from bigsvd.service.streams import Streams
 from tests.services import Served, serving
 from tests.small_arrays import small_matrix, store
 

@@ -28,15 +28,15 @@ from bigsvd.errors import (
     StorageError,
     TokenError,
 )
-from bigsvd.service import line
-from bigsvd.service.database import FILE, Database
-from bigsvd.service.index import Index
-from bigsvd.service.rows import JobQuery, JobRow, NewJob
+from bigsvd.service.queue import line
+from bigsvd.service.queue.index import Index
+from bigsvd.service.queue.rows import JobQuery, JobRow, NewJob
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Limits, Settings
-from bigsvd.service.tables import jobs, meta
-from bigsvd.service.tokens import Links, Tokens
-from bigsvd.service.writer import Turn
+from bigsvd.service.store.database import FILE, Database
+from bigsvd.service.store.tables import jobs, meta
+from bigsvd.service.store.tokens import Links, Tokens
+from bigsvd.service.store.writer import Turn
 from tests.service_tables import OLD_ROWS, VERSION_0, made
 from tests.waiting import wait_until
 

@@ -17,15 +17,15 @@ from benchmarks.postgres import lacks_postgres, running_postgres
 from bigsvd.errors import DatabaseError, KeyReusedError, OutputBusyError, StateError, StorageError
 from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.record import Record
-from bigsvd.service import leases, line
-from bigsvd.service.database import Database
-from bigsvd.service.index import Index
-from bigsvd.service.leases import Leases
-from bigsvd.service.rows import JobQuery
+from bigsvd.service.queue import leases, line
+from bigsvd.service.queue.index import Index
+from bigsvd.service.queue.leases import Leases
+from bigsvd.service.queue.rows import JobQuery
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
-from bigsvd.service.tables import jobs, metadata
-from bigsvd.service.tokens import Links, Tokens
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.tables import jobs, metadata
+from bigsvd.service.store.tokens import Links, Tokens
 from tests.service_jobs import (
     ENDLESS,
     LIMIT_SECONDS,

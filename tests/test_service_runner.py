@@ -19,12 +19,12 @@ from bigsvd.jobs.record import Record
 from bigsvd.results.door import Place
 from bigsvd.results.factors import open_factors
 from bigsvd.results.lock import RunLock
-from bigsvd.service import looking, verdicts
-from bigsvd.service.looking import Looking
-from bigsvd.service.rows import JobQuery, JobRow
+from bigsvd.service.queue import reconciler, transitions
+from bigsvd.service.queue.reconciler import Reconciler
+from bigsvd.service.queue.rows import JobQuery, JobRow
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
-from bigsvd.service.tables import jobs
+from bigsvd.service.store.tables import jobs
 from tests.clusters import worker_processes
 from tests.service_jobs import (
     EASY,
@@ -121,7 +121,7 @@ def attempt_of(out: Path, number: int) -> Attempt:
 def test_a_lost_driver_is_replaced_but_not_for_ever(
     service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdicts, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(transitions, "_FIRST_PAUSE_SECONDS", 0.01)
     job = add(service, new(data, "u", terms={"attempts": 2}, **ENDLESS))
     kill(last_of(in_pass(service, job)))  # a pass was finished: this is the first of two tries in vain
     kill(attempt_of(data.parent / "u", 2))
@@ -172,7 +172,7 @@ def test_a_cancelled_job_leaves_nothing_where_that_is_wished(
     service.index.wish(job, "cancel", drop=True)
     assert end_of(service, job).state == "cancelled"
     assert not (data.parent / "u.scratch").exists()
-    monkeypatch.setattr(looking, "_DROP_SECONDS", 0.0)
+    monkeypatch.setattr(reconciler, "_DROP_SECONDS", 0.0)
     in_pass(service, other)
     service.index.wish(other, "cancel")
     end_of(service, other)
@@ -189,7 +189,7 @@ def test_a_cancelled_job_leaves_nothing_where_that_is_wished(
 def test_a_record_that_is_gone_or_damaged_ends_the_job(
     service: Service, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(reconciler, "LEASE_SECONDS", 0.5)
     damaged = add(service, new(data, "u", **ENDLESS))
     in_pass(service, damaged)
     (data.parent / "u.job" / "job.json").write_text("{}")
@@ -213,7 +213,7 @@ def message(row: JobRow) -> str:
 def test_a_cluster_that_was_started_anew_is_given_its_jobs_again(
     settings: Settings, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "_CLUSTER_SECONDS", 0.5)
+    monkeypatch.setattr(reconciler, "_CLUSTER_SECONDS", 0.5)
     handed = []
     with worker_processes(1) as client, Service(replace(settings, scheduler=address_of(client))) as service:
         hand_over = launch._start_on_cluster
@@ -259,9 +259,9 @@ def test_a_record_that_is_lost_after_the_result_was_published_loses_no_job(
     with service.database.reading() as turn:
         known = turn.first(select(jobs).where(jobs.c.id == row.id))
     assert known is not None
-    assert Looking().look(known | {"stage": "begun"})["state"] == "done"
+    assert Reconciler().look(known | {"stage": "begun"})["state"] == "done"
     other = known["request"] | {"k": 5}
-    assert "state" not in Looking().look(known | {"stage": "begun", "request": other})
+    assert "state" not in Reconciler().look(known | {"stage": "begun", "request": other})
 
 
 def test_a_job_that_another_has_submitted_is_left_alone(service: Service, data: Path) -> None:

@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 NEWER = """
 import sys
 from sqlalchemy import text
-from bigsvd.service import tables
+from bigsvd.service.store import tables
 
 def step(connection):
     connection.execute(text("ALTER TABLE jobs ADD COLUMN colour VARCHAR NOT NULL DEFAULT 'blue'"))

@@ -21,7 +21,7 @@ from bigsvd.service.settings import Limits, Retention, Settings
 from bigsvd.service.users import SCOPES
 
 if TYPE_CHECKING:
-    from bigsvd.service.tokens import Token, Tokens
+    from bigsvd.service.store.tokens import Token, Tokens
 
 _DAY_SECONDS = 86400.0
 _EXTRA = ("fastapi", "sqlalchemy", "uvicorn", "prometheus_client", "httpx", "psycopg")
@@ -212,8 +212,8 @@ def token() -> None:
 def _tokens(state: Path | None, database: str) -> Iterator[Tokens]:
     """Those of the service that keeps its tables there, which may be running."""
     with service_extra():
-        from bigsvd.service.database import Database  # noqa: PLC0415 - of the service extra, as the next
-        from bigsvd.service.tokens import Tokens  # noqa: PLC0415
+        from bigsvd.service.store.database import Database  # noqa: PLC0415 - of the service extra, as the next
+        from bigsvd.service.store.tokens import Tokens  # noqa: PLC0415
 
         with Database(Settings(_state(state), (), database=database)) as opened:
             yield Tokens(opened)

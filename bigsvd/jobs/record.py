@@ -9,7 +9,7 @@
 | `events.jsonl` | what happened, a line each | appended, the oldest are dropped |
 | `driver.log` | what drivers print | appended, cut at a size |
 | `stop`, `cancel` | that somebody asked for it | by anybody, once |
-| `verification/` | what the service has found of the result | see `service.verifying` |
+| `verification/` | what the service has found of the result | see `service.verification` |
 
 Everything that only looks reads these files: neither a scheduler nor a worker has to live for it.
 """

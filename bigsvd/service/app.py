@@ -7,14 +7,14 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from bigsvd.service import problems
-from bigsvd.service.auth import COOKIE
-from bigsvd.service.guard import Guard
-from bigsvd.service.observer import Observer
-from bigsvd.service.operations import Operations
+from bigsvd.service.http import problems
+from bigsvd.service.http.access_log import Observer
+from bigsvd.service.http.auth import COOKIE
+from bigsvd.service.http.guard import Guard
+from bigsvd.service.http.streams import Streams
+from bigsvd.service.operations.health import Operations
 from bigsvd.service.routers import ROUTERS
 from bigsvd.service.service import Service
-from bigsvd.service.streams import Streams
 
 # To say who asks: a token in a header, or the cookie that the page got for it.
 _WAYS = {

@@ -20,11 +20,11 @@ import uvicorn
 
 from bigsvd.errors import RequestError
 from bigsvd.service.app import create_app
-from bigsvd.service.auth import local_name
+from bigsvd.service.http.auth import local_name
+from bigsvd.service.http.host import is_loopback
+from bigsvd.service.http.punctual import punctual
 from bigsvd.service.logs import tell
-from bigsvd.service.names import is_loopback
-from bigsvd.service.punctual import punctual
-from bigsvd.service.retention import Sweeper
+from bigsvd.service.results.retention import Sweeper
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 

@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from anyio import CapacityLimiter
 
 from bigsvd.machine.blas import one_blas_thread
-from bigsvd.service.alone import Alone
-from bigsvd.service.arrays import Arrays
-from bigsvd.service.database import Database
-from bigsvd.service.index import Index
+from bigsvd.service.arrays.open_results import Arrays
+from bigsvd.service.queue.index import Index
+from bigsvd.service.queue.runner import Runner
 from bigsvd.service.roots import Roots
-from bigsvd.service.runner import Runner
 from bigsvd.service.settings import Settings
-from bigsvd.service.tokens import Links, Tokens
-from bigsvd.service.verifying import Verifiers
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.state_lock import StateLock
+from bigsvd.service.store.tokens import Links, Tokens
+from bigsvd.service.verification import Verifiers
 
 _PLANS_AT_ONCE = 8  # of which each may wait for a cluster, or a slow disk
 
@@ -36,17 +36,17 @@ class Service:
         self.links = Links(self.database, settings.limits)
         self.roots = Roots(settings)
         self.arrays = Arrays(settings.limits.cache_bytes)
-        self._alone = Alone(settings.state)
+        self._state_lock = StateLock(settings.state)
         self.planning = CapacityLimiter(_PLANS_AT_ONCE)
         self.verifiers = Verifiers(settings.limits.verifications)
-        self.runner = Runner(self.database, settings, self.roots, self._alone)
+        self.runner = Runner(self.database, settings, self.roots, self._state_lock)
         self.index.changed = self.runner.wake
         self._held = ExitStack()
 
     def __enter__(self) -> Service:
         with ExitStack() as stack:
             if not self.database.is_shared:
-                stack.enter_context(self._alone)
+                stack.enter_context(self._state_lock)
             stack.enter_context(one_blas_thread)  # chunks and regions are computed several at a time
             stack.enter_context(self.database)
             stack.enter_context(self.runner)

@@ -20,11 +20,11 @@ from starlette.exceptions import HTTPException
 
 from bigsvd.errors import FactorStoreError, JobError, LinkError
 from bigsvd.results.factors import check_rank
-from bigsvd.service.arrays import OpenResult
-from bigsvd.service.auth import permitted, user_of
-from bigsvd.service.found import ResultId, found_result
-from bigsvd.service.partial import Value, answered
-from bigsvd.service.problems import told
+from bigsvd.service.arrays.open_results import OpenResult
+from bigsvd.service.http.auth import permitted, user_of
+from bigsvd.service.http.conditional import Value, answered
+from bigsvd.service.http.problems import told
+from bigsvd.service.results.lookup import ResultId, found_result
 from bigsvd.service.service import Service
 
 router = APIRouter(prefix="/v1", tags=["arrays"])

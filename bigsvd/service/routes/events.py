@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bigsvd.errors import AuthError, JobError, StorageError
 from bigsvd.jobs.tail import SEQ, Tail
-from bigsvd.service.answers import JobAnswer
-from bigsvd.service.auth import user_of
-from bigsvd.service.found import JobId
-from bigsvd.service.here import READ, ServiceHere, Streams, StreamsHere
-from bigsvd.service.problems import told
-from bigsvd.service.rows import JobRow
+from bigsvd.service.http.answers import JobAnswer
+from bigsvd.service.http.auth import user_of
+from bigsvd.service.http.dependencies import READ, ServiceHere, Streams, StreamsHere
+from bigsvd.service.http.problems import told
+from bigsvd.service.queue.rows import JobRow
+from bigsvd.service.results.lookup import JobId
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

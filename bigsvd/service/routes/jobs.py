@@ -16,13 +16,13 @@ from bigsvd.jobs.files import read_text
 from bigsvd.jobs.record import labels_of
 from bigsvd.jobs.status import State
 from bigsvd.jobs.submit import check_words
-from bigsvd.service.answers import JobAnswer, JobsAnswer
-from bigsvd.service.bodies import STRICT, JobBody, StrictRoute
-from bigsvd.service.found import JobId, own_job
-from bigsvd.service.here import READ, Reader, Service, ServiceHere, Submitter, User
-from bigsvd.service.index import Verb
-from bigsvd.service.problems import told
-from bigsvd.service.rows import JobQuery, NewJob
+from bigsvd.service.http.answers import JobAnswer, JobsAnswer
+from bigsvd.service.http.bodies import STRICT, JobBody, StrictRoute
+from bigsvd.service.http.dependencies import READ, Reader, Service, ServiceHere, Submitter, User
+from bigsvd.service.http.problems import told
+from bigsvd.service.queue.index import Verb
+from bigsvd.service.queue.rows import JobQuery, NewJob
+from bigsvd.service.results.lookup import JobId, own_job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 

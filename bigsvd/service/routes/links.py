@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field
 
 from bigsvd.errors import LinkError
 from bigsvd.results.factors import check_rank
-from bigsvd.service.addressed import called_at
-from bigsvd.service.bodies import STRICT, StrictRoute, Words
-from bigsvd.service.found import ResultId, opened
-from bigsvd.service.here import ServiceHere, Submitter, User
-from bigsvd.service.problems import told
-from bigsvd.service.tokens import Link
+from bigsvd.service.http.base_url import called_at
+from bigsvd.service.http.bodies import STRICT, StrictRoute, Words
+from bigsvd.service.http.dependencies import ServiceHere, Submitter, User
+from bigsvd.service.http.problems import told
+from bigsvd.service.results.lookup import ResultId, opened
+from bigsvd.service.store.tokens import Link
 
 router = APIRouter(prefix="/v1", tags=["links"], route_class=StrictRoute)
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from bigsvd.service.auth import permitted, user_of
-from bigsvd.service.names import is_loopback
-from bigsvd.service.operations import Operations
-from bigsvd.service.problems import told
+from bigsvd.service.http.auth import permitted, user_of
+from bigsvd.service.http.host import is_loopback
+from bigsvd.service.http.problems import told
+from bigsvd.service.operations.health import Operations
 
 router = APIRouter(tags=["operations"])
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from pydantic import BaseModel, Field
 
+from bigsvd.execution.cluster import Tls, connected
 from bigsvd.planning.plan import Plan
-from bigsvd.service.addressed import called_at
-from bigsvd.service.bodies import PlanBody, StrictRoute
+from bigsvd.request import Request
 from bigsvd.service.commands import Commands
-from bigsvd.service.foresight import plan_of
-from bigsvd.service.here import READ, Service, ServiceHere
-from bigsvd.service.problems import told
+from bigsvd.service.http.base_url import called_at
+from bigsvd.service.http.bodies import PlanBody, StrictRoute
+from bigsvd.service.http.dependencies import READ, Service, ServiceHere
+from bigsvd.service.http.problems import told
+from bigsvd.solve import foresee
+from bigsvd.sources.open import open_source
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"], route_class=StrictRoute)
+
+_WAIT_SECONDS = 5.0  # for a first worker: whoever asks for a plan waits for its answer
 
 
 class PlanSummary(BaseModel):
@@ -53,13 +60,13 @@ class PlanAnswer(BaseModel):
 
 
 @router.post("", responses=told(413), dependencies=READ)
-async def planned(body: PlanBody, service: ServiceHere, http: Request) -> PlanAnswer:
+async def planned(body: PlanBody, service: ServiceHere, http: HttpRequest) -> PlanAnswer:
     """The plan of a request; metadata alone are read."""
     work = partial(_planned, body, service, http)
     return await to_thread.run_sync(work, limiter=service.planning)
 
 
-def _planned(body: PlanBody, service: Service, http: Request) -> PlanAnswer:
+def _planned(body: PlanBody, service: Service, http: HttpRequest) -> PlanAnswer:
     asked = body.request()
     plan = plan_of(asked, service)
     commands = Commands.of(asked, called_at(http))
@@ -69,3 +76,22 @@ def _planned(body: PlanBody, service: Service, http: Request) -> PlanAnswer:
         commands=commands,
         text=str(plan),
     )
+
+
+def plan_of(request: Request, service: Service) -> Plan:
+    """The plan of a request, at nominal rates, with the memory that a job of this server gets.
+
+    Raises:
+        BadInputError: a path lies elsewhere, or what the data's metadata show to be impossible.
+
+    """
+    asked = service.roots.request(request)
+    service.runner.check_memory(asked)
+    asked = replace(asked, memory=asked.memory or service.runner.memory_bytes)
+    source = open_source(asked.source, **asked.reading)
+    service.roots.bounds.check_places(source.places)
+    settings = service.settings
+    with connected(
+        settings.scheduler or None, tls=Tls.of(settings.tls), wait_workers_seconds=_WAIT_SECONDS
+    ) as client:
+        return foresee(asked, source, client=client)

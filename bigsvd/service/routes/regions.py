@@ -15,12 +15,21 @@ from pydantic_core import from_json
 from bigsvd.errors import RequestError, TooLargeError
 from bigsvd.originals import Original, source_of
 from bigsvd.results.factors import Factors
-from bigsvd.service.bodies import STRICT
-from bigsvd.service.found import ResultId, opened
-from bigsvd.service.here import READ, Service, ServiceHere
-from bigsvd.service.numbers import FORMATS, NPY, Format, Matrix, Number, answered, check_size, from_npy
-from bigsvd.service.problems import told
-from bigsvd.service.spans import Span, span_of
+from bigsvd.service.http.array_bodies import (
+    FORMATS,
+    NPY,
+    Format,
+    Matrix,
+    Number,
+    answered,
+    check_size,
+    from_npy,
+)
+from bigsvd.service.http.bodies import STRICT
+from bigsvd.service.http.dependencies import READ, Service, ServiceHere
+from bigsvd.service.http.problems import told
+from bigsvd.service.http.ranges import Span, span_of
+from bigsvd.service.results.lookup import ResultId, opened
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 

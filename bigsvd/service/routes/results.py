@@ -13,11 +13,19 @@ from bigsvd.errors import ScopeError
 from bigsvd.results.factors import Factors
 from bigsvd.results.judged import judged
 from bigsvd.results.leading import publish_leading
-from bigsvd.service.bodies import STRICT, StrictRoute, Text
-from bigsvd.service.found import ResultId, check_is_own, found_result, id_of_path, job_of, opened, own_job
-from bigsvd.service.here import READ, SUBMIT, Service, ServiceHere, Submitter, User
-from bigsvd.service.problems import told
-from bigsvd.service.removal import remove_result
+from bigsvd.service.http.bodies import STRICT, StrictRoute, Text
+from bigsvd.service.http.dependencies import READ, SUBMIT, Service, ServiceHere, Submitter, User
+from bigsvd.service.http.problems import told
+from bigsvd.service.results.deletion import remove_result
+from bigsvd.service.results.lookup import (
+    ResultId,
+    check_is_own,
+    found_result,
+    id_of_path,
+    job_of,
+    opened,
+    own_job,
+)
 
 router = APIRouter(prefix="/v1/results", tags=["results"], route_class=StrictRoute)
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from bigsvd.service.auth import COOKIE, Reader, user_with
-from bigsvd.service.bodies import STRICT, StrictRoute
-from bigsvd.service.here import ServiceHere
-from bigsvd.service.problems import told
+from bigsvd.service.http.auth import COOKIE, Reader, user_with
+from bigsvd.service.http.bodies import STRICT, StrictRoute
+from bigsvd.service.http.dependencies import ServiceHere
+from bigsvd.service.http.problems import told
 from bigsvd.service.users import Scope, User
 
 router = APIRouter(prefix="/v1", tags=["session"], route_class=StrictRoute)

@@ -15,10 +15,10 @@ from bigsvd.errors import PathError, RequestError
 from bigsvd.jobs.files import read_json
 from bigsvd.jobs.record import SUFFIX
 from bigsvd.results.folders import ATTRIBUTE, attributes_of, is_scratch, metadata_of
-from bigsvd.service.found import id_of_path
-from bigsvd.service.here import READ, ServiceHere
-from bigsvd.service.numbers import npy_header
-from bigsvd.service.problems import told
+from bigsvd.service.http.array_bodies import npy_header
+from bigsvd.service.http.dependencies import READ, ServiceHere
+from bigsvd.service.http.problems import told
+from bigsvd.service.results.lookup import id_of_path
 
 router = APIRouter(prefix="/v1/sources", tags=["sources"])
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 
 from bigsvd.errors import StateError
 from bigsvd.originals import source_of
-from bigsvd.service.answers import ToldAnswer
-from bigsvd.service.found import ResultId, job_of, opened
-from bigsvd.service.here import READ, SUBMIT, Service, ServiceHere
-from bigsvd.service.problems import told
-from bigsvd.service.verifying import Task, Verification
+from bigsvd.service.http.answers import ToldAnswer
+from bigsvd.service.http.dependencies import READ, SUBMIT, Service, ServiceHere
+from bigsvd.service.http.problems import told
+from bigsvd.service.results.lookup import ResultId, job_of, opened
+from bigsvd.service.verification import Task, Verification
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 

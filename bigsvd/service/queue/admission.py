@@ -15,9 +15,9 @@ from bigsvd.errors import KeyReusedError, OutputBusyError, QuotaError
 from bigsvd.jobs.phase import Phase
 from bigsvd.jobs.record import Terms, digest_of
 from bigsvd.request import Request
-from bigsvd.service.rows import NewJob
-from bigsvd.service.tables import add_labels, jobs, words_of
-from bigsvd.service.writer import Turn
+from bigsvd.service.queue.rows import NewJob
+from bigsvd.service.store.tables import add_labels, jobs, words_of
+from bigsvd.service.store.writer import Turn
 
 FOLDER = "/"  # relative to which paths of requests are written: they are absolute
 # Made once: to put a statement together takes longer than to execute it.

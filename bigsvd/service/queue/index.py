@@ -18,15 +18,15 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 from bigsvd.errors import RequestError, StateError
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.record import new_id
-from bigsvd.service.admission import Admission
-from bigsvd.service.database import Database
-from bigsvd.service.line import AT_WORK, Line
 from bigsvd.service.logs import tell_of_job
-from bigsvd.service.rows import JobPage, JobQuery, JobRow, NewJob
+from bigsvd.service.queue.admission import Admission
+from bigsvd.service.queue.line import AT_WORK, Line
+from bigsvd.service.queue.rows import JobPage, JobQuery, JobRow, NewJob
+from bigsvd.service.queue.wishes import wished
 from bigsvd.service.settings import Limits
-from bigsvd.service.tables import jobs, labels, of_job, row_of
-from bigsvd.service.wishes import wished
-from bigsvd.service.writer import Turn
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.tables import jobs, labels, of_job, row_of
+from bigsvd.service.store.writer import Turn
 
 Hook = Callable[[], None]
 Verb = Literal["stop", "cancel", "resume"]

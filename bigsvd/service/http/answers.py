@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from bigsvd.jobs.phase import Name
 from bigsvd.jobs.status import State
-from bigsvd.service.rows import JobRow
+from bigsvd.service.queue.rows import JobRow
 
 
 class QualityAnswer(BaseModel):

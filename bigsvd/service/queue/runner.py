@@ -16,15 +16,15 @@ from bigsvd.jobs.attempt import Told
 from bigsvd.jobs.record import Launch
 from bigsvd.machine.offers import available_memory
 from bigsvd.request import Request
-from bigsvd.service.alone import Alone
-from bigsvd.service.beginning import Beginning
-from bigsvd.service.database import Database
-from bigsvd.service.leases import Leases
 from bigsvd.service.logs import tell_of_job
-from bigsvd.service.looking import Looking
+from bigsvd.service.queue.leases import Leases
+from bigsvd.service.queue.reconciler import Reconciler
+from bigsvd.service.queue.starter import Starter
+from bigsvd.service.queue.transitions import Changes, Row, failed
 from bigsvd.service.roots import Roots
 from bigsvd.service.settings import Settings
-from bigsvd.service.verdicts import Changes, Row, failed
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.state_lock import StateLock
 from bigsvd.units import human_bytes
 
 _LOOK_SECONDS = 0.5  # between two looks at jobs at work
@@ -38,16 +38,16 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Runs the jobs of a database; a context manager, after which jobs go on, and none is begun any more.
 
-    Once another server has the state folder, which it was to have `alone`, none is either.
+    Once another server has the state folder, of which it has the lock, none is either.
     """
 
-    def __init__(self, database: Database, settings: Settings, roots: Roots, alone: Alone) -> None:
-        self._alone = alone
+    def __init__(self, database: Database, settings: Settings, roots: Roots, state_lock: StateLock) -> None:
+        self._state_lock = state_lock
         self._places = settings.jobs_at_once
         self._leases = Leases(database)
         launch = Launch(settings.scheduler, settings.tls, roots.bounds)
-        self._beginning = Beginning(launch, _memory_of_each(settings), settings.limits.runtime_seconds)
-        self._looking = Looking()
+        self._starter = Starter(launch, _memory_of_each(settings), settings.limits.runtime_seconds)
+        self._reconciler = Reconciler()
         self._woken, self._ending = threading.Event(), threading.Event()
         self._hands = _Hands(self._attend, _THREADS)
         self._thread = threading.Thread(target=self._run, name="bigsvd-runner", daemon=True)
@@ -69,7 +69,7 @@ class Runner:
     @property
     def memory_bytes(self) -> int | None:
         """That a job may hold whose request names none; None where its workers decide."""
-        return self._beginning.memory_bytes
+        return self._starter.memory_bytes
 
     def check_memory(self, request: Request) -> None:
         """`MemoryBudgetError` where a job asks for more than its share of what all may hold together."""
@@ -98,7 +98,7 @@ class Runner:
     def _turn(self) -> float:
         """Have all jobs of this server attended to; how long there is nothing to do then."""
         try:
-            self._alone.check()
+            self._state_lock.check()
             rows = self._leases.renew(self._places)
         except SupersededError:
             _log.exception("another server has the state folder: this one begins no job any more")
@@ -132,10 +132,10 @@ class Runner:
         """What is to be written of it: also by what it fails that nobody has foreseen."""
         try:
             if row["stage"] != "claimed":
-                return self._looking.look(row)
+                return self._reconciler.look(row)
             if self._ending.is_set():
                 return {}
-            return self._beginning.begin(row, lambda: self._leases.holds(row["id"]))
+            return self._starter.begin(row, lambda: self._leases.holds(row["id"]))
         except Exception as error:  # noqa: BLE001 - one job that cannot be attended to holds up no other
             _log.exception("job %s could not be attended to", row["id"], extra={"job": row["id"]})
             return _unforeseen(row, error)

@@ -13,8 +13,8 @@ from pathlib import Path
 from bigsvd.errors import BigsvdError
 from bigsvd.jobs.status import State
 from bigsvd.service.logs import tell
-from bigsvd.service.removal import remove_result
-from bigsvd.service.rows import JobQuery, JobRow
+from bigsvd.service.queue.rows import JobQuery, JobRow
+from bigsvd.service.results.deletion import remove_result
 from bigsvd.service.service import Service
 
 _SWEEP_SECONDS = 600.0

@@ -37,8 +37,8 @@ from bigsvd.results.virtual_group import (
     VirtualArray,
     VirtualGroup,
 )
-from bigsvd.service.block_cache import BlockCache
-from bigsvd.service.recent import Recent
+from bigsvd.service.arrays.block_cache import BlockCache
+from bigsvd.service.arrays.recent import Recent
 
 LEVELS = "levels"
 TILE = 512  # the longest side of the last level, and of its chunks where both are as long

@@ -16,11 +16,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, func, insert, select, update
 
 from bigsvd.errors import LinkError, QuotaError, RequestError, TokenError
-from bigsvd.service.database import Database
 from bigsvd.service.settings import Limits
-from bigsvd.service.tables import links, row_of, tokens
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.tables import links, row_of, tokens
+from bigsvd.service.store.writer import Turn
 from bigsvd.service.users import SCOPES, Scope, User
-from bigsvd.service.writer import Turn
 
 TOKEN_PREFIX = "bigsvd_"  # noqa: S105 - by which people and programs recognize one that has leaked
 _SECRET_BYTES = 32

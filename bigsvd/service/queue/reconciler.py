@@ -12,8 +12,8 @@ from bigsvd.jobs.record import Record, answers
 from bigsvd.jobs.status import JobStatus, status_of
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
-from bigsvd.service.admission import FOLDER
-from bigsvd.service.verdicts import FREE, Changes, Row, again, ended, failed
+from bigsvd.service.queue.admission import FOLDER
+from bigsvd.service.queue.transitions import FREE, Changes, Row, again, ended, failed
 
 _CLUSTER_SECONDS = 60.0  # for a cluster to start a driver, or a lost one again, before the server sees to it
 _DROP_SECONDS = 60.0  # for a driver that has ended to let go of the output
@@ -35,7 +35,7 @@ class Patience:
         self._since.pop(job, None)
 
 
-class Looking:
+class Reconciler:
     """Looks at jobs again and again, and remembers what may pass."""
 
     def __init__(self) -> None:

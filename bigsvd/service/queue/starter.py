@@ -13,12 +13,12 @@ from bigsvd.jobs.record import Asked, Launch, Record, Terms
 from bigsvd.jobs.status import status_of
 from bigsvd.jobs.submit import admit
 from bigsvd.request import Request
-from bigsvd.service.admission import FOLDER
-from bigsvd.service.verdicts import Changes, Row, again, failed
+from bigsvd.service.queue.admission import FOLDER
+from bigsvd.service.queue.transitions import Changes, Row, again, failed
 
 
 @dataclass(frozen=True)
-class Beginning:
+class Starter:
     """How jobs are begun.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bigsvd.errors import QuotaError
-from bigsvd.service.rows import JobRow
+from bigsvd.service.queue.rows import JobRow
 
 _FRESH_SECONDS = 0.4  # for which what was found of a job is good enough
 _MOST_HELD = 1000  # jobs of which it is

@@ -13,7 +13,7 @@ _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 20.0  # for the lease of a server that was killed on another machine, or in a container
 
 
-class Alone:
+class StateLock:
     """The lock of a state folder; a context manager.
 
     Raises:
@@ -25,7 +25,7 @@ class Alone:
         self._state = state
         self._lock = RunLock(state / _LOCK, str(state))
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> StateLock:
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:

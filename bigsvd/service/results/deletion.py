@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bigsvd.results.output import Output
-from bigsvd.service.found import job_of
+from bigsvd.service.results.lookup import job_of
 from bigsvd.service.service import Service
 
 

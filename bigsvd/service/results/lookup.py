@@ -14,8 +14,8 @@ from bigsvd.errors import FactorStoreError, JobError, StateError
 from bigsvd.jobs.record import Record
 from bigsvd.nodes import METADATA
 from bigsvd.results.factors import Factors
-from bigsvd.service.here import Service, User
-from bigsvd.service.rows import JobRow
+from bigsvd.service.http.dependencies import Service, User
+from bigsvd.service.queue.rows import JobRow
 
 _BY_PATH = "path-"
 _MARK = 12  # digits of a manifest's digest

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-from bigsvd.service.tables import Stage, jobs
-from bigsvd.service.writer import Turn
+from bigsvd.service.store.tables import Stage, jobs
+from bigsvd.service.store.writer import Turn
 
 AT_WORK: tuple[Stage, ...] = ("claimed", "begun")
 

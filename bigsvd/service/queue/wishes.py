@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 
 from bigsvd.errors import OutputBusyError, StateError
-from bigsvd.service.tables import changed, of_job, row_of
-from bigsvd.service.writer import Turn
+from bigsvd.service.store.tables import changed, of_job, row_of
+from bigsvd.service.store.writer import Turn
 
 _FRESH = {"wish": "", "stopping": False, "error": None, "ended": None, "tries": 0, "not_before": 0.0}
 

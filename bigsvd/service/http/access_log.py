@@ -7,7 +7,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bigsvd.service.logs import tell
-from bigsvd.service.operations import Measures
+from bigsvd.service.operations.metrics import Measures
 
 _QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds, for ever
 _OTHER = "other"

@@ -1,4 +1,4 @@
-"""Verifies a result, in a process that outlives the server: ``python -m bigsvd.service.verifying``.
+"""Verifies a result, in a process that outlives the server: `python -m` of this module.
 
 What it finds it writes into a folder, where whichever server runs then looks.
 """
@@ -94,7 +94,7 @@ class Verification:
                 return self._start(log)
 
     def _start(self, log: BinaryIO) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "bigsvd.service.verifying", str(self.folder)]
+        command = [sys.executable, "-m", "bigsvd.service.verification", str(self.folder)]
         process = subprocess.Popen(  # noqa: S603 - this interpreter
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

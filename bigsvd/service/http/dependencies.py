@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from bigsvd.service.auth import Reader, Submitter, allowed
+from bigsvd.service.http.auth import Reader, Submitter, allowed
+from bigsvd.service.http.streams import Streams
 from bigsvd.service.service import Service
-from bigsvd.service.streams import Streams
 from bigsvd.service.users import User
 
 __all__ = [

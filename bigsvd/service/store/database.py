@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError
 from bigsvd.errors import DatabaseError
 from bigsvd.paths import file_system_of
 from bigsvd.service.settings import Settings
-from bigsvd.service.tables import meta, migrate
-from bigsvd.service.writer import Turn, Writer, database_errors
+from bigsvd.service.store.tables import meta, migrate
+from bigsvd.service.store.writer import Turn, Writer, database_errors
 
 FILE = "service.sqlite3"
 # File systems of other machines: SQLite's locks, and the shared memory of its log, do not hold across them.

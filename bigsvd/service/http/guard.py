@@ -14,13 +14,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bigsvd.errors import BigsvdError
-from bigsvd.service.arrival import Arrival, too_large
-from bigsvd.service.auth import user_of
-from bigsvd.service.names import Names
-from bigsvd.service.nesting import check_nesting
-from bigsvd.service.origins import check_origin
-from bigsvd.service.problems import answer
-from bigsvd.service.room import check_room
+from bigsvd.service.http.arrival import Arrival, too_large
+from bigsvd.service.http.auth import user_of
+from bigsvd.service.http.host import Names
+from bigsvd.service.http.nesting import check_nesting
+from bigsvd.service.http.origin import check_origin
+from bigsvd.service.http.problems import answer
+from bigsvd.service.operations.disk import check_room
 from bigsvd.service.settings import Limits, Settings
 
 _SLOWEST = 2**16  # bytes in a second that a large body must bring, behind the first seconds that any may take

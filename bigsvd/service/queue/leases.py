@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
 
-from bigsvd.service.database import Database
-from bigsvd.service.line import AT_WORK, in_turn
-from bigsvd.service.tables import changed, jobs, of_job
-from bigsvd.service.verdicts import MOST_PAUSE_SECONDS
-from bigsvd.service.writer import Turn
+from bigsvd.service.queue.line import AT_WORK, in_turn
+from bigsvd.service.queue.transitions import MOST_PAUSE_SECONDS
+from bigsvd.service.store.database import Database
+from bigsvd.service.store.tables import changed, jobs, of_job
+from bigsvd.service.store.writer import Turn
 
 LEASE_SECONDS = 15.0
 _RENEW_SECONDS = 3.0  # after which a lease is renewed

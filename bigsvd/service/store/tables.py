@@ -41,7 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from bigsvd.errors import DatabaseError, JobError
-from bigsvd.service.writer import Turn
+from bigsvd.service.store.writer import Turn
 
 # Where a job is in the server's hands: in line; claimed by a server that is to begin it; begun, and looked
 # after by that server; ended.

@@ -1,4 +1,4 @@
-"""How a server is: whether it lives, whether it can work, what it has counted, and where there is room."""
+"""What a server has counted, and how its queue and its disks stand, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,50 +8,10 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bigsvd.errors import BigsvdError
-from bigsvd.service.looked import Looked
-from bigsvd.service.room import check_room, free_bytes
+from bigsvd.service.operations.disk import free_bytes
 from bigsvd.service.service import Service
-from bigsvd.service.settings import Settings
 
-_PATIENCE_SECONDS = 5.0  # that a cluster has to answer whoever asks whether the server can work
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-class Operations:
-    """What an operator, or the supervisor of the server, asks of it."""
-
-    def __init__(self, service: Service) -> None:
-        self._settings = service.settings
-        self.measures = Measures(service)
-        self._checks = {
-            "database": Looked(service.database.check_writable),
-            "cluster": Looked(lambda: check_cluster(self._settings)),
-            "disk": Looked(lambda: check_room(self._settings)),
-        }
-
-    def readiness(self) -> dict[str, str]:
-        """Each thing that the server needs: "ok", or the code of what is wrong with it."""
-        return {name: _code_of(check) for name, check in self._checks.items()}
-
-
-def _code_of(check: Looked[None]) -> str:
-    try:
-        check.found(_PATIENCE_SECONDS)
-    except BigsvdError as error:
-        return error.code
-    except TimeoutError:
-        return "E_TIMEOUT"
-    return "ok"
-
-
-def check_cluster(settings: Settings) -> None:
-    """`NoWorkersError` where the scheduler does not answer; nothing to check where there is none."""
-    if settings.scheduler:
-        from bigsvd.execution.cluster import Tls, reached  # noqa: PLC0415 - imports Dask
-
-        with reached(settings.scheduler, Tls.of(settings.tls)):
-            return
 
 
 class Measures:

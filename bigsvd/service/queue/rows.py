@@ -9,7 +9,7 @@ from typing import Any
 from bigsvd.errors import JobError
 from bigsvd.jobs.record import Record
 from bigsvd.jobs.status import State
-from bigsvd.service.line import Line
+from bigsvd.service.queue.line import Line
 
 
 @dataclass(frozen=True)

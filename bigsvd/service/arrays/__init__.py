@@ -1,0 +1,1 @@
+"""Results as Zarr groups, and what of them is kept in memory."""

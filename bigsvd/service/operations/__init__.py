@@ -1,0 +1,1 @@
+"""What an operator asks of a server: whether it can work, what it has counted, where there is room."""

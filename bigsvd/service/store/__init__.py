@@ -1,0 +1,1 @@
+"""The database of the service: its tables, the thread that writes them, tokens and links."""
