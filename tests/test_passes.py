@@ -30,7 +30,7 @@ from bigsvd.execution.lane import LaneRun, run_lane
 from bigsvd.execution.panel_cache import _CACHES, close_cache
 from bigsvd.execution.pass_spec import Lane, PassSpec
 from bigsvd.execution.passes import Context, add_parts, panels_kept, run_pass
-from bigsvd.facts import Machine
+from bigsvd.facts import NOMINAL, Machine
 from bigsvd.machine.blas import BlasLimit
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
@@ -97,6 +97,25 @@ CUTS: list[dict[str, Any]] = [
     {"panel_rows": M, "lanes": ((0, 1),)},
     {"panel_rows": 40, "lanes": ((0, 6),), "tile_cols": 30, "reads_per_pass": 2},
 ]
+
+
+@pytest.mark.parametrize(("waiting", "readers"), [(1.0, {"lane"}), (3.0, {"bigsvd-read_0"})])
+def test_a_lane_reads_in_turn_unless_its_store_lets_it_wait(
+    data: Path, client: Client, monkeypatch: pytest.MonkeyPatch, waiting: float, readers: set[str]
+) -> None:
+    seen, read = set(), LaneRun._read
+
+    def noted(self: LaneRun, *wanted: Any) -> Any:
+        seen.add(threading.current_thread().name)
+        return read(self, *wanted)
+
+    monkeypatch.setattr(LaneRun, "_read", noted)
+    rates = replace(NOMINAL, read_seconds=waiting * NOMINAL.read_cpu_seconds)
+    place = context(data, client, "scratch", rates=rates)
+    thread = threading.Thread(target=run_lane, args=(lane(place, 0),), name="lane")
+    thread.start()
+    thread.join()
+    assert seen == readers
 
 
 @pytest.mark.parametrize("changes", CUTS, ids=str)

@@ -166,7 +166,7 @@ class LaneRun:
             for tile in plan.tiles()
         ]
         with ThreadPoolExecutor(plan.readers, thread_name_prefix="bigsvd-read") as readers:
-            blocks = self._read_ahead(readers, reads)
+            blocks = self._in_turn(reads) if plan.reads_in_turn else self._read_ahead(readers, reads)
             for position, panel in enumerate(panels):
                 self._check_current()
                 crc = self._panel(panel, blocks)
@@ -219,6 +219,11 @@ class LaneRun:
         if self.cache.closed:
             raise NoWorkersError("the run of this lane has ended", "nothing is to be done")
         self.lane.scratch.check_current()
+
+    def _in_turn(self, wanted: list[_Want]) -> Iterator[_Rectangle]:
+        """Each rectangle of B in turn, read by the thread that multiplies it when that has time for it."""
+        for number, want in enumerate(wanted):
+            yield self._read(number, *want)
 
     def _read_ahead(self, pool: ThreadPoolExecutor, wanted: list[_Want]) -> Iterator[_Rectangle]:
         """Each rectangle of B in turn, the next ones being read, and sent to the device, meanwhile."""

@@ -28,6 +28,8 @@ PLAN_VERSION = 13
 # Measured on chunks of float32 of which it made as few bytes as zstd, which did 1.4.
 _FAST_CODEC, _FAST_CODEC_GB_A_SECOND = "lz4", 4.0
 _SLOW_CODEC_GB_A_SECOND = 2.0
+# From which ratio of wall to processor time of a read another thread is to read ahead. Chosen, not measured.
+_WAITING_RATIO = 1.25
 # Tasks, at most, that share the panels of the sample.
 _SAMPLE_LANES = 4
 # Passes to the usual tolerance that were seen, by family of data (benchmarks/results/passes-small.md).
@@ -232,6 +234,15 @@ class Plan:
     def keeps_panels(self) -> bool:
         """Whether any panel is kept between passes."""
         return self.keeps_on_host or self.device_cache_bytes > 0
+
+    @property
+    def reads_in_turn(self) -> bool:
+        """Whether the thread of a lane reads its panels itself, since a read hardly waits for its storage.
+
+        A thread that reads ahead for it would only take the core from those that multiply.
+        """
+        waits = self.rates.read_seconds > _WAITING_RATIO * self.rates.read_cpu_seconds
+        return not (self.has_own_memory or waits)
 
     @property
     def past_page_cache(self) -> bool:
