@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bigsvd.certify import check_statistics, counts_of
-from bigsvd.errors import FactorStoreError
+from bigsvd.errors import FactorStoreError, RequestError
 from bigsvd.events import Progress
 from bigsvd.execution.passes import Context, panels_kept
 from bigsvd.execution.placement import executor_in_turn, plan_for_source
@@ -46,8 +46,14 @@ def verify(
 ) -> Verification:
     """Check digests, order and orthonormality; with a source also residuals, σ and error, by one pass."""
     findings = check_store(factors)
+    if factors.predicted is not None and source is not None:
+        raise RequestError(
+            f"{factors.path} was predicted, and has no certificate that data could contradict",
+            "measure it with bigsvd.distill.measured",
+        )
     if source is None:
-        return Verification(tuple(findings), None, None)
+        said = factors.predicted.said if factors.predicted is not None else ""
+        return Verification(tuple(findings), None, None, said)
     if not factors.kept.all and source.facts.shape == factors.kept.shape != factors.shape:
         source = selected(source, *factors.kept.lines)
     if source.facts.samples_axis != factors.samples_axis:

@@ -230,7 +230,7 @@ def test_a_manifest_that_lacks_a_part_is_refused(store: Path, name: str) -> None
 
 def test_a_store_of_another_format_is_refused(store: Path) -> None:
     damage_attributes(store, lambda attributes: attributes["bigsvd"].update(format_version=99))
-    with pytest.raises(FactorStoreError, match="reads formats 1 and 2"):
+    with pytest.raises(FactorStoreError, match="reads formats 1, 2 and 3"):
         open_factors(store)
 
 

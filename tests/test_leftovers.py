@@ -236,7 +236,7 @@ WORDS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "nothing": (lambda *_: None, "nothing is there"),
     "scratch": (lambda path, _: scratch_at(path), "the scratch of a run, not a factor store"),
     "a run that has not ended": (lambda path, _: begun(path), "of a run that has not ended"),
-    "a later format": (of_later_format, r"of format 99, this bigsvd .* reads formats 1 and 2"),
+    "a later format": (of_later_format, r"of format 99, this bigsvd .* reads formats 1, 2 and 3"),
     "no JSON": (lambda path, _: without_json(path), "is no JSON object"),
 }
 

@@ -49,6 +49,7 @@ from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.judged import judged
+from bigsvd.results.verification import Verification
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
 from bigsvd.sources.vectors import name_vectors, scale_meant, vectors_of
@@ -434,10 +435,12 @@ def rank_command(
     size = None if max_bytes is None else parse_bytes(max_bytes)
     found = judged(opened, energy=energy, error=error, max_bytes=size)
     click.echo(json.dumps(found.to_dict()) if as_json else format_table(found.spectrum, found.choices))
+    if found.said and not as_json:
+        tell(found.said)
     if plot_file is not None:
         from bigsvd.report.plots import write_plot  # noqa: PLC0415 - imports matplotlib
 
-        write_plot(found.spectrum, found.choices, plot_file)
+        write_plot(found.spectrum, found.choices, plot_file, title=found.title)
 
 
 def _span(text: str, length: int) -> slice:
@@ -503,6 +506,8 @@ def reconstruct(
     if gaps is None:
         refuse_idle(("storage_options",), "--gaps PATH")
     opened = open_factors(factors).on(device)
+    if opened.predicted is not None:
+        complain(f"{factors} is {opened.predicted.said}")
     opened = opened if k is None else opened.truncate(k)
     if gaps is not None:
         opened = with_gaps(opened, gaps, storage_options=secrets_of(storage_options))
@@ -543,12 +548,17 @@ def verify(factors: str, data: str | None, device: DeviceName, place: Place, *, 
     if outcome.findings:
         raise VerifyError(f"{factors}: {outcome.findings[0]}", "do not use it; compute it again")
     if not as_json:
-        against = (
-            f"; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}"
-            if outcome.max_residual is not None
-            else ""
-        )
-        click.echo(f"{factors}: holds what its certificate promises{against}")
+        click.echo(f"{factors}: {_told_of(outcome)}")
+
+
+def _told_of(outcome: Verification) -> str:
+    """What was found of factors that are what they say."""
+    if outcome.predicted:
+        return f"is undamaged; {outcome.predicted}"
+    found = "holds what its certificate promises"
+    if outcome.max_residual is None:
+        return found
+    return f"{found}; worst residual {outcome.max_residual:.2e}, relative error {outcome.relative_error:.6g}"
 
 
 @main.command()

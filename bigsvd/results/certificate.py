@@ -7,12 +7,14 @@ read off quantities that its passes computed anyway; factors that came another w
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from bigsvd.floats import silent
+from bigsvd.results.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,9 @@ class Certificate:
         counts: of entries and columns that were filled, rounded or constant; None in stores of version 0.1.
         signal: which triplets stand above the noise, where that was asked for by ``stop="signal"``: then
             `converged` is said of these alone.
+        predicted: of basis "predicted": how. Then no SVD was computed and nothing is promised: there are no
+            residuals and no bounds, `max_residual` is NaN, `relative_error` and `frobenius_norm` are what the
+            student's model expects, and `converged` is false. None of a result that was computed.
 
     """
 
@@ -221,6 +226,7 @@ class Certificate:
     audited: bool = False
     signal: Signal | None = None
     foretold: Foretold | None = None
+    predicted: Prediction | None = None
 
     @property
     def judged(self) -> np.ndarray:
@@ -230,11 +236,15 @@ class Certificate:
     @property
     def captured(self) -> np.ndarray:
         """By how much each triplet makes ‖A−U·S·Vᵀ‖²_F less, in units of σ², (k,)."""
+        if self.predicted is not None:
+            return np.asarray(self.predicted.captured)
         return np.ones(len(self.residuals)) if self.foretold is None else self.foretold.captured
 
     @property
     def shortfall(self) -> str | None:
         """Why the run did not converge and what would let it, in one line; None where it did."""
+        if self.predicted is not None:
+            return self.predicted.said
         return None if self.converged else next(iter(self.warnings), "no reason is known")
 
     @property
@@ -244,7 +254,10 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self)
+        own = {"predicted": self.predicted and self.predicted.to_dict()}
+        if math.isnan(self.max_residual):
+            own["max_residual"] = None  # JSON has no such number
+        return asdict(self) | own
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Certificate:
@@ -255,10 +268,17 @@ class Certificate:
         signal = Signal(**values["signal"]) if values.get("signal") else None
         tuples = {name: tuple(values[name]) for name in lists}
         foretold = values.get("foretold") and Foretold.from_dict(values["foretold"])
-        parts = {"audit": audit, "counts": counts, "signal": signal, "foretold": foretold}
-        return cls(**{**values, **tuples, **parts})
+        predicted = values.get("predicted") and Prediction.from_dict(values["predicted"])
+        parts = {
+            "audit": audit, "counts": counts, "signal": signal, "foretold": foretold, "predicted": predicted,
+        }  # fmt: skip
+        worst = math.nan if values["max_residual"] is None else values["max_residual"]
+        return cls(**{**values, **tuples, **parts, "max_residual": worst})
 
     def __str__(self) -> str:
+        if self.predicted is not None:
+            expected = f"relative error about {self.relative_error:.4g}, as the model expects"
+            return "\n".join([*self.predicted.lines, expected])
         lines = [
             f"{self._state}; each singular value is within {100 * max(self.sigma_bounds, default=0.0):.2g} % "
             f"of a true one{self._kind}",
@@ -294,13 +314,14 @@ class Certificate:
 
     def _told_of_residuals(self) -> list[str]:
         """The worst residual of all; before it that of the signal, where only this was to be found."""
+        worst = self.max_residual
         asked = f"(tol {self.tol:g} on {self.stop}{', audited' if self.audited else ''})"
         if self.signal is None:
-            return [f"worst residual {self.max_residual:.2e} {asked}"]
+            return [f"worst residual {worst:.2e} {asked}"]
         of_signal = max(self.residuals[: self.signal.count], default=0.0)
         return [
             self.signal.of(len(self.residuals)),
-            f"worst residual {of_signal:.2e} above the noise {asked}, {self.max_residual:.2e} of all",
+            f"worst residual {of_signal:.2e} above the noise {asked}, {worst:.2e} of all",
         ]
 
 

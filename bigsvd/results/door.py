@@ -20,6 +20,7 @@ from bigsvd.results.folders import (
     is_zarr_array,
     kind_of,
     scratch_path,
+    store_kind,
 )
 
 _WAITING = 33  # bytes behind the lock's name, in that of whoever waits for it
@@ -100,8 +101,8 @@ class Place:
         """Whether a path leads here."""
         return same(path, self.target)
 
-    def check_free(self, *, overwrite: bool) -> None:
-        """`OutputExistsError` where something is that may not be replaced."""
+    def check_free(self, *, overwrite: bool, kind: str) -> None:
+        """`OutputExistsError` where something is that may not be replaced by a store of this kind."""
         target = self.target
         if not os.path.lexists(target):
             return
@@ -112,6 +113,8 @@ class Place:
             raise OutputExistsError(
                 f"{self.path} is not a factor store but {kind_of(target)}", "choose another output"
             )
+        if not empty and store_kind(target) != kind:
+            raise OutputExistsError(f"{self.path} is {kind_of(target)}", "choose another output")
         found = foreign_in_store(target)
         if found is not None:
             raise OutputExistsError(

@@ -25,6 +25,7 @@ from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.results.kept import Kept
+from bigsvd.results.prediction import Prediction
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
 from bigsvd.results.scaled import Scaled
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
@@ -75,6 +76,7 @@ def _refuse_view(copy: bool | None) -> None:
         raise ValueError("an array that is read or computed cannot be had without a copy")
 
 
+UNCERTAINTY = "uncertainty"  # what a store of predicted factors has for each sample
 # What a store has for each feature, the last of them for each sample: what was done to it, in this order.
 STORED_VECTORS = ("mean", "scale", "weights", "row_weights")
 
@@ -96,6 +98,8 @@ class Factors:
         mean, scale, weights: of the features, (n,) or (m,) float64, and row_weights of the samples; None for
             what was not subtracted, divided or multiplied by. Each was given or is the features' own.
         kept: ids of the rows and columns of the data that A is.
+        uncertainty: of factors that were predicted, see `predicted`, an array on disk (samples,): the root of
+            the expected squared error of each sample's coordinates, in units of B; else None.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
 
     """
@@ -116,6 +120,7 @@ class Factors:
         self.scale: Any = lines.get("scale")
         self.weights: Any = lines.get("weights")
         self.row_weights: Any = lines.get("row_weights")
+        self.uncertainty: Any = lines.get(UNCERTAINTY)
         self.path = path
         self.kept = kept or Kept(self.shape)
         self._device = device or CpuDevice()
@@ -232,6 +237,11 @@ class Factors:
         return found
 
     @property
+    def predicted(self) -> Prediction | None:
+        """How they were predicted, where no SVD has computed them; None where one has."""
+        return self.certificate.predicted
+
+    @property
     def lines(self) -> dict[str, Any]:
         """What there is for each feature or sample, by its name in the store."""
         found = {name: getattr(self, name) for name in STORED_VECTORS}
@@ -311,7 +321,8 @@ class Factors:
 
     def as_zarr(self) -> zarr.Array[Any]:
         """The reconstruction as a read-only Zarr array (m, n), computed when read."""
-        return to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k})
+        told = {} if self.predicted is None else {"predicted": self.predicted.said}
+        return to_zarr(self.low_rank(), {"source": str(self.path), "k": self.k} | told)
 
     @silent
     def truncate(self, k: int) -> Factors:
@@ -323,29 +334,41 @@ class Factors:
         """
         check_rank(k, self.k)
         k = int(k)
-        c, sigma = self.certificate, self.s[:k]
-        residuals = np.asarray(c.residuals[:k])
-        bounds = angle_bounds(c.judged[:k], sigma, self.s[k:], float(np.finfo(self.dtype).eps))
+        c = self.certificate
         certificate = replace(
             c,
             relative_error=self._error_of(k),
             next_sigma=float(self.s[k]) if k < self.k else c.next_sigma,
-            max_residual=float(residuals.max(initial=0.0)),
-            residuals=c.residuals[:k],
-            sigma_bounds=c.sigma_bounds[:k],
-            angle_bounds=tuple(map(float, bounds)),
-            identifiable=tuple(bool(bound < 0.5) for bound in bounds),
             numerical_rank=min(c.numerical_rank, k),
             audit=None,
             excess_error=None,
             signal=c.signal and replace(c.signal, count=min(c.signal.count, k)),
             foretold=c.foretold and c.foretold.leading(k),
+            predicted=c.predicted and c.predicted.leading(k),
         )
+        if c.residuals:
+            certificate = self._bounded(certificate, k)
         attributes = self.provenance | {"certificate": certificate.to_dict()}
-        U, Vt = Leading(self.U, k, 1), Leading(self.Vt, k, 0)
-        few = Factors(U, sigma, Vt, self.lines, attributes, self.path, self._device, self.kept)
+        U, Vt, lines = Leading(self.U, k, 1), Leading(self.Vt, k, 0), self.lines
+        if self.uncertainty is not None:
+            lines[UNCERTAINTY] = self.uncertainty
+        few = Factors(U, self.s[:k], Vt, lines, attributes, self.path, self._device, self.kept)
         few._whole = self.whole
         return few.showing(self._gaps)
+
+    def _bounded(self, certificate: Certificate, k: int) -> Certificate:
+        """The same with the residuals of the first k triplets, and the bounds that follow from them."""
+        c = self.certificate
+        residuals = np.asarray(c.residuals[:k])
+        bounds = angle_bounds(c.judged[:k], self.s[:k], self.s[k:], float(np.finfo(self.dtype).eps))
+        return replace(
+            certificate,
+            max_residual=float(residuals.max(initial=0.0)),
+            residuals=c.residuals[:k],
+            sigma_bounds=c.sigma_bounds[:k],
+            angle_bounds=tuple(map(float, bounds)),
+            identifiable=tuple(bool(bound < 0.5) for bound in bounds),
+        )
 
     @property
     def whole(self) -> Factors:
@@ -429,7 +452,8 @@ class Factors:
         for sentinel in () if packing.packed else (*request.sentinels, *packing.fills):
             gone |= values == sentinel
         count = np.count_nonzero(gone & ~left_out)
-        if request.missing == "mean" and not request.center and count:
+        filled = request.center or self.predicted is not None  # whose means are the teacher's
+        if request.missing == "mean" and not filled and count:
             raise RequestError(
                 f"the samples have {count} missing entries, and no means to fill them are stored",
                 "fill them, such as with the means",
@@ -446,7 +470,10 @@ class Factors:
         """What `variance` needs to know."""
         c = self.certificate
         samples, features = self.shape[self.samples_axis], self._lengths[self.features_axis]
-        return Spread(self.s, c.frobenius_norm, c.relative_error * c.frobenius_norm, samples, features)
+        rest = c.relative_error * c.frobenius_norm
+        if self.predicted is not None:  # part of that error is what is not known of the leading triplets
+            rest = float(np.sqrt(max(0.0, c.frobenius_norm**2 - np.sum(self.s**2))))
+        return Spread(self.s, c.frobenius_norm, rest, samples, features)
 
     @property
     def _lengths(self) -> tuple[int, int]:
@@ -585,13 +612,16 @@ class Factors:
         """What the rank rules need to know."""
         m, n = self.shape
         c = self.certificate
+        residuals = None
+        if c.residuals:
+            residuals = np.asarray(c.residuals)[: min(self._lengths)]
         return rank.Spectrum(
             s=self.s[: min(self._lengths)],
             frobenius=c.frobenius_norm,
             shape=self._lengths,
             matrix_bytes=m * n * self.source.itemsize,
             factor_itemsize=self.dtype.itemsize,
-            residuals=np.asarray(c.residuals)[: min(self._lengths)],
+            residuals=residuals,
             rest=c.relative_error if c.relative_error_floor < _SUMMED_FLOOR else None,
             next_sigma=c.next_sigma,
         )
@@ -627,6 +657,7 @@ class Factors:
             "request": self.provenance["request"],
             "versions": self.provenance["versions"],
             "certificate": c.to_dict(),
+            "predicted": c.predicted and c.predicted.to_dict(),
         }
 
 
@@ -655,6 +686,8 @@ def _factors(path: str | Path, parts: Callable[[Path], Callable[[str], Any]]) ->
     with opening_errors(path):
         attributes, arrays = open_store(path, parts)
         lines = {name: np.asarray(arrays[name][:]) for name in STORED_VECTORS if name in arrays}
+        if UNCERTAINTY in arrays:
+            lines[UNCERTAINTY] = arrays[UNCERTAINTY]
         s = np.asarray(arrays["s"][:])
         rows, cols, empty = (
             np.asarray(arrays[name][:]) if name in arrays else None for name in ("rows", "cols", "missing")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from bigsvd.scratch import MARK, RESULT, is_mine
 
 ATTRIBUTE = "bigsvd"  # of a group: what makes it a factor store
 REPLACED = "replaced"  # in scratch: the old result, between the two renames of a system that cannot exchange
-STORE_ARRAYS = ("U", "s", "Vt", "mean", "scale", "weights", "row_weights", "rows", "cols", "missing")
+KIND = "kind"  # in that attribute: what the store holds; factors where it is not said
+FACTORS, STUDENT = "factors", "student"
+STORE_ARRAYS = (
+    "U", "s", "Vt", "mean", "scale", "weights", "row_weights", "rows", "cols", "missing", "uncertainty",
+)  # fmt: skip
+STUDENT_ARRAYS = ("V", "noise")  # besides some of those
+_ARRAYS = frozenset({*STORE_ARRAYS, *STUDENT_ARRAYS})
+_OF_STAGE = re.compile(r"(mixture|network)\.[A-Za-z0-9_.]+")  # a student's, of one of its stages
 _CHUNKS = "c"
 _IN_ROOM = re.compile(r"((zarr|c)\.)?[0-9a-f]{32}(\.partial)?")  # what a run moves to or from its own folder
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing
@@ -56,6 +63,14 @@ def is_scratch(folder: Path) -> bool:
     return (folder / MARK).is_dir()
 
 
+def store_kind(folder: Path) -> str:
+    """What the store in a folder holds, "factors" or "student"; empty where there is no store."""
+    found = attributes_of(folder).get(ATTRIBUTE)
+    if ATTRIBUTE not in attributes_of(folder):
+        return ""
+    return str(found.get(KIND, FACTORS)) if isinstance(found, dict) else FACTORS
+
+
 def kind_of(path: Path) -> str:
     """What is there, as a noun: "a Zarr array", "an empty folder"."""
     if not path.exists():
@@ -73,7 +88,7 @@ def _kind_of_zarr(folder: Path) -> str:
     if is_zarr_array(folder):
         return "a Zarr array"
     if ATTRIBUTE in attributes:
-        return "a factor store"
+        return "a student" if store_kind(folder) == STUDENT else "a factor store"
     if attributes.get("encoding-type") == "anndata" or all(
         (folder / name).is_dir() for name in ("obs", "var")
     ):
@@ -89,11 +104,18 @@ def foreign_in_store(store: Path, *, unfinished: bool = False) -> Path | None:
     One that is `unfinished` may lack its manifest, or have a torn one, and hold arrays under the names they
     are written by.
     """
-    names = [*STORE_ARRAYS, *(f"{name}.partial" for name in STORE_ARRAYS)] if unfinished else STORE_ARRAYS
     torn = unfinished and not metadata_of(store)
     if (store / METADATA).exists() and ATTRIBUTE not in attributes_of(store) and not torn:
         return store / METADATA
-    return next(_foreign(store, names), None)
+    return next(_foreign(store, _is_unfinished_array if unfinished else _is_array_of_store), None)
+
+
+def _is_array_of_store(name: str) -> bool:
+    return name in _ARRAYS or _OF_STAGE.fullmatch(name) is not None
+
+
+def _is_unfinished_array(name: str) -> bool:
+    return _is_array_of_store(name.removesuffix(".partial"))
 
 
 def foreign_in_scratch(scratch: Path) -> Path | None:
@@ -148,22 +170,26 @@ def _foreign_in_tree(node: Path) -> Iterator[Path]:
         nodes = [name for name in below if name != _CHUNKS]
         for name in nodes:
             yield from _foreign_in_tree(node / name)
-        yield from _foreign(node, nodes, into=False)
+        yield from _foreign(node, nodes.__contains__, into=False)
 
 
-def _foreign(node: Path, arrays: Collection[str], *, into: bool = True) -> Iterator[Path]:
-    """What is neither metadata nor chunks nor among the folders `arrays`, nor foreign to these."""
+def _foreign(node: Path, is_array: Callable[[str], bool], *, into: bool = True) -> Iterator[Path]:
+    """What is neither metadata nor chunks nor a folder that is an array by its name, nor foreign to these."""
     for entry in _entries(node):
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             if entry.name == _CHUNKS:
                 yield from _foreign_in_chunks(path)
-            elif entry.name not in arrays:
+            elif not is_array(entry.name):
                 yield path
             elif into:
-                yield from _foreign(path, ())
+                yield from _foreign(path, _is_no_array)
         elif not _is_file_of_node(entry):
             yield path
+
+
+def _is_no_array(_: str) -> bool:
+    return False
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -8,14 +8,16 @@ from typing import Any, Protocol
 from bigsvd.errors import RequestError
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate
+from bigsvd.results.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A spectrum, and which k each rule chooses of it."""
+    """A spectrum, which k each rule chooses of it, and how it was predicted where it was not computed."""
 
     spectrum: rank.Spectrum
     choices: tuple[rank.Choice, ...]
+    predicted: Prediction | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -28,9 +30,28 @@ class Judged:
         return rank.fit_noise(self.spectrum)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: the rows, the choices, and from which k on factors are larger than A."""
-        chosen = [choice.to_dict() for choice in self.choices]
-        return {"rows": self.rows, "choices": chosen, "break_even": rank.break_even(self.spectrum)}
+        """JSON values: the rows, the choices, from which k on factors are larger than A, and `said`."""
+        return {
+            "rows": self.rows,
+            "choices": [choice.to_dict() for choice in self.choices],
+            "break_even": rank.break_even(self.spectrum),
+            "predicted": self.said or None,
+        }
+
+    @property
+    def title(self) -> str | None:
+        """What stands above a plot of values that were predicted; None where they were computed."""
+        if self.predicted is None:
+            return None
+        share = 100 * self.predicted.share_seen
+        return f"PREDICTED, not computed: stage {self.predicted.stage}, {share:.3g} % of the entries seen"
+
+    @property
+    def said(self) -> str:
+        """What a reader has to know of values that were predicted; empty where they were computed."""
+        if self.predicted is None:
+            return ""
+        return f"{self.predicted.said}; errors are those of exact triplets with these values"
 
 
 class Judgeable(Protocol):
@@ -62,7 +83,8 @@ def judged(
         chosen = rank.choices(spectrum, energy=energy, error=error, max_bytes=max_bytes)
     except ValueError as problem:
         raise RequestError(str(problem), "give a share between 0 and 1") from problem
-    signal = factors.certificate.signal
+    certificate = factors.certificate
+    signal = certificate.signal
     if signal is not None:
         chosen = (*chosen, rank.by_edge(signal.count, signal.edge))
-    return Judged(spectrum, chosen)
+    return Judged(spectrum, chosen, certificate.predicted)

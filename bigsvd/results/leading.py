@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.orientation import Rows
-from bigsvd.results.factors import Factors
+from bigsvd.results.factors import UNCERTAINTY, Factors
 from bigsvd.results.output import Inputs, Output
 from bigsvd.results.store import FOLDER, chunk_lines, damage_errors, seal
 from bigsvd.scratch import Scratch
@@ -37,6 +37,7 @@ def publish_leading(factors: Factors, k: int, out: str | Path) -> Factors:
             _copy(few.Vt, f"{FOLDER}/Vt", 1, scratch)
         scratch.write(f"{FOLDER}/s", few.s)
         lines = few.lines | {"rows": few.kept.rows, "cols": few.kept.cols, "missing": few.kept.empty}
+        lines[UNCERTAINTY] = few.uncertainty
         for name, values in lines.items():
             if values is not None:
                 scratch.write(f"{FOLDER}/{name}", np.asarray(values))

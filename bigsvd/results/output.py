@@ -17,7 +17,7 @@ from bigsvd.nodes import NO_FOLDER_SYNC, NO_SYNC, sync
 from bigsvd.request import Request
 from bigsvd.results.door import Place
 from bigsvd.results.factors import Factors, open_factors
-from bigsvd.results.folders import REPLACED, foreign_in_scratch
+from bigsvd.results.folders import FACTORS, REPLACED, foreign_in_scratch
 from bigsvd.results.lock import Lease, RunLock
 from bigsvd.scratch import MARK, PLAN, RESULT, storage_errors
 
@@ -80,8 +80,10 @@ class Output:
         overwrite: bool,
         inputs: Inputs | None = None,
         lease: Lease | None = None,
+        kind: str = FACTORS,
     ) -> None:
         self._overwrite = overwrite
+        self._kind = kind
         self._inputs = inputs or Inputs()
         self._lease = lease or Lease()
         self._own: Path | None = None
@@ -114,7 +116,7 @@ class Output:
         place = self.place
         place.check_scratch()
         self._inputs.check(place)
-        place.check_free(overwrite=self._overwrite)
+        place.check_free(overwrite=self._overwrite, kind=self._kind)
         place.check_surroundings()
 
     def __enter__(self) -> Output:
@@ -204,6 +206,11 @@ class Output:
         """
         if self._temporary is not None:
             return self._publish_temporary(self._temporary)
+        self.put_in_place()
+        return open_factors(self.path)
+
+    def put_in_place(self) -> None:
+        """Make the sealed store in scratch the result, by one rename; the old one is kept until then."""
         own, target = self._own or self._take(), self.place.target
         new = own / RESULT
         with storage_errors(f"publishing {self.path}"):
@@ -212,7 +219,8 @@ class Output:
                     sync(file, NO_SYNC)
             replaces = os.path.lexists(target)
             if replaces:
-                self.place.check_free(overwrite=self._overwrite)  # a run is long: others were here meanwhile
+                # A run is long: others were here meanwhile.
+                self.place.check_free(overwrite=self._overwrite, kind=self._kind)
             self.check()
             (self.scratch / RESULT).rename(new)
             if replaces:
@@ -220,7 +228,6 @@ class Output:
             else:
                 new.rename(target)
         self._confirm()
-        return open_factors(self.path)
 
     def _publish_temporary(self, folder: Path) -> Factors:
         with storage_errors(f"publishing {self.path}"):

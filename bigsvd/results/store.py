@@ -1,8 +1,9 @@
 """The factor store on disk: sealed by its manifest, opened, every byte of it under a checksum.
 
-A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean`, `scale`, `weights` (n,) and
-`row_weights` (m,), crc32c on every chunk. The group's attributes hold request, plan, certificate, provenance
-and the manifest; they are written last, and a group without them is not a factor store.
+A Zarr v3 group with `U` (m, k), `s` (k,), `Vt` (k, n), optional `mean`, `scale`, `weights` (n,),
+`row_weights` (m,) and, of predicted factors, `uncertainty` (m,), crc32c on every chunk. The group's
+attributes hold request, plan, certificate, provenance and the manifest; they are written last, and a group
+without them is not a factor store. Students (`distill.student`) are sealed and opened alike: see `Kind`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import product
@@ -29,8 +31,11 @@ from bigsvd.nodes import PlainArray, open_array
 from bigsvd.paths import resolved
 from bigsvd.results.folders import (
     ATTRIBUTE,
+    FACTORS,
+    KIND,
     REPLACED,
     STORE_ARRAYS,
+    STUDENT,
     attributes_of,
     kind_of,
     metadata_of,
@@ -38,11 +43,43 @@ from bigsvd.results.folders import (
 )
 from bigsvd.scratch import RESULT, Scratch, storage_errors
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # of what older readers must not take for a certified SVD
+_WITH_WEIGHTS = 2
 _WITHOUT_WEIGHTS = 1  # the format of a store that has none, which older readers know too
 FOLDER = RESULT
 _CHECKSUM = "crc32c"
 _CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a sealed store holds.
+
+    Attributes:
+        name: in its attributes. noun: how a message calls it. formats: those that this version reads.
+        remedy: what to give instead of anything else.
+
+    """
+
+    name: str
+    noun: str
+    formats: tuple[int, ...]
+    remedy: str
+
+    @property
+    def read(self) -> str:
+        """The formats that this version reads, in words."""
+        *others, last = map(str, self.formats)
+        return f"formats {', '.join(others)} and {last}" if others else f"format {last}"
+
+    def of(self, found: str) -> str:
+        """What a store that was found to hold this is called."""
+        return {FACTORS: "a factor store", STUDENT: "a student"}.get(found, f"a store of {found!r}")
+
+
+FACTOR_STORE = Kind(
+    FACTORS, "factor store", (_WITHOUT_WEIGHTS, _WITH_WEIGHTS, FORMAT_VERSION), "give the OUT of `bigsvd svd`"
+)
 
 
 def chunk_lines(k: int, length: int, dtype: str) -> int:
@@ -79,37 +116,39 @@ def _unreadable(path: str | Path, error: Exception) -> BigsvdError:
 
 
 def open_store(
-    path: str | Path, parts: Callable[[Path], Callable[[str], Any]]
+    path: str | Path, parts: Callable[[Path], Callable[[str], Any]], kind: Kind = FACTOR_STORE
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The attributes and the arrays of the factor store at `path`.
+    """The attributes and the arrays of the store at `path`.
 
     `parts`: how arrays of a folder are opened by their names, such as `by_zarr`.
 
     Raises:
-        FactorStoreError: nothing there, no manifest, or not a store of this format.
+        FactorStoreError: nothing there, no manifest, or not a store of this kind and format.
 
     """
     folder = resolved(path)
     replaced = scratch_path(folder) / REPLACED
     if not folder.exists() and replaced.exists():
         folder = replaced  # a run was killed between the two renames of a system without atomic exchange
-    attributes = _manifest(folder, path)
+    attributes = _manifest(folder, path, kind)
     open_part = parts(folder)
     arrays = {name: open_part(name) for name in attributes["manifest"]}
     _check_shapes(arrays, attributes["manifest"])
     return attributes, arrays
 
 
-def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
-    """The attributes of a factor store of this format that are what was published; `path` is its name."""
+def _manifest(folder: Path, path: str | Path, kind: Kind) -> dict[str, Any]:
+    """The attributes of a store of this kind and format that are what was published; `path` is its name."""
     attributes = attributes_of(folder).get(ATTRIBUTE)
     if not isinstance(attributes, dict):
-        raise _no_store(folder, path)
+        raise _no_store(folder, path, kind)
+    held = attributes.get(KIND, FACTORS)
+    if held != kind.name:
+        raise FactorStoreError(f"{path} is {kind.of(held)}, not a {kind.noun}", kind.remedy)
     found = attributes.get("format_version")
-    if found not in (_WITHOUT_WEIGHTS, FORMAT_VERSION):
+    if found not in kind.formats:
         raise FactorStoreError(
-            f"{path} is a factor store of format {found}, this bigsvd {version('bigsvd')} reads formats "
-            f"{_WITHOUT_WEIGHTS} and {FORMAT_VERSION}",
+            f"{path} is a {kind.noun} of format {found}, this bigsvd {version('bigsvd')} reads {kind.read}",
             "use the version of bigsvd that wrote it, or compute it again",
         )
     if attributes.get(_CHECKSUM) != _checksum(attributes):
@@ -121,27 +160,28 @@ def _manifest(folder: Path, path: str | Path) -> dict[str, Any]:
     return attributes
 
 
-def _no_store(folder: Path, path: str | Path) -> FactorStoreError:
-    """What is there instead of a factor store, and what to give."""
-    kind, remedy = kind_of(folder), "give the OUT of `bigsvd svd`"
+def _no_store(folder: Path, path: str | Path, wanted: Kind) -> FactorStoreError:
+    """What is there instead of a store of that kind, and what to give."""
+    kind, remedy = kind_of(folder), wanted.remedy
+    held = "factors" if wanted.name == FACTORS else wanted.noun
     if "://" in str(path):
-        return FactorStoreError(f"{path} is a URL, which holds no factors that can be opened here", remedy)
+        return FactorStoreError(f"{path} is a URL, which holds no {held} that can be opened here", remedy)
     if not folder.exists() and scratch_path(folder).exists():
         return FactorStoreError(
-            f"{path} holds no factors yet: {scratch_path(folder)} is of a run that has not ended",
-            "run the same `bigsvd svd` command again to finish it",
+            f"{path} holds no {held} yet: {scratch_path(folder)} is of a run that has not ended",
+            "run the same `bigsvd` command again to finish it",
         )
     if kind in ("nothing", "an empty folder"):
-        return FactorStoreError(f"{path} holds no factors: {kind} is there", f"check the path; {remedy}")
+        return FactorStoreError(f"{path} holds no {held}: {kind} is there", f"check the path; {remedy}")
     if (folder / "zarr.json").exists() and not metadata_of(folder):
         return FactorStoreError(
             f"{path} is damaged: its zarr.json is no JSON object", "restore it or compute it again"
         )
-    if all((folder / name).is_dir() for name in ("U", "s", "Vt")):
+    if wanted.name == FACTORS and all((folder / name).is_dir() for name in ("U", "s", "Vt")):
         return FactorStoreError(
             f"{path} is {kind} with U, s and Vt but no bigsvd manifest of format {FORMAT_VERSION}", remedy
         )
-    return FactorStoreError(f"{path} is {kind}, not a factor store", remedy)
+    return FactorStoreError(f"{path} is {kind}, not a {wanted.noun}", remedy)
 
 
 def _as_stored(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -193,16 +233,24 @@ def digest(array: Any) -> int:
 
 def seal(scratch: Scratch, attributes: dict[str, Any]) -> None:
     """Write the manifest of the factors in scratch: they become a factor store."""
+    names = [name for name in STORE_ARRAYS if scratch.has(f"{FOLDER}/{name}")]
+    format_version = _WITHOUT_WEIGHTS
+    if "uncertainty" in names:
+        format_version = FORMAT_VERSION
+    elif {"weights", "row_weights"} & {*names}:
+        format_version = _WITH_WEIGHTS
+    seal_arrays(scratch, names, {"format_version": format_version, **attributes})
+
+
+def seal_arrays(scratch: Scratch, names: Sequence[str], attributes: dict[str, Any]) -> None:
+    """Write the manifest of these arrays in scratch, with `attributes` beside it: they become a store."""
     with storage_errors(f"writing {scratch.path}/{FOLDER}"):
-        names = [name for name in STORE_ARRAYS if scratch.has(f"{FOLDER}/{name}")]
         arrays = {name: scratch.open(f"{FOLDER}/{name}") for name in names}
         manifest = {
             name: {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": digest(array)}
             for name, array in arrays.items()
         }
-        weighted = arrays.keys() & {"weights", "row_weights"}
-        format_version = FORMAT_VERSION if weighted else _WITHOUT_WEIGHTS
-        body = {"format_version": format_version, "versions": versions(), "manifest": manifest, **attributes}
+        body = {"versions": versions(), "manifest": manifest, **attributes}
         scratch.seal(FOLDER, {ATTRIBUTE: body | {_CHECKSUM: _checksum(body)}})
 
 

@@ -1,0 +1,118 @@
+"""`Prediction`: what factors say of themselves that no SVD has computed; see `bigsvd.distill`.
+
+A student has inferred the coordinates of samples from what was seen of them. So nothing of it is proved:
+singular values are estimates, and the samples' vectors are means of what is possible, which makes them
+shorter than 1, the more so the less was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+BASIS = "predicted"  # the `basis` of a certificate
+_LISTS = ("captured", "notes")
+_SHRUNK = 0.5  # of σ², below which a triplet is more of what is not known than of what was inferred
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How factors were predicted, from what, and how good that was where it could be seen.
+
+    Attributes:
+        student, teacher: paths of both. stage: what inferred the coordinates, such as "ridge".
+        components: of the teacher that were used, of which k were published.
+        samples, features: the numbers of both. seen: entries that were observed.
+        unseen_samples: samples of which nothing was: their coordinates are the mean of the prior.
+        captured: of each triplet the part of σ² that lies in the inferred coordinates, (k,), at most 1; the
+            rest is what is not known of them. It is the square of the norm of the samples' vector.
+        scatter: root of the mean of (x − V·z)²/noise over the entries that were seen: about 1 where the
+            teacher's noise is that of these data too.
+        hidden_error: RMS error on observed entries that were hidden from it, in units of B; None where none
+            were hidden. hidden_spread: the same of the teacher's mean, which knows nothing of the samples.
+        outside: what is said where the data lie outside the span of the teacher's components; empty else.
+        verdict: how the stage was chosen; see `distill.gate`. None where it was asked for.
+        notes: what else a reader must be told.
+
+    """
+
+    student: str
+    teacher: str
+    stage: str
+    components: int
+    samples: int
+    features: int
+    seen: int
+    unseen_samples: int
+    captured: tuple[float, ...]
+    scatter: float
+    hidden_error: float | None = None
+    hidden_spread: float | None = None
+    outside: str = ""
+    verdict: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def share_seen(self) -> float:
+        """Of the entries."""
+        return self.seen / (self.samples * self.features)
+
+    @property
+    def said(self) -> str:
+        """In one line what nobody who reads these factors may overlook."""
+        told = (
+            f"predicted by stage {self.stage} of {self.student} from {100 * self.share_seen:.3g} % of the "
+            "entries, not computed: nothing here is certified"
+        )
+        return f"{told}; {self.outside}" if self.outside else told
+
+    @property
+    def lines(self) -> list[str]:
+        """All that is to be said, a thought a line."""
+        told = [f"PREDICTED, not computed: nothing here is certified (stage {self.stage})"]
+        told.append(f"{self.seen:,} of {self.samples * self.features:,} entries seen{self._unseen}")
+        told.append(f"by {self.student}, learnt from {self.teacher} ({self.components} components)")
+        if self.hidden_error is not None:
+            told.append(f"hidden entries are missed by {self.hidden_error:.4g}{self._of_the_mean}")
+        told.append(
+            f"samples' vectors are shrunk means: {min(self.captured, default=0.0):.3g} to "
+            f"{max(self.captured, default=0.0):.3g} of each sigma^2 is in them{self._shrunk}"
+        )
+        if self.verdict and self.verdict.get("said"):
+            told.append(str(self.verdict["said"]))
+        if self.outside:
+            told.append(f"warning: {self.outside}")
+        return [*told, *self.notes]
+
+    @property
+    def _unseen(self) -> str:
+        return f"; {self.unseen_samples:,} samples with none" * bool(self.unseen_samples)
+
+    @property
+    def _of_the_mean(self) -> str:
+        if self.hidden_spread is None:
+            return ""
+        return f" (RMS, the teacher's mean by {self.hidden_spread:.4g})"
+
+    @property
+    def _shrunk(self) -> str:
+        few = int(np.sum(np.asarray(self.captured) < _SHRUNK))
+        return f", in {few} of {len(self.captured)} less than half" * bool(few)
+
+    def leading(self, k: int) -> Prediction:
+        """That of the first k triplets."""
+        return replace(self, captured=self.captured[:k])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, with the share that was seen and `said`."""
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return asdict(self) | lists | {"share_seen": self.share_seen, "said": self.said}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Prediction:
+        """The inverse of `to_dict`."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**known | {name: tuple(known[name]) for name in _LISTS})
