@@ -1,0 +1,24 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "compress_network.py"), run_name="__main__")
+    _, whole, *thinner = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = {int(k): (int(size.replace(",", "")), float(accuracy)) for k, size, accuracy in [whole, *thinner]}
+    size, accuracy = table[256]
+    assert accuracy > 0.88
+    assert table[32][0] < size / 2
+    assert table[32][1] > accuracy - 0.02
+    assert table[4][1] < accuracy - 0.2
+    assert [sizes for sizes, _ in table.values()] == sorted(
+        (sizes for sizes, _ in table.values()), reverse=True
+    )
