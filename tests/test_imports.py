@@ -72,7 +72,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
-    "distill": frozenset(),
+    "distill": frozenset({"chunks", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset({"catalog", "execution", "jobs", "machine", "planning", "results", "sources"}),

@@ -28,6 +28,7 @@ from bigsvd.results.kept import Kept
 from bigsvd.results.prediction import Prediction
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
 from bigsvd.results.scaled import Scaled
+from bigsvd.results.standard import Standard
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
 from bigsvd.results.variance import Spread
 from bigsvd.results.virtual_store import to_zarr
@@ -247,6 +248,19 @@ class Factors:
         found = {name: getattr(self, name) for name in STORED_VECTORS}
         return {name: values for name, values in found.items() if values is not None}
 
+    @cached_property
+    def standard(self) -> Standard:
+        """What makes rows of B of samples; what is missing throughout has weight 0."""
+        axis = self.features_axis
+        n = self.shape[axis]
+        mean, scale, weights = (
+            None if stored is None else np.asarray(stored[:])
+            for stored in (self.mean, self.scale, self.weights)
+        )
+        functions = Functions.of(Request.from_dict(self.provenance["request"]).functions)
+        weights = _product(weights, self.kept.factor(n, 0.0))
+        return Standard(n, functions, mean, scale, weights, self.kept.lines[axis], self.kept.shape[axis])
+
     def given(self, request: Request) -> dict[str, np.ndarray]:
         """The vectors that the request named, by option, as they are stored with the factors."""
         stored = self.lines | {"offset": self.mean}
@@ -417,20 +431,10 @@ class Factors:
         if self.features_axis == 0:
             values = values.T
         gone = self._missing_in(values, request)
-        functions, values = Functions.of(request.functions), np.where(gone, 0.0, values)
-        whole = functions.of_whole_samples(np, np.atleast_2d(values), np.atleast_2d(gone))
-        values = np.where(gone, 0.0, whole.reshape(values.shape))
-        if self.mean is not None:
-            values = values - np.asarray(self.mean[:])
+        rows_of_values = self.standard.rows(values.reshape(-1, n), gone.reshape(-1, n))
         if request.missing == "mean":
-            values = np.where(gone, 0.0, values)
-        if self.scale is not None:
-            values = values / np.asarray(self.scale[:])
-        weights = _product(self.weights, self.kept.factor(n, 0.0))
-        if weights is not None:
-            values = np.where(weights == 0, 0.0, values * weights)
+            rows_of_values[gone.reshape(-1, n)] = 0.0
         step = chunk_lines(self.k, n, self.dtype.name) * 16
-        rows_of_values = values.reshape(-1, n)
         total = np.zeros((len(rows_of_values), self.k))
         part = np.empty_like(total)
         with damage_errors(self.path):

@@ -1,0 +1,203 @@
+"""`RowPanels`: a source as panels of samples in the units of B; `Absence`: which entries were not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bigsvd.chunks.buffers import ReadBuffers
+from bigsvd.distill.rows import Rows
+from bigsvd.errors import NonFiniteError, RequestError, ShapeError
+from bigsvd.facts import SourceFacts
+from bigsvd.results.standard import Standard
+from bigsvd.sentinels import Number
+from bigsvd.sources.base import Rectangle, Source
+from bigsvd.sources.open import open_source
+
+_PANELS_HELD = 2  # the one that is being worked on, and the one that is being read
+# Bytes of a panel for each entry: the number and its truth value, and what making them takes besides.
+_BYTES_HELD, _BYTES_MAKING = 9, 18
+
+
+@dataclass(frozen=True, eq=False)
+class Absence:
+    """Which entries of a source were not observed.
+
+    Attributes:
+        sentinels: stored values that stand for none. What the source itself marks (CF) is none either.
+        mask: a source of truth values in the shape of the data, true where there is none; None where there
+            is no such.
+
+    """
+
+    sentinels: tuple[Number, ...] = (math.nan,)
+    mask: Source | None = None
+
+    @classmethod
+    def of(
+        cls, source: Source, *, missing: str = "none", missing_value: Any = None, mask: Any = None
+    ) -> Absence:
+        """NaN, and what is asked for: 0 by ``missing="zero"``, values, a mask (array, path, Zarr).
+
+        Raises:
+            ShapeError: the mask has another shape than the data.
+            RequestError: it has no truth values.
+
+        """
+        sentinels: tuple[Number, ...] = (math.nan,)
+        if missing == "zero":
+            sentinels = (*sentinels, 0)
+        if missing_value is not None:
+            sentinels = (*sentinels, *np.atleast_1d(missing_value).tolist())
+        return cls(sentinels, None if mask is None else _open_mask(mask, source.facts))
+
+    def among(self, raw: np.ndarray, facts: SourceFacts, rectangle: Rectangle) -> np.ndarray:
+        """Which entries of a rectangle of the source were not observed, bool, as the rectangle lies."""
+        found = facts.packing.gaps_in(np, raw, np.dtype(facts.dtype), self.sentinels)
+        if found is None:
+            found = np.zeros(raw.shape, dtype=bool)
+        if self.mask is not None:
+            found = found | np.asarray(self.mask.fresh().read(*rectangle), dtype=bool)
+        return np.asarray(found)
+
+
+def _open_mask(mask: Any, facts: SourceFacts) -> Source:
+    """The mask as a matrix that lies as the data do."""
+    dim = facts.array_axis if facts.array_shape else None
+    # Zarr stores no chunks that hold nothing but the fill value, which in a mask is the rule: all was seen.
+    opened = open_source(mask, dim=dim, decode=False, missing_chunks="fill")
+    if opened.facts.shape != facts.shape:
+        raise ShapeError(
+            f"the mask is {opened.facts.shape}, {facts.name} is {facts.shape}",
+            "give a truth value for each entry, true where it is missing",
+        )
+    if np.dtype(opened.facts.dtype).kind not in "bu":
+        raise RequestError(
+            f"the mask {opened.facts.name} has entries of {opened.facts.dtype}",
+            "give truth values (bool), true where an entry is missing",
+        )
+    return opened
+
+
+class RowPanels:
+    """The samples of a source, panel by panel, the next one read by a thread while one is worked on.
+
+    Samples are rows whatever the orientation of the source. A panel can be made again by its number, with the
+    same bits.
+    """
+
+    def __init__(
+        self, source: Source, standard: Standard, rows_per_panel: int, absence: Absence | None = None
+    ) -> None:
+        """`source` may have all features of the data, or only those of A.
+
+        Raises:
+            ShapeError: it has another number of features.
+
+        """
+        self.source = source
+        self.standard = standard
+        self.rows_per_panel = rows_per_panel
+        self.absence = absence or Absence()
+        self._taken = _which(source.facts, standard)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.source.facts.shape[self.source.facts.samples_axis]
+
+    def __len__(self) -> int:
+        return math.ceil(self.samples / self.rows_per_panel)
+
+    def __iter__(self) -> Iterator[Rows]:
+        return self.some(range(len(self)))
+
+    def some(self, numbers: Iterable[int]) -> Iterator[Rows]:
+        """The panels of these numbers, in this order."""
+        source, space = self.source.fresh(), ReadBuffers()
+        with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-panel") as reader:
+            ahead: Future[Rows] | None = None
+            try:
+                for number in numbers:
+                    following = reader.submit(self._made, source, space, number)
+                    if ahead is not None:
+                        yield ahead.result()
+                    ahead = following
+                if ahead is not None:
+                    yield ahead.result()
+            finally:
+                reader.shutdown(cancel_futures=True)
+
+    def panel(self, number: int) -> Rows:
+        """The panel of this number."""
+        return self._made(self.source.fresh(), ReadBuffers(), number)
+
+    def span(self, number: int) -> slice:
+        """The samples of a panel."""
+        start = number * self.rows_per_panel
+        return slice(start, min(self.samples, start + self.rows_per_panel))
+
+    @staticmethod
+    def bytes_for(facts: SourceFacts, rows: int) -> int:
+        """The memory that panels of so many samples take while they are streamed."""
+        n = facts.shape[facts.features_axis]
+        chunk = facts.stored_bytes or math.prod(facts.chunks) * facts.itemsize
+        held = _PANELS_HELD * _BYTES_HELD + _BYTES_MAKING + facts.itemsize
+        return rows * n * held + 2 * chunk + facts.spare_bytes + facts.held_bytes
+
+    def _made(self, source: Source, space: ReadBuffers, number: int) -> Rows:
+        facts, span = source.facts, self.span(number)
+        every = slice(0, facts.shape[facts.features_axis])
+        rectangle = (every, span) if facts.samples_axis else (span, every)
+        raw = source.read(*rectangle, space)
+        gone = self.absence.among(raw, facts, rectangle)
+        if facts.samples_axis:
+            raw, gone = raw.T, gone.T
+        if self._taken is not None:
+            raw, gone = raw[:, self._taken], gone[:, self._taken]
+        values = self.standard.rows(_numbers(raw, facts), gone)
+        seen = np.logical_not(gone, order="C")
+        seen &= self.standard.informative
+        values = np.ascontiguousarray(values)
+        values[~seen] = 0.0
+        self._refuse_nonfinite(values, span)
+        return Rows(span.start, values, seen)
+
+    def _refuse_nonfinite(self, values: np.ndarray, span: slice) -> None:
+        """`NonFiniteError` for what is there and no number: infinite, or undefined by a function."""
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        sample, feature = (int(place) for place in np.argwhere(~finite)[0])
+        name = self.source.facts.name
+        raise NonFiniteError(
+            f"{name} has {np.count_nonzero(~finite)} entries among samples {span.start} to {span.stop - 1} "
+            f"that are observed and not finite, first sample {span.start + sample}, feature {feature}",
+            "mark them as missing by a mask or missing_value",
+        )
+
+
+def _numbers(raw: np.ndarray, facts: SourceFacts) -> np.ndarray:
+    """The numbers that entries stand for, float64."""
+    values = np.asarray(raw, dtype=np.float64)
+    if facts.packing.packed:
+        return np.asarray(values * facts.packing.scale + facts.packing.offset)
+    return values
+
+
+def _which(facts: SourceFacts, standard: Standard) -> np.ndarray | None:
+    """Which features of the source are those of A, by number; None where all are."""
+    n = facts.shape[facts.features_axis]
+    if n == standard.n:
+        return None
+    if standard.ids is not None and n == standard.data_features:
+        return standard.ids
+    raise ShapeError(
+        f"{facts.name} has {n} features, the teacher {standard.n}",
+        "give the features that the teacher was made of, in their order",
+    )
