@@ -157,6 +157,12 @@ class FactorStoreError(BadInputError):
     code = "E_FACTORS"
 
 
+class TeacherError(BadInputError):
+    """Factors cannot teach a student: their data are not at hand, or they are of no use for new samples."""
+
+    code = "E_TEACHER"
+
+
 class OutputBusyError(BigsvdError):
     """Another run holds the same output."""
 

@@ -65,14 +65,30 @@ def with_gaps(
         SourceError: nothing is there.
 
     """
+    source = data_of(factors, data, storage_options=storage_options)
     request = Request.from_dict(factors.provenance["request"])
-    if data is None and request.source.startswith("<"):
-        raise RequestError(f"the factors are of {request.source}, an array in memory", "give it as data")
+    return factors.showing(SourceGaps(source, Transform.of(request, source.facts)))
+
+
+def data_of(
+    factors: Factors, data: Any = None, *, storage_options: Mapping[str, Any] | None = None
+) -> Source:
+    """The data that factors are of, opened as their request reads them; see `with_gaps`."""
+    request = Request.from_dict(factors.provenance["request"])
+    if data is None:
+        data = _stored_data(request.source)
     rows, cols = factors.kept.lines  # the request may only have the digests of what selected them
     reading = request.reading | {"rows": rows, "cols": cols, "storage_options": storage_options}
-    source = open_source(request.source if data is None else data, **reading)
+    source = open_source(data, **reading)
     _check_same(source, factors)
-    return factors.showing(SourceGaps(source, Transform.of(request, source.facts)))
+    return source
+
+
+def _stored_data(name: str) -> str:
+    """What a request calls its source; `RequestError` for what was an array in memory."""
+    if name.startswith("<"):
+        raise RequestError(f"the factors are of {name}, an array in memory", "give it as data")
+    return name
 
 
 def _check_same(source: Source, factors: Factors) -> None:

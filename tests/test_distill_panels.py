@@ -79,7 +79,8 @@ def test_a_panel_is_made_again_by_its_number(tmp_path: Path) -> None:
 
 
 def gone(absent: Absence, source: Any) -> np.ndarray:
-    return ~joined(RowPanels(source, Standard(4), 2, absent)).seen
+    seen: np.ndarray = joined(RowPanels(source, Standard(4), 2, absent)).seen
+    return ~seen
 
 
 def test_what_is_absent_by_each_rule(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_what_is_absent_by_each_rule(tmp_path: Path) -> None:
 
 def test_fill_values_of_cf_are_absent(tmp_path: Path) -> None:
     packed = np.array([[1, 2, -9, 4], [5, -9, 7, 8]], dtype=np.int16)
-    attributes = {"_FillValue": -9, "scale_factor": 0.5, "add_offset": 10.0}
+    attributes: Any = {"_FillValue": -9, "scale_factor": 0.5, "add_offset": 10.0}
     zarr.create_array(tmp_path / "cf.zarr", data=packed, chunks=(1, 4), attributes=attributes)
     source = open_source(tmp_path / "cf.zarr")
     found = joined(RowPanels(source, Standard(4), 1, Absence.of(source)))

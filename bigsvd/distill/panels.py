@@ -151,33 +151,48 @@ class RowPanels:
         return rows * n * held + 2 * chunk + facts.spare_bytes + facts.held_bytes
 
     def _made(self, source: Source, space: ReadBuffers, number: int) -> Rows:
-        facts, span = source.facts, self.span(number)
-        every = slice(0, facts.shape[facts.features_axis])
-        rectangle = (every, span) if facts.samples_axis else (span, every)
-        raw = source.read(*rectangle, space)
-        gone = self.absence.among(raw, facts, rectangle)
-        if facts.samples_axis:
-            raw, gone = raw.T, gone.T
-        if self._taken is not None:
-            raw, gone = raw[:, self._taken], gone[:, self._taken]
-        values = self.standard.rows(_numbers(raw, facts), gone)
-        seen = np.logical_not(gone, order="C")
-        seen &= self.standard.informative
-        values = np.ascontiguousarray(values)
+        rectangle = self._rectangle(number)
+        raw = source.read(rectangle[0], rectangle[1], space)
+        gone = self._lying(self.absence.among(raw, source.facts, rectangle))
+        seen = ~gone & self.standard.informative
+        values = self.standard.rows(_numbers(self._lying(raw), source.facts), gone)
         values[~seen] = 0.0
-        self._refuse_nonfinite(values, span)
-        return Rows(span.start, values, seen)
+        self._refuse_nonfinite(values, self.span(number))
+        return Rows(self.span(number).start, values, seen)
+
+    def _rectangle(self, number: int) -> Rectangle:
+        """Where a panel lies in the source."""
+        if self._by_columns:
+            return self._features, self.span(number)
+        return self.span(number), self._features
+
+    @property
+    def _by_columns(self) -> bool:
+        return self.source.facts.samples_axis == 1
+
+    @property
+    def _features(self) -> slice:
+        facts = self.source.facts
+        return slice(0, facts.shape[facts.features_axis])
+
+    def _lying(self, read: np.ndarray) -> np.ndarray:
+        """What was read, with samples as rows and the features of A."""
+        if self._by_columns:
+            read = np.ascontiguousarray(read.T)
+        return read if self._taken is None else read[:, self._taken]
 
     def _refuse_nonfinite(self, values: np.ndarray, span: slice) -> None:
         """`NonFiniteError` for what is there and no number: infinite, or undefined by a function."""
         finite = np.isfinite(values)
-        if finite.all():
-            return
-        sample, feature = (int(place) for place in np.argwhere(~finite)[0])
-        name = self.source.facts.name
-        raise NonFiniteError(
-            f"{name} has {np.count_nonzero(~finite)} entries among samples {span.start} to {span.stop - 1} "
-            f"that are observed and not finite, first sample {span.start + sample}, feature {feature}",
+        if not finite.all():
+            raise self._nonfinite(~finite, span)
+
+    def _nonfinite(self, bad: np.ndarray, span: slice) -> NonFiniteError:
+        sample, feature = np.argwhere(bad)[0].tolist()
+        return NonFiniteError(
+            f"{self.source.facts.name} has {np.count_nonzero(bad)} entries among samples {span.start} to "
+            f"{span.stop - 1} that are observed and not finite, first sample {span.start + sample}, feature "
+            f"{feature}",
             "mark them as missing by a mask or missing_value",
         )
 

@@ -26,6 +26,11 @@ class Rows:
     def __len__(self) -> int:
         return int(self.values.shape[0])
 
+    @property
+    def span(self) -> slice:
+        """The numbers of the samples."""
+        return slice(self.start, self.start + len(self))
+
     def hide(self, hidden: Array) -> Rows:
         """The same without these entries, (b, n) bool; they may be ones that were not seen."""
         seen = self.seen & ~hidden

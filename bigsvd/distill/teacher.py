@@ -1,0 +1,166 @@
+"""`Teacher`: published factors with the data that they are of, from which a student learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigsvd.distill.basis import Basis
+from bigsvd.distill.panels import Absence, RowPanels
+from bigsvd.distill.rows import Rows
+from bigsvd.errors import RequestError, SourceChangedError, SourceError, TeacherError
+from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress, unheard
+from bigsvd.floats import silent
+from bigsvd.gaps import data_of
+from bigsvd.orientation import Rows as Lines
+from bigsvd.request import Request
+from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.standard import Standard
+from bigsvd.sources.base import Source
+
+NOISE = "noise"  # the pass, as progress calls it
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """Factors and their data.
+
+    Attributes:
+        factors: as they are published, with all their r triplets.
+        source: the data. absence: which of their entries were not observed.
+        basis: components, singular values, and the noise that they leave of the data in each column.
+
+    """
+
+    factors: Factors
+    source: Source
+    absence: Absence
+    basis: Basis
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        source: Any = None,
+        *,
+        rows_per_panel: int = 1024,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress = unheard,
+    ) -> Teacher:
+        """The factors at a path, and their data, which are read once.
+
+        `source` are the data where they are no longer where they were, or were in memory.
+
+        Raises:
+            FactorStoreError: no factors are there.
+            TeacherError: the data are not at hand, or other ones; or samples are weighted.
+
+        """
+        factors = open_factors(path)
+        _refuse_weights(factors)
+        data = _data_of(factors, source, storage_options)
+        absence = absence_of(factors, data)
+        panels = RowPanels(data, factors.standard, rows_per_panel, absence)
+        noise = noise_of(factors, panels, progress)
+        return cls(factors, data, absence, Basis(components(factors), factors.s, noise, panels.samples))
+
+    @property
+    def standard(self) -> Standard:
+        """What makes rows of B of the data."""
+        return self.factors.standard
+
+    def panels(self, rows_per_panel: int) -> RowPanels:
+        """The data, in the units of B."""
+        return RowPanels(self.source, self.standard, rows_per_panel, self.absence)
+
+    def coordinates(self, samples: slice) -> np.ndarray:
+        """Rows of U·diag(s) of some samples, (b, r) float64."""
+        return coordinates(self.factors, samples)
+
+
+def _refuse_weights(factors: Factors) -> None:
+    """`TeacherError` for a teacher whose samples are weighted."""
+    if factors.row_weights is not None:
+        raise TeacherError(
+            f"{factors.path} weighs its samples (row_weights), and new samples have no weight",
+            "give a teacher that was decomposed without row_weights",
+        )
+
+
+def _data_of(factors: Factors, source: Any, options: Mapping[str, Any] | None) -> Source:
+    """The data of factors; `TeacherError` where they cannot be had."""
+    try:
+        return data_of(factors, source, storage_options=options)
+    except (RequestError, SourceError, SourceChangedError) as error:
+        raise TeacherError(
+            f"the data that {factors.path} was computed from cannot be had: {error.message}",
+            "give them by source=",
+        ) from error
+
+
+def components(factors: Factors) -> np.ndarray:
+    """V by feature, (n, r) float64, whichever way the factors lie."""
+    axis = factors.features_axis
+    return Lines((factors.U, factors.Vt)[axis], axis)[:].astype(np.float64)
+
+
+def coordinates(factors: Factors, samples: slice) -> np.ndarray:
+    """See `Teacher.coordinates`."""
+    axis = factors.samples_axis
+    return np.asarray(Lines((factors.U, factors.Vt)[axis], axis)[samples] * factors.s)
+
+
+def absence_of(factors: Factors, source: Source) -> Absence:
+    """Which of a teacher's entries its request took for missing."""
+    request = Request.from_dict(factors.provenance["request"])
+    return Absence.of(source, missing_value=request.sentinels or None)
+
+
+class _Leftovers:
+    """What factors leave of the columns of some panels, squared and summed."""
+
+    def __init__(self, factors: Factors) -> None:
+        self._factors = factors
+        self._Vt = components(factors).T
+        self.squares = self._nothing
+        self.counts = self._nothing
+
+    @property
+    def _nothing(self) -> np.ndarray:
+        return np.zeros(self._Vt.shape[1])
+
+    def add(self, rows: Rows) -> None:
+        """Those of one more panel."""
+        left = (rows.values - self._predicted(rows)) * rows.seen
+        self.squares += np.sum(left**2, axis=0)
+        self.counts += np.sum(rows.seen, axis=0)
+
+    def _predicted(self, rows: Rows) -> np.ndarray:
+        predicted: np.ndarray = coordinates(self._factors, rows.span) @ self._Vt
+        return predicted
+
+    def means(self) -> np.ndarray:
+        """Of the squares, (n,); columns of which nothing was observed have that of the others."""
+        known = self.counts > 0
+        found = self.squares / np.maximum(self.counts, 1)
+        found[~known] = np.sum(found) / max(1, np.count_nonzero(known))
+        return np.asarray(found)
+
+
+@silent
+def noise_of(factors: Factors, panels: RowPanels, progress: Progress = unheard) -> np.ndarray:
+    """Mean square of what the factors leave of each column, (n,), over the entries that were observed.
+
+    A column of which nothing was observed has the mean of the others.
+    """
+    left, size = _Leftovers(factors), panels.source.facts.nbytes
+    progress(PassStarted(NOISE, size, sample=False, resumed_lanes=0))
+    for rows in panels:
+        left.add(rows)
+        progress(BytesRead(size * len(rows) // panels.samples))
+    progress(PassEnded(NOISE, size, sample=False))
+    return Basis.floored(left.means(), factors.s, panels.samples)
