@@ -56,7 +56,7 @@ def run_fuzz(cases: int, seed: int, tell: Callable[[str], None]) -> dict[str, An
 def _done(service: Service, root: Path, k: int) -> str:
     """The id of a job that has ended with a result."""
     request = Request.of(str(root / "a.zarr"), k, out=str(root / f"out{k}"))
-    new = NewJob("somebody", "", {"a": "b"}, None, request.to_dict(), _TERMS, str(request.out))
+    new = NewJob("somebody", "", {"a": "b"}, None, request, _TERMS, str(request.out))
     row, _ = service.index.add(new).result()
     until = time.monotonic() + _LIMIT_SECONDS
     while not service.index.job(row.id).has_ended:

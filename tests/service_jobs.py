@@ -50,7 +50,7 @@ def new(data: Path, name: str, owner: str = "u1", **options: Any) -> NewJob:
     out, terms = str(data.parent / name), options.pop("terms", {})
     source = str(options.pop("source", data))
     request = Request.of(source, options.pop("k", 4), out=out, **EASY | options)
-    return NewJob(owner, name, {}, None, request.to_dict(), terms, out)
+    return NewJob(owner, name, {}, None, request, terms, out)
 
 
 def add(service: Service, job: NewJob) -> str:

@@ -12,7 +12,7 @@ def made(out: str, owner: str = "u1", key: str | None = None, **options: Any) ->
     """What somebody submits."""
     request = Request.of("/data/a.zarr", options.pop("k", 4), out=f"/data/{out}")
     words = {"name": out, "labels": {}} | options
-    return NewJob(owner=owner, key=key, request=request.to_dict(), terms={}, out=f"/data/{out}", **words)
+    return NewJob(owner=owner, key=key, request=request, terms={}, out=f"/data/{out}", **words)
 
 
 # As a server wrote them that knew no stages, leases, labels or links.

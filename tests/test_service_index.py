@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from sqlalchemy import insert, select, text, update
@@ -45,7 +46,7 @@ LIMIT_SECONDS = 60
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(tmp_path / "state", (tmp_path,), limits=Limits(queued_jobs=50, links=2))
+    return Settings(tmp_path / "state", (tmp_path,), limits=Limits(queued_jobs=90, links=2))
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_one_request_to_one_output_is_one_job(index: Index, database: Database, 
     (tmp_path / "u").mkdir()
     (tmp_path / "u" / "zarr.json").touch()
     assert index.add(job).result()[0].id == second.id
-    replacing = {**job.request, "overwrite": True}
+    replacing = replace(job.request, overwrite=True)
     assert add(index, replace(job, request=replacing)).id != second.id
 
 
@@ -126,10 +127,8 @@ def test_no_owner_has_more_jobs_than_may_be(database: Database) -> None:
     add(index, made("d"))
 
 
-def test_a_request_that_is_none_is_refused(index: Index) -> None:
+def test_terms_that_are_none_are_refused(index: Index) -> None:
     job = made("u")
-    with pytest.raises(RequestError, match="unknown field"):
-        index.add(replace(job, request={**job.request, "rank": 3}))
     with pytest.raises(JobError, match="attempts=0"):
         index.add(replace(job, terms={"attempts": 0}))
 
@@ -189,6 +188,26 @@ def test_owners_take_turns(index: Index, database: Database) -> None:
     with database.reading() as turn:
         order = turn.values(line.in_turn())
     assert order == [theirs[0], mine[1], theirs[1], mine[2]]
+
+
+def test_a_job_is_told_its_place_when_it_is_taken_in(index: Index, database: Database) -> None:
+    """The place that the whole line has for it, also where several are taken in by one transaction."""
+    rng = np.random.default_rng(0)
+    owners = ("u1", "u2", "u3")
+    for number in range(40):
+        together = [
+            index.add(made(f"{number}-{each}", owner=str(rng.choice(owners))))
+            for each in range(rng.integers(1, 4))
+        ]
+        rows = [future.result(LIMIT_SECONDS)[0] for future in together]
+        with database.reading() as turn:
+            order = turn.values(line.in_turn())
+        assert order[(rows[-1].place or 0) - 1] == rows[-1].id
+        moment = float(rng.integers(1, 4))  # at which several may have been claimed
+        if rng.random() < 0.5:
+            set_stage(database, order[0], "begun", state="running", claimed=moment)
+        if rng.random() < 0.2:
+            end(database, rows[0].id)
 
 
 def test_what_may_be_wished_of_a_job(index: Index, database: Database) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -87,7 +86,7 @@ class JobAnswer(BaseModel):
             "updated": _date(row.updated),
             "links": {"self": here, "events": f"{here}/events", "log": f"{here}/log", "result": result},
         }
-        return cls.model_validate(asdict(row) | own)
+        return cls.model_validate(vars(row) | own)
 
 
 class JobsAnswer(BaseModel):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from bigsvd.errors import AuthError, ScopeError
 from bigsvd.service.service import Service
@@ -22,7 +24,7 @@ _IN_QUERY = ("token", "access_token", "api_key")
 _REMEDY = "send the header Authorization: Bearer TOKEN; `bigsvd admin token create` makes one"
 
 
-def allowed(scope: Scope) -> Callable[[Request], User]:
+def allowed(scope: Scope) -> Callable[[Request], Awaitable[User]]:
     """A dependency: the user who asks, if they may do that.
 
     Raises:
@@ -30,8 +32,11 @@ def allowed(scope: Scope) -> Callable[[Request], User]:
 
     """
 
-    def found(request: Request) -> User:
-        user = permitted(user_of(request), scope)
+    async def found(request: Request) -> User:
+        user = _known(request)
+        if user is None:
+            user = await run_in_threadpool(user_of, request)
+        permitted(user, scope)
         request.state.user = user.name  # for the log
         return user
 
@@ -48,14 +53,17 @@ def permitted(user: User, scope: Scope) -> User:
 
 def user_of(request: Request) -> User:
     """The user who asks; `AuthError` where that is nobody."""
+    return _known(request) or user_with(_secret_of(request), request.app.state.service)
+
+
+def _known(request: Request) -> User | None:
+    """The user who needs no token; None where it takes one."""
     _refuse_in_query(request)
-    service: Service = request.app.state.service
-    if service.settings.trusted:
+    settings: Settings = request.app.state.service.settings
+    if settings.trusted:
         return User(local_name(), frozenset({"admin"}))
-    named = _named_by_proxy(request, service.settings)
-    if named:
-        return User(named, frozenset({"read", "submit"}))
-    return user_with(_secret_of(request), service)
+    named = _named_by_proxy(request, settings)
+    return User(named, frozenset({"read", "submit"})) if named else None
 
 
 def _refuse_in_query(request: Request) -> None:
@@ -96,6 +104,7 @@ def _comes_from(request: Request, address: str) -> bool:
     return request.client is not None and request.client.host == address
 
 
+@cache
 def local_name() -> str:
     """The name of this process's user, or the number where it has none, as in a container."""
     try:

@@ -20,13 +20,13 @@ READ = [Depends(allowed("read"))]
 SUBMIT = [Depends(allowed("submit"))]
 
 
-def service_here(request: Request) -> Service:
+async def service_here(request: Request) -> Service:
     """That of this application."""
     found: Service = request.app.state.service
     return found
 
 
-def streams_here(request: Request) -> Streams:
+async def streams_here(request: Request) -> Streams:
     """Those of this application."""
     found: Streams = request.app.state.streams
     return found

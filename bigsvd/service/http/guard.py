@@ -20,7 +20,7 @@ from bigsvd.service.http.host import Names
 from bigsvd.service.http.nesting import check_nesting
 from bigsvd.service.http.origin import check_origin
 from bigsvd.service.http.problems import answer
-from bigsvd.service.operations.disk import check_room
+from bigsvd.service.operations.disk import Room
 from bigsvd.service.settings import Limits, Settings
 
 _SLOWEST = 2**16  # bytes in a second that a large body must bring, behind the first seconds that any may take
@@ -68,6 +68,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._names = Names(settings)
+        self._room = Room(settings)
         self._origins = frozenset(settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +83,7 @@ class Guard:
             check_origin(scope["method"], headers)
             await self._take_in(scope, headers, arrival)
             if _takes_room(scope):
-                await run_in_threadpool(check_room, self._settings)
+                await self._room.check()
         except BigsvdError as error:
             await _refuse(error, arrival, dressed)
         else:

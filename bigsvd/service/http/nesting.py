@@ -17,8 +17,11 @@ def check_nesting(body: bytes, most: int) -> None:
     """`RequestError` where lists and objects lie in each other more than `most` deep, or are not closed.
 
     Brackets outside of quotes are counted, in a time that grows with the size alone, whatever the text, and
-    with no more memory than its own. What else is no JSON is left to whoever reads it.
+    with no more memory than its own. What has no more brackets than that, or else is no JSON, is left to
+    whoever reads it.
     """
+    if body.count(b"[") + body.count(b"{") + body.count(b"]") + body.count(b"}") <= most:
+        return
     text = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     depth, quoted = 0, np.uint8(0)
     for start in range(0, len(text), _PIECE_BYTES):

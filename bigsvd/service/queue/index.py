@@ -19,7 +19,7 @@ from bigsvd.errors import RequestError, StateError
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.record import new_id
 from bigsvd.service.logs import tell_of_job
-from bigsvd.service.queue.admission import Admission
+from bigsvd.service.queue.admission import Admission, Admitted
 from bigsvd.service.queue.line import AT_WORK, Line
 from bigsvd.service.queue.rows import JobPage, JobQuery, JobRow, NewJob
 from bigsvd.service.queue.wishes import wished
@@ -80,7 +80,7 @@ class Index:
             output. QuotaError: the owner has too many that have not ended. StorageError: see `Writer`.
 
         Raises:
-            BadInputError: the request is none.
+            JobError: the terms are none.
 
         """
         admission = Admission.of(new_id(), new, self._limits.queued_jobs)
@@ -89,7 +89,7 @@ class Index:
         written.add_done_callback(lambda done: self._answer(answer, done))
         return answer
 
-    def _answer(self, answer: Future[tuple[JobRow, bool]], done: Future[tuple[dict[str, Any], bool]]) -> None:
+    def _answer(self, answer: Future[tuple[JobRow, bool]], done: Future[Admitted]) -> None:
         """Pass on what was written, with its place in line."""
         if not answer.set_running_or_notify_cancel():
             return
@@ -99,11 +99,12 @@ class Index:
             answer.set_exception(error)
         self.changed()
 
-    def _placed(self, row: dict[str, Any], made: bool) -> tuple[JobRow, bool]:
+    def _placed(self, row: dict[str, Any], line: Line | None) -> tuple[JobRow, bool]:
         """With its place in line."""
-        if made:
-            tell_of_job(row["id"], row)
-        return self._row(row, time.time()), made
+        if line is None:
+            return self._row(row, time.time()), False
+        tell_of_job(row["id"], row)
+        return JobRow.of(row, line, line.moment), True
 
     def job(self, job: str) -> JobRow:
         """That of this id; `JobError` where there is none."""

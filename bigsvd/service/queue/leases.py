@@ -63,8 +63,8 @@ class Leases:
 
     def _room(self, turn: Turn, places: int) -> int:
         """For how many of those in line this server has room."""
-        waiting = turn.count(jobs.c.stage == "line", _may_begin(turn.now))
-        return min(waiting, places - turn.count(self._mine, jobs.c.stage.in_(AT_WORK)))
+        free = places - turn.count(self._mine, jobs.c.stage.in_(AT_WORK))
+        return min(free, turn.count(jobs.c.stage == "line", _may_begin(turn.now))) if free > 0 else 0
 
     def _take_over(self, turn: Turn) -> None:
         """Jobs whose server is gone; and those of which something is wished that nobody has."""

@@ -9,6 +9,7 @@ from typing import Any
 from bigsvd.errors import JobError
 from bigsvd.jobs.record import Record
 from bigsvd.jobs.status import State
+from bigsvd.request import Request
 from bigsvd.service.queue.line import Line
 
 
@@ -17,8 +18,8 @@ class NewJob:
     """What somebody submits.
 
     Attributes:
-        key: by which a second sending is known; None where there is none. request: as `Request.to_dict` has
-            it. terms: the fields of `jobs.record.Terms`. out: the resolved path of the result.
+        key: by which a second sending is known; None where there is none. terms: the fields of
+            `jobs.record.Terms`. out: the resolved path of the result.
 
     """
 
@@ -26,7 +27,7 @@ class NewJob:
     name: str
     labels: dict[str, str]
     key: str | None
-    request: dict[str, Any]
+    request: Request
     terms: dict[str, Any]
     out: str
 

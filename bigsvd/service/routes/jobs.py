@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from bigsvd.service.http.bodies import STRICT, JobBody, StrictRoute
 from bigsvd.service.http.dependencies import READ, Reader, Service, ServiceHere, Submitter, User
 from bigsvd.service.http.problems import told
 from bigsvd.service.queue.index import Verb
-from bigsvd.service.queue.rows import JobQuery, NewJob
+from bigsvd.service.queue.rows import JobQuery, JobRow, NewJob
 from bigsvd.service.results.lookup import JobId, own_job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -57,21 +58,22 @@ async def submit(
 
     The same key with the same body is the same job, and so is the same request to the same output.
     """
-    new = await run_in_threadpool(_checked, body, user, service, key)
-    row, made = await asyncio.wrap_future(service.index.add(new))
+    taken_in = await run_in_threadpool(_taken_in, body, user, service, key)
+    row, made = await asyncio.wrap_future(taken_in)
     response.status_code = 202 if made else 200
     response.headers["Location"] = f"/v1/jobs/{row.id}"
     return JobAnswer.of(row)
 
 
-def _checked(body: JobBody, user: User, service: Service, key: str | None) -> NewJob:
-    """What is to be taken in, its paths below the roots."""
+def _taken_in(body: JobBody, user: User, service: Service, key: str | None) -> Future[tuple[JobRow, bool]]:
+    """The job, once it is on the disk; its paths lie below the roots."""
     check_words(body.name, body.labels)
     request = service.roots.request(body.request())
     service.roots.check_overwrite(request, user)
     service.runner.check_memory(request)
     terms = _terms(body, service.settings.limits.runtime_seconds)
-    return NewJob(user.name, body.name, body.labels, key, request.to_dict(), terms, request.out or "")
+    new = NewJob(user.name, body.name, body.labels, key, request, terms, request.out or "")
+    return service.index.add(new)
 
 
 def _terms(body: JobBody, longest_seconds: float) -> dict[str, Any]:

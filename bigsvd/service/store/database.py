@@ -111,7 +111,13 @@ def _sqlite(state: Path) -> Engine:
             "give one that this user may write, on a disk of this machine",
         ) from error
     url = URL.create("sqlite", database=str(state / FILE))
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=-1)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_SECONDS},
+        pool_size=20,
+        max_overflow=-1,
+        pool_use_lifo=True,  # whose pages and statements are still in memory
+    )
 
     @event.listens_for(engine, "connect")
     def _(connection: sqlite3.Connection, _: Any) -> None:

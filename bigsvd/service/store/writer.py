@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -41,6 +41,14 @@ class Turn:
 
     connection: Connection
     now: float
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, make: Callable[[Turn], _Result]) -> _Result:
+        """What this makes of the transaction: for all whose works are in it, until one changes something."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        found: _Result = self._made[make]
+        return found
 
     def first(self, query: Select[Any], **given: Any) -> dict[str, Any] | None:
         """The first row that is found, by column; None where there is none."""
@@ -61,6 +69,7 @@ class Turn:
 
     def change(self, statement: Insert | Update | Delete) -> int:
         """How many rows are written, or deleted, by this."""
+        self._made.clear()
         return int(self.connection.execute(statement).rowcount)
 
 
