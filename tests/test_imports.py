@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -238,7 +239,12 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
+MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
 def named(node: ast.AST) -> list[str]:
@@ -260,6 +266,7 @@ def only_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@cache
 def imports_of(importer: str) -> list[Import]:
     """Every import in a module, those in functions and for the type checker included."""
     found: list[Import] = []
@@ -270,11 +277,8 @@ def imports_of(importer: str) -> list[Import]:
         for child in ast.iter_child_nodes(node):
             visit(child, at_import=at_import and not inside)
 
-    visit(MODULES[importer], at_import=True)
+    visit(parsed(importer), at_import=True)
     return found
-
-
-IMPORTS = [found for importer in MODULES for found in imports_of(importer)]
 
 
 def own_module(name: str) -> str | None:
@@ -294,7 +298,7 @@ def room_of(module: str) -> str:
 
 def own_imports(importer: str) -> set[str]:
     """The modules of the package that a module imports."""
-    targets = (own_module(found.name) for found in IMPORTS if found.importer == importer)
+    targets = (own_module(found.name) for found in imports_of(importer))
     return {target for target in targets if target is not None}
 
 
@@ -339,22 +343,23 @@ def test_imports_form_no_circle() -> None:
 
 @pytest.mark.parametrize("importer", sorted(MODULES))
 def test_imports_are_absolute(importer: str) -> None:
-    nodes = ast.walk(MODULES[importer])
+    nodes = ast.walk(parsed(importer))
     assert [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level] == []
 
 
 @pytest.mark.parametrize("library", sorted(OWNERS))
 def test_each_library_is_imported_by_its_owners_only(library: str) -> None:
-    assert {found.importer for found in IMPORTS if found.name.split(".")[0] == library} == OWNERS[library]
+    importers = {
+        importer
+        for importer in MODULES
+        if any(found.name.split(".")[0] == library for found in imports_of(importer))
+    }
+    assert importers == OWNERS[library]
 
 
 @pytest.mark.parametrize(("importer", "library"), LAZY)
 def test_lazily_imported(importer: str, library: str) -> None:
-    at_import = [
-        found.at_import
-        for found in IMPORTS
-        if found.importer == importer and found.name.split(".")[0] == library
-    ]
+    at_import = [found.at_import for found in imports_of(importer) if found.name.split(".")[0] == library]
     assert at_import
     assert not any(at_import)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,23 +63,27 @@ def test_a_sample_of_an_exact_low_rank_has_no_bulk() -> None:
     np.testing.assert_allclose(values[3:], 0, atol=1e-6)
 
 
-MATRICES: dict[str, np.ndarray] = {
-    "noise": spiked((3000, 500), [], 0),
-    "spiked": spiked((3000, 500), [30, 20, 10], 0),
-    "slow": with_values(np.random.default_rng(0), np.arange(1, 501) ** -0.5, 3000, 500),
-    "slower": with_values(np.random.default_rng(0), np.arange(1, 501) ** -0.25, 3000, 500),
-    "fast": with_values(np.random.default_rng(0), 0.9 ** np.arange(500.0), 3000, 500),
+# Made where they are wanted: every process of the tests imports this file.
+MATRICES: dict[str, Callable[[], np.ndarray]] = {
+    "noise": lambda: spiked((3000, 500), [], 0),
+    "spiked": lambda: spiked((3000, 500), [30, 20, 10], 0),
+    "slow": lambda: with_values(np.random.default_rng(0), np.arange(1, 501) ** -0.5, 3000, 500),
+    "slower": lambda: with_values(np.random.default_rng(0), np.arange(1, 501) ** -0.25, 3000, 500),
+    "fast": lambda: with_values(np.random.default_rng(0), 0.9 ** np.arange(500.0), 3000, 500),
 }
-# A Gram matrix of so many columns costs more than the passes that a steep spectrum takes, and less than those
-# of this one.
-FLAT = spiked((3000, 800), [30, 20, 10], 0)
+
+
+@cache
+def flat() -> np.ndarray:
+    """A Gram matrix of so many columns costs less than its passes, and more than those of a steep one."""
+    return spiked((3000, 800), [30, 20, 10], 0)
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4])
 @pytest.mark.parametrize("name", MATRICES)
 def test_the_passes_are_foretold_to_half_as_many_again(name: str, tol: float) -> None:
     seen: list[Event] = []
-    factors = bigsvd.svd(stored(MATRICES[name]), 10, method="krylov", tol=tol, progress=seen.append)
+    factors = bigsvd.svd(stored(MATRICES[name]()), 10, method="krylov", tol=tol, progress=seen.append)
     (told,) = [event for event in seen if isinstance(event, PlanRevised)]
     passes = factors.provenance["costs"]["passes"]
     likely = factors.provenance["plan"]["expected_passes"]
@@ -87,7 +93,7 @@ def test_the_passes_are_foretold_to_half_as_many_again(name: str, tol: float) ->
 
 
 def test_a_flat_spectrum_turns_the_run_to_the_gram_matrix(tmp_path: Path) -> None:
-    A = FLAT
+    A = flat()
     seen: list[Event] = []
     factors = bigsvd.svd(stored(A), 10, tmp_path / "u", progress=seen.append)
     (made,) = [event for event in seen if isinstance(event, PlanMade)]
@@ -113,10 +119,10 @@ def test_when_a_run_has_turned_its_plan_says_what_the_gram_matrix_holds(
     monkeypatch.setattr(placement, "_WORTH_A_LOOK_SECONDS", 1e9)
     given = None if out is None else tmp_path / out
     seen: list[Event] = []
-    factors = bigsvd.svd(stored(FLAT), 10, given, progress=seen.append)
+    factors = bigsvd.svd(stored(flat()), 10, given, progress=seen.append)
     (made,) = [event.plan for event in seen if isinstance(event, PlanMade)]
     turned = Plan.from_dict(factors.provenance["plan"])
-    asked = bigsvd.plan(stored(FLAT), 10, given, method="gram", overwrite=True)
+    asked = bigsvd.plan(stored(flat()), 10, given, method="gram", overwrite=True)
     assert (made.method, turned.method) == ("krylov", "gram")
     assert turned.memory_bytes == made.memory_bytes
     assert turned.cache_bytes == turned.memory["decoded panels kept"] == asked.cache_bytes
@@ -129,7 +135,7 @@ def test_when_a_run_has_turned_its_plan_says_what_the_gram_matrix_holds(
 
 
 def test_where_the_passes_allowed_do_not_suffice_it_turns_to_what_needs_no_more() -> None:
-    A = FLAT
+    A = flat()
     factors = bigsvd.svd(stored(A), 10, max_passes=2)
     assert factors.provenance["costs"]["method"] == "gram"
     assert factors.certificate.converged
@@ -138,13 +144,13 @@ def test_where_the_passes_allowed_do_not_suffice_it_turns_to_what_needs_no_more(
 
 
 def test_what_was_decided_once_stays_decided() -> None:
-    A = FLAT
+    A = flat()
     plan = bigsvd.plan(stored(A), 10)
     seen = seen_of(A, plan)
     assert plan.turn is not None
     assert revised(plan, seen)[0].method == "gram"
     assert revised(plan, seen, "krylov")[0].method == "krylov"
-    steep = seen_of(with_values(np.random.default_rng(0), 0.9 ** np.arange(800.0), *FLAT.shape), plan)
+    steep = seen_of(with_values(np.random.default_rng(0), 0.9 ** np.arange(800.0), *flat().shape), plan)
     assert revised(plan, steep)[0].method == "krylov"
     assert revised(plan, steep, "gram")[0].method == "gram"
 
@@ -152,7 +158,7 @@ def test_what_was_decided_once_stays_decided() -> None:
 @pytest.mark.parametrize("when", ["it has just turned", "its last pass has begun"])
 def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path, when: str) -> None:
     """Killed before or behind the pass for the Gram matrix; its plan is saved with the method to turn to."""
-    source = open_source(stored(FLAT.astype(np.float32)))
+    source = open_source(stored(flat().astype(np.float32)))
     plan = Plan.from_json(nominal_plan(make_request(source, 10, None), source.facts).to_json())
 
     def svd(out: Path, **options: Any) -> bigsvd.Factors:
@@ -187,7 +193,7 @@ def test_a_run_that_turned_gives_the_same_bits_from_its_scratch(tmp_path: Path, 
     "options", [{"method": "krylov"}, {"max_passes": 1}, {"memory": "46MB"}, {"k": "auto"}], ids=str
 )
 def test_it_may_turn_only_where_that_was_left_to_the_planner_and_fits(options: dict[str, Any]) -> None:
-    A = stored(np.zeros((FLAT.shape[0], 1000), np.float32))
+    A = stored(np.zeros((flat().shape[0], 1000), np.float32))
     assert bigsvd.plan(A, 10).turn is not None
     plan = bigsvd.plan(A, **({"k": 10} | options))
     assert plan.method == "krylov"
@@ -195,8 +201,8 @@ def test_it_may_turn_only_where_that_was_left_to_the_planner_and_fits(options: d
 
 
 def test_signal_alone_is_foretold_to_take_fewer_passes() -> None:
-    plan = bigsvd.plan(stored(FLAT), 10)
-    seen = seen_of(FLAT, plan)
+    plan = bigsvd.plan(stored(flat()), 10)
+    seen = seen_of(flat(), plan)
     of_signal = outlook(seen, replace(plan, request=replace(plan.request, stop="signal")))
     of_all = outlook(seen, plan)
     assert of_all.flat
