@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client
 from hypothesis import settings
@@ -17,6 +20,23 @@ from bigsvd.machine.blas import one_blas_thread
 # where Python was told to leave no compiled files.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+MEMORY = Path("/dev/shm")  # noqa: S108
+NEEDED_BYTES = 4 * 2**30  # what the folders of all tests hold, and half as much again
+
+
+def in_memory_where_it_suffices() -> None:
+    """Folders of tests lie in memory, unless `TMPDIR` says where: thousands of small files keep a disk busy.
+
+    They are files of Linux there too: synced, renamed, exchanged and locked as on a disk.
+    """
+    if "TMPDIR" in os.environ or not MEMORY.is_dir():
+        return
+    if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available // 2) > NEEDED_BYTES:
+        os.environ["TMPDIR"] = str(MEMORY)
+
+
+in_memory_where_it_suffices()
 
 settings.register_profile("any speed", deadline=None)  # a busy machine makes no property false
 settings.load_profile("any speed")
