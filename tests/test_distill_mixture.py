@@ -166,3 +166,13 @@ def test_rows_to_fit_are_all_or_a_part_that_the_seed_decides() -> None:
     assert len(np.unique(some)) == MOST_ROWS
     assert np.all(np.diff(some) > 0)
     np.testing.assert_array_equal(some, rows_to_fit(10**6, 1))
+
+
+def test_its_arrays_are_all_of_it() -> None:
+    random = np.random.default_rng(10)
+    basis = a_basis(random)
+    mixture = a_mixture(random, basis)
+    again = Mixture.from_arrays(mixture.to_arrays())
+    seen = random.random((3, N)) < 0.3
+    observed = observe(basis, Rows(0, random.normal(size=(3, N)) * seen, seen))
+    np.testing.assert_array_equal(again.infer(observed).mean, mixture.infer(observed).mean)

@@ -6,7 +6,8 @@ The mixture is fitted to the teacher's coordinates alone, without any pass over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -44,6 +45,15 @@ class Mixture:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a store."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Mixture:
+        """The inverse of `to_arrays`."""
+        return cls(**arrays)
 
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`.
