@@ -171,7 +171,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "httpx": frozenset({"client.wire"}),
-    "matplotlib": frozenset({"report.plots"}),
+    "matplotlib": frozenset({"distill.plots", "report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "sqlalchemy": frozenset(
         {
@@ -188,7 +188,7 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "prometheus_client": frozenset({"service.operations.metrics"}),
     "uvicorn": frozenset({"service.http.punctual", "service.server"}),
-    "torch": frozenset({"devices.bfloat16"}),
+    "torch": frozenset({"devices.bfloat16", "distill.plain_network"}),
 }
 # The folders of the service, and its modules beside them, from the bottom up.
 SERVICE = (

@@ -6,7 +6,7 @@ same entries hidden; the cheapest that is within noise of the best is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from statistics import NormalDist
@@ -216,17 +216,20 @@ def _panel_sums(
     rows: Rows, candidates: Sequence[Candidate], holdout: Holdout, components: int | None
 ) -> _Sums:
     hidden = holdout.hidden(rows)
-    errors = squared_errors(rows, hidden, candidates, components)
-    counts = np.sum(hidden, axis=1)
+    errors, counts = squared_errors(rows, hidden, candidates, components), np.sum(hidden, axis=1)
     told = counts > 0
-    errors, counts = errors[:, told], counts[told]
-    found = replace(_empty(len(candidates)), seen=int(np.sum(rows.seen)))
-    found = replace(found, patterns=(pattern_of(np.asarray(rows.seen)),))
-    random = np.random.Generator(np.random.Philox(key=holdout.seed, counter=[0, 0, 2, rows.start]))
-    for start in range(0, len(counts), _BATCH):
-        some = slice(start, start + _BATCH)
-        found += _resampled(errors[:, some], counts[some], random)
-    return found
+    found = reduce(_Sums.__add__, _parts(errors[:, told], counts[told], holdout.seed, rows.start))
+    seen = np.asarray(rows.seen)
+    return replace(found, seen=int(np.sum(seen)), patterns=(pattern_of(seen),))
+
+
+def _parts(errors: np.ndarray, counts: np.ndarray, seed: int, start: int) -> Iterator[_Sums]:
+    """The sums over a batch of rows after the other, drawn again by numbers of the panel's own."""
+    yield _empty(len(errors))
+    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 2, start]))
+    for first in range(0, len(counts), _BATCH):
+        some = slice(first, first + _BATCH)
+        yield _resampled(errors[:, some], counts[some], random)
 
 
 def _resampled(errors: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> _Sums:
@@ -248,18 +251,20 @@ def squared_errors(
 
     Every stage sees what is left; candidates that share a basis share what follows from it.
     """
-    shown, found = rows.hide(hidden), np.zeros((len(candidates), len(rows)))
     if not np.any(hidden):
-        return found
-    observed: dict[int, Observed] = {}
-    for place, candidate in enumerate(candidates):
-        basis = candidate.basis
-        if id(basis) not in observed:
-            observed[id(basis)] = observe(basis, shown)
-        k = basis.r if components is None else components
-        z = np.asarray(candidate.stage.infer(observed[id(basis)]).mean)[:, :k]
-        found[place] = np.sum(((rows.values - z @ basis.V[:, :k].T) * hidden) ** 2, axis=1)
-    return found
+        return np.zeros((len(candidates), len(rows)))
+    shown = rows.hide(hidden)
+    bases = {id(each.basis): each.basis for each in candidates}
+    observed = {key: observe(basis, shown) for key, basis in bases.items()}
+    predicted = (_entries(each, observed[id(each.basis)], components) for each in candidates)
+    return np.array([np.sum(((rows.values - found) * hidden) ** 2, axis=1) for found in predicted])
+
+
+def _entries(candidate: Candidate, observed: Observed, components: int | None) -> np.ndarray:
+    """Every entry of the rows as predicted, (b, n)."""
+    k = components or candidate.basis.r
+    z = np.asarray(candidate.stage.infer(observed).mean)[:, :k]
+    return np.asarray(z @ candidate.basis.V[:, :k].T)
 
 
 def _cheapest(mean: np.ndarray, resampled: np.ndarray, rows: int) -> int:
