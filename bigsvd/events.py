@@ -212,6 +212,25 @@ class WarmStartInVain(Event):
 
 
 @dataclass(frozen=True)
+class EpochEnded(Event):
+    """A network has learnt from the rows of its teacher once more.
+
+    Attributes:
+        epoch: from 1 to at most `epochs`. error: of the rows that were held out, mean squared error of their
+            coordinates as a share of the variance. best: the least so far. closed_form: that of the stage
+            that the network betters.
+
+    """
+
+    kind = "epoch"
+    epoch: int
+    epochs: int
+    error: float
+    best: float
+    closed_form: float
+
+
+@dataclass(frozen=True)
 class PhaseStarted(Event):
     """The run begins work that is no pass; `doing` says in words which."""
 
@@ -250,8 +269,8 @@ KINDS: dict[str, type[Event]] = {
     for event in (
         WaitingForCluster, MachinesDiffer,
         ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneStarted,
-        LaneRepeated, ScratchDamaged, PassEnded, Certified, PlanRevised, WarmStartInVain, PhaseStarted,
-        Formed, Published,
+        LaneRepeated, ScratchDamaged, PassEnded, Certified, PlanRevised, WarmStartInVain, EpochEnded,
+        PhaseStarted, Formed, Published,
     )
 }  # fmt: skip
 

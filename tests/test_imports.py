@@ -188,7 +188,7 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "prometheus_client": frozenset({"service.operations.metrics"}),
     "uvicorn": frozenset({"service.http.punctual", "service.server"}),
-    "torch": frozenset({"devices.bfloat16", "distill.plain_network"}),
+    "torch": frozenset({"devices.bfloat16", "distill.network", "distill.plain_network", "distill.training"}),
 }
 # The folders of the service, and its modules beside them, from the bottom up.
 SERVICE = (
@@ -214,6 +214,8 @@ LAZY = (
     ("results.reconstruct", "dask"),
     ("devices.cuda", "cupy"),
     ("devices.bfloat16", "torch"),
+    ("distill.network", "torch"),
+    ("distill.training", "torch"),
     ("sources.graph", "dask"),
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),

@@ -1,0 +1,316 @@
+"""`Network`: a closed form's answer, bettered by a small network that has learnt from the teacher's rows.
+
+An iteration is unrolled: each step looks at the residual of the normal equations at the present answer,
+which it has by a product with G, and adds what a perceptron makes of it. That multiplication by what was seen
+is the idea of NeuMiss (Le Morvan et al. 2020). A set encoder over the entries seen (Zaheer et al. 2017, Deep
+Sets) with the features (v_j·x_j, v_j·v_jᵀ) yields t and G, so nothing is lost by beginning there, and the
+cost does not depend on n.
+
+This module and `training` are the only ones here that import torch, and only where a network is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from bigsvd.distill.observed import Observed
+from bigsvd.distill.stage import Coordinates, Stage
+from bigsvd.errors import DeviceError
+
+Array = Any
+Tensor = Any
+
+_LEAST_ENERGY = 1e-3  # of a residual per entry, in units of the noise, that the logarithm tells from none
+
+
+def is_installed() -> bool:
+    """Whether torch is there, which is not imported for it."""
+    return find_spec("torch") is not None
+
+
+def device_named(asked: str) -> str:
+    """The device that torch is asked for: "auto" is the GPU where there is one.
+
+    Raises:
+        DeviceError: torch is not installed, or has no such device.
+
+    """
+    if not is_installed():
+        raise DeviceError(
+            "the network stage needs torch, which is not installed",
+            "install bigsvd[distill], or leave the stage 'network' out",
+        )
+    there = gpu_is_there()
+    if asked == "auto":
+        return "cuda" if there else "cpu"
+    if asked.startswith("cuda") and not there:
+        raise DeviceError(f"device={asked!r}, but torch finds no GPU", "use device='cpu' or 'auto'")
+    return asked
+
+
+def gpu_is_there() -> bool:
+    """Whether torch finds one."""
+    return bool(import_module("torch").cuda.is_available())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the network is.
+
+    Attributes:
+        components: r. steps: of the iteration, each with weights of its own. hidden: width of the
+            perceptrons.
+
+    """
+
+    components: int
+    steps: int = 4
+    hidden: int = 256
+
+    @property
+    def inputs(self) -> int:
+        """Of a perceptron; see `Whitened.features`."""
+        return 4 * self.components + 2
+
+    @property
+    def outputs(self) -> int:
+        """Of a perceptron: what is added to the coordinates, and to the logarithms of their variances."""
+        return 2 * self.components
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array of weights, by its name."""
+        found: dict[str, tuple[int, ...]] = {}
+        for step in range(self.steps):
+            for number, layer in enumerate(self._layers):
+                found[f"step-{step}-weight-{number}"] = layer
+                found[f"step-{step}-bias-{number}"] = layer[:1]
+        return found
+
+    @property
+    def _layers(self) -> tuple[tuple[int, int], ...]:
+        """Of a perceptron, what each gives and what it gets."""
+        return ((self.hidden, self.inputs), (self.hidden, self.hidden), (self.outputs, self.hidden))
+
+    @property
+    def numbers(self) -> int:
+        """Of weights."""
+        return sum(math.prod(size) for size in self.sizes.values())
+
+    def bytes_for(self, rows: int) -> int:
+        """What an inference of so many rows holds at a time, in float32: G, and what the layers give."""
+        return 4 * rows * (2 * self.components**2 + self._activations)
+
+    @property
+    def _activations(self) -> int:
+        """Numbers of a row that a step holds."""
+        return 2 * self.hidden + 2 * self.inputs + 4 * self.outputs
+
+    @classmethod
+    def of(cls, weights: Mapping[str, np.ndarray]) -> Shape:
+        """That of a network with these weights."""
+        hidden, outputs = weights["step-0-weight-2"].T.shape
+        return cls(outputs // 2, len(weights) // 6, hidden)
+
+    def initial(self, seed: int) -> dict[str, np.ndarray]:
+        """Weights before training, float32. The last layers are zero: the answer is the closed form's."""
+        random = np.random.Generator(np.random.Philox(key=seed))
+        found = {name: np.zeros(size, np.float32) for name, size in self.sizes.items()}
+        for name, size in self.sizes.items():
+            if name.endswith(("-weight-0", "-weight-1")):
+                found[name] = _as_he(random, size)
+        return found
+
+
+def _as_he(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Weights for units that are half linear (He et al. 2015)."""
+    return np.asarray(random.standard_normal(size) * math.sqrt(2 / size[1]), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    """What was seen of rows, in coordinates u = z/√λ, on torch's device in float32.
+
+    Attributes:
+        G: (b, r, r), or (1, r, r) for one mask. t: (b, r). energy: Σ x²/ψ over what was seen, (b,).
+        count: of it, (b,). start: u of the closed form, (b, r). columns: n.
+
+    """
+
+    G: Tensor
+    t: Tensor
+    energy: Tensor
+    count: Tensor
+    start: Tensor
+    columns: int
+
+    @classmethod
+    def of(
+        cls, observed: Observed, start: Array, deviations: np.ndarray, columns: int, device: str
+    ) -> Whitened:
+        """From the statistics and the closed form's coordinates z, (b, r)."""
+        torch = import_module("torch")
+
+        def there(array: Array) -> Tensor:
+            return torch.as_tensor(array, device=device)
+
+        d = there(deviations)
+        return cls(
+            (there(observed.G) * d[:, None] * d).to(torch.float32),
+            (there(observed.t) * d).to(torch.float32),
+            there(observed.energy).to(torch.float32),
+            there(observed.count).to(torch.float32),
+            (there(start) / d).to(torch.float32),
+            columns,
+        )
+
+    def product(self, u: Tensor) -> Tensor:
+        """G·u, (b, r)."""
+        return (self.G @ u[:, :, None])[:, :, 0]
+
+    def features(self, u: Tensor) -> Tensor:
+        """What a perceptron sees of the answer u: [u, g/√p, g/p, 1/√p, share seen, residual], (b, 4r+2).
+
+        g = G·u − t is the gradient of half the residual's energy, and p = 1 + diag G the precision of each
+        coordinate by itself: without 1/√p a network had to find in g which coordinates are known. The last
+        two are logarithms, so that no unit decides how large they are.
+        """
+        torch = import_module("torch")
+        Gu, precision = self.product(u), 1 + self.G.diagonal(dim1=1, dim2=2)
+        g, alone = Gu - self.t, precision.rsqrt().expand_as(u)
+        row = torch.stack([self._share_seen(), self._residual(u, Gu)], 1)
+        return torch.cat([u, g * alone, g * alone**2, alone, row], 1)
+
+    def _share_seen(self) -> Tensor:
+        return ((self.count + 1) / self.columns).log()
+
+    def _residual(self, u: Tensor, Gu: Tensor) -> Tensor:
+        """Logarithm of Σ (x − Vz)²/ψ for each entry seen, (b,)."""
+        energy = self.energy + (u * (Gu - 2 * self.t)).sum(1)
+        return (energy.clamp_min(0) / self.count.clamp_min(1) + _LEAST_ENERGY).log()
+
+
+def corrections(weights: Mapping[str, Tensor], shape: Shape, seen: Whitened) -> tuple[Tensor, Tensor]:
+    """What the network adds to u, and to the logarithm of its variances, both (b, r).
+
+    It adds nothing to a row of which nothing was seen: that has the closed form's answer, the prior.
+    """
+    torch = import_module("torch")
+    u, widening = seen.start, torch.zeros_like(seen.start)
+    known = (seen.count > 0)[:, None]
+    for step in range(shape.steps):
+        found = perceptron(weights, f"step-{step}", seen.features(u)) * known
+        moved, wider = found.split(shape.components, 1)
+        u, widening = u + moved, widening + wider
+    return u - seen.start, widening
+
+
+def perceptron(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
+    """Three layers with x·σ(x) between them (Elfwing et al. 2018)."""
+    functional = import_module("torch.nn.functional")
+    for number in range(2):
+        found = functional.silu(_layer(weights, f"{name}-{{}}-{number}", found))
+    return _layer(weights, f"{name}-{{}}-2", found)
+
+
+def _layer(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
+    functional = import_module("torch.nn.functional")
+    return functional.linear(found, weights[name.format("weight")], weights[name.format("bias")])
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A stage: the closed form `start`, corrected.
+
+    The mean is z₀ + √λ·(what the steps add). The covariance is C₀, the closed form's, with each coordinate's
+    standard deviation multiplied by the network's head for it, so correlations are those of C₀, and the whole
+    multiplied by `spread`.
+
+    Attributes:
+        start: the closed form that the network was trained on, and no other.
+        variances: λ, (r,): by their roots coordinates are whitened.
+        columns: n. weights: float32, named as in `Shape.sizes`.
+        spread: factor of the covariance, so that intervals cover what they promise of hidden entries.
+        device: of torch.
+        name: what the stage is called.
+
+    """
+
+    start: Stage
+    variances: np.ndarray
+    columns: int
+    weights: Mapping[str, np.ndarray]
+    spread: float = 1.0
+    device: str = "cpu"
+    name: str = "network"
+
+    @cached_property
+    def shape(self) -> Shape:
+        """How large it is."""
+        return Shape.of(self.weights)
+
+    @cached_property
+    def _there(self) -> dict[str, Tensor]:
+        """The weights on the device."""
+        torch = import_module("torch")
+        there = partial(torch.tensor, device=self.device)
+        return {name: there(values) for name, values in self.weights.items()}
+
+    def infer(self, observed: Observed) -> Coordinates:
+        """See `Stage.infer`."""
+        torch = import_module("torch")
+        closed = self.start.infer(observed)
+        seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
+        with torch.no_grad():
+            added, widening = corrections(self._there, self.shape, seen)
+            wider = (widening / 2).exp()
+        mean = closed.mean + _back(added, closed.mean) * _like(self._deviations, closed.mean)
+        return Coordinates(mean, self._widened(closed.covariance, _back(wider, closed.mean)))
+
+    @property
+    def _deviations(self) -> np.ndarray:
+        """√λ."""
+        return np.asarray(np.sqrt(self.variances))
+
+    def _widened(self, covariance: Array, wider: Array) -> Array:
+        return covariance * wider[:, :, None] * wider[:, None, :] * self.spread
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All that `from_arrays` needs beside the closed form."""
+        rest = {
+            "variances": np.asarray(self.variances, np.float64),
+            "columns": np.array([self.columns], np.int64),
+            "spread": np.array([self.spread], np.float64),
+        }
+        return dict(self.weights) | rest
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], start: Stage, device: str = "cpu") -> Network:
+        """The inverse of `to_arrays`; `device` as for `device_named`."""
+        weights = {name: values for name, values in arrays.items() if name.startswith("step-")}
+        columns, spread = int(arrays["columns"][0]), float(arrays["spread"][0])
+        return cls(start, arrays["variances"], columns, weights, spread, device_named(device))
+
+
+def _back(found: Tensor, like: Array) -> Array:
+    """A tensor as float64 where `like` lies: for NumPy on the host, else where it is."""
+    torch = import_module("torch")
+    found = found.to(torch.float64)
+    if isinstance(like, np.ndarray):
+        return found.cpu().numpy()
+    return like.__array_namespace__().from_dlpack(found)
+
+
+def _like(values: np.ndarray, like: Array) -> Array:
+    """A NumPy array where `like` lies."""
+    if isinstance(like, np.ndarray):
+        return values
+    return like.__array_namespace__().asarray(values)
