@@ -157,10 +157,22 @@ class FactorStoreError(BadInputError):
     code = "E_FACTORS"
 
 
+class ColumnsError(BadInputError):
+    """New data do not have the columns that a student was learnt from."""
+
+    code = "E_COLUMNS"
+
+
 class TeacherError(BadInputError):
     """Factors cannot teach a student: their data are not at hand, or they are of no use for new samples."""
 
     code = "E_TEACHER"
+
+
+class StoppedError(BigsvdError):
+    """Somebody has stopped the run before it had anything to publish; it can be continued."""
+
+    code = "E_INTERRUPTED"
 
 
 class OutputBusyError(BigsvdError):

@@ -19,6 +19,7 @@ _LABELS = {
     "long": "forming",
     "statistics": "means",
     "start": "sample",
+    "infer": "predicting",
 }
 _NUMBERED = re.compile(r".*-([0-9]{3})")
 
@@ -78,6 +79,25 @@ class PlanMade(Event):
     resumed: bool
     scratch: str
     passes_done: int
+
+
+@dataclass(frozen=True)
+class PredictionPlanned(Event):
+    """A prediction begins, or goes on with the panels that scratch holds; `said` is its plan in words."""
+
+    kind = "prediction-plan"
+    said: str
+    resumed: bool
+    scratch: str
+
+
+@dataclass(frozen=True)
+class StageChosen(Event):
+    """Which stage of a student predicts the data; `said` is why, with a table of all that were judged."""
+
+    kind = "stage"
+    stage: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -267,7 +287,7 @@ Progress: TypeAlias = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        WaitingForCluster, MachinesDiffer,
+        WaitingForCluster, MachinesDiffer, PredictionPlanned, StageChosen,
         ChunksAbsent, PlanMade, GivenUp, SampleTaken, PassStarted, BytesRead, LaneStarted,
         LaneRepeated, ScratchDamaged, PassEnded, Certified, PlanRevised, WarmStartInVain, EpochEnded,
         PhaseStarted, Formed, Published,

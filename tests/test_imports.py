@@ -73,7 +73,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
-    "distill": frozenset({"chunks", "results", "sources"}),
+    "distill": frozenset({"chunks", "machine", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset({"catalog", "execution", "jobs", "machine", "planning", "results", "sources"}),
@@ -81,6 +81,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         {
             "catalog",
             "client",
+            "distill",
             "execution",
             "jobs",
             "machine",
@@ -143,7 +144,16 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "click": frozenset(
-        {"cli.serve", "cli.commands", "cli.jobs", "cli.options", "cli.place", "cli.spelling", "dask_command"}
+        {
+            "cli.distill",
+            "cli.serve",
+            "cli.commands",
+            "cli.jobs",
+            "cli.options",
+            "cli.place",
+            "cli.spelling",
+            "dask_command",
+        }
     ),
     "fastapi": frozenset(
         {

@@ -57,7 +57,7 @@ from bigsvd.units import source_name
 
 _FAILED = 3
 _MOST_PRINTED = 100_000  # numbers of a reconstruction
-_MEMORY_HELP = "Budget beyond the interpreter and its libraries, such as 1GB; default half of what is free."
+MEMORY_HELP = "Budget beyond the interpreter and its libraries, such as 1GB; default half of what is free."
 
 
 class Command(click.Command):
@@ -99,6 +99,7 @@ def _refuse_another_scale(said: str, after: list[str]) -> None:
 SECTIONS = {
     "Decompositions": ("plan", "svd", "demo"),
     "Results": ("info", "verify", "rank", "reconstruct"),
+    "Prediction": ("distill",),
     "Jobs": ("submit", "status", "jobs", "logs", "wait", "stop", "cancel", "resume", "prune"),
     "Service": ("serve", "admin"),
 }
@@ -222,7 +223,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Instead of -k: relative error to reach, such as 0.1."),
         click.option("--max-bytes", default=None, metavar="SIZE",
                      help="Instead of -k: largest size of the factors, such as 100MB."),
-        click.option("--memory", default=None, metavar="SIZE", help=_MEMORY_HELP),
+        click.option("--memory", default=None, metavar="SIZE", help=MEMORY_HELP),
         click.option("--stage", default=None, metavar="PATH",
                      help="Folder on a local disk for decoded panels."),
         click.option("--warm-start", default=None, metavar="PATH",

@@ -23,8 +23,10 @@ from bigsvd.events import (
     PhaseStarted,
     PlanMade,
     PlanRevised,
+    PredictionPlanned,
     SampleTaken,
     ScratchDamaged,
+    StageChosen,
     WaitingForCluster,
     WarmStartInVain,
     label_of,
@@ -112,6 +114,16 @@ class Console:
         )
         if plan.reading:
             self.say(f"         {plan.reading}")
+
+    @_show.register
+    def _(self, event: PredictionPlanned) -> None:
+        self.say(event.said)
+        if event.resumed:
+            self.say(f"resumed  from {event.scratch}")
+
+    @_show.register
+    def _(self, event: StageChosen) -> None:
+        self.say(event.said)
 
     @_show.register
     def _(self, event: ChunksAbsent) -> None:

@@ -31,20 +31,16 @@ class Judged:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: the rows, the choices, from which k on factors are larger than A, and `said`."""
-        return {
-            "rows": self.rows,
-            "choices": [choice.to_dict() for choice in self.choices],
-            "break_even": rank.break_even(self.spectrum),
-            "predicted": self.said or None,
-        }
+        chosen = [choice.to_dict() for choice in self.choices]
+        found = {"rows": self.rows, "choices": chosen, "break_even": rank.break_even(self.spectrum)}
+        return found | {"predicted": self.said or None}
 
     @property
     def title(self) -> str | None:
         """What stands above a plot of values that were predicted; None where they were computed."""
         if self.predicted is None:
             return None
-        share = 100 * self.predicted.share_seen
-        return f"PREDICTED, not computed: stage {self.predicted.stage}, {share:.3g} % of the entries seen"
+        return f"PREDICTED, not computed: stage {self.predicted.stage}, {self.predicted.share} seen"
 
     @property
     def said(self) -> str:

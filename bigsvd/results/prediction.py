@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
 BASIS = "predicted"  # the `basis` of a certificate
 _LISTS = ("captured", "notes")
 _SHRUNK = 0.5  # of σ², below which a triplet is more of what is not known than of what was inferred
@@ -56,51 +54,73 @@ class Prediction:
     notes: tuple[str, ...] = ()
 
     @property
+    def entries(self) -> int:
+        """Of the data, seen or not."""
+        return self.samples * self.features
+
+    @property
     def share_seen(self) -> float:
         """Of the entries."""
-        return self.seen / (self.samples * self.features)
+        return self.seen / self.entries
+
+    @property
+    def share(self) -> str:
+        """The share of the entries that were seen, in words."""
+        return f"{100 * self.share_seen:.3g} % of the entries"
 
     @property
     def said(self) -> str:
         """In one line what nobody who reads these factors may overlook."""
-        told = (
-            f"predicted by stage {self.stage} of {self.student} from {100 * self.share_seen:.3g} % of the "
-            "entries, not computed: nothing here is certified"
-        )
-        return f"{told}; {self.outside}" if self.outside else told
+        how = f"predicted by stage {self.stage} of {self.student} from {self.share}"
+        told = f"{how}, not computed: nothing here is certified"
+        return "; ".join(filter(None, [told, self.outside]))
 
     @property
     def lines(self) -> list[str]:
         """All that is to be said, a thought a line."""
-        told = [f"PREDICTED, not computed: nothing here is certified (stage {self.stage})"]
-        told.append(f"{self.seen:,} of {self.samples * self.features:,} entries seen{self._unseen}")
-        told.append(f"by {self.student}, learnt from {self.teacher} ({self.components} components)")
-        if self.hidden_error is not None:
-            told.append(f"hidden entries are missed by {self.hidden_error:.4g}{self._of_the_mean}")
-        told.append(
-            f"samples' vectors are shrunk means: {min(self.captured, default=0.0):.3g} to "
-            f"{max(self.captured, default=0.0):.3g} of each sigma^2 is in them{self._shrunk}"
-        )
-        if self.verdict and self.verdict.get("said"):
-            told.append(str(self.verdict["said"]))
-        if self.outside:
-            told.append(f"warning: {self.outside}")
-        return [*told, *self.notes]
+        told = [
+            f"PREDICTED, not computed: nothing here is certified (stage {self.stage})",
+            f"{self.seen:,} of {self.entries:,} entries seen{self._unseen}",
+            f"by {self.student}, learnt from {self.teacher} ({self.components} components)",
+            self._missed,
+            f"samples' vectors are shrunk means: {self._captured} of each sigma^2 is in them{self._shrunk}",
+            self._judged,
+            self._warning,
+        ]
+        return [*filter(None, told), *self.notes]
 
     @property
     def _unseen(self) -> str:
         return f"; {self.unseen_samples:,} samples with none" * bool(self.unseen_samples)
 
     @property
-    def _of_the_mean(self) -> str:
+    def _missed(self) -> str:
+        if self.hidden_error is None:
+            return ""
+        return f"hidden entries are missed by {self.hidden_error:.4g} (RMS{self._by_the_mean})"
+
+    @property
+    def _by_the_mean(self) -> str:
         if self.hidden_spread is None:
             return ""
-        return f" (RMS, the teacher's mean by {self.hidden_spread:.4g})"
+        return f", the teacher's mean misses them by {self.hidden_spread:.4g}"
+
+    @property
+    def _captured(self) -> str:
+        return f"{min(self.captured, default=0.0):.3g} to {max(self.captured, default=0.0):.3g}"
 
     @property
     def _shrunk(self) -> str:
-        few = int(np.sum(np.asarray(self.captured) < _SHRUNK))
-        return f", in {few} of {len(self.captured)} less than half" * bool(few)
+        few = sum(part < _SHRUNK for part in self.captured)
+        return f", in {few} less than half" * bool(few)
+
+    @property
+    def _judged(self) -> str:
+        return str((self.verdict or {}).get("said", ""))
+
+    @property
+    def _warning(self) -> str:
+        return f"warning: {self.outside}" * bool(self.outside)
 
     def leading(self, k: int) -> Prediction:
         """That of the first k triplets."""
@@ -108,11 +128,16 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, with the share that was seen and `said`."""
-        lists = {name: list(getattr(self, name)) for name in _LISTS}
-        return asdict(self) | lists | {"share_seen": self.share_seen, "said": self.said}
+        own = {"captured": list(self.captured), "notes": list(self.notes)}
+        return asdict(self) | own | self._told
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {"share_seen": self.share_seen, "said": self.said}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prediction:
         """The inverse of `to_dict`."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**known | {name: tuple(known[name]) for name in _LISTS})
+        known = {field.name: values[field.name] for field in fields(cls)}
+        lists = {name: tuple(values[name]) for name in _LISTS}
+        return cls(**known | lists)

@@ -1,0 +1,131 @@
+"""`Order`: what is asked of one prediction, with the student and the data opened."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigsvd.distill.panels import Absence
+from bigsvd.distill.student import Student, open_student
+from bigsvd.errors import RankError, RequestError
+from bigsvd.facts import SourceFacts
+from bigsvd.request import Request
+from bigsvd.sources.base import SIDES, Source
+from bigsvd.sources.open import open_source
+from bigsvd.sources.selected import selected
+
+_ARRAYS = {"offset": "mean", "scale": "scale", "weights": "weights"}  # of a student, by option of a request
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What is asked of one prediction.
+
+    Attributes:
+        student: which is to predict. source: the new data.
+        absence: which of their entries were not seen.
+        k: how many components are published. stage, adapt, seed: see `predict`.
+
+    """
+
+    student: Student
+    source: Source
+    absence: Absence
+    k: int
+    stage: str = "auto"
+    adapt: str = "auto"
+    seed: int = 0
+
+    @property
+    def problem(self) -> str:
+        """JSON of all that decides the bits of the answer, and so whether scratch may be continued."""
+        mask = self.absence.mask
+        asked = {
+            "student": self.student.provenance["crc32c"],
+            "source": self.source.facts.fingerprint,
+            "mask": mask and mask.facts.fingerprint,
+            "missing": list(map(str, self.absence.sentinels)),
+            "k": self.k,
+            "stage": self.stage,
+            "adapt": self.adapt,
+            "seed": self.seed,
+        }
+        return json.dumps(asked, sort_keys=True)
+
+    @property
+    def facts(self) -> SourceFacts:
+        """Of the new data as far as the teacher had their features."""
+        facts, ids = self.source.facts, self.student.standard.ids
+        if ids is None or facts.shape[facts.features_axis] == len(ids):
+            return facts
+        if facts.features_axis == 1:
+            return selected(self.source, None, ids).facts
+        return selected(self.source, ids, None).facts
+
+    @property
+    def request(self) -> Request:
+        """What `svd` would be asked to read and standardise the new data alike.
+
+        What is subtracted, divided by and multiplied are the student's numbers, which lie in its store.
+        """
+        standard, facts = self.student.standard, self.source.facts
+        held = {"offset": standard.mean, "scale": standard.scale, "weights": standard.weights}
+        names: dict[str, Any] = {
+            option: f"{self.student.path}/{_ARRAYS[option]}" for option in held if held[option] is not None
+        }
+        if facts.array_shape:
+            names["dim"] = facts.array_axis
+        else:
+            names["samples"] = SIDES[facts.samples_axis]
+        sentinels = self.absence.sentinels
+        return Request(
+            facts.name, self.k, functions=tuple(map(str, standard.functions.each)), missing="mean",
+            missing_value=None if all(map(math.isnan, sentinels)) else sentinels, seed=self.seed,
+            **names,
+        )  # fmt: skip
+
+
+def order_of(
+    student: Student | str | Path,
+    source: Any,
+    *,
+    k: int | None = None,
+    stage: str = "auto",
+    adapt: str = "auto",
+    mask: Any = None,
+    missing: str = "nan",
+    missing_value: Any = None,
+    seed: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+    **reading: Any,
+) -> Order:
+    """What the arguments of `predict` ask for, refused here where it cannot be."""
+    if missing not in ("nan", "zero"):
+        raise RequestError(f"missing={missing!r} is not known", "use nan or zero")
+    learnt = student if isinstance(student, Student) else open_student(student)
+    opened = open_source(source, missing="mean", storage_options=storage_options, **reading)
+    learnt.columns.check(opened.facts)
+    if stage != "auto":
+        learnt.stage(stage)
+    rule = "zero" if missing == "zero" else "none"
+    absence = Absence.of(opened, missing=rule, missing_value=missing_value, mask=mask)
+    return Order(learnt, opened, absence, _rank_of(learnt, k), stage, adapt, seed)
+
+
+def _rank_of(student: Student, k: int | None) -> int:
+    """How many components are published."""
+    r = student.basis.r
+    if k is None:
+        return max(1, r // 2)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= r:
+        raise RankError(
+            f"k={k!r} is not in 1..{r}, the components of {student.path}",
+            "give a smaller k, or fit a student of more components",
+        )
+    return int(k)

@@ -1,0 +1,225 @@
+"""What a prediction will read, hold and take, before anything is read: arithmetic on metadata and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bigsvd.distill.panels import RowPanels
+from bigsvd.distill.student import Student
+from bigsvd.errors import MemoryBudgetError
+from bigsvd.facts import NOMINAL, SourceFacts
+from bigsvd.machine.offers import available_memory
+from bigsvd.units import counted_as, human_bytes, round_up
+
+_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
+_PANEL_BYTES = 2**26  # of numbers, about, that are read at a time; chosen, not measured
+_BATCH_BYTES = 2**25  # of matrices (r, r), one a row and copy, that a thread has in hand; the same
+_COPIES = 6  # of those: G, its parts while it is made, its inverse, products
+_MOST_ROWS = 4096  # of a batch
+_SAMPLE_ROWS = 4096  # on which stages are judged, at most
+_SAMPLE_SHARE = 0.25  # of the budget that these may take
+_SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
+_SLACK = 0.18  # what an allocator holds beyond what is asked of it; see `planning.memory`
+
+
+@dataclass(frozen=True)
+class PredictionPlan:
+    """How the rows of new data are to be inferred.
+
+    Attributes:
+        source, student: their names. stage: which is to infer, or "auto".
+        samples, features: of the new data. components: r, that inference uses. k: that are published.
+        rows_per_panel: that are read at a time. rows_per_batch: that a thread infers at a time.
+        rows_judged: on which stages are judged.
+        threads: that infer at the same time.
+        terms: bytes that are held, by what. budget_bytes: that may be.
+        read_bytes: of the new data, uncompressed. scratch_bytes: on the disk until the factors are written.
+        seconds: that it takes at nominal rates, by part.
+
+    """
+
+    source: str
+    student: str
+    stage: str
+    samples: int
+    features: int
+    components: int
+    k: int
+    rows_per_panel: int
+    rows_per_batch: int
+    rows_judged: int
+    threads: int
+    terms: dict[str, int]
+    budget_bytes: int
+    read_bytes: int
+    scratch_bytes: int
+    seconds: dict[str, float]
+
+    @property
+    def memory_bytes(self) -> int:
+        """That are held at the most."""
+        return sum(self.terms.values())
+
+    @property
+    def panels(self) -> int:
+        """Number of panels."""
+        return -(-self.samples // self.rows_per_panel)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"memory_bytes": self.memory_bytes, "transposed": False}
+
+    def check(self) -> None:
+        """`MemoryBudgetError` where it does not fit."""
+        if self.memory_bytes <= self.budget_bytes:
+            return
+        needed = human_bytes(self.memory_bytes)
+        raise MemoryBudgetError(
+            f"predicting {self.features:,} features by {self.components} components needs {needed} "
+            f"({self._greatest}) but the budget is {human_bytes(self.budget_bytes)}",
+            f"raise memory to {human_bytes(round_up(self.memory_bytes))}, or fit fewer components",
+        )
+
+    @property
+    def _greatest(self) -> str:
+        """The terms that take most."""
+        greatest = sorted(self.terms, key=lambda term: -self.terms[term])[:3]
+        return ", ".join(f"{term} {human_bytes(self.terms[term])}" for term in greatest)
+
+    def __str__(self) -> str:
+        budget = human_bytes(self.budget_bytes)
+        return "\n".join(
+            [
+                f"predict  {self.source}: {self._shape}",
+                f"student  {self.student}: k={self.k} of {self.components} components, {self.stage}",
+                f"reads    {human_bytes(self.read_bytes)} once, in {self._panels}",
+                f"holds    {human_bytes(self.memory_bytes)} of {budget} ({self._held})",
+                f"scratch  {human_bytes(self.scratch_bytes)} on the disk until the factors are written",
+                f"takes    about {sum(self.seconds.values()):.2g} s at nominal rates ({self._parts})",
+            ]
+        )
+
+    @property
+    def _shape(self) -> str:
+        return f"{self.samples:,} samples of {self.features:,} features"
+
+    @property
+    def _panels(self) -> str:
+        panels = f"{counted_as(self.panels, 'panel')} of {self.rows_per_panel:,} samples"
+        return f"{panels}; before that {self.rows_judged:,} samples to judge by"
+
+    @property
+    def _held(self) -> str:
+        return ", ".join(f"{term} {human_bytes(size)}" for term, size in self.terms.items())
+
+    @property
+    def _parts(self) -> str:
+        return ", ".join(f"{part} {seconds:.2g} s" for part, seconds in self.seconds.items())
+
+
+def plan_prediction(
+    student: Student,
+    facts: SourceFacts,
+    *,
+    stage: str = "auto",
+    k: int,
+    memory: int | None = None,
+    threads: int | None = None,
+) -> PredictionPlan:
+    """The plan for data with these facts; whether it fits, `PredictionPlan.check` says."""
+    budget = memory or int(_BUDGET_SHARE * available_memory())
+    cores = threads or len(psutil.Process().cpu_affinity())
+    samples, sizes = facts.shape[facts.samples_axis], _Sizes.of(student, facts, budget)
+    return PredictionPlan(
+        source=facts.name,
+        student=str(student.path),
+        stage=stage,
+        samples=samples,
+        features=student.basis.n,
+        components=student.basis.r,
+        k=k,
+        rows_per_panel=sizes.panel,
+        rows_per_batch=sizes.batch,
+        rows_judged=sizes.judged,
+        threads=cores,
+        terms=_terms(student, facts, sizes, cores),
+        budget_bytes=budget,
+        read_bytes=facts.nbytes,
+        scratch_bytes=samples * _bytes_of_a_row(student, k),
+        seconds=_seconds(student, facts, k, cores),
+    )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """How many rows are in hand at a time: read, inferred by a thread, judged by."""
+
+    panel: int
+    batch: int
+    judged: int
+
+    @classmethod
+    def of(cls, student: Student, facts: SourceFacts, budget: int) -> _Sizes:
+        n, r, samples = student.basis.n, student.basis.r, facts.shape[facts.samples_axis]
+        batch = np.clip(_BATCH_BYTES // _held_of_a_row(student), 1, min(_MOST_ROWS, samples))
+        judged = np.clip(_SAMPLE_SHARE * budget // (9 * n + 16 * r), 1, min(_SAMPLE_ROWS, samples))
+        return cls(_rows_per_panel(facts, samples, budget), int(batch), int(judged))
+
+
+def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int) -> dict[str, int]:
+    """Bytes that are held, by what."""
+    n, r = student.basis.n, student.basis.r
+    terms = {
+        "the student": _student_bytes(student),
+        "products of components": 8 * n * (r * (r + 1) // 2 + r),
+        "panels being read": RowPanels.bytes_for(facts, sizes.panel),
+        "rows being inferred": threads * sizes.batch * _held_of_a_row(student),
+        "rows to judge by": sizes.judged * 9 * n,
+        "Python and threads": _SERVICE_BYTES,
+    }
+    return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}
+
+
+def _held_of_a_row(student: Student) -> int:
+    """Bytes of a row while it is inferred: matrices (r, r), and its entries in float64."""
+    return 8 * (_COPIES * student.basis.r**2 + 2 * student.basis.n)
+
+
+def _bytes_of_a_row(student: Student, k: int) -> int:
+    """Bytes of a row on the disk: its coordinates, its uncertainty, its line of U."""
+    return (student.basis.r + k) * np.dtype(student.dtype).itemsize + 8
+
+
+def _seconds(student: Student, facts: SourceFacts, k: int, threads: int) -> dict[str, float]:
+    """Of the parts, at nominal rates: reading, products of each row with pairs of components, writing."""
+    samples, r = facts.shape[facts.samples_axis], student.basis.r
+    flops = NOMINAL.flops_at("float64", 64) * threads
+    return {
+        "reading": facts.nbytes * NOMINAL.read_seconds,
+        "inferring": samples * (float(student.basis.n) * r**2 + 4.0 * r**3) / flops,
+        "writing": samples * _bytes_of_a_row(student, k) * NOMINAL.read_seconds,
+    }
+
+
+def _rows_per_panel(facts: SourceFacts, samples: int, budget: int) -> int:
+    """Whole chunks of samples, about `_PANEL_BYTES` of numbers; less than one where memory is short."""
+    chunk = max(1, min(samples, facts.chunks[facts.samples_axis]))
+    n = facts.shape[facts.features_axis]
+    rows = min(samples, chunk * max(1, _PANEL_BYTES // (8 * n * chunk)))
+    while rows > 1 and RowPanels.bytes_for(facts, rows) > budget // 2:
+        rows = -(-rows // 2)
+    return rows
+
+
+def _student_bytes(student: Student) -> int:
+    own = 2 * student.basis.V.nbytes + 4 * student.basis.noise.nbytes
+    return own + sum(map(_bytes_of, student.learnt.values()))
+
+
+def _bytes_of(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
