@@ -1,10 +1,12 @@
-"""500 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
+"""200 random decompositions against exact statistics and LAPACK; `benchmarks trust` makes 20,000."""
 
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -223,6 +225,14 @@ def test_the_command_writes_its_report(tmp_path: Path) -> None:
     assert (tmp_path / "trust-tiny.png").stat().st_size > 5_000
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces are made one after the other here; the test above has them made by a process of their own."""
+    pool = nullcontext(SimpleNamespace(imap=map))
+    monkeypatch.setattr("benchmarks.trust.get_context", lambda _: SimpleNamespace(Pool=lambda *_, **__: pool))
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.trust._PIECE", 4)
     first, *_, whole = list(run_trust(8, 1, 7, lambda _: None))
@@ -242,6 +252,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     assert CliRunner().invoke(main, [*command, "--seed", "8"]).exit_code == 2
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_piece_with_a_wrong_case_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.trust._PIECE", 4)
     [before] = run_trust(4, 1, 7, lambda _: None)
