@@ -40,7 +40,7 @@ from bigsvd.verify import verify
 from tests.clusters import own_cluster, worker_processes
 from tests.devices import LEDGERS, ApartDevice, Ledger
 
-M, N, K = 3000, 120, 6
+M, N, K = 1500, 120, 6
 _RNG = np.random.default_rng(0)
 A = _RNG.standard_normal((M, N)) @ np.diag(0.97 ** np.arange(N)) + 0.3
 

@@ -81,10 +81,16 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 end_process(process.pid)
 
 
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("noise") / "a.zarr"
+    zarr.create_array(str(path), data=NOISE, chunks=(100, 1_600))
+    return path
+
+
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    zarr.create_array(str(tmp_path / "a.zarr"), data=NOISE, chunks=(100, 1_600))
-    return tmp_path / "a.zarr"
+def data(noise: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(noise, tmp_path / "a.zarr"))
 
 
 def end_process(pid: int, number: int = signal.SIGKILL) -> None:
