@@ -226,6 +226,7 @@ def local_client(threads: int, *, gpus: int = 0) -> Iterator[Client]:
     """A Dask cluster embedded in this process: one worker with `threads` threads, no dashboard."""
     alone = {
         "distributed.worker.profile.enabled": False,  # else it looks at all stacks every 10 ms
+        "distributed.admin.tick.interval": "1s",  # else scheduler and worker both wake up every 20 ms
         "distributed.worker.use-file-locking": False,  # of folders that it shares with no other worker
     }
     with ExitStack() as ending:
