@@ -237,8 +237,8 @@ class EpochEnded(Event):
 
     Attributes:
         epoch: from 1 to at most `epochs`. error: of the rows that were held out, mean squared error of their
-            coordinates as a share of the variance. best: the least so far. closed_form: that of the stage
-            that the network betters.
+            coordinates as a share of the variance. best: the least so far. ridge: that of the ridge, which
+            the network betters.
 
     """
 
@@ -247,7 +247,7 @@ class EpochEnded(Event):
     epochs: int
     error: float
     best: float
-    closed_form: float
+    ridge: float
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The network that betters a closed form, and how it learns."""
+"""The network that betters the ridge, and how it learns."""
 
 from __future__ import annotations
 
@@ -83,8 +83,7 @@ def teacher_of(matrix: np.ndarray) -> Taught:
 
 
 def learnt(taught: Taught, course: Course, **options: object) -> Trained:
-    start = Ridge(taught.basis.prior)
-    return train(taught.basis, taught, len(taught.matrix), start, Shares(), course, **options)  # type: ignore[arg-type]
+    return train(taught.basis, taught, len(taught.matrix), Shares(), course, **options)  # type: ignore[arg-type]
 
 
 def with_gaps(matrix: np.ndarray, share: float) -> Rows:
@@ -101,7 +100,7 @@ def untrained(basis: Basis, *, answers: bool = False) -> Network:
             name: values + np.float32(0.05) * random.standard_normal(values.shape).astype(np.float32)
             for name, values in weights.items()
         }
-    return Network(Ridge(basis.prior), basis.prior, N, weights)
+    return Network(basis.prior, N, weights)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def curved() -> Taught:
 
 @needs_torch
 @pytest.mark.parametrize("shared", [False, True])
-def test_before_training_it_is_the_closed_form(curved: Taught, shared: bool) -> None:
+def test_before_training_it_is_the_ridge(curved: Taught, shared: bool) -> None:
     observed = observe(curved.basis, with_gaps(curved.matrix[:20], 0.3))
     if shared:
         observed = Observed(observed.G[:1], observed.t, observed.energy, observed.count)
@@ -149,7 +148,7 @@ def test_rows_with_one_mask_are_answered_as_any(curved: Taught) -> None:
 def test_its_arrays_make_it_again(curved: Taught) -> None:
     observed = observe(curved.basis, with_gaps(curved.matrix[:5], 0.3))
     network = replace(untrained(curved.basis, answers=True), spread=1.7)
-    again = Network.from_arrays(network.to_arrays(), network.start)
+    again = Network.from_arrays(network.to_arrays())
     np.testing.assert_array_equal(again.infer(observed).mean, network.infer(observed).mean)
     np.testing.assert_array_equal(again.infer(observed).covariance, network.infer(observed).covariance)
     assert Shape.of(network.weights) == Shape(R, 2, 16)
@@ -164,7 +163,7 @@ def test_it_learns_what_no_gaussian_knows_and_its_intervals_cover(curved: Taught
         curved, replace(QUICK, epochs=20, hidden=64, batch=16, held_out=0.2), progress=events.append
     )
     assert torch.get_num_threads() == before
-    assert found.error < 0.95 * found.closed_form
+    assert found.error < 0.95 * found.ridge
     told = [event for event in events if isinstance(event, EpochEnded)]
     assert [event.epoch for event in told] == list(range(1, len(told) + 1))
     assert min(event.best for event in told) == found.error
@@ -181,7 +180,7 @@ def test_it_learns_what_no_gaussian_knows_and_its_intervals_cover(curved: Taught
 
 
 @needs_torch
-def test_where_a_gaussian_is_right_it_stays_with_the_closed_form() -> None:
+def test_where_a_gaussian_is_right_it_stays_with_the_ridge() -> None:
     taught = teacher_of(normal(600, 0))
     found, new = learnt(taught, QUICK), normal(300, 7)
     observed = observe(taught.basis, with_gaps(new, 0.3))
@@ -190,7 +189,7 @@ def test_where_a_gaussian_is_right_it_stays_with_the_closed_form() -> None:
         for stage in (Ridge(taught.basis.prior), found.network)
     ]
     assert errors[1] < 1.03 * errors[0]
-    assert found.error <= found.closed_form
+    assert found.error <= found.ridge
 
 
 class StoppedError(Exception):
@@ -277,11 +276,11 @@ def test_rows_that_memory_does_not_hold_are_read_again(curved: Taught) -> None:
 def test_it_learns_from_rows_that_memory_does_not_hold(curved: Taught) -> None:
     course = replace(QUICK, held_bytes=1, epochs=6, rows_per_epoch=400)
     found = learnt(curved, course)
-    assert found.error < found.closed_form
+    assert found.error < found.ridge
 
 
 @needs_torch
-def test_too_few_rows_to_hold_any_out_leave_the_closed_form(curved: Taught) -> None:
+def test_too_few_rows_to_hold_any_out_leave_the_ridge(curved: Taught) -> None:
     taught = replace(curved, matrix=curved.matrix[:50])
     found = learnt(taught, replace(QUICK, held_out=0.0))
     observed = observe(curved.basis, with_gaps(curved.matrix[:20], 0.3))

@@ -1,10 +1,14 @@
-"""`Network`: a closed form's answer, bettered by a small network that has learnt from the teacher's rows.
+"""`Network`: the ridge's answer, bettered by a small network that has learnt from the teacher's rows.
 
 An iteration is unrolled: each step looks at the residual of the normal equations at the present answer,
 which it has by a product with G, and adds what a perceptron makes of it. That multiplication by what was seen
 is the idea of NeuMiss (Le Morvan et al. 2020). A set encoder over the entries seen (Zaheer et al. 2017, Deep
 Sets) with the features (v_j·x_j, v_j·v_jᵀ) yields t and G, so nothing is lost by beginning there, and the
 cost does not depend on n.
+
+It begins at the ridge. Begun at the mixture it learnt no more on 4,500 digits (RMSE .1727 beside .1724 at
+10 % seen) and cost five times as much for each row; and a mixture that was fitted to the same rows is more
+certain of them than of new ones, which a network that has learnt from it cannot know.
 
 This module and `training` are the only ones here that import torch, and only where a network is used.
 """
@@ -22,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from bigsvd.distill.observed import Observed
-from bigsvd.distill.stage import Coordinates, Stage
+from bigsvd.distill.ridge import Ridge
+from bigsvd.distill.stage import Coordinates
 from bigsvd.errors import DeviceError
 
 Array = Any
@@ -121,7 +126,7 @@ class Shape:
         return cls(outputs // 2, len(weights) // 6, hidden)
 
     def initial(self, seed: int) -> dict[str, np.ndarray]:
-        """Weights before training, float32. The last layers are zero: the answer is the closed form's."""
+        """Weights before training, float32. The last layers are zero: the answer is the ridge's."""
         random = np.random.Generator(np.random.Philox(key=seed))
         found = {name: np.zeros(size, np.float32) for name, size in self.sizes.items()}
         for name, size in self.sizes.items():
@@ -141,7 +146,7 @@ class Whitened:
 
     Attributes:
         G: (b, r, r), or (1, r, r) for one mask. t: (b, r). energy: Σ x²/ψ over what was seen, (b,).
-        count: of it, (b,). start: u of the closed form, (b, r). columns: n.
+        count: of it, (b,). start: u of the ridge, (b, r). columns: n.
 
     """
 
@@ -156,7 +161,7 @@ class Whitened:
     def of(
         cls, observed: Observed, start: Array, deviations: np.ndarray, columns: int, device: str
     ) -> Whitened:
-        """From the statistics and the closed form's coordinates z, (b, r)."""
+        """From the statistics and the ridge's coordinates z, (b, r)."""
         torch = import_module("torch")
 
         def there(array: Array) -> Tensor:
@@ -201,7 +206,7 @@ class Whitened:
 def corrections(weights: Mapping[str, Tensor], shape: Shape, seen: Whitened) -> tuple[Tensor, Tensor]:
     """What the network adds to u, and to the logarithm of its variances, both (b, r).
 
-    It adds nothing to a row of which nothing was seen: that has the closed form's answer, the prior.
+    It adds nothing to a row of which nothing was seen: that has the ridge's answer, the prior.
     """
     torch = import_module("torch")
     u, widening = seen.start, torch.zeros_like(seen.start)
@@ -228,15 +233,14 @@ def _layer(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A stage: the closed form `start`, corrected.
+    """A stage: the ridge's answer, corrected.
 
-    The mean is z₀ + √λ·(what the steps add). The covariance is C₀, the closed form's, with each coordinate's
+    The mean is z₀ + √λ·(what the steps add). The covariance is C₀, the ridge's, with each coordinate's
     standard deviation multiplied by the network's head for it, so correlations are those of C₀, and the whole
     multiplied by `spread`.
 
     Attributes:
-        start: the closed form that the network was trained on, and no other.
-        variances: λ, (r,): by their roots coordinates are whitened.
+        variances: λ, (r,), the prior of the ridge: by their roots coordinates are whitened.
         columns: n. weights: float32, named as in `Shape.sizes`.
         spread: factor of the covariance, so that intervals cover what they promise of hidden entries.
         device: of torch.
@@ -244,7 +248,6 @@ class Network:
 
     """
 
-    start: Stage
     variances: np.ndarray
     columns: int
     weights: Mapping[str, np.ndarray]
@@ -267,7 +270,7 @@ class Network:
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`."""
         torch = import_module("torch")
-        closed = self.start.infer(observed)
+        closed = Ridge(self.variances).infer(observed)
         seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
         with torch.no_grad():
             added, widening = corrections(self._there, self.shape, seen)
@@ -284,7 +287,7 @@ class Network:
         return covariance * wider[:, :, None] * wider[:, None, :] * self.spread
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All that `from_arrays` needs beside the closed form."""
+        """All that `from_arrays` needs."""
         rest = {
             "variances": np.asarray(self.variances, np.float64),
             "columns": np.array([self.columns], np.int64),
@@ -293,11 +296,11 @@ class Network:
         return dict(self.weights) | rest
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], start: Stage, device: str = "cpu") -> Network:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], device: str = "cpu") -> Network:
         """The inverse of `to_arrays`; `device` as for `device_named`."""
         weights = {name: values for name, values in arrays.items() if name.startswith("step-")}
         columns, spread = int(arrays["columns"][0]), float(arrays["spread"][0])
-        return cls(start, arrays["variances"], columns, weights, spread, device_named(device))
+        return cls(arrays["variances"], columns, weights, spread, device_named(device))
 
 
 def _back(found: Tensor, like: Array) -> Array:

@@ -1,8 +1,8 @@
-"""`train`: a network learns, from the teacher's complete rows, to better a closed form's answer for gaps.
+"""`train`: a network learns, from the teacher's complete rows, to better the ridge's answer for gaps.
 
 Each epoch draws other gaps for the same rows: the answer to learn is the row of the teacher's U·diag(s),
-which no gap changes. Some rows are held out, and the weights that were best on those are kept; the closed
-form itself is the first of the candidates.
+which no gap changes. Some rows are held out, and the weights that were best on those are kept; the ridge
+is the first of the candidates.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from bigsvd.distill.basis import Basis
 from bigsvd.distill.lessons import Chapters, Lesson, Lessons, Masks
 from bigsvd.distill.network import Array, Network, Shape, Tensor, Whitened, corrections, device_named
 from bigsvd.distill.observed import Observed, observe
+from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Stage
 from bigsvd.errors import DamagedScratchError
 from bigsvd.events import EpochEnded, Progress, unheard
 from bigsvd.scratch import Scratch
@@ -59,13 +59,13 @@ class Course:
 
     steps: int = 4
     hidden: int = 256
-    epochs: int = 20
-    rows_per_epoch: int = 20_000
-    batch: int = 128
-    rate: float = 1e-3
+    epochs: int = 100
+    rows_per_epoch: int = 10_000
+    batch: int = 64
+    rate: float = 3e-3
     held_out: float = 0.1
     most_held_out: int = 1000
-    patience: int = 6
+    patience: int = 20
     seed: int = 0
     threads: int = 1
     held_bytes: int = 2**28
@@ -76,14 +76,14 @@ class Trained:
     """A network, and how it did on the held-out rows.
 
     Attributes:
-        error: Σ λ·(u − u*)²/Σ λ, the mean of squared errors as a share of the variance. closed_form: that of
-            the stage it starts from. epochs: that were learnt from; 0 where the closed form was never beaten.
+        error: Σ λ·(u − u*)²/Σ λ, the mean of squared errors as a share of the variance. ridge: that of
+            the ridge. epochs: that were learnt from; 0 where the ridge was never beaten.
 
     """
 
     network: Network
     error: float
-    closed_form: float
+    ridge: float
     epochs: int
 
 
@@ -91,7 +91,6 @@ def train(
     basis: Basis,
     lessons: Lessons,
     samples: int,
-    start: Stage,
     masks: Masks,
     course: Course,
     *,
@@ -105,7 +104,6 @@ def train(
         basis: whose coordinates are inferred.
         lessons: all rows of the teacher.
         samples: how many these are.
-        start: the closed form that it betters.
         masks: gaps, as they are expected in new data.
         course: how.
         device: of torch: "cpu", "cuda" or "auto".
@@ -118,14 +116,14 @@ def train(
     """
     device = device_named(device)
     with _threads(course.threads):
-        taught = _Class(basis, start, masks, course, device, samples)
+        taught = _Class(basis, masks, course, device, samples)
         chapters = Chapters(lessons, course.held_bytes)
         study = _Study(taught, taught.exams(chapters), scratch)
         for epoch in range(study.epochs_done, course.epochs):
             if study.stale:
                 break
             study.attend(epoch, chapters)
-            progress(EpochEnded(epoch + 1, course.epochs, study.error, study.best_error, study.closed_form))
+            progress(EpochEnded(epoch + 1, course.epochs, study.error, study.best_error, study.ridge))
         return study.graduate()
 
 
@@ -143,7 +141,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class _Exercise:
-    """Rows with gaps, and what is to be found: u* (b, r). The closed form's variances, (b, r) or (1, r)."""
+    """Rows with gaps, and what is to be found: u* (b, r). The ridge's variances, (b, r) or (1, r)."""
 
     seen: Whitened
     answer: Tensor
@@ -173,7 +171,6 @@ class _Class:
     """What does not change while a network is trained: who teaches, and how exercises are made."""
 
     basis: Basis
-    start: Stage
     masks: Masks
     course: Course
     device: str
@@ -219,7 +216,7 @@ class _Class:
     def exercise(self, observed: Observed, coordinates: np.ndarray) -> _Exercise:
         """From statistics of rows with gaps, and the answers."""
         torch, deviations = import_module("torch"), np.sqrt(self.basis.prior)
-        closed = self.start.infer(observed)
+        closed = Ridge(self.basis.prior).infer(observed)
         seen = Whitened.of(observed, closed.mean, deviations, self.basis.n, self.device)
         variances = np.diagonal(closed.covariance, axis1=1, axis2=2) / self.basis.prior
         there = partial(torch.tensor, dtype=torch.float32, device=self.device)
@@ -272,7 +269,7 @@ class _Study:
         self._optimizer = torch.optim.Adam([self._weights], lr=taught.course.rate)
         self._best = initial
         self.best_epoch = self.epochs_done = 0
-        self.error = self.best_error = self.closed_form = self._examined()
+        self.error = self.best_error = self.ridge = self._examined()
         self._resume()
 
     @property
@@ -297,9 +294,9 @@ class _Study:
         """The best network, its intervals calibrated."""
         taught = self._class
         weights = _named(self._best, taught.shape)
-        network = Network(taught.start, taught.basis.prior, taught.basis.n, weights, device=taught.device)
+        network = Network(taught.basis.prior, taught.basis.n, weights, device=taught.device)
         network = replace(network, spread=_spread(network, taught.basis, self._exams))
-        return Trained(network, self.best_error, self.closed_form, self.best_epoch)
+        return Trained(network, self.best_error, self.ridge, self.best_epoch)
 
     def _learn(self, exercise: _Exercise, rate: float) -> None:
         """A step of Adam (Kingma & Ba 2015) along a gradient that is no longer than 1."""
