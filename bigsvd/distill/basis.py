@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+
+Array = Any
 
 _LEAST_SHARE = 1e-2  # of the noise along a component, that its coordinates vary by no less than
 _LEAST_NOISE = 1e-2  # of the mean noise, that each column has no less than
 _LEAST_PART = 1e-12  # of the largest variance, below which float64 tells no noise from rounding
+_PRODUCTS_BYTES = 2**25  # of products of pairs of components, that are made at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +32,9 @@ class Basis:
 
     """
 
-    V: np.ndarray
-    s: np.ndarray
-    noise: np.ndarray
+    V: Array
+    s: Array
+    noise: Array
     samples: int
 
     @property
@@ -42,13 +48,68 @@ class Basis:
         return int(self.V.shape[1])
 
     @property
-    def prior(self) -> np.ndarray:
+    def prior(self) -> Array:
         """The variance of each coordinate before anything is seen, (r,): s²/m less the noise along it.
 
         No less than a hundredth of that noise: what the teacher did not tell from noise stays possible.
         """
-        along = self.noise @ self.V**2
-        return np.asarray(np.maximum(self.s**2 / self.samples - along, _LEAST_SHARE * along))
+        xp = self.V.__array_namespace__()
+        along = self.noise @ (self.V * self.V)
+        return xp.maximum(self.s * self.s / self.samples - along, _LEAST_SHARE * along)
+
+    @cached_property
+    def weighted(self) -> Array:
+        """Ψ⁻¹·V, (n, r)."""
+        return self.V / self.noise[:, None]
+
+    @cached_property
+    def scaled(self) -> Array:
+        """Ψ^−½·V, and below it a row of zeros, (n + 1, r)."""
+        xp = self.V.__array_namespace__()
+        return xp.concat([self.V / xp.sqrt(self.noise)[:, None], xp.zeros((1, self.r))])
+
+    @cached_property
+    def whole(self) -> Array:
+        """Vᵀ·Ψ⁻¹·V, (r, r): G of a complete row."""
+        return self.scaled.mT @ self.scaled
+
+    @cached_property
+    def pairs(self) -> tuple[Array, Array, Array]:
+        """The first and the second of each pair of components (p,), and the pair of each entry of G (r²,)."""
+        xp = self.V.__array_namespace__()
+        first, second = np.triu_indices(self.r)
+        back = np.zeros((self.r, self.r), dtype=np.int64)
+        back[first, second] = back[second, first] = np.arange(len(first))
+        return xp.asarray(first), xp.asarray(second), xp.asarray(back.ravel())
+
+    def products(self) -> Iterator[tuple[slice, Array]]:
+        """For some columns at a time v_ja·v_jb/ψ_j of each pair of components, (c, p)."""
+        step = max(1, _PRODUCTS_BYTES // (4 * self.r * (self.r + 1)))
+        if step >= self.n:
+            yield slice(0, self.n), self._all_products
+            return
+        for start in range(0, self.n, step):
+            some = slice(start, min(self.n, start + step))
+            yield some, self._products(some)
+
+    @cached_property
+    def _all_products(self) -> Array:
+        return self._products(slice(0, self.n))
+
+    def _products(self, some: slice) -> Array:
+        xp = self.V.__array_namespace__()
+        first, second, _ = self.pairs
+        part = self.scaled[some]
+        return xp.take(part, first, axis=1) * xp.take(part, second, axis=1)
+
+    @staticmethod
+    def products_bytes(n: int, r: int) -> int:
+        """The memory that `products` take at most."""
+        return 3 * min(_PRODUCTS_BYTES, 4 * n * r * (r + 1)) + 8 * (2 * n + 3 * r) * r
+
+    def moved(self, move: Callable[[np.ndarray], Array]) -> Basis:
+        """The same on another device; `move` copies an array to it."""
+        return replace(self, V=move(self.V), s=move(self.s), noise=move(self.noise))
 
     @staticmethod
     def floored(noise: np.ndarray, s: np.ndarray, samples: int) -> np.ndarray:

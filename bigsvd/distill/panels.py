@@ -22,6 +22,7 @@ from bigsvd.sources.open import open_source
 _PANELS_HELD = 2  # the one that is being worked on, and the one that is being read
 # Bytes of a panel for each entry: the number and its truth value, and what making them takes besides.
 _BYTES_HELD, _BYTES_MAKING = 9, 18
+_PANEL_BYTES = 2**26  # of a panel's numbers, about; chosen, not measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,16 @@ class RowPanels:
         chunk = facts.stored_bytes or math.prod(facts.chunks) * facts.itemsize
         held = _PANELS_HELD * _BYTES_HELD + _BYTES_MAKING + facts.itemsize
         return rows * n * held + 2 * chunk + facts.spare_bytes + facts.held_bytes
+
+    @classmethod
+    def rows_fitting(cls, facts: SourceFacts, budget_bytes: int) -> int:
+        """Samples of a panel: whole chunks of them, of about 64 MiB; less where that does not fit."""
+        n, samples = facts.shape[facts.features_axis], facts.shape[facts.samples_axis]
+        chunk = min(samples, facts.chunks[facts.samples_axis])
+        rows = min(samples, chunk * max(1, _PANEL_BYTES // (8 * n * chunk)))
+        while rows > 1 and cls.bytes_for(facts, rows) > budget_bytes:
+            rows = (rows + 1) // 2
+        return rows
 
     def _made(self, source: Source, space: ReadBuffers, number: int) -> Rows:
         rectangle = self._rectangle(number)

@@ -217,7 +217,7 @@ def _rows_per_panel(facts: SourceFacts, samples: int, budget: int) -> int:
 
 
 def _student_bytes(student: Student) -> int:
-    own = 2 * student.basis.V.nbytes + 4 * student.basis.noise.nbytes
+    own: int = 2 * student.basis.V.nbytes + 4 * student.basis.noise.nbytes
     return own + sum(map(_bytes_of, student.learnt.values()))
 
 

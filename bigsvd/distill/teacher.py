@@ -26,47 +26,42 @@ NOISE = "noise"  # the pass, as progress calls it
 
 
 @dataclass(frozen=True, eq=False)
-class Teacher:
-    """Factors and their data.
+class Material:
+    """Factors and their data, before anything of these was read.
 
     Attributes:
-        factors: as they are published, with all their r triplets.
+        factors: as they are published, or their leading triplets.
         source: the data. absence: which of their entries were not observed.
-        basis: components, singular values, and the noise that they leave of the data in each column.
 
     """
 
     factors: Factors
     source: Source
     absence: Absence
-    basis: Basis
 
     @classmethod
-    def open(
+    def at(
         cls,
         path: str | Path,
         source: Any = None,
         *,
-        rows_per_panel: int = 1024,
+        components: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
-        progress: Progress = unheard,
-    ) -> Teacher:
-        """The factors at a path, and their data, which are read once.
+    ) -> Material:
+        """The factors at a path, all triplets or the leading ones, and their data.
 
         `source` are the data where they are no longer where they were, or were in memory.
 
         Raises:
-            FactorStoreError: no factors are there.
+            FactorStoreError: no factors are there. RankError: they have fewer triplets.
             TeacherError: the data are not at hand, or other ones; or samples are weighted.
 
         """
-        factors = open_factors(path)
+        whole = open_factors(path)
+        factors = whole if components is None else whole.truncate(components)
         _refuse_weights(factors)
         data = _data_of(factors, source, storage_options)
-        absence = absence_of(factors, data)
-        panels = RowPanels(data, factors.standard, rows_per_panel, absence)
-        noise = noise_of(factors, panels, progress)
-        return cls(factors, data, absence, Basis(components(factors), factors.s, noise, panels.samples))
+        return cls(factors, data, absence_of(factors, data))
 
     @property
     def standard(self) -> Standard:
@@ -80,6 +75,58 @@ class Teacher:
     def coordinates(self, samples: slice) -> np.ndarray:
         """Rows of U·diag(s) of some samples, (b, r) float64."""
         return coordinates(self.factors, samples)
+
+    def basis(self, noise: np.ndarray) -> Basis:
+        """Their components, and the noise that these leave of each column; see `noise_of`."""
+        samples = self.factors.shape[self.factors.samples_axis]
+        return Basis(components(self.factors), self.factors.s, noise, samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """Material, and the basis that is learnt from them."""
+
+    material: Material
+    basis: Basis
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        source: Any = None,
+        *,
+        components: int | None = None,
+        rows_per_panel: int = 1024,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress = unheard,
+    ) -> Teacher:
+        """That at a path; its data are read once. See `Material.at`."""
+        material = Material.at(path, source, components=components, storage_options=storage_options)
+        noise = noise_of(material.factors, material.panels(rows_per_panel), progress)
+        return cls(material, material.basis(noise))
+
+    @property
+    def factors(self) -> Factors:
+        """See `Material`."""
+        return self.material.factors
+
+    @property
+    def source(self) -> Source:
+        """See `Material`."""
+        return self.material.source
+
+    @property
+    def standard(self) -> Standard:
+        """See `Material`."""
+        return self.material.standard
+
+    def panels(self, rows_per_panel: int) -> RowPanels:
+        """See `Material`."""
+        return self.material.panels(rows_per_panel)
+
+    def coordinates(self, samples: slice) -> np.ndarray:
+        """See `Material`."""
+        return self.material.coordinates(samples)
 
 
 def _refuse_weights(factors: Factors) -> None:

@@ -1,0 +1,160 @@
+"""`map`: the prior of coordinates estimated anew on new data, held to what few numbers can tell.
+
+Expectation-maximisation alone overfits where little is seen: on data like the teacher's own it makes the
+singular values worse. So S = mean(zzᵀ + C) is held to fewer numbers, as if these were ν further samples:
+Λ = (m′·S + ν·D)/(m′ + ν), where D is the teacher's prior rescaled by one number, or the variances of the new
+coordinates one by one. Which D, and how much of it, is chosen on hidden entries of the new data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from bigsvd.distill.basis import Basis
+from bigsvd.distill.holdout import Holdout
+from bigsvd.distill.observed import observe
+from bigsvd.distill.ridge import Ridge
+from bigsvd.distill.rows import Rows
+from bigsvd.distill.stage import Coordinates
+
+NAME = "map"
+_STEPS = 12  # of each estimate; each begins where the last but for its share has ended
+_WORK = 2.5e8  # rows·r³ of a step, about
+_FEWEST, _MOST = 256, 2048  # rows that are learnt from
+_INNER = 2**20  # added to a seed, so that what is hidden here is not what another use of the seed hides
+
+
+def _rescaled(S: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """γ·Λ₀ with γ = tr(Λ₀⁻¹S)/r: the teacher's variances, all changed alike."""
+    return np.asarray(np.mean(np.diag(S) / prior) * prior)
+
+
+def _own(S: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """diag(S): each variance as the new data have it."""
+    del prior
+    return np.diag(S)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """To what, and how much, an estimate is held.
+
+    Attributes:
+        name: in words. share: ν/(m′ + ν). target: D (r,), of S and of the teacher's prior (r,).
+
+    """
+
+    name: str
+    share: float
+    target: Callable[[np.ndarray, np.ndarray], np.ndarray] = field(repr=False)
+
+    def held(self, S: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """Λ, (r, r)."""
+        return np.asarray((1 - self.share) * S + self.share * np.diag(self.target(S, prior)))
+
+
+SCALED = Hold("the teacher's, rescaled", 1.0, _rescaled)
+# From the stiffest on: of those that predict alike the first is taken. ν = ∞, ∞, 4·m′, m′, m′/4 and 0.
+HOLDS = (
+    SCALED,
+    Hold("variances of their own", 1.0, _own),
+    Hold("4/5 variances of their own", 0.8, _own),
+    Hold("1/2 variances of their own", 0.5, _own),
+    Hold("1/5 variances of their own", 0.2, _own),
+    Hold("free", 0.0, _own),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Reestimate:
+    """A prior of new data.
+
+    Attributes:
+        prior: Λ, (r, r). hold: to what it was held. errors: mean squares on hidden entries, by hold.
+
+    """
+
+    prior: np.ndarray
+    hold: Hold
+    errors: dict[str, float]
+
+    @property
+    def stage(self) -> Ridge:
+        """The ridge with this prior."""
+        return Ridge(self.prior, NAME)
+
+
+def rows_needed(r: int) -> int:
+    """How many rows of the new data a prior of r coordinates is estimated on, at most."""
+    return int(np.clip(_WORK / r**3, _FEWEST, _MOST))
+
+
+def fit_prior(basis: Basis, rows: Sequence[Rows], seed: int = 0) -> Reestimate:
+    """The prior Λ that fits new data, each estimate repeated until it stays.
+
+    Args:
+        basis: of the teacher.
+        rows: of the new data, without whatever they are to be judged by; no more than `rows_needed` count.
+        seed: of the entries that are hidden to choose the hold.
+
+    """
+    few, holdout = _leading(rows, rows_needed(basis.r)), Holdout(seed + _INNER)
+    hidden = [holdout.hidden(each) for each in few]
+    shown = _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
+    errors = {hold: shown.error(hold, few, hidden) for hold in HOLDS}
+    best = min(HOLDS, key=lambda hold: errors[hold])
+    prior = _Trials(basis, few).estimate(best)
+    return Reestimate(prior, best, {hold.name: error for hold, error in errors.items()})
+
+
+class _Trials:
+    """Estimates from what was seen of some rows."""
+
+    def __init__(self, basis: Basis, rows: list[Rows]) -> None:
+        self._basis = basis
+        self._observed = [observe(basis, each) for each in rows]
+
+    @cached_property
+    def _scaled(self) -> np.ndarray:
+        """The teacher's prior, rescaled: what the other estimates begin with."""
+        return self._stepped(np.diag(self._basis.prior), SCALED)
+
+    def estimate(self, hold: Hold) -> np.ndarray:
+        """Λ, (r, r)."""
+        return self._scaled if hold is SCALED else self._stepped(self._scaled, hold)
+
+    def error(self, hold: Hold, rows: list[Rows], hidden: list[np.ndarray]) -> float:
+        """The mean square of what its answers miss of hidden entries; 0 where none is."""
+        stage, squares, count = Ridge(self.estimate(hold)), 0.0, 0
+        for each, some, observed in zip(rows, hidden, self._observed, strict=True):
+            missed = (each.values - stage.infer(observed).mean @ self._basis.V.T)[some]
+            squares += float(missed @ missed)
+            count += missed.size
+        return squares / max(1, count)
+
+    def _stepped(self, prior: np.ndarray, hold: Hold) -> np.ndarray:
+        for _ in range(_STEPS):
+            prior = hold.held(self._second_moment(Ridge(prior)), self._basis.prior)
+        return prior
+
+    def _second_moment(self, stage: Ridge) -> np.ndarray:
+        """S = mean(zzᵀ + C)."""
+        total = sum(_moment(stage.infer(each)) for each in self._observed)
+        S = np.asarray(total / sum(len(each) for each in self._observed))
+        return np.asarray((S + S.T) / 2)
+
+
+def _moment(found: Coordinates) -> np.ndarray:
+    """Σ zzᵀ + C over rows."""
+    spread = np.sum(found.covariance, axis=0) * (len(found) / len(found.covariance))
+    return np.asarray(found.mean.T @ found.mean + spread)
+
+
+def _leading(rows: Sequence[Rows], most: int) -> list[Rows]:
+    """No more than so many rows, the leading ones of each panel."""
+    each = max(1, most // max(1, len(rows)))
+    return [Rows(panel.start, panel.values[:each], panel.seen[:each]) for panel in rows]
