@@ -42,11 +42,32 @@ settings.register_profile("any speed", deadline=None)  # a busy machine makes no
 settings.load_profile("any speed")
 
 
-LONGEST_FIRST = ("test_trust", "test_device", "test_publish_crashes", "test_memory", "test_faults_storage")
+# Those of half a minute and more: the last of them would leave the other processes idle.
+LONGEST_FIRST = (
+    "test_quality",
+    "test_memory",
+    "test_cluster",
+    "test_jobs",
+    "test_fence",
+    "test_deploy_slurm",
+    "test_trust",
+    "test_device",
+    "test_service_security",
+    "test_service_page",
+    "test_service_server",
+    "test_benchmarks_service_load",
+    "test_benchmarks_service_chunks",
+    "test_benchmarks_service",
+    "test_benchmarks_faults",
+    "test_publish_crashes",
+    "test_faults_storage",
+    "test_faults_numbers",
+    "test_readme_cluster",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes come first: the last of them would leave the other process idle."""
+    """Files that take long come first, the others by name."""
     items.sort(key=lambda item: _turn(item.path.stem))
 
 
