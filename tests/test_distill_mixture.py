@@ -176,3 +176,21 @@ def test_its_arrays_are_all_of_it() -> None:
     seen = random.random((3, N)) < 0.3
     observed = observe(basis, Rows(0, random.normal(size=(3, N)) * seen, seen))
     np.testing.assert_array_equal(again.infer(observed).mean, mixture.infer(observed).mean)
+
+
+def test_a_moved_mixture_has_the_covariance_it_was_moved_to() -> None:
+    random = np.random.default_rng(11)
+    basis = a_basis(random)
+    mixture = a_mixture(random, basis)
+    spread = np.cov(mixture.means.T, aweights=mixture.weights, bias=True)
+    total = spread + np.einsum("c,cij->ij", mixture.weights, mixture.covariances)
+    # In coordinates in which its own covariance is that of the basis.
+    turn = np.diag(np.sqrt(basis.prior)) @ np.linalg.inv(np.linalg.cholesky(total))
+    own = Mixture(mixture.weights, mixture.means @ turn.T, turn @ mixture.covariances @ turn.T, basis.prior)
+    wanted = np.cov(random.normal(size=(R, 40)) * np.linspace(1, 5, R)[:, None])
+    moved = own.moved(wanted)
+    found = np.cov(moved.means.T, aweights=moved.weights, bias=True)
+    found = found + np.einsum("c,cij->ij", moved.weights, moved.covariances)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    same = own.moved(np.diag(basis.prior))
+    np.testing.assert_allclose(same.means, own.means, rtol=1e-9)

@@ -54,7 +54,7 @@ class AdaptSums:
     def add(self, rows: Rows, coordinates: Coordinates) -> None:
         """Some rows and the posterior of their coordinates, which has seen no more than they have."""
         seen = rows.seen * 1.0
-        moments = self._second_moments(coordinates)
+        moments = coordinates.second_moments[(slice(None), *self._upper)]
         self._moments += seen.T @ moments
         self._products += rows.values.T @ coordinates.mean
         self._squares += (rows.values**2).sum(0)
@@ -62,11 +62,6 @@ class AdaptSums:
         told = rows.seen.any(1)
         self._whole += told @ moments
         self.rows += int(told.sum())
-
-    def _second_moments(self, coordinates: Coordinates) -> Array:
-        """zzᵀ + C of each row, (b, r·(r + 1)/2)."""
-        first, second = self._upper
-        return (_outer(coordinates.mean) + coordinates.covariance)[:, first, second]
 
     def basis(self, kappa: float) -> Basis:
         """Components, noise and variances as if the teacher were `kappa` further rows that have every column.
@@ -128,10 +123,6 @@ def _principal(W: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Q, R = np.linalg.qr(W)
     variances, turn = np.linalg.eigh(R @ moment @ R.T)
     return (Q @ turn)[:, ::-1], np.maximum(variances[::-1], 0.0)
-
-
-def _outer(vectors: Array) -> Array:
-    return vectors[:, :, None] * vectors[:, None, :]
 
 
 def _host(array: Array) -> np.ndarray:

@@ -55,6 +55,15 @@ class Mixture:
         """The inverse of `to_arrays`."""
         return cls(**arrays)
 
+    def moved(self, prior: np.ndarray) -> Mixture:
+        """The same shape for new data whose coordinates have the covariance `prior` (r, r), as by `map`.
+
+        Coordinates are stretched by the one symmetric A with A·Λ₀·A = Λ, which moves them least (Givens &
+        Shortt 1984, Prop. 7): components that fit the teacher's scale would hold new data of another to it.
+        """
+        A = _stretch(self.prior, prior)
+        return Mixture(self.weights, self.means @ A, A @ self.covariances @ A, np.diag(prior))
+
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`.
 
@@ -232,6 +241,14 @@ def _taken(observed: Observed, rows: Array) -> Observed:
 
 def _first(observed: Observed, rows: int) -> Observed:
     return Observed(observed.G[:rows], observed.t[:rows], observed.energy[:rows], observed.count[:rows])
+
+
+def _stretch(variances: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Λ₀^(−½)·(Λ₀^½·Λ·Λ₀^½)^½·Λ₀^(−½), Λ₀ diagonal."""
+    root = np.sqrt(variances)
+    values, vectors = np.linalg.eigh(prior * root * root[:, None])
+    middle = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+    return np.asarray(middle / root / root[:, None])
 
 
 def rows_to_fit(samples: int, seed: int) -> np.ndarray:

@@ -25,6 +25,16 @@ class Coordinates:
     def __len__(self) -> int:
         return int(self.mean.shape[0])
 
+    @property
+    def second_moments(self) -> Array:
+        """E zzᵀ = mean·meanᵀ + C of each row, (b, r, r)."""
+        return self.mean[:, :, None] * self.mean[:, None, :] + self.covariance
+
+    @property
+    def variances(self) -> Array:
+        """Sum of the variances of the coordinates of each row, the trace of C, (b,) or (1,)."""
+        return self.covariance.trace(0, 1, 2)
+
 
 class Stage(Protocol):
     """A way to infer coordinates.
