@@ -20,6 +20,7 @@ from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates, Stage
 
 _TOLD = 2.0  # times more or less residual energy: within that it is not told from errors of the covariances
+_MISSED = 1.5  # times the squared errors that a stage expects: its own uncertainty does not explain more
 _MARGIN = 0.9  # of the least singular value that may lie outside: predicted ones are off by up to a tenth
 
 
@@ -30,19 +31,21 @@ class Span:
     Attributes:
         residual: energy of the new data's rows outside of the span, by the teacher's noise; 1 where they are
             alike, NaN where nothing could be hidden.
+        missed: squared errors on hidden entries by those that the stage expects.
         scale: variance of the coordinates by that of the teacher's, all in all.
         ratios: predicted singular values by the largest that may lie outside of the span, (k,).
 
     """
 
     residual: float
+    missed: float
     scale: float
     ratios: tuple[float, ...]
 
     @property
     def is_left(self) -> bool:
         """Whether more energy lies outside than the noise, at the scale of the data, explains."""
-        return self.residual > _TOLD * max(1.0, self.scale)
+        return self.missed > _MISSED and self.residual > _TOLD * max(1.0, self.scale)
 
     @property
     def doubtful(self) -> tuple[int, ...]:
@@ -81,6 +84,11 @@ class _Sums:
         return _Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     @property
+    def missed(self) -> float:
+        """Squared errors by those expected; NaN where nothing was hidden."""
+        return self.squares / (self.expected or float("nan"))
+
+    @property
     def residual(self) -> float:
         """Errors beyond what the coordinates' own uncertainty makes of them, by the noise."""
         if not self.noise:
@@ -96,7 +104,7 @@ def span_of(sample: Sequence[Rows], basis: Basis, stage: Stage, holdout: Holdout
     Energy beyond that is taken for directions that the teacher does not know.
     """
     sums = reduce(_Sums.__add__, (_panel_sums(rows, basis, stage, holdout) for rows in sample))
-    found = Span(sums.residual, _scale(sums, basis), ())
+    found = Span(sums.residual, sums.missed, _scale(sums, basis), ())
     return replace(found, ratios=_ratios(sums, basis, found, components))
 
 
