@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from bigsvd.service.app import create_app
 from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
+from tests.forked import forked_drivers
 from tests.waiting import wait_until
 
 LIMIT_SECONDS = 120
@@ -73,14 +74,14 @@ class Served:
 
 @contextmanager
 def serving(folder: Path, **options: Any) -> Iterator[Served]:
-    """A service whose root is a folder's `root`, for whoever can connect."""
+    """A service whose root is a folder's `root`, for whoever can connect; drivers of its jobs are forked."""
     root = folder / "root"
     root.mkdir(parents=True, exist_ok=True)
     settings = Settings(
         **{"state": folder / "state", "roots": (root,), "trusted": True, "memory_bytes": 2**29, **options}
     )
     settings.state.mkdir(parents=True, exist_ok=True)
-    with Service(settings) as service:
+    with forked_drivers(), Service(settings) as service:
         app = create_app(service)
         with TestClient(app, base_url="http://127.0.0.1") as client:
             yield Served(service, app, client, root)
