@@ -6,6 +6,8 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -33,12 +35,24 @@ def lies_in(inner: Path, outer: Path) -> bool:
     Two folders are the same if their device and inode are. This finds links, bound mounts, and names in other
     letter case on a file system that ignores case. A folder that does not exist yet has only its name.
     """
-    inner, outer = resolved(inner), resolved(outer)
-    around = (inner, *inner.parents)
-    if outer in around:
-        return True
-    identity = _identity(outer)
-    return identity is not None and any(_identity(folder) == identity for folder in around)
+    return Folders((outer,)).hold(resolved(inner))
+
+
+class Folders:
+    """Folders as they lie at one moment, for several paths that may lead into them."""
+
+    def __init__(self, folders: Iterable[str | Path]) -> None:
+        self.resolved = tuple(map(resolved, folders))
+        self._identity = cache(_identity)
+
+    def hold(self, path: Path) -> bool:
+        """Whether a path, which is resolved, leads into one of them; see `lies_in`."""
+        around = [str(path), *map(str, path.parents)]
+        return any(str(folder) in around or self._is_among(folder, around) for folder in self.resolved)
+
+    def _is_among(self, folder: Path, around: list[str]) -> bool:
+        identity = self._identity(str(folder))
+        return identity is not None and any(self._identity(each) == identity for each in around)
 
 
 def holds_current_folder(folder: Path) -> bool:
@@ -55,10 +69,10 @@ def same(one: Path, other: Path) -> bool:
     return lies_in(one, other) and lies_in(other, one)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     """Device and inode; None if the path does not exist or may not be looked at."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - asked of every folder around a path
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bigsvd.errors import OutsideRootsError, PathError, UrlError
-from bigsvd.paths import lies_in, resolved
+from bigsvd.paths import Folders, resolved
 from bigsvd.request import Request
 from bigsvd.units import without_credentials
 
@@ -67,23 +67,36 @@ class Bounds:
             PathError, UrlError: one of them is malformed, or leads out of the bounds.
 
         """
-        return replace(request, **self._placed(request))
+        return replace(request, **self.now().placed(request))
 
     def check_same(self, request: Request) -> None:
         """`PathError` where a path of a request, once resolved, leads elsewhere by now."""
-        for option, place in self._placed(request).items():
+        for option, place in self.now().placed(request).items():
             _check_unmoved(option, getattr(request, option), place)
 
     def check_places(self, places: Iterable[Path]) -> None:
         """`OutsideRootsError` where a source that is open reads files elsewhere, as those of HDF5 may say."""
+        folders = Folders(self.folders)
         for place in places:
-            if not _lies_in_any(resolved(place), self.folders):
+            if not folders.hold(resolved(place)):
                 raise OutsideRootsError(
                     "the source has entries in another file, outside of what this service may touch",
                     "give one whose files lie all below its folders",
                 )
 
-    def _placed(self, request: Request) -> dict[str, Any]:
+    def now(self) -> Ground:
+        """Where they lie now, for the paths of one request."""
+        return Ground(self)
+
+
+class Ground:
+    """Bounds as they lie at one moment: each of their folders is looked at once."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._open, self._closed = Folders(bounds.folders), Folders(bounds.closed)
+
+    def placed(self, request: Request) -> dict[str, Any]:
         """All places that a request names, resolved, by option."""
         named = dict.fromkeys((*_READABLE, *request.named), self.readable)
         resolvers = named | {"out": self.output, "stage": self.staging, "warm_start": self.kept}
@@ -105,29 +118,30 @@ class Bounds:
     def output(self, option: str, text: str) -> str:
         """The path of a result: strictly below a root, and in no folder that belongs to another."""
         found = self.below(option, text)
-        for root in map(resolved, self.folders):
+        for root in self._open.resolved:
             _check_names(option, text, _names_between(root, found))
         return str(found)
 
     def staging(self, option: str, text: str) -> str:
         """The folder in which panels are staged: that of the operator, or one in it."""
-        if not self.stage:
+        stage = self._bounds.stage
+        if not stage:
             raise PathError(f"{option}={text!r}, and nothing may be staged here", "leave it out")
-        return str(_resolved_below(option, text, (self.stage,)))
+        return str(_resolved_below(option, text, stage, Folders((stage,))))
 
     def below(self, option: str, text: str) -> Path:
         """A path, resolved."""
-        path = _resolved_below(option, text, self.folders)
-        if _lies_in_any(path, self.closed):
+        path = _resolved_below(option, text, self._bounds.folders[0], self._open)
+        if self._closed.hold(path):
             raise OutsideRootsError(f"{option}={text!r} belongs to the service itself", "give another path")
         return path
 
     def _allowed(self, option: str, text: str) -> str:
         """A URL below one of those that are allowed."""
-        if _is_crooked(text) or not any(_begins(text, url) for url in self.urls):
+        if _is_crooked(text) or not any(_begins(text, url) for url in self._bounds.urls):
             raise UrlError(
                 f"{option}={without_credentials(text)!r} is no plain URL of those that are allowed here "
-                f"({', '.join(self.urls) or 'none'})",
+                f"({', '.join(self._bounds.urls) or 'none'})",
                 "give a path, or ask the operator",
             )
         return text
@@ -188,17 +202,13 @@ def _check_names(option: str, text: str, names: tuple[str, ...] | None) -> None:
             )
 
 
-def _lies_in_any(path: Path, folders: tuple[str, ...]) -> bool:
-    return any(lies_in(path, Path(folder)) for folder in folders)
-
-
-def _resolved_below(option: str, text: str, folders: tuple[str, ...]) -> Path:
-    """A path below one of the folders, resolved; where it leads to is not said, nor whether it exists."""
+def _resolved_below(option: str, text: str, first: str, folders: Folders) -> Path:
+    """A path that begins at `first`, resolved; where it leads to is not said, nor whether it exists."""
     _check_form(option, text)
-    path = resolved(Path(folders[0]) / text)
+    path = resolved(Path(first) / text)
     if path.is_symlink():
         raise PathError(f"{option}={text!r} is a link that leads in a circle", "give another path")
-    if not _lies_in_any(path, folders):
+    if not folders.hold(path):
         raise OutsideRootsError(
             f"{option}={text!r} lies outside of what this service may touch",
             "give a path below one of its folders",

@@ -28,27 +28,27 @@ class Roots:
 
     def source(self, text: str) -> str:
         """A matrix to decompose."""
-        return self.bounds.readable("source", text)
+        return self.bounds.now().readable("source", text)
 
     def vector(self, text: str) -> str:
         """Numbers for each row or column."""
-        return self.bounds.readable("vector", text)
+        return self.bounds.now().readable("vector", text)
 
     def output(self, text: str) -> str:
         """Where a result is to be."""
-        return self.bounds.output("out", text)
+        return self.bounds.now().output("out", text)
 
     def warm_start(self, text: str) -> str:
         """A factor store to begin with."""
-        return self.bounds.kept("warm_start", text)
+        return self.bounds.now().kept("warm_start", text)
 
     def stage(self, text: str) -> str:
         """Where panels are to be staged."""
-        return self.bounds.staging("stage", text)
+        return self.bounds.now().staging("stage", text)
 
     def folder(self, text: str) -> Path:
         """A folder to look into; empty for the first root."""
-        return self.bounds.below("folder", text or ".")
+        return self.bounds.now().below("folder", text or ".")
 
     def request(self, request: Request) -> Request:
         """The same request with all its paths resolved."""
