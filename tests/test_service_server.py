@@ -43,6 +43,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def test_no_part_of_an_answer_waits_for_the_one_before(root: Path, state: Path) -> None:
+    """Until the client's system has confirmed it, 40 ms later: head and body are sent one after the other."""
+    with running(root, "--state", state) as server, httpx.Client(base_url=server.url) as client:
+        seconds = [client.get("/healthz").elapsed.total_seconds() for _ in range(30)]
+        assert min(seconds[10:]) < 0.035
+
+
 def test_a_first_start_shows_a_token_once(root: Path, state: Path) -> None:
     with running(root, "--state", state) as server:
         assert server.url.startswith("http://127.0.0.1:")
