@@ -46,7 +46,8 @@ BULK = 1024  # the same of `reconstruction`, which is read in bulk: to ask for a
 _LINE_ENTRIES = 2**17  # of a chunk of means, scales and weights
 _MOST_OPEN = 64
 _MOST_RANKS = 32  # of one result, of which the documents are kept
-_AT_ONCE = 4  # chunks for each processor, of which some wait for a disk
+# Chunks for each processor, of which some wait for a disk; short answers wait for the others.
+_AT_ONCE = 2
 _RECENT_SECONDS = 1.0
 _MOST_RECENT = 1000
 _LAYOUT = 1  # of the keys and of what they hold; in the ETag

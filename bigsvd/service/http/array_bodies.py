@@ -17,6 +17,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel
 
 from bigsvd.errors import RequestError, TooLargeError
+from bigsvd.service.http.pieces import InPieces
 
 NPY = "application/x-npy"
 FORMATS: dict[str, Any] = {NPY: {"schema": {"type": "string", "format": "binary"}}}
@@ -62,11 +63,11 @@ def answered(values: np.ndarray, wanted: str, about: dict[str, Any], name: str =
     """An array as it was asked for; JSON says what else there is `about` it, too."""
     if wanted == "json":
         text = json.dumps({**about, name: plain(values)}, allow_nan=False)
-        return Response(text, media_type="application/json")
+        return InPieces(text, media_type="application/json")
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
     headers = {"Content-Disposition": f'attachment; filename="{name}.npy"'}
-    return Response(file.getvalue(), media_type=NPY, headers=headers)
+    return InPieces(file.getvalue(), media_type=NPY, headers=headers)
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from bigsvd.service.http.pieces import InPieces
+
 _RANGE = re.compile(r"bytes=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*")
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -47,7 +49,7 @@ def answered(value: Value, asked: Mapping[str, str], headers: Mapping[str, str],
         common["Content-Length"] = str(len(part))
         return Response(status_code=status, headers=common, media_type=value.media_type)
     content = value.make()[part.start : part.stop]
-    return Response(content, status, common, value.media_type)
+    return InPieces(content, status, common, value.media_type)
 
 
 def _has(tag: str, listed: str) -> bool:

@@ -29,7 +29,7 @@ from bigsvd.units import human_bytes
 
 _LOOK_SECONDS = 0.5  # between two looks at jobs at work
 _IDLE_SECONDS = 2.0
-_GATHER_SECONDS = 0.05  # in which more may come: a hundred jobs that are taken in at a time are one turn
+_GATHER_SECONDS = 0.1  # between two turns, however many jobs come: a hundred at a time are one more turn
 _END_SECONDS = 5.0  # for what is being begun
 _THREADS = 8
 
@@ -94,8 +94,9 @@ class Runner:
     def _run(self) -> None:
         while not self._ending.is_set():
             self._woken.clear()
-            self._woken.wait(self._turn())
+            pause_seconds = self._turn()
             self._ending.wait(_GATHER_SECONDS)
+            self._woken.wait(pause_seconds)
 
     def _turn(self) -> float:
         """Have all jobs of this server attended to; how long there is nothing to do then."""
