@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +9,9 @@ from bigsvd.client.events import Events
 from bigsvd.client.result import RemoteResult
 from bigsvd.client.told import status_from
 from bigsvd.client.wire import Wire
-from bigsvd.errors import BigsvdError, CancelledError, JobLostError, RuntimeLimitError, by_code
+from bigsvd.errors import BigsvdError, CancelledError, by_code
 from bigsvd.jobs.status import JobStatus
+from bigsvd.jobs.waiting import end_of
 
 _FIRST_LOOK_SECONDS = 0.2
 _MOST_LOOK_SECONDS = 2.0
@@ -55,23 +55,15 @@ class RemoteJob:
                 `timeout_seconds`.
 
         """
-        begun = lost_seconds = time.monotonic()
-        look_seconds = _FIRST_LOOK_SECONDS
-        while True:
-            status, now = self.status, time.monotonic()
-            if status.has_ended:
-                return self._result(status)
-            if status.state != "interrupted":
-                lost_seconds = now
-            elif now - lost_seconds >= _PATIENCE_SECONDS:
-                raise JobLostError(f"job {self.id} is interrupted: {status.reason}", f"resume job {self.id}")
-            if timeout_seconds is not None and now - begun >= timeout_seconds:
-                raise RuntimeLimitError(
-                    f"job {self.id} has not ended within {timeout_seconds:g} s; it is in {status.phase}",
-                    "it goes on: wait again",
-                )
-            self._wire.pause(look_seconds)
-            look_seconds = min(1.5 * look_seconds, _MOST_LOOK_SECONDS)
+        pauses = _pauses()
+        status = end_of(
+            lambda: self.status,
+            lambda: self._wire.pause(next(pauses)),
+            _PATIENCE_SECONDS,
+            timeout_seconds,
+            remedy=f"resume job {self.id}",
+        )
+        return self._result(status)
 
     def _result(self, status: JobStatus) -> RemoteResult:
         if status.state == "done":
@@ -116,3 +108,11 @@ class RemoteJob:
     def forget(self) -> None:
         """Delete its record, which its result does not need; `StateError` where it has not ended."""
         self._wire.wish("DELETE", self._path)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two looks: short at first, since many jobs are."""
+    seconds = _FIRST_LOOK_SECONDS
+    while True:
+        yield seconds
+        seconds = min(1.5 * seconds, _MOST_LOOK_SECONDS)

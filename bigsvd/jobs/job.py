@@ -11,8 +11,6 @@ from bigsvd.errors import (
     BigsvdError,
     CancelledError,
     JobError,
-    JobLostError,
-    RuntimeLimitError,
     by_code,
 )
 from bigsvd.jobs.attempt import Attempt, Told
@@ -21,6 +19,7 @@ from bigsvd.jobs.index import find, forget
 from bigsvd.jobs.launch import start
 from bigsvd.jobs.status import JobStatus, status_of
 from bigsvd.jobs.tail import Tail
+from bigsvd.jobs.waiting import end_of
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.output import Output
 
@@ -65,24 +64,15 @@ class Job:
                 gone, and nobody has started another. RuntimeLimitError: it goes on after `timeout_seconds`.
 
         """
-        start_seconds = lost_seconds = time.monotonic()
-        patience = _PATIENCE_SECONDS if self.record.launch().scheduler else 0.0
-        while True:
-            status, now = self.status, time.monotonic()
-            if status.has_ended:
-                return self._result(status)
-            if status.state != "interrupted":
-                lost_seconds = now
-            elif now - lost_seconds >= patience:
-                raise JobLostError(
-                    f"job {self.id} is interrupted: {status.reason}", f"bigsvd resume {self.out}"
-                )
-            if timeout_seconds is not None and now - start_seconds >= timeout_seconds:
-                raise RuntimeLimitError(
-                    f"job {self.id} has not ended within {timeout_seconds:g} s; it is in {status.phase}",
-                    "it goes on: wait again",
-                )
-            time.sleep(_LOOK_SECONDS)
+        patience_seconds = _PATIENCE_SECONDS if self.record.launch().scheduler else 0.0
+        status = end_of(
+            lambda: self.status,
+            lambda: time.sleep(_LOOK_SECONDS),
+            patience_seconds,
+            timeout_seconds,
+            remedy=f"bigsvd resume {self.out}",
+        )
+        return self._result(status)
 
     def _result(self, status: JobStatus) -> Factors:
         if status.state == "done":
