@@ -300,6 +300,27 @@ def test_an_hour_of_skew_between_clocks_changes_nothing(
         lock.release()
 
 
+def test_a_disk_that_fails_while_others_leftovers_are_cleared_leaves_no_lock_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    (tmp_path / f"lock.{'0' * 32}").mkdir()
+    lock, rmdir = RunLock(path, "out"), Path.rmdir
+
+    def fails(folder: Path) -> None:
+        if folder.name.endswith("0" * 32):
+            raise OSError(errno.EIO, "Input/output error")
+        rmdir(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rmdir", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            lock.acquire()
+    other = RunLock(path, "out")
+    other.acquire()
+    other.release()
+
+
 def outcome(together: threading.Barrier, lock: RunLock) -> str:
     together.wait()
     return attempted(lock)

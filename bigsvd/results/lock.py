@@ -159,16 +159,17 @@ class RunLock:
         self._thread = threading.Thread(target=self._keep, name=holder.thread, daemon=True)
         self._thread.start()
         try:
-            while self._held is None:
-                self._held = self._attempt(holder, own)
+            try:
+                while self._held is None:
+                    self._held = self._attempt(holder, own)
+            finally:
+                _clear(own)
+            for left in self._left_behind():
+                _clear(left)
         except BaseException:
             self._let_go.set()
             self._thread.join()  # a lock that was taken all the same counts as left from here on
             raise
-        finally:
-            _clear(own)
-        for left in self._left_behind():
-            _clear(left)
 
     def renew(self) -> None:
         """Renew the lease.
