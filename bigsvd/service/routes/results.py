@@ -97,6 +97,7 @@ class RankAnswer(BaseModel):
     rows: list[RankRowAnswer]
     choices: list[ChoiceAnswer]
     break_even: int
+    predicted: str | None = Field(description="Of factors that no SVD has computed: how much they are worth.")
 
 
 class NoiseAnswer(BaseModel):

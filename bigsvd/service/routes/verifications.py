@@ -29,6 +29,7 @@ class OutcomeAnswer(BaseModel):
     findings: list[str]
     max_residual: float | None
     relative_error: float | None
+    predicted: str | None = Field(None, description="Of factors that no SVD has computed: their worth.")
 
 
 class VerificationAnswer(BaseModel):
