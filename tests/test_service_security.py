@@ -41,6 +41,7 @@ from bigsvd.service.http.guard import POLICY, Guard
 from bigsvd.service.http.nesting import check_nesting
 from bigsvd.service.roots import Roots
 from bigsvd.service.settings import Limits, Settings
+from bigsvd.service.store.database import FILE
 from bigsvd.service.users import Scope as May
 from bigsvd.service.users import User
 from tests.services import Served, serving
@@ -58,6 +59,7 @@ FIELDS = (
     "rows",
     "cols",
 )
+DATABASE = f"state/{FILE}"
 # What is sent, and the errors that may answer it. {top} is the folder around the root.
 ATTACKS: dict[str, tuple[str, type[BadInputError]]] = {
     "upwards": ("../secret", OutsideRootsError),
@@ -92,7 +94,7 @@ ATTACKS: dict[str, tuple[str, type[BadInputError]]] = {
     "a link out and in": ("link-up/root/../secret", OutsideRootsError),
     "a chain of links out": ("link-to-link", OutsideRootsError),
     "a link in a circle": ("circle", PathError),
-    "the server's own folder": ("state/service.db", OutsideRootsError),
+    "the server's own folder": (DATABASE, OutsideRootsError),
     "a file URL": ("file:///etc/passwd", UrlError),
     "a file URL with one slash": ("file:/etc/passwd", UrlError),
     "a file URL with a host": ("FILE://localhost/etc/passwd", UrlError),
@@ -157,7 +159,7 @@ def test_no_field_leads_out_of_the_roots(roots: Roots, tmp_path: Path, field: st
                 request(out=attack)
             continue
         asked = request(**{field: attack})
-        if field == "stage" and attack in ("state/service.db", "link-up/root/../secret"):
+        if field == "stage" and attack in (DATABASE, "link-up/root/../secret"):
             continue  # there it is a name like others
         with pytest.raises((PathError, UrlError)) as caught:
             roots.request(asked)
