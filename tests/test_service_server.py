@@ -50,6 +50,14 @@ def test_no_part_of_an_answer_waits_for_the_one_before(root: Path, state: Path) 
         assert min(seconds[10:]) < 0.035
 
 
+@pytest.mark.parametrize("command", [("create", "ann"), ("list",), ("revoke", "0123456789")])
+def test_no_token_is_looked_for_where_no_service_is(tmp_path: Path, command: tuple[str, ...]) -> None:
+    said = refused(2, "admin", "token", *command, "--state", tmp_path / "elsewhere")
+    assert "error[E_DATABASE]" in said
+    assert "there is no service.sqlite3" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_first_start_shows_a_token_once(root: Path, state: Path) -> None:
     with running(root, "--state", state) as server:
         assert server.url.startswith("http://127.0.0.1:")

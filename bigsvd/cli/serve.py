@@ -212,10 +212,10 @@ def token() -> None:
 def _tokens(state: Path | None, database: str) -> Iterator[Tokens]:
     """Those of the service that keeps its tables there, which may be running."""
     with service_extra():
-        from bigsvd.service.store.database import Database  # noqa: PLC0415 - of the service extra, as the next
+        from bigsvd.service.store.database import made_before  # noqa: PLC0415 - of the service extra, as the next
         from bigsvd.service.store.tokens import Tokens  # noqa: PLC0415
 
-        with Database(Settings(_state(state), (), database=database)) as opened:
+        with made_before(Settings(_state(state), (), database=database)) as opened:
             yield Tokens(opened)
 
 

@@ -81,6 +81,17 @@ class Database:
         return float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
 
+def made_before(settings: Settings) -> Database:
+    """The database that a service has made; `DatabaseError` where the state folder has none."""
+    file = settings.state / FILE
+    if not settings.database and not file.is_file():
+        raise DatabaseError(
+            f"no service has kept its tables in {settings.state}: there is no {FILE}",
+            "give the --state or the --database of `bigsvd serve`, which makes them when it first starts",
+        )
+    return Database(settings)
+
+
 def _url(settings: Settings) -> URL:
     if not settings.database:
         return URL.create("sqlite", database=str(settings.state / FILE))
