@@ -280,6 +280,22 @@ def test_it_learns_from_rows_that_memory_does_not_hold(curved: Taught) -> None:
 
 
 @needs_torch
+def test_weights_that_are_no_numbers_are_never_kept(curved: Taught) -> None:
+    found = learnt(curved, replace(QUICK, rate=1e20))
+    assert all(np.isfinite(values).all() for values in found.network.weights.values())
+    assert found.error <= found.ridge
+
+
+@needs_torch
+def test_variances_stay_numbers_whatever_the_head_says(curved: Taught) -> None:
+    network, observed = untrained(curved.basis), observe(curved.basis, with_gaps(curved.matrix[:9], 0.3))
+    weights = dict(network.weights) | {"step-0-bias-2": np.full(2 * R, -1e3, np.float32)}
+    narrow = replace(network, weights=weights).infer(observed).covariance
+    ratio = narrow / network.infer(observed).covariance
+    np.testing.assert_allclose(ratio, np.exp(-4), rtol=1e-5)
+
+
+@needs_torch
 def test_too_few_rows_to_hold_any_out_leave_the_ridge(curved: Taught) -> None:
     taught = replace(curved, matrix=curved.matrix[:50])
     found = learnt(taught, replace(QUICK, held_out=0.0))

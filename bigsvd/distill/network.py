@@ -33,6 +33,7 @@ from bigsvd.errors import DeviceError
 Array = Any
 Tensor = Any
 
+_MOST_WIDENING = 4.0  # of the logarithm of a variance: beyond it lies no data, but what float32 cannot hold
 _LEAST_ENERGY = 1e-3  # of a residual per entry, in units of the noise, that the logarithm tells from none
 
 
@@ -162,18 +163,13 @@ class Whitened:
         cls, observed: Observed, start: Array, deviations: np.ndarray, columns: int, device: str
     ) -> Whitened:
         """From the statistics and the ridge's coordinates z, (b, r)."""
-        torch = import_module("torch")
-
-        def there(array: Array) -> Tensor:
-            return torch.as_tensor(array, device=device)
-
-        d = there(deviations)
+        d = _there(deviations, device)
         return cls(
-            (there(observed.G) * d[:, None] * d).to(torch.float32),
-            (there(observed.t) * d).to(torch.float32),
-            there(observed.energy).to(torch.float32),
-            there(observed.count).to(torch.float32),
-            (there(start) / d).to(torch.float32),
+            (_there(observed.G, device) * d[:, None] * d).float(),
+            (_there(observed.t, device) * d).float(),
+            _there(observed.energy, device).float(),
+            _there(observed.count, device).float(),
+            (_there(start, device) / d).float(),
             columns,
         )
 
@@ -215,7 +211,7 @@ def corrections(weights: Mapping[str, Tensor], shape: Shape, seen: Whitened) -> 
         found = perceptron(weights, f"step-{step}", seen.features(u)) * known
         moved, wider = found.split(shape.components, 1)
         u, widening = u + moved, widening + wider
-    return u - seen.start, widening
+    return u - seen.start, _MOST_WIDENING * (widening / _MOST_WIDENING).tanh()
 
 
 def perceptron(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
@@ -261,7 +257,7 @@ class Network:
         return Shape.of(self.weights)
 
     @cached_property
-    def _there(self) -> dict[str, Tensor]:
+    def _loaded(self) -> dict[str, Tensor]:
         """The weights on the device."""
         torch = import_module("torch")
         there = partial(torch.tensor, device=self.device)
@@ -273,7 +269,7 @@ class Network:
         closed = Ridge(self.variances).infer(observed)
         seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
         with torch.no_grad():
-            added, widening = corrections(self._there, self.shape, seen)
+            added, widening = corrections(self._loaded, self.shape, seen)
             wider = (widening / 2).exp()
         mean = closed.mean + _back(added, closed.mean) * _like(self._deviations, closed.mean)
         return Coordinates(mean, self._widened(closed.covariance, _back(wider, closed.mean)))
@@ -301,6 +297,14 @@ class Network:
         weights = {name: values for name, values in arrays.items() if name.startswith("step-")}
         columns, spread = int(arrays["columns"][0]), float(arrays["spread"][0])
         return cls(arrays["variances"], columns, weights, spread, device_named(device))
+
+
+def _there(array: Array, device: str) -> Tensor:
+    """An array on torch's device, wherever it lies; torch reads no NumPy array that it may not write."""
+    torch = import_module("torch")
+    if isinstance(array, np.ndarray):
+        return torch.as_tensor(np.require(array, requirements="W"), device=device)
+    return torch.from_dlpack(array).to(device)
 
 
 def _back(found: Tensor, like: Array) -> Array:

@@ -59,7 +59,7 @@ class Course:
 
     steps: int = 4
     hidden: int = 256
-    epochs: int = 100
+    epochs: int = 60
     rows_per_epoch: int = 10_000
     batch: int = 64
     rate: float = 3e-3
@@ -299,15 +299,18 @@ class _Study:
         return Trained(network, self.best_error, self.ridge, self.best_epoch)
 
     def _learn(self, exercise: _Exercise, rate: float) -> None:
-        """A step of Adam (Kingma & Ba 2015) along a gradient that is no longer than 1."""
+        """A step of Adam (Kingma & Ba 2015), the gradient no longer than 1; none where that is no number.
+
+        Moments that are once no number stay so, and with them all weights.
+        """
         torch = import_module("torch")
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad()
         error, surprise = self._losses(exercise)
         (error.mean() + _WIDTHS_WEIGH * surprise.mean()).backward()
-        torch.nn.utils.clip_grad_norm_([self._weights], 1.0)
-        self._optimizer.step()
+        if torch.nn.utils.clip_grad_norm_([self._weights], 1.0).isfinite():
+            self._optimizer.step()
 
     def _losses(self, exercise: _Exercise) -> tuple[Tensor, Tensor]:
         """Of each row: its squared error, and how unlikely that is to the variances, both weighted by λ.
