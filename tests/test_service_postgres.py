@@ -26,6 +26,7 @@ from bigsvd.service.settings import Settings
 from bigsvd.service.store.database import Database
 from bigsvd.service.store.tables import jobs, metadata
 from bigsvd.service.store.tokens import Links, Tokens
+from tests.forked import forked_drivers
 from tests.service_jobs import (
     ENDLESS,
     LIMIT_SECONDS,
@@ -47,7 +48,8 @@ pytestmark = pytest.mark.skipif(lacks_postgres(), reason="PostgreSQL is not inst
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
-    yield
+    with forked_drivers():
+        yield
     end_drivers(tmp_path)
 
 

@@ -26,6 +26,7 @@ from bigsvd.service.service import Service
 from bigsvd.service.settings import Settings
 from bigsvd.service.store.tables import jobs
 from tests.clusters import worker_processes
+from tests.forked import forked_drivers
 from tests.service_jobs import (
     EASY,
     ENDLESS,
@@ -46,7 +47,8 @@ from tests.service_jobs import (
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ids of jobs in a folder of the test's own; no driver outlives the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
-    yield
+    with forked_drivers():
+        yield
     end_drivers(tmp_path)
 
 
