@@ -66,14 +66,20 @@ def test_many_wide_passes_over_a_flat_tail_stay_under_the_plan(tmp_path: Path) -
         ((), 150_000_000),
         ((), 70_000_000),
         (("--center", "--scale"), 200_000_000),
-        (("--method", "gram"), 500_000_000),
     ],
-    ids=["krylov", "small budget", "scaled", "gram"],
+    ids=["krylov", "small budget", "scaled"],
 )
 def test_peak_memory_stays_under_the_plan(
     data: Path, tmp_path: Path, options: tuple[str, ...], budget: int
 ) -> None:
     check_peak(data, tmp_path, ("--max-passes", "3", *options), budget)
+
+
+def test_a_gram_matrix_stays_under_the_plan(tmp_path: Path) -> None:
+    """What it takes hangs on the columns: 64 MB of data show as much as any number of rows."""
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(8_000, 2_000), chunks=(500, 2_000), dtype="float32")
+    array[...] = np.random.default_rng(0).standard_normal(array.shape, np.float32)
+    check_peak(tmp_path / "a.zarr", tmp_path, ("--method", "gram"), 500_000_000)
 
 
 def test_many_wide_passes_stay_under_the_plan(tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_packed_entries_stay_under_the_plan(tmp_path: Path) -> None:
 def test_stacked_axes_stay_under_the_plan(tmp_path: Path, axis: int) -> None:
     """What is read is boxes of chunks of which each has several pieces of a row; two chunks make one up."""
     shape, chunks = [16, 50], [8, 50]
-    shape.insert(axis, 40_000)
+    shape.insert(axis, 20_000)
     chunks.insert(axis, 1_000)
     array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=tuple(chunks), dtype="float32")
     array[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
