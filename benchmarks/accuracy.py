@@ -62,9 +62,9 @@ SIZES = {
     "full": Size(
         labelled_digits,
         4_000,
-        (Labels(300, 60, 5), Labels(4_000, 15, 1)),
-        (5, 10, 15, 20, 30, 50, 80, 150),
-        (USUAL_DECAY, 1e-2, 1e-1, 1.0, 10.0),
+        (Labels(300, 60, 2), Labels(4_000, 15, 1)),
+        (5, 10, 20, 40, 80),
+        (USUAL_DECAY, 1e-1, 1.0, 10.0),
     ),
 }
 
