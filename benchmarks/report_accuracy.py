@@ -99,7 +99,7 @@ def _said(cells: list[tuple[float, int, list[dict[str, Any]]]]) -> str:
 
 
 def _method(p: dict[str, Any]) -> list[str]:
-    folds = ", ".join(f"{row['folds']} at {row['count']:,} labels" for row in p["labels"])
+    folds = ", ".join(f"{row['folds']} of the fifths at {row['count']:,}" for row in p["labels"])
     epochs = ", ".join(f"{row['epochs']} at {row['count']:,}" for row in p["labels"])
     return [
         *prose(
@@ -125,8 +125,8 @@ def _method(p: dict[str, Any]) -> list[str]:
         *prose(
             f"k (of {_listed(p['ranks'])}) and the weight decay (of {_listed(p['decays'])}) are chosen by "
             "accuracy on labelled training pictures that were set aside, a fifth of them "
-            f"({folds} times), not by error and not on test pictures; then the network learns from all "
-            "labelled ones. The k of the least squared error, which only who has the pictures without noise "
+            f"at a time ({folds} labels), not by error and not on test pictures; then the network learns "
+            "from all labelled ones. The k of the least squared error, which only who has the pictures without noise "
             "could choose, stands beside it."
         ),
     ]
