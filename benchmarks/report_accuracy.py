@@ -126,8 +126,8 @@ def _method(p: dict[str, Any]) -> list[str]:
             f"k (of {_listed(p['ranks'])}) and the weight decay (of {_listed(p['decays'])}) are chosen by "
             "accuracy on labelled training pictures that were set aside, a fifth of them "
             f"at a time ({folds} labels), not by error and not on test pictures; then the network learns "
-            "from all labelled ones. The k of the least squared error, which only who has the pictures without noise "
-            "could choose, stands beside it."
+            "from all labelled ones. The k of the least squared error, which only who has the pictures "
+            "without noise could choose, stands beside it."
         ),
     ]
 
