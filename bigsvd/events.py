@@ -20,6 +20,7 @@ _LABELS = {
     "statistics": "means",
     "start": "sample",
     "infer": "predicting",
+    "adapt": "adapting",
 }
 _NUMBERED = re.compile(r".*-([0-9]{3})")
 

@@ -49,7 +49,7 @@ def verify(
     if factors.predicted is not None and source is not None:
         raise RequestError(
             f"{factors.path} was predicted, and has no certificate that data could contradict",
-            "measure it with bigsvd.distill.measured",
+            "measure it by bigsvd.distill.measured.verification_of",
         )
     if source is None:
         said = factors.predicted.said if factors.predicted is not None else ""

@@ -76,7 +76,9 @@ FOLDERS: dict[str, frozenset[str]] = {
     "distill": frozenset({"chunks", "machine", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
-    "service": frozenset({"catalog", "execution", "jobs", "machine", "planning", "results", "sources"}),
+    "service": frozenset(
+        {"catalog", "distill", "execution", "jobs", "machine", "planning", "results", "sources"}
+    ),
     "cli": frozenset(
         {
             "catalog",

@@ -97,7 +97,7 @@ def predict(
     They are estimates with an uncertainty for each sample, not a certified SVD.
     """
     from bigsvd.distill.order import order_of  # noqa: PLC0415 - only this command needs it
-    from bigsvd.distill.predict import plan_of, run  # noqa: PLC0415 - the same
+    from bigsvd.distill.predicting import plan_of, run  # noqa: PLC0415 - the same
 
     order = order_of(
         student, data, missing_value=missing_value or None, storage_options=secrets_of(storage_options),

@@ -109,7 +109,7 @@ class Here:
 
     def verify(self, name: str, data: str | None, device: DeviceName, progress: Progress) -> Verification:
         """See `place.Place`; against the data only where they are given."""
-        from bigsvd.verify import verify  # noqa: PLC0415 - imports Dask
+        from bigsvd.distill.measured import verification_of  # noqa: PLC0415 - imports Dask
 
         if data is None:
             refuse_idle(("scheduler", "device", "storage_options"), "DATA")
@@ -117,7 +117,7 @@ class Here:
         asked = replace(Request.from_dict(factors.provenance["request"]), rows=None, cols=None)
         source = None if data is None else open_again(data, asked, self.secrets)
         with client_of(self.cluster) as client:
-            return verify(factors, source, progress, client, device)
+            return verification_of(factors, source, progress, client, device)
 
 
 def records_in(folders: tuple[str, ...]) -> Iterator[Record]:

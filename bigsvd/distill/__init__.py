@@ -1,1 +1,30 @@
-"""Distillation: a student learnt from factors predicts those of new data with gaps, without their SVD."""
+"""Distillation: a student learnt from factors predicts those of new data with gaps, without their SVD.
+
+``predict`` makes the factors of new data by a student.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bigsvd.distill.evaluation import Evaluation
+    from bigsvd.distill.predicting import predict
+    from bigsvd.distill.student import Student, open_student
+
+__all__ = ["Evaluation", "Student", "open_student", "predict"]
+
+_PLACES = {
+    "Evaluation": "bigsvd.distill.evaluation",
+    "Student": "bigsvd.distill.student",
+    "open_student": "bigsvd.distill.student",
+    "predict": "bigsvd.distill.predicting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        message = f"module 'bigsvd.distill' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_PLACES[name]), name)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import google_crc32c
 import numpy as np
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.choosing import Chosen
 from bigsvd.distill.observed import Observed, observe
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Stage
 from bigsvd.errors import StoppedError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.floats import silent
@@ -76,7 +76,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What was inferred of some rows: z (b, r), the root of the trace of C of each (b,), and sums."""
+    """What was inferred of some rows: z (b, r), the standard deviation of entries of each (b,), and sums."""
 
     coordinates: np.ndarray
     uncertainty: np.ndarray
@@ -84,17 +84,16 @@ class Inferred:
 
 
 @silent
-def infer(basis: Basis, stage: Stage, rows: Rows) -> Inferred:
-    """The posterior of some rows by a stage."""
-    observed = observe(basis, rows)
-    found = stage.infer(observed)
+def infer(chosen: Chosen, rows: Rows) -> Inferred:
+    """The posterior of some rows by the stage that was chosen."""
+    observed = observe(chosen.basis, rows)
+    found = chosen.stage.infer(observed)
     z, C = np.asarray(found.mean), np.asarray(found.covariance)
     repeated = len(z) // len(C)  # one for all rows, or one for each
-    spread = np.broadcast_to(np.trace(C, axis1=1, axis2=2), len(z))
     count, energy = np.asarray(observed.count), np.asarray(observed.energy)
     counts = map(np.sum, (count, count == 0, energy, _residuals(observed, z)))
     sums = Sums(z.T @ z, repeated * np.sum(C, axis=0), *map(float, counts))
-    return Inferred(z, np.sqrt(np.maximum(0.0, spread)), sums)
+    return Inferred(z, chosen.deviations(found), sums)
 
 
 def _residuals(observed: Observed, z: np.ndarray) -> np.ndarray:
@@ -107,11 +106,16 @@ def _residuals(observed: Observed, z: np.ndarray) -> np.ndarray:
 class Inference:
     """Infers panels of new data into scratch."""
 
-    def __init__(self, panels: RowPanels, basis: Basis, scratch: Scratch, dtype: str) -> None:
+    def __init__(self, panels: RowPanels, chosen: Chosen, scratch: Scratch, dtype: str) -> None:
         self.panels = panels
-        self.basis = basis
+        self.chosen = chosen
         self.scratch = scratch
         self._dtype = dtype
+
+    @property
+    def basis(self) -> Basis:
+        """Whose coordinates are inferred."""
+        return self.chosen.basis
 
     def prepare(self) -> None:
         """Make the arrays of scratch that are not there."""
@@ -135,7 +139,6 @@ class Inference:
 
     def run(
         self,
-        stage: Stage,
         rows_per_batch: int,
         threads: int,
         progress: Progress,
@@ -147,7 +150,7 @@ class Inference:
         with one_blas_thread, ThreadPoolExecutor(threads, "bigsvd-infer") as pool:
             stamps = {number: self._stamp(number) for number in waiting}  # before they are read
             for number, rows in zip(waiting, self.panels.some(waiting), strict=True):
-                parts = list(pool.map(partial(infer, self.basis, stage), _batches(rows, rows_per_batch)))
+                parts = list(pool.map(partial(infer, self.chosen), rows.batches(rows_per_batch)))
                 self._store(number, parts, stamps[number])
                 progress(BytesRead(self._line_bytes * len(rows)))
                 if number != waiting[-1] and should_stop():
@@ -207,9 +210,9 @@ class Inference:
         return self.panels.source.facts.features_axis
 
     def _stamp(self, number: int) -> int:
-        """A number that changes when somebody writes into a panel's data, as far as files tell."""
+        """A number that changes with a panel's data, as far as files tell, and with what was chosen."""
         stamp = self.panels.source.stamp(*self._rectangle(number))
-        return int(google_crc32c.value(repr(stamp).encode()))
+        return int(google_crc32c.value(f"{stamp!r} {self.chosen.digest}".encode()))
 
     def _store(self, number: int, parts: list[Inferred], stamp: int) -> None:
         span = self.panels.span(number)
@@ -231,12 +234,3 @@ def _whole(array: ScratchArray, span: slice) -> np.ndarray:
     found = np.empty((_size(span), *array.shape[1:]), array.dtype)
     array.read_into((span,), found)
     return found
-
-
-def _batches(rows: Rows, rows_per_batch: int) -> Iterator[Rows]:
-    for start in range(0, len(rows), rows_per_batch):
-        yield _part(rows, slice(start, start + rows_per_batch))
-
-
-def _part(rows: Rows, some: slice) -> Rows:
-    return replace(rows, start=rows.start + some.start, values=rows.values[some], seen=rows.seen[some])

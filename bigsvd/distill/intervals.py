@@ -24,7 +24,8 @@ def entry_deviations(basis: Basis, coordinates: Coordinates) -> np.ndarray:
     """√(v_jᵀ·C·v_j + ψ_j) of every entry, (b, n), in units of B; V has all components that C has."""
     C = np.asarray(coordinates.covariance)
     parts = [_spread(basis.V[some], C) + basis.noise[some] for some in _columns(basis)]
-    return np.asarray(np.sqrt(np.concatenate(parts, axis=1)))
+    found = np.sqrt(np.concatenate(parts, axis=1))  # of one row, where all have one covariance
+    return np.asarray(np.broadcast_to(found, (len(coordinates), basis.n)))
 
 
 def _columns(basis: Basis) -> list[slice]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from bigsvd.distill.adapting import NAME as ADAPT
+from bigsvd.distill.network import is_installed
 from bigsvd.distill.panels import Absence
 from bigsvd.distill.student import Student, open_student
 from bigsvd.errors import RankError, RequestError
@@ -20,6 +23,8 @@ from bigsvd.sources.base import SIDES, Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import selected
 
+STAGES = ("ridge", "map", "mixture", ADAPT, "network")  # from the cheapest on
+_LEARN = ("map", ADAPT)  # those that learn from the new data, and are no student's own
 _ARRAYS = {"offset": "mean", "scale": "scale", "weights": "weights"}  # of a student, by option of a request
 
 
@@ -31,6 +36,7 @@ class Order:
         student: which is to predict. source: the new data.
         absence: which of their entries were not seen.
         k: how many components are published. stage, adapt, seed: see `predict`.
+        reading: how the data were opened, but for their axes: decode, sum, missing_chunks.
 
     """
 
@@ -41,6 +47,16 @@ class Order:
     stage: str = "auto"
     adapt: str = "auto"
     seed: int = 0
+    reading: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def candidates(self, *, adapts: bool) -> tuple[str, ...]:
+        """The stages that may be published, from the cheapest on; components move where `adapts` says so."""
+        found = {*self.student.stages, *_LEARN}
+        if not adapts or self.adapt == "no":
+            found.discard(ADAPT)
+        if not is_installed():
+            found.discard("network")
+        return tuple(name for name in STAGES if name in found)
 
     @property
     def problem(self) -> str:
@@ -76,7 +92,7 @@ class Order:
         """
         standard, facts = self.student.standard, self.source.facts
         held = {"offset": standard.mean, "scale": standard.scale, "weights": standard.weights}
-        names: dict[str, Any] = {
+        names = dict(self.reading) | {
             option: f"{self.student.path}/{_ARRAYS[option]}" for option in held if held[option] is not None
         }
         if facts.array_shape:
@@ -111,11 +127,12 @@ def order_of(
     learnt = student if isinstance(student, Student) else open_student(student)
     opened = open_source(source, missing="mean", storage_options=storage_options, **reading)
     learnt.columns.check(opened.facts)
-    if stage != "auto":
-        learnt.stage(stage)
+    if stage not in ("auto", *_LEARN):
+        learnt.stage(stage)  # refused where it has none of that name
     rule = "zero" if missing == "zero" else "none"
     absence = Absence.of(opened, missing=rule, missing_value=missing_value, mask=mask)
-    return Order(learnt, opened, absence, _rank_of(learnt, k), stage, adapt, seed)
+    kept = {name: value for name, value in reading.items() if name not in ("samples", "dim")}
+    return Order(learnt, opened, absence, _rank_of(learnt, k), stage, adapt, seed, kept)
 
 
 def _rank_of(student: Student, k: int | None) -> int:

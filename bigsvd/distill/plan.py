@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from bigsvd.distill.adapt import adapt_bytes
+from bigsvd.distill.adapting import NAME as ADAPT
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.student import Student
 from bigsvd.errors import MemoryBudgetError
@@ -36,7 +38,7 @@ class PredictionPlan:
         samples, features: of the new data. components: r, that inference uses. k: that are published.
         rows_per_panel: that are read at a time. rows_per_batch: that a thread infers at a time.
         rows_judged: on which stages are judged.
-        threads: that infer at the same time.
+        threads: that infer at the same time. adapts: whether there is memory for components to move.
         terms: bytes that are held, by what. budget_bytes: that may be.
         read_bytes: of the new data, uncompressed. scratch_bytes: on the disk until the factors are written.
         seconds: that it takes at nominal rates, by part.
@@ -54,6 +56,7 @@ class PredictionPlan:
     rows_per_batch: int
     rows_judged: int
     threads: int
+    adapts: bool
     terms: dict[str, int]
     budget_bytes: int
     read_bytes: int
@@ -135,6 +138,9 @@ def plan_prediction(
     budget = memory or int(_BUDGET_SHARE * available_memory())
     cores = threads or len(psutil.Process().cpu_affinity())
     samples, sizes = facts.shape[facts.samples_axis], _Sizes.of(student, facts, budget)
+    terms = _terms(student, facts, sizes, cores)
+    adapting = {"sums by which components move": adapt_bytes(student.basis.n, student.basis.r)}
+    adapts = stage == ADAPT or (stage == "auto" and sum((terms | adapting).values()) <= budget)
     return PredictionPlan(
         source=facts.name,
         student=str(student.path),
@@ -147,7 +153,8 @@ def plan_prediction(
         rows_per_batch=sizes.batch,
         rows_judged=sizes.judged,
         threads=cores,
-        terms=_terms(student, facts, sizes, cores),
+        adapts=adapts,
+        terms=terms | adapting if adapts else terms,
         budget_bytes=budget,
         read_bytes=facts.nbytes,
         scratch_bytes=samples * _bytes_of_a_row(student, k),

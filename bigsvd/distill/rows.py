@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +31,14 @@ class Rows:
     def span(self) -> slice:
         """The numbers of the samples."""
         return slice(self.start, self.start + len(self))
+
+    def batches(self, rows: int) -> Iterator[Rows]:
+        """The same in parts of no more than so many rows."""
+        return (self.part(slice(start, start + rows)) for start in range(0, len(self), rows))
+
+    def part(self, some: slice) -> Rows:
+        """Some of them."""
+        return Rows(self.start + some.start, self.values[some], self.seen[some])
 
     def hide(self, hidden: Array) -> Rows:
         """The same without these entries, (b, n) bool; they may be ones that were not seen."""

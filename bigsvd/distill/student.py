@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +19,8 @@ import numpy as np
 
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.columns import Columns
+from bigsvd.distill.mixture import Mixture
+from bigsvd.distill.network import Network, is_installed
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.stage import Stage
 from bigsvd.errors import FactorStoreError, RequestError
@@ -34,11 +35,7 @@ from bigsvd.scratch import Scratch
 FORMAT_VERSION = 3  # the first of stores that are no factors
 STUDENT_STORE = Kind(STUDENT, "student", (FORMAT_VERSION,), "give the OUT of `bigsvd distill fit`")
 _RIDGE = "ridge"
-# The stages that are learnt, and where they are: (module, class), each with `to_arrays` and `from_arrays`.
-_LEARNT = {
-    "mixture": ("bigsvd.distill.mixture", "Mixture"),
-    "network": ("bigsvd.distill.network", "Network"),
-}
+_LEARNT = ("mixture", "network")  # from the cheapest on
 _REMEDY = "restore it or fit it again"
 
 
@@ -87,14 +84,22 @@ class Student:
                 f"stage={name!r}: {self.path} has {', '.join(self.stages)}",
                 "use one of these, or fit it anew",
             )
-        module, kind = _LEARNT[name]
-        try:
-            found: Stage = getattr(import_module(module), kind).from_arrays(self.learnt[name])
-        except ModuleNotFoundError as error:
+        if name == "mixture":
+            return self.mixture
+        return self._network()
+
+    @property
+    def mixture(self) -> Mixture:
+        """The stage of that name, on the scale of the teacher's coordinates."""
+        return Mixture.from_arrays(self.learnt["mixture"])
+
+    def _network(self) -> Stage:
+        """The network, which corrects the answer of the ridge."""
+        if not is_installed():
             raise RequestError(
-                f"stage {name} needs {error.name}, which is not installed", "pip install 'bigsvd[distill]'"
-            ) from error
-        return found
+                "stage network needs torch, which is not installed", "pip install 'bigsvd[distill]'"
+            )
+        return Network.from_arrays(self.learnt["network"])
 
     def __repr__(self) -> str:
         return f"<bigsvd.distill.Student of {self.basis.n} features, stages {', '.join(self.stages)}>"

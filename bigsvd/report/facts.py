@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bigsvd.described import described, labelled
@@ -24,11 +25,20 @@ def format_facts(name: str, facts: dict[str, Any]) -> str:
     request, source = Request.from_dict(facts["request"]), SourceFacts.from_dict(facts["source"])
     lines = [
         f"{name}: {m:,} x {n:,}, k={facts['k']}, {facts['dtype']}, of {source.name}",
-        *described(request, source, facts["missing_features"]),
+        *_described(request, source, facts),
         *_values(facts),
         *_costs(facts),
     ]
     return "\n".join(lines)
+
+
+def _described(request: Request, source: SourceFacts, facts: dict[str, Any]) -> list[str]:
+    """What the data were read and standardised as; gaps of predicted ones are filled by nothing."""
+    missing = facts["missing_features"]
+    if not facts.get("predicted"):
+        return described(request, source, missing)
+    lines = described(replace(request, missing="none", missing_value=None), source, missing)
+    return [*lines, labelled("gaps", "coordinates were inferred from what was seen beside them")]
 
 
 def _values(facts: dict[str, Any]) -> list[str]:

@@ -99,8 +99,9 @@ class Factors:
         mean, scale, weights: of the features, (n,) or (m,) float64, and row_weights of the samples; None for
             what was not subtracted, divided or multiplied by. Each was given or is the features' own.
         kept: ids of the rows and columns of the data that A is.
-        uncertainty: of factors that were predicted, see `predicted`, an array on disk (samples,): the root of
-            the expected squared error of each sample's coordinates, in units of B; else None.
+        uncertainty: of factors that were predicted, see `predicted`, an array on disk (samples,): the
+            standard deviation of what is predicted of each sample's entries, in units of B; 1.645 of it
+            either way hold 90 % of them. Else None.
         certificate: what is known of the error. provenance: request, plan, source, versions, costs.
 
     """

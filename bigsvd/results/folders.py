@@ -26,7 +26,7 @@ STORE_ARRAYS = (
 )  # fmt: skip
 STUDENT_ARRAYS = ("V", "noise")  # besides some of those
 _ARRAYS = frozenset({*STORE_ARRAYS, *STUDENT_ARRAYS})
-_OF_STAGE = re.compile(r"(mixture|network)\.[A-Za-z0-9_.]+")  # a student's, of one of its stages
+_OF_STAGE = re.compile(r"(mixture|network)\.[A-Za-z0-9_.-]+")  # a student's, of one of its stages
 _CHUNKS = "c"
 _IN_ROOM = re.compile(r"((zarr|c)\.)?[0-9a-f]{32}(\.partial)?")  # what a run moves to or from its own folder
 _UNFINISHED = re.compile(r"(zarr|c|[0-9]+)\.[0-9a-f]{32}\.partial")  # a file that Zarr was writing

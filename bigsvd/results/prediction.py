@@ -71,8 +71,15 @@ class Prediction:
     @property
     def said(self) -> str:
         """In one line what nobody who reads these factors may overlook."""
-        how = f"predicted by stage {self.stage} of {self.student} from {self.share}"
-        told = f"{how}, not computed: nothing here is certified"
+        return self._said(f"stage {self.stage} of {self.student}")
+
+    @property
+    def short(self) -> str:
+        """The same without a path of the machine that it was predicted on."""
+        return self._said(f"stage {self.stage}")
+
+    def _said(self, by: str) -> str:
+        told = f"predicted by {by} from {self.share}, not computed: nothing here is certified"
         return "; ".join(filter(None, [told, self.outside]))
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from bigsvd.distill.measured import verification_of
 from bigsvd.errors import QuotaError, StateError
 from bigsvd.events import unheard
 from bigsvd.execution.cluster import Tls, connected
@@ -24,7 +25,6 @@ from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
 from bigsvd.scratch import storage_errors
 from bigsvd.sources.open import open_source
-from bigsvd.verify import verify
 
 State = Literal["running", "done", "failed"]
 _SILENT = Told("E_BIGSVD", "the process that verified has ended without a word", "verify again", 3)
@@ -159,7 +159,7 @@ def _verified(task: Task) -> dict[str, Any]:
     asked = replace(Request.from_dict(factors.provenance["request"]), rows=None, cols=None)
     source = open_source(task.source, **asked.reading)
     with connected(task.scheduler or None, tls=Tls.of(task.tls)) as client:
-        return verify(factors, source, unheard, client).to_dict()
+        return verification_of(factors, source, unheard, client).to_dict()
 
 
 if __name__ == "__main__":

@@ -248,7 +248,10 @@ class OpenResult:
     def _attributes(self, k: int) -> dict[str, Any]:
         """What a reader is told of the array; no path of this machine."""
         certificate = self.factors.truncate(k).certificate
-        return {"bigsvd": {"k": k, "relative_error": certificate.relative_error}}
+        told: dict[str, Any] = {"k": k, "relative_error": certificate.relative_error}
+        if certificate.predicted is not None:
+            told["predicted"] = certificate.predicted.short
+        return {"bigsvd": told}
 
     def _stored(self, k: int) -> dict[str, VirtualArray]:
         """The factors and what was done to the data, as arrays."""
@@ -264,11 +267,18 @@ class OpenResult:
             "s": VirtualArray(Chunked(factors.s[:k], (k,)), ("component",)),
             "Vt": VirtualArray(Chunked(Vt, Vt.chunks), ("component", cols)),
         }
+        if factors.uncertainty is not None:
+            uncertainty = _Checked(factors.uncertainty, self)
+            found["uncertainty"] = VirtualArray(_by_lines(uncertainty), (samples,))
         for name, values in factors.lines.items():
             along = samples if name == "row_weights" else features
-            sides = (min(len(values), _LINE_ENTRIES),)
-            found[name] = VirtualArray(Chunked(values, sides), (along,))
+            found[name] = VirtualArray(_by_lines(values), (along,))
         return found
+
+
+def _by_lines(values: Any) -> Chunked:
+    """What has a value for each line, in chunks of many."""
+    return Chunked(values, (min(len(values), _LINE_ENTRIES),))
 
 
 class _Checked:
@@ -278,6 +288,9 @@ class _Checked:
         self._array, self._result = array, result
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
         self.chunks = array.chunks
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
 
     def __getitem__(self, key: Any) -> np.ndarray:
         with damage_errors(self._result.path):

@@ -50,7 +50,21 @@ function Seen({ title, children }) {
   return html`<section ref=${ref} aria-labelledby=${heading} class="lazy"><h2 id=${heading}>${title}</h2>${seen && children()}</section>`;
 }
 
+/** What no SVD has computed says so first, and has no bounds to show. */
+function Predicted({ predicted, info }) {
+  const { stage, share_seen, hidden_error, outside, notes } = predicted;
+  return html`<p class="status-line">
+      <span class="state state-interrupted"><span aria-hidden="true" class="sign">!</span> predicted, not computed</span>
+      <span>nothing here is certified · stage ${stage} · ${percent(share_seen)} of the entries seen · error about <${Num} value=${info.certificate.relative_error} class="stored-error" />${hidden_error !== null && html` · hidden entries missed by <${Num} value=${hidden_error} />`} · ${shape(info.shape)} ${info.dtype}</span>
+    </p>
+    <ul class="warnings" aria-label="How it was predicted">
+      <li>by ${predicted.student}, learnt from ${predicted.teacher}</li>
+      ${[outside, ...notes].filter(Boolean).map((each) => html`<li key=${each}>${each}</li>`)}
+    </ul>`;
+}
+
 function Certificate({ info }) {
+  if (info.predicted) return html`<${Predicted} predicted=${info.predicted} info=${info} />`;
   const c = info.certificate;
   const audit = c.audit ? (c.audit.flagged ? "audit flagged" : "audit clean") : "";
   return html`<p class="status-line">
@@ -183,8 +197,8 @@ function Verify({ path }) {
 }
 
 function Verification({ found }) {
-  return html`<p class="status-line"><span class="state ${found.holds ? "state-done" : "state-failed"}"><span class="sign" aria-hidden="true">${found.holds ? "✓" : "✕"}</span> ${found.holds ? "all that is promised holds" : "it does not hold"}</span>
-      ${found.relative_error !== null && html`<span>error <${Num} value=${found.relative_error} />, residual <${Num} value=${found.max_residual} as=${(v) => digits(v, 2)} /></span>`}</p>
+  return html`<p class="status-line"><span class="state ${found.holds ? "state-done" : "state-failed"}"><span class="sign" aria-hidden="true">${found.holds ? "✓" : "✕"}</span> ${found.holds ? (found.predicted ? "undamaged" : "all that is promised holds") : "it does not hold"}</span>
+      ${found.relative_error !== null && !found.predicted && html`<span>error <${Num} value=${found.relative_error} />, residual <${Num} value=${found.max_residual} as=${(v) => digits(v, 2)} /></span>`}${found.predicted && html`<span>${found.predicted}</span>`}</p>
     ${found.findings.length > 0 && html`<ul class="warnings">${found.findings.map((each, i) => html`<li key=${i}>${each}</li>`)}</ul>`}`;
 }
 

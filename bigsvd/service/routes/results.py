@@ -67,6 +67,9 @@ class ResultAnswer(BaseModel):
     explained_variance_ratio: list[float]
     certificate: dict[str, Any]
     source: dict[str, Any]
+    predicted: dict[str, Any] | None = Field(
+        description="How they were predicted, where no SVD has computed them: nothing of it is certified."
+    )
     links: ResultLinks
 
 
@@ -97,7 +100,7 @@ class RankAnswer(BaseModel):
     rows: list[RankRowAnswer]
     choices: list[ChoiceAnswer]
     break_even: int
-    predicted: str | None = Field(description="Of factors that no SVD has computed: how much they are worth.")
+    predicted: str | None = Field(description="What a reader has to know of values that were predicted.")
 
 
 class NoiseAnswer(BaseModel):
@@ -116,6 +119,7 @@ class SpectrumAnswer(BaseModel):
     explained: list[float]
     cumulative: list[float]
     noise: NoiseAnswer
+    predicted: str | None = Field(description="The same as of the rank table.")
     spectrum: dict[str, Any] = Field(description="What rank rules need to know.")
 
 
@@ -169,6 +173,7 @@ def spectrum(result: ResultId, service: ServiceHere) -> SpectrumAnswer:
         explained=factors.explained_variance_ratio.tolist(),
         cumulative=[row["energy"] for row in found.rows],
         noise=NoiseAnswer(**asdict(found.noise)),
+        predicted=found.said or None,
         spectrum=found.spectrum.to_dict(),
     )
 

@@ -29,7 +29,9 @@ class OutcomeAnswer(BaseModel):
     findings: list[str]
     max_residual: float | None
     relative_error: float | None
-    predicted: str | None = Field(None, description="Of factors that no SVD has computed: their worth.")
+    predicted: str | None = Field(
+        default=None, description="What a reader has to know of factors that no SVD has computed."
+    )
 
 
 class VerificationAnswer(BaseModel):

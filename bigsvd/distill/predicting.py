@@ -162,8 +162,8 @@ def _fill(
     started = time.monotonic()
     panels = RowPanels(order.source, order.student.standard, plan.rows_per_panel, order.absence)
     chosen = choose(order, panels, plan, progress)
-    inference = Inference(panels, chosen.basis, scratch, order.student.dtype)
-    sums = _inferred(inference, chosen, plan, progress, should_stop)
+    inference = Inference(panels, chosen, scratch, order.student.dtype)
+    sums = _inferred(inference, plan, progress, should_stop)
     progress(PhaseStarted("writing and checking the factors"))
     costs = _costs(plan, chosen, time.monotonic() - started, monitor)
     write_prediction(order, plan, chosen, inference, sums, costs)
@@ -202,7 +202,6 @@ def _give_up(output: Output, before: str, now: str, progress: Progress, *, overw
 
 def _inferred(
     inference: Inference,
-    chosen: Chosen,
     plan: PredictionPlan,
     progress: Progress,
     should_stop: Callable[[], bool],
@@ -210,22 +209,21 @@ def _inferred(
     """Infer all panels; where scratch turns out to be damaged, what is lost is inferred again."""
     for _ in range(_MENDINGS):
         try:
-            return _inferred_once(inference, chosen, plan, progress, should_stop)
+            return _inferred_once(inference, plan, progress, should_stop)
         except DamagedScratchError as error:
             progress(ScratchDamaged(error.message))
             inference.scratch.discard_damaged()
-    return _inferred_once(inference, chosen, plan, progress, should_stop)
+    return _inferred_once(inference, plan, progress, should_stop)
 
 
 def _inferred_once(
     inference: Inference,
-    chosen: Chosen,
     plan: PredictionPlan,
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> Sums:
     inference.prepare()
-    inference.run(chosen.stage, plan.rows_per_batch, plan.threads, progress, should_stop)
+    inference.run(plan.rows_per_batch, plan.threads, progress, should_stop)
     return inference.sums()
 
 
