@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import zarr
 import bigsvd
 from bigsvd.distill import plan as planning
 from bigsvd.distill import predicting
+from bigsvd.distill.columns import Columns
+from bigsvd.distill.student import open_student, write_student
 from bigsvd.errors import (
     ColumnsError,
     FactorStoreError,
@@ -450,3 +453,25 @@ def test_a_student_is_replaced_by_a_student_only(student_copy: Path) -> None:
     assert "is a student" in told.err
     with pytest.raises(OutputExistsError, match="already exists"):
         by_hand(OLD, student_copy)
+
+
+def named_store(folder: Path, data: np.ndarray, names: list[str]) -> Path:
+    """A matrix in a group with a coordinate for its columns, as xarray writes one."""
+    group = zarr.create_group(folder)
+    group.create_array("x", data=data, chunks=(100, N), dimension_names=("cell", "gene"))
+    group.create_array("gene", data=np.array(names), dimension_names=("gene",))
+    return folder / "x"
+
+
+@pytest.mark.filterwarnings("ignore:The data type")
+def test_columns_of_another_order_are_refused_where_both_have_names(home: Path, tmp_path: Path) -> None:
+    genes = [f"gene {number}" for number in range(N)]
+    old = bigsvd.svd(named_store(tmp_path / "old.zarr", OLD[:50], genes), 2, tmp_path / "old")
+    student = open_student(home / "student.zarr")
+    named = write_student(tmp_path / "named.zarr", replace(student, columns=Columns.of(old.source)))
+    new = named_store(tmp_path / "new.zarr", DATA, genes)
+    assert predict(named, new, tmp_path / "o", k=K).k == K
+    other = named_store(tmp_path / "other.zarr", DATA[:, ::-1].copy(), genes[::-1])
+    with pytest.raises(ColumnsError, match="other names along gene"):
+        predict(named, other, tmp_path / "p", k=K)
+    assert predict(named, DATA, tmp_path / "q", k=K).k == K  # of columns without names nothing is known

@@ -103,6 +103,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "chunks.guard",
             "chunks.reader",
             "sources.groups",
+            "sources.names",
             "sources.local",
             "sources.zarr_dense",
             "sources.zarr_packing",

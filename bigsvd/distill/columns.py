@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bigsvd.errors import ColumnsError
 from bigsvd.facts import SourceFacts
+from bigsvd.sources.names import names_along
+
+_REMEDY = "give data with the same features in the same order"
 
 
 @dataclass(frozen=True)
@@ -17,34 +21,31 @@ class Columns:
     Attributes:
         shape: the lengths of the axes that were stacked to features, one where there is only one.
         dims: the names of these axes; empty where they have none.
+        names: digests of what features are called along each axis, where the data's store says so.
 
     """
 
     shape: tuple[int, ...]
     dims: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, facts: SourceFacts) -> Columns:
-        """Those of a source."""
+        """Those of a source; names are read where it is a Zarr array on this machine."""
         axis = facts.features_axis
-        return cls(tuple(map(int, facts.stacked_shape(axis))), facts.stacked_dims(axis))
+        names = {dim: _digest(texts) for dim, texts in names_along(facts, axis).items()}
+        return cls(tuple(map(int, facts.stacked_shape(axis))), facts.stacked_dims(axis), names)
 
     def check(self, facts: SourceFacts) -> None:
-        """`ColumnsError` where the features of a source are others than these."""
+        """`ColumnsError` where the features of a source are others than these, as far as both are known."""
         found = Columns.of(facts)
         if found.shape != self.shape:
-            raise ColumnsError(
-                f"{facts.name} has {_sides(found.shape)} features, the student was learnt from "
-                f"{_sides(self.shape)}",
-                "give data with the same features in the same order",
-            )
-        named = "" not in (*self.dims, *found.dims)
-        if named and self.dims and found.dims and found.dims != self.dims:
-            raise ColumnsError(
-                f"{facts.name} has features along {', '.join(found.dims)}, the student was learnt from "
-                f"{', '.join(self.dims)}",
-                "give data with the same features in the same order",
-            )
+            raise _other(facts, f"{_sides(found.shape)} features", _sides(self.shape))
+        if _named(self.dims) and _named(found.dims) and found.dims != self.dims:
+            raise _other(facts, f"features along {', '.join(found.dims)}", ", ".join(self.dims))
+        for dim in self.names.keys() & found.names.keys():
+            if self.names[dim] != found.names[dim]:
+                raise _other(facts, f"other names along {dim} (digest {found.names[dim]})", self.names[dim])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -53,7 +54,19 @@ class Columns:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Columns:
         """The inverse of `to_dict`."""
-        return cls(tuple(values["shape"]), tuple(values["dims"]))
+        return cls(tuple(values["shape"]), tuple(values["dims"]), values["names"])
+
+
+def _other(facts: SourceFacts, found: str, learnt: str) -> ColumnsError:
+    return ColumnsError(f"{facts.name} has {found}, the student was learnt from {learnt}", _REMEDY)
+
+
+def _named(dims: tuple[str, ...]) -> bool:
+    return bool(dims) and "" not in dims
+
+
+def _digest(texts: list[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from bigsvd.results.prediction import Prediction
 from bigsvd.results.verification import Verification
 from bigsvd.sources.base import Source
 from bigsvd.verify import verify
-
-if TYPE_CHECKING:
-    from bigsvd.execution.cluster import DaskClient
 
 NAME = "two-sided-000"  # the pass, which the console calls checking
 _ROWS = 1024  # of a panel
@@ -48,7 +45,7 @@ def verification_of(
     factors: Factors,
     source: Source | None,
     progress: Progress,
-    client: DaskClient | None = None,
+    client: Any = None,
     device: Literal["auto", "cpu", "gpu"] = "auto",
 ) -> Verification:
     """`verify` of factors that were computed; `verify_predicted` of others, where data are given."""
