@@ -33,6 +33,8 @@ _ARRAYS = ("weights", "first", "second", "steps", "best")
 _ORDER, _HELD_OUT, _SOME, _COLUMNS = 11, 12, 13, 14  # which random numbers: each purpose has its own
 _MOST_COLUMNS = 256  # whose hidden entries intervals are judged by
 _FIXED = 2**31  # the epoch whose gaps the held-out rows have, in all epochs
+_BATCH_COPIES = 5  # of a row's matrices, in float64, while the ridge answers
+_WEIGHT_COPIES = 7  # the best, those that are kept, their gradient, two moments, and what Adam makes of them
 _WIDTHS_WEIGH = 0.05  # of the variances' likelihood beside the error of the mean
 _MOST_SURPRISE = (
     100.0  # a squared error in units of its variance that counts no more: it is no unit of widths
@@ -69,6 +71,13 @@ class Course:
     seed: int = 0
     threads: int = 1
     held_bytes: int = 2**28
+
+    def bytes_for(self, samples: int, r: int) -> int:
+        """What training holds beside the rows: statistics of those held out and of a batch, and weights."""
+        shape = Shape(r, self.steps, self.hidden)
+        rows = min(self.most_held_out, math.ceil(self.held_out * samples)) + self.batch
+        batch = self.batch * (self.steps * shape.bytes_for(1) + _BATCH_COPIES * 8 * r * r)
+        return rows * 12 * r * r + batch + _WEIGHT_COPIES * 4 * shape.numbers
 
 
 @dataclass(frozen=True, eq=False)
