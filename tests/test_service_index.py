@@ -378,6 +378,20 @@ def test_tables_of_an_older_version_go_on(settings: Settings) -> None:
             assert [token.name for token in Tokens(database).all()] == ["old"]
 
 
+def test_tables_without_marks_of_results_go_on(settings: Settings) -> None:
+    with Database(settings) as database:
+        first = add(Index(database, settings.limits), made("a"))
+    with sqlite3.connect(settings.state / FILE) as old:
+        old.execute("ALTER TABLE jobs DROP COLUMN mark")
+        old.execute("UPDATE meta SET value = '1'")
+    old.close()
+    with Database(settings) as database:
+        index = Index(database, settings.limits)
+        assert index.job(first.id).mark is None
+        set_stage(database, first.id, "ended", state="done", mark="of this")
+        assert index.job(first.id).mark == "of this"
+
+
 def test_tables_of_a_newer_version_are_refused(settings: Settings) -> None:
     with Database(settings) as database:
         database.writer.write(lambda turn: turn.change(update(meta).values(value="99")))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -27,7 +28,7 @@ from zarr.storage import LocalStore
 
 from bigsvd.chunks.guard import GuardStore
 from bigsvd.errors import BigsvdError, FactorStoreError, StorageError, first_line
-from bigsvd.nodes import PlainArray, open_array
+from bigsvd.nodes import METADATA, PlainArray, open_array
 from bigsvd.paths import resolved
 from bigsvd.results.folders import (
     ATTRIBUTE,
@@ -135,6 +136,14 @@ def open_store(
     arrays = {name: open_part(name) for name in attributes["manifest"]}
     _check_shapes(arrays, attributes["manifest"])
     return attributes, arrays
+
+
+def mark_of(path: Path) -> str:
+    """What tells the store at a path from all others that may lie there; empty where none is."""
+    try:
+        return sha256((path / METADATA).read_bytes()).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def _manifest(folder: Path, path: str | Path, kind: Kind) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from bigsvd.request import Request
 from bigsvd.results.blocks import Blocked, Keep
 from bigsvd.results.factors import Factors, Leading, check_rank, open_factors
 from bigsvd.results.pooled import level, level_shapes
-from bigsvd.results.store import damage_errors, versions
+from bigsvd.results.store import damage_errors, mark_of, versions
 from bigsvd.results.virtual_group import (
     ARRAY_NAME,
     DIMENSION_NAMES,
@@ -166,7 +166,7 @@ class OpenResult:
         self.path = path
         self.number = next(_numbers)
         self._seen = _identity(path)
-        self.digest = hashlib.sha256((path / METADATA).read_bytes()).hexdigest()
+        self.digest = mark_of(path)
         stored = open_factors(path)
         self.check()
         self._keep = cache.of(self.number)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from bigsvd.errors import BigsvdError, FactorStoreError, JobError, JobLostError, OutputBusyError, StorageError
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.record import Record, answers
-from bigsvd.jobs.status import JobStatus, status_of
+from bigsvd.jobs.status import JobStatus, State, status_of
 from bigsvd.request import Request
 from bigsvd.results.factors import open_factors
+from bigsvd.results.store import mark_of
 from bigsvd.service.queue.admission import FOLDER
 from bigsvd.service.queue.transitions import FREE, Changes, Row, again, ended, failed
 
@@ -76,7 +78,7 @@ class Reconciler:
             dropped = self._dropped(row)
         if dropped.get("wish"):
             return dropped
-        return ended(status.state, status.error) | dropped
+        return ended(status.state, status.error) | dropped | _marked(row, status.state)
 
     def _dropped(self, row: Row) -> Changes:
         """Its scratch is deleted, or the wish stays until that can be done."""
@@ -120,10 +122,15 @@ class Reconciler:
         if last is not None and last.is_alive(record.now()):
             return {"reason": error.message}
         if _has_result(row):
-            return ended("done")
+            return ended("done") | _marked(row, "done")
         if not self._patience.is_over(row["id"], LEASE_SECONDS):
             return {"reason": error.message}
         return failed(error)
+
+
+def _marked(row: Row, state: State) -> Changes:
+    """By what the result of a job that is done is known from that of a later run of the same request."""
+    return {"mark": mark_of(Path(row["out"])) or None} if state == "done" else {}
 
 
 def _is_to_drop(row: Row) -> bool:

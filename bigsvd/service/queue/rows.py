@@ -41,7 +41,8 @@ class JobRow:
             `jobs.phase.Phase.to_dict`. place: in line, from 1; None where it is not in line. attempt: the
             number of the last; 0 before the first. created, updated: seconds since the epoch. seconds: from
             its creation until it ended, or now. stopping: whether it is to publish after this pass.
-        error: code, message and remedy of what it ended by; None otherwise.
+        error: code, message and remedy of what it ended by; None otherwise. mark: of its result, when it is
+            done, see `results.store.mark_of`; None where it is not known.
 
     """
 
@@ -62,6 +63,7 @@ class JobRow:
     seconds: float
     stopping: bool
     error: dict[str, Any] | None
+    mark: str | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], line: Line, now: float) -> JobRow:

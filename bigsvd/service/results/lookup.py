@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from bigsvd.errors import FactorStoreError, JobError, StateError
 from bigsvd.jobs.record import Record
 from bigsvd.nodes import METADATA
 from bigsvd.results.factors import Factors
+from bigsvd.results.store import mark_of
 from bigsvd.service.http.dependencies import Service, User
 from bigsvd.service.queue.rows import JobRow
 
@@ -36,15 +36,7 @@ def id_of_path(path: str) -> str:
     One that overwrites it has another, so that nobody who reads by the first gets some of the second.
     """
     spelled = _BY_PATH + base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
-    return ".".join(filter(None, (spelled, _mark_of(Path(path)))))
-
-
-def _mark_of(path: Path) -> str:
-    """What tells the result at a path from others that may lie there; empty where none is."""
-    try:
-        return sha256((path / METADATA).read_bytes()).hexdigest()[:_MARK]
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
+    return ".".join(filter(None, (spelled, mark_of(Path(path))[:_MARK])))
 
 
 def job_of(service: Service, result: str) -> JobRow | None:
@@ -71,12 +63,18 @@ def found_result(service: Service, result: str) -> tuple[Path, dict[str, Any] | 
     if row is None:
         spelled, _, mark = result.partition(".")
         path = _there(service, _path_of(spelled))
-        if mark not in ("", _mark_of(path)):
+        if mark not in ("", mark_of(path)[:_MARK]):
             raise FactorStoreError(f"the result {path} was overwritten", "ask GET /v1/results?path= for it")
         return path, None
     if row.state != "done":
         raise StateError(f"job {row.id} is {row.state} and has no result", "wait until it is done")
-    return _there(service, row.out), row.request
+    path = _there(service, row.out)
+    if row.mark not in (None, mark_of(path)):
+        raise FactorStoreError(
+            f"the result of job {row.id} was overwritten by that of another run of the same request",
+            "ask for that by the id of its job",
+        )
+    return path, row.request
 
 
 def _there(service: Service, text: str) -> Path:

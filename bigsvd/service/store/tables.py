@@ -46,7 +46,7 @@ from bigsvd.service.store.writer import Turn
 # Where a job is in the server's hands: in line; claimed by a server that is to begin it; begun, and looked
 # after by that server; ended.
 Stage = Literal["line", "claimed", "begun", "ended"]
-VERSION = 1
+VERSION = 2
 _VERSION = "version"
 _MIGRATING = 0x62736D67  # the name of a lock that servers which start at once take in turn
 
@@ -93,6 +93,7 @@ jobs = Table(
     Column("not_before", Double, nullable=False, server_default="0"),
     Column("tries", Integer, nullable=False, server_default="0"),  # in a row without a finished pass
     Column("passes", Integer, nullable=False, server_default="0"),  # finished by the last of them
+    Column("mark", String),  # of the result, when it is done; see `results.store.mark_of`
     UniqueConstraint("owner", "key", name="jobs_key"),
     Index("jobs_line", "stage", "owner", "seq"),
     Index("jobs_turns", "owner", "claimed"),
@@ -241,5 +242,10 @@ def add_labels(connection: Connection, job: str, given: Mapping[str, str]) -> No
         connection.execute(insert(labels), rows)
 
 
+def _to_version_2(connection: Connection) -> None:
+    """Version 1 did not know which run had made the result that lies at an output."""
+    _add_columns(connection, jobs)
+
+
 # The step at place i brings tables of version i to version i + 1.
-_MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1,)
+_MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2)
