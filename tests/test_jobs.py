@@ -56,6 +56,7 @@ from bigsvd.paths import now_at
 from bigsvd.planning.plan import Plan
 from bigsvd.process import Process
 from bigsvd.request import Request
+from bigsvd.results.store import mark_of
 from bigsvd.sources.open import open_source
 from tests.commands import done, refused, run
 from tests.waiting import wait_until
@@ -157,6 +158,22 @@ def record_of(data: Path, out: Path, terms: Terms | None = None, **options: Any)
 
 def driver_of(record: Record) -> Driver:
     return Driver(record, Launch(), {}, unheard)
+
+
+def test_what_has_come_to_an_output_since_a_job_was_taken_in_is_not_overwritten(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "u"
+    record = record_of(data, out, Terms(replaces=""), overwrite=True)
+    bigsvd.svd(data, 2, out, **EASY)
+    with pytest.raises(OutputExistsError, match="another result has come"):
+        driver_of(record).drive()
+    with pytest.raises(OutputExistsError, match="another result has come"):
+        take_in(replace(record.asked().request, tol=0.5), Terms(replaces=""), secrets={})
+    assert bigsvd.open(out).k == 2
+    known = record_of(data, out, Terms(replaces=mark_of(out)), overwrite=True)
+    known.hand_to(Launch())
+    assert driver_of(known).drive().k == 4
 
 
 def test_the_same_request_is_the_same_job_until_it_is_done(data: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pytest
 import bigsvd
 from bigsvd.jobs.record import Record
 from bigsvd.results.folders import metadata_of
+from bigsvd.results.store import mark_of
 from bigsvd.service.commands import Commands
 from bigsvd.service.routes import sources
 from bigsvd.service.users import Scope
@@ -109,6 +111,32 @@ def test_a_result_is_what_the_command_prints(case: Case) -> None:
     assert answer.pop("id") == case.job
     assert answer.pop("links")["zarr"] == f"{case.url}/zarr"
     assert answer == done("info", case.out, "--json").facts
+
+
+def test_the_id_of_a_job_does_not_serve_what_a_later_run_has_made_of_other_data(case: Case) -> None:
+    """Of the same request: by that alone the two results cannot be told apart."""
+    served, asked = case.served, {"source": "changes.zarr", "k": 2, "out": "changed"}
+    source = store(served.root / "changes.zarr", small_matrix())
+    first = served.done(**asked)["id"]
+    link = served.ask("POST", f"/v1/results/{first}/links", 201, json={})["zarr_url"]
+    shutil.rmtree(source)
+    store(source, small_matrix(seed=1))
+    second = served.done(**asked, overwrite=True)["id"]
+    assert first != second
+    for name in ("", "/rank", "/zarr/reconstruction/c/0/0"):
+        served.problem("GET", f"/v1/results/{first}{name}", 410, "E_FACTORS")
+        assert served.client.get(f"/v1/results/{second}{name}").status_code == 200
+    assert served.client.get(link + "/s/c/0").status_code == 410
+
+
+def test_what_may_be_overwritten_is_what_lies_there_when_a_job_is_taken_in(case: Case) -> None:
+    service = case.served.service
+    asked = {"source": "data.zarr", "k": 2, "out": "replaces", "missing": "mean", "overwrite": True}
+    first = case.served.done(**asked)["id"]
+    there = mark_of(case.served.root / "replaces")
+    second = case.served.submit(**asked)["id"]
+    assert [service.index.job(job).terms["replaces"] for job in (first, second)] == ["", there]
+    case.served.ended(second)
 
 
 def test_rank_is_what_the_command_prints(case: Case) -> None:

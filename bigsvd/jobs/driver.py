@@ -19,6 +19,7 @@ from bigsvd.execution.cluster import Tls, connected
 from bigsvd.jobs.attempt import Attempt
 from bigsvd.jobs.record import Asked, Launch, Record, answers
 from bigsvd.jobs.recorder import Recorder, why_of
+from bigsvd.jobs.sparing import sparing
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.solve import run
@@ -131,7 +132,9 @@ class Driver:
     def _run(self, recorder: Recorder) -> Factors:
         """The request on the cluster or here, from what scratch holds."""
         request = self._asked.given
-        request = replace(request, out=str(self._record.out))  # which may have been moved
+        request = sparing(
+            self._asked, replace(request, out=str(self._record.out))
+        )  # which may have been moved
         self._check_bounds(request, ())
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))

@@ -58,7 +58,8 @@ class Terms:
         attempts: tries in a row that may fail for want of workers, scheduler or storage without one finished
             pass between them. max_runtime_seconds: from its submission, after which the job has failed.
         wait_workers_seconds: for a first worker, at each attempt. memory_bytes: that the run may hold where
-            the request does not say so; None for what its machine has.
+            the request does not say so; None for what its machine has. replaces: the mark of the result that
+            it may overwrite, see `results.store.mark_of`, empty for none; None for whatever is there.
 
     """
 
@@ -66,6 +67,7 @@ class Terms:
     max_runtime_seconds: float | None = None
     wait_workers_seconds: float = 60.0
     memory_bytes: int | None = None
+    replaces: str | None = None
 
     def __post_init__(self) -> None:
         if self.attempts < 1:

@@ -15,6 +15,7 @@ from bigsvd.jobs.index import remember
 from bigsvd.jobs.job import Job
 from bigsvd.jobs.launch import start
 from bigsvd.jobs.record import Asked, Launch, Record, Terms, new_id
+from bigsvd.jobs.sparing import sparing
 from bigsvd.request import VECTORS, Request
 from bigsvd.results.door import Place
 from bigsvd.results.factors import open_factors
@@ -105,7 +106,7 @@ def admit(asked: Asked, secrets: Mapping[str, Any]) -> tuple[Job, bool]:
         BadInputError: see `submit`. OutputBusyError: a job of another request, or id, writes the output.
 
     """
-    request = asked.request
+    request = sparing(asked, asked.request)
     _refuse_unprintable(asked)
     _refuse_unportable(secrets)
     record = Record(str(request.out))

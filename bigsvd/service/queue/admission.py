@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -65,9 +65,10 @@ class Admission:
             JobError: the terms are none.
 
         """
-        Terms(**new.terms)
+        terms = asdict(Terms(**new.terms))
         request = new.request.to_dict()
-        sent = vars(new) | {"key": None, "request": request}
+        del terms["replaces"]  # what lay there, and was not sent
+        sent = vars(new) | {"key": None, "request": request, "terms": terms}
         body = sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
         answered = not new.request.overwrite and (Path(new.out) / "zarr.json").exists()
         return cls(job, new, quota, request, digest_of(new.request, FOLDER), body, answered)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,9 +15,10 @@ from pydantic import BaseModel, Field
 
 from bigsvd.errors import RequestError
 from bigsvd.jobs.files import read_text
-from bigsvd.jobs.record import labels_of
+from bigsvd.jobs.record import Terms, labels_of
 from bigsvd.jobs.status import State
 from bigsvd.jobs.submit import check_words
+from bigsvd.results.store import mark_of
 from bigsvd.service.http.answers import JobAnswer, JobsAnswer
 from bigsvd.service.http.bodies import STRICT, JobBody, StrictRoute
 from bigsvd.service.http.dependencies import READ, Reader, Service, ServiceHere, Submitter, User
@@ -72,18 +74,20 @@ def _taken_in(body: JobBody, user: User, service: Service, key: str | None) -> F
     service.roots.check_overwrite(request, user)
     service.runner.check_memory(request)
     terms = _terms(body, service.settings.limits.runtime_seconds)
-    new = NewJob(user.name, body.name, body.labels, key, request, terms, request.out or "")
+    if request.overwrite and request.out is not None:  # what others may put there meanwhile is not meant
+        terms = replace(terms, replaces=mark_of(Path(request.out)))
+    new = NewJob(user.name, body.name, body.labels, key, request, asdict(terms), request.out or "")
     return service.index.add(new)
 
 
-def _terms(body: JobBody, longest_seconds: float) -> dict[str, Any]:
+def _terms(body: JobBody, longest_seconds: float) -> Terms:
     """How it is to be carried out, within the limit of the operator."""
     asked = body.max_runtime_seconds or longest_seconds
     if asked > longest_seconds:
         raise RequestError(
             f"max_runtime_seconds={asked:g} is over limits.runtime_seconds={longest_seconds:g}", "give fewer"
         )
-    return asdict(replace(body.terms(), max_runtime_seconds=asked))
+    return replace(body.terms(), max_runtime_seconds=asked)
 
 
 @router.get("", responses=told())
