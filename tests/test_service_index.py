@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -273,9 +274,16 @@ def test_one_that_fails_spoils_none_of_the_others(database: Database) -> None:
 
 def test_what_waits_is_committed_together(database: Database) -> None:
     moments: list[float] = []
-    gate = database.writer.submit(lambda _: time.sleep(0.2))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Turn) -> None:
+        begun.set()
+        go_on.wait(LIMIT_SECONDS)
+
+    database.writer.submit(hold)
+    begun.wait(LIMIT_SECONDS)
     futures = [database.writer.submit(lambda turn: moments.append(turn.now)) for _ in range(20)]
-    gate.result()
+    go_on.set()
     for future in futures:
         future.result(LIMIT_SECONDS)
     assert len(set(moments)) == 1

@@ -7,7 +7,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-_PIECE_BYTES = 2**18  # which the system takes in less time than a short answer takes
+_PIECE_BYTES = 2**20  # which the system takes in less time than a short answer takes
 
 
 class InPieces(Response):
