@@ -273,7 +273,7 @@ def test_who_waits_for_the_data_holds_up_nobody_else(crowd: Crowd, monkeypatch: 
         return np.zeros((2, 2))
 
     monkeypatch.setattr(Original, "region", hangs)
-    many = int(crowd.served.service.arrays.limiter.total_tokens) + 2
+    many = int(crowd.served.service.arrays.background.limiter.total_tokens) + 2
     with ThreadPoolExecutor(many + 1) as pool:
         waiting = [pool.submit(crowd.ask, "u1", "GET", f"{region}&of=original") for _ in range(many)]
         try:
@@ -308,7 +308,7 @@ def test_who_waits_for_a_plan_holds_up_nobody_else(crowd: Crowd, monkeypatch: py
 
 def _waiting(arrays: Arrays) -> int:
     """How many threads compute, or wait for their turn."""
-    both = (arrays.limiter.statistics(), arrays.reading.statistics())
+    both = (arrays.background.limiter.statistics(), arrays.reading.statistics())
     return sum(each.borrowed_tokens + each.tasks_waiting for each in both)
 
 

@@ -47,6 +47,7 @@ class Service:
         with ExitStack() as stack:
             if not self.database.is_shared:
                 stack.enter_context(self._state_lock)
+            stack.callback(self.arrays.close)
             stack.enter_context(one_blas_thread)  # chunks and regions are computed several at a time
             stack.enter_context(self.database)
             stack.enter_context(self.runner)

@@ -37,6 +37,7 @@ from bigsvd.results.virtual_group import (
     VirtualArray,
     VirtualGroup,
 )
+from bigsvd.service.arrays.background import Background
 from bigsvd.service.arrays.block_cache import BlockCache
 from bigsvd.service.arrays.recent import Recent
 
@@ -88,12 +89,16 @@ class Arrays:
 
     def __init__(self, cache_bytes: int) -> None:
         self.cache = BlockCache(cache_bytes)
-        self.limiter = CapacityLimiter(_AT_ONCE * (os.cpu_count() or 1))
+        self.background = Background(_AT_ONCE * (os.cpu_count() or 1))
         self.reading = CapacityLimiter(1)
         self.recent: Recent[tuple[OpenResult, int]] = Recent(_RECENT_SECONDS, _MOST_RECENT)
         self._opened: OrderedDict[Path, OpenResult] = OrderedDict()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
+
+    def close(self) -> None:
+        """Compute no more."""
+        self.background.close()
 
     def factors(self, path: Path, asked: Mapping[str, Any] | None = None) -> Factors:
         """The factors at `path`, of which blocks of U and Vt come from the cache; see `opened`.

@@ -14,7 +14,6 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -85,7 +84,7 @@ async def _sent(http: Request, key: str, find: Callable[[], Found]) -> Response:
     """All of it in one thread, of which only so many compute at a time, and none of those of other routes."""
     service: Service = http.app.state.service
     work = partial(_answer, http, key, find)
-    return await to_thread.run_sync(work, limiter=service.arrays.limiter)
+    return await service.arrays.background.run(work)
 
 
 def _answer(http: Request, key: str, find: Callable[[], Found]) -> Response:

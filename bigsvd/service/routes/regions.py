@@ -107,7 +107,7 @@ async def region(
 
 async def _in_turn(service: Service, computed: Callable[[], Response]) -> Response:
     """An answer that a thread computes, of which only so many work, and hold memory, at a time."""
-    return await to_thread.run_sync(computed, limiter=service.arrays.limiter)
+    return await service.arrays.background.run(computed)
 
 
 def _shape_of(box: tuple[slice, ...]) -> tuple[int, ...]:
