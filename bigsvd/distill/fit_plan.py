@@ -1,0 +1,160 @@
+"""What a fit will read, hold and take, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bigsvd.distill.basis import Basis
+from bigsvd.distill.mixture import MOST_ROWS
+from bigsvd.distill.panels import RowPanels
+from bigsvd.errors import MemoryBudgetError
+from bigsvd.facts import NOMINAL, SourceFacts
+from bigsvd.machine.offers import available_memory
+from bigsvd.units import human_bytes, round_up
+
+_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
+_PANELS_SHARE = 0.4  # of the budget, that panels being read may take
+_HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns from without reading them again
+_SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
+_TORCH_BYTES = 300 * 2**20  # of PyTorch once it is imported and has trained
+_MIXTURE_COPIES = 4  # of the coordinates, while a mixture is fitted
+_BATCH = 128  # rows whose matrices (r, r) a network has in hand
+_BATCH_COPIES = 6
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How a student is to be fitted.
+
+    Attributes:
+        teacher, source: their names. stages: that it will have.
+        samples, features, components: of the teacher; all its components are learnt.
+        rows_per_panel: that are read at a time. held_bytes: of rows that a network keeps between epochs.
+        terms: bytes that are held, by what. budget_bytes: that may be.
+        read_bytes: of the data in one pass. passes: over them, at most.
+        seconds: of reading, at nominal rates.
+
+    """
+
+    teacher: str
+    source: str
+    stages: tuple[str, ...]
+    samples: int
+    features: int
+    components: int
+    rows_per_panel: int
+    held_bytes: int
+    terms: dict[str, int]
+    budget_bytes: int
+    read_bytes: int
+    passes: int
+    seconds: float
+
+    @property
+    def memory_bytes(self) -> int:
+        """That are held at the most."""
+        return sum(self.terms.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"memory_bytes": self.memory_bytes, "stages": list(self.stages)}
+
+    def check(self) -> None:
+        """`MemoryBudgetError` where it does not fit."""
+        if self.memory_bytes <= self.budget_bytes:
+            return
+        raise MemoryBudgetError(
+            f"fitting {self.features:,} features by {self.components} components needs "
+            f"{human_bytes(self.memory_bytes)} ({self._held}) but the budget is "
+            f"{human_bytes(self.budget_bytes)}",
+            f"raise memory to {human_bytes(round_up(self.memory_bytes))}, or use fewer components",
+        )
+
+    @property
+    def _held(self) -> str:
+        return ", ".join(f"{term} {human_bytes(size)}" for term, size in self.terms.items())
+
+    @property
+    def _reading(self) -> str:
+        if self.passes == 1:
+            return f"{human_bytes(self.read_bytes)} once"
+        return f"{human_bytes(self.read_bytes)}, up to {self.passes} times"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"fit      {self.teacher}: {self.samples:,} samples of {self.features:,} features, "
+                f"{self.components} components",
+                f"stages   {', '.join(self.stages)}",
+                f"reads    {self._reading}, from {self.source}",
+                f"holds    {human_bytes(self.memory_bytes)} of {human_bytes(self.budget_bytes)}: "
+                f"{self._held}",
+                f"takes    about {self.seconds:.2g} s to read at nominal rates",
+            ]
+        )
+
+
+def plan_fit(
+    teacher: str,
+    facts: SourceFacts,
+    components: int,
+    stages: tuple[str, ...],
+    *,
+    epochs: int,
+    memory: int | None = None,
+) -> FitPlan:
+    """The plan for a teacher with data of these facts; whether it fits, `FitPlan.check` says."""
+    budget = memory or int(_BUDGET_SHARE * available_memory())
+    samples, n = facts.shape[facts.samples_axis], facts.shape[facts.features_axis]
+    rows = RowPanels.rows_fitting(facts, int(_PANELS_SHARE * budget))
+    every = samples * _row_bytes(n, components)
+    held = min(every, int(_HELD_SHARE * budget)) if "network" in stages else 0
+    passes = _passes(stages, epochs, again=held < every)
+    terms = {"the basis": _basis_bytes(n, components), **_panels(facts, rows, components)}
+    if "mixture" in stages:
+        terms["coordinates of the teacher"] = _mixture_bytes(samples, components)
+    if "network" in stages:
+        terms |= _network(n, components, held)
+    terms["Python and threads"] = _SERVICE_BYTES
+    return FitPlan(
+        teacher, facts.name, stages, samples, n, components, rows, held, terms, budget, facts.nbytes, passes,
+        passes * facts.nbytes * NOMINAL.read_seconds,
+    )  # fmt: skip
+
+
+def _row_bytes(n: int, r: int) -> int:
+    """Of a row that a network learns from: numbers, truth values, coordinates."""
+    return 9 * n + 8 * r
+
+
+def _basis_bytes(n: int, r: int) -> int:
+    return 8 * n * (2 * r + 4)
+
+
+def _mixture_bytes(samples: int, r: int) -> int:
+    return _MIXTURE_COPIES * 8 * min(samples, MOST_ROWS) * r
+
+
+def _passes(stages: tuple[str, ...], epochs: int, *, again: bool) -> int:
+    """For the noise, to examine a network, and where rows are to be read `again` in each epoch."""
+    if "network" not in stages:
+        return 1
+    return 2 + epochs * again
+
+
+def _panels(facts: SourceFacts, rows: int, components: int) -> dict[str, int]:
+    n = facts.shape[facts.features_axis]
+    return {
+        "panels being read": RowPanels.bytes_for(facts, rows),
+        "what the components leave": rows * (24 * n + 16 * components),
+    }
+
+
+def _network(n: int, r: int, held: int) -> dict[str, int]:
+    return {
+        "rows to learn from": held,
+        "products of components": Basis.products_bytes(n, r),
+        "rows being learnt": _BATCH * 8 * (_BATCH_COPIES * r * r + 3 * n),
+        "PyTorch": _TORCH_BYTES,
+    }
