@@ -313,7 +313,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bits(home: Path, 
     with pytest.raises(StoppedError, match="stopped after 3 of 7 panels"):
         predict(student, new, out, k=K, should_stop=stop_after(3))
     assert not out.exists()
-    with pytest.raises(OutputExistsError, match="panels of another prediction: k=4 "):
+    with pytest.raises(OutputExistsError, match="holds what another prediction has done: k=4 "):
         predict(student, new, out, k=3)
     heard: list[Event] = []
     predict(student, new, out, k=K, progress=heard.append)

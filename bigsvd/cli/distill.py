@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from bigsvd.cli.commands import MEMORY_HELP, Command, main, stored_number
 from bigsvd.cli.console import Console, fitted
 from bigsvd.cli.options import as_typed, json_option, secrets_of, storage_option, tell
+from bigsvd.errors import StoppedError
 
 if TYPE_CHECKING:
-    from bigsvd.distill.plan import PredictionPlan
     from bigsvd.results.factors import Factors
 
 
@@ -41,13 +41,87 @@ class StopAtPanel:
     def __call__(self, *_: object) -> None:
         """The signal handler."""
         if self._asked:
-            raise KeyboardInterrupt
+            stop_at_once()
         self._asked = True
         click.echo("\nstopping after this panel; Ctrl-C again stops at once", err=True)
 
     def asked(self) -> bool:
         """Whether to stop."""
         return self._asked
+
+
+def stop_at_once(*_: object) -> None:
+    """The signal handler of what is resumed from wherever it was."""
+    raise StoppedError("stopped", "run the same command again to resume")
+
+
+@distill.command()
+@click.argument("teacher")
+@click.option("-o", "--out", required=True, metavar="STUDENT", help="Where the student is published.")
+@click.option("--data", "source", default=None, metavar="PATH",
+              help="The data of TEACHER, where they are no longer where they were.")  # fmt: skip
+@click.option("--target", default=None, metavar="PATH",
+              help="New data, whose own gaps the network learns with.")  # fmt: skip
+@click.option("--masks", default=None, metavar="TEXT",
+              help="Gaps to learn with: uniform:LOW..HIGH (shares seen), blocks:LOW..HIGH, columns:PATH, "
+                   "empirical:PATH.")  # fmt: skip
+@click.option("--stages", default="ridge,mixture,network", show_default=True, metavar="NAMES",
+              help="What is learnt; network needs the extra distill.")  # fmt: skip
+@click.option("--components", type=int, default=None, metavar="N",
+              help="Of the teacher's triplets; default all. Twice those to predict serve best.")  # fmt: skip
+@click.option("--epochs", type=int, default=None, metavar="N", help="Of the network, at most.")
+@click.option("--missing", type=click.Choice(("nan", "zero")), default="nan", show_default=True,
+              help="zero: in --target 0 means missing, too.")  # fmt: skip
+@click.option("--missing-value", multiple=True, type=stored_number, metavar="NUMBER",
+              help="A stored value of --target that means missing.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of everything random.")
+@click.option("--memory", default=None, metavar="SIZE", help=MEMORY_HELP)
+@click.option("--device", type=click.Choice(("cpu", "cuda", "auto")), default="cpu", show_default=True,
+              help="Of the network.")  # fmt: skip
+@storage_option
+@click.option("--plan", "plan_only", is_flag=True, help="Print what it will read, hold and take, and end.")
+@click.option("--overwrite", is_flag=True, help="Replace a published student, once the new one is whole.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@json_option
+def fit(
+    teacher: str,
+    out: str,
+    stages: str,
+    missing_value: tuple[float, ...],
+    memory: str | None,
+    storage_options: tuple[str, ...],
+    *,
+    plan_only: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn from the factors TEACHER, and the data they are of, to predict factors of new data with gaps.
+
+    The student is a small store of its own: predictions need no teacher.
+    """
+    from bigsvd.distill.fitting import fit_order_of, plan_of, run  # noqa: PLC0415 - only this command needs it
+
+    order = fit_order_of(
+        teacher, stages=_names(stages), missing_value=missing_value or None,
+        storage_options=secrets_of(storage_options) or None, **options,
+    )  # fmt: skip
+    plan = plan_of(order, memory)
+    if plan_only:
+        show_plan(plan, as_json=as_json)
+        return
+    signal.signal(signal.SIGINT, stop_at_once)
+    student = run(order, plan, out, overwrite=overwrite, progress=Console(sys.stderr, quiet=quiet))
+    facts = {"out": out, "features": student.basis.n, "components": student.basis.r, "stages": student.stages}
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    tell(f"{out}: {student.basis.r} components of {student.basis.n:,} features; {', '.join(student.stages)}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 @distill.command()
@@ -105,7 +179,7 @@ def predict(
     )  # fmt: skip
     plan = plan_of(order, memory)
     if plan_only:
-        _show_plan(plan, as_json=as_json)
+        show_plan(plan, as_json=as_json)
         return
     if out is None:
         raise click.UsageError("Missing argument 'OUT'.")
@@ -116,7 +190,17 @@ def predict(
     _show(factors, out, as_json=as_json)
 
 
-def _show_plan(plan: PredictionPlan, *, as_json: bool) -> None:
+class Foreseen(Protocol):
+    """A plan: what will be read, held and taken."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+
+    def check(self) -> None:
+        """`MemoryBudgetError` where it does not fit."""
+
+
+def show_plan(plan: Foreseen, *, as_json: bool) -> None:
     """Print a plan; `MemoryBudgetError` where it does not fit."""
     click.echo(json.dumps(plan.to_dict()) if as_json else fitted(str(plan), sys.stdout))
     plan.check()

@@ -1,6 +1,6 @@
 """Distillation: a student learnt from factors predicts those of new data with gaps, without their SVD.
 
-``predict`` makes the factors of new data by a student.
+``fit`` makes a student, ``predict`` the factors of new data by it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigsvd.distill.evaluation import Evaluation
+    from bigsvd.distill.fitting import fit
     from bigsvd.distill.predicting import predict
     from bigsvd.distill.student import Student, open_student
 
-__all__ = ["Evaluation", "Student", "open_student", "predict"]
+__all__ = ["Evaluation", "Student", "fit", "open_student", "predict"]
 
 _PLACES = {
     "Evaluation": "bigsvd.distill.evaluation",
     "Student": "bigsvd.distill.student",
+    "fit": "bigsvd.distill.fitting",
     "open_student": "bigsvd.distill.student",
     "predict": "bigsvd.distill.predicting",
 }

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bigsvd.distill.adapt import AdaptSums
-from bigsvd.distill.basis import Basis
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.observed import observe
 from bigsvd.distill.ridge import Ridge
-from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Stage
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
+
+if TYPE_CHECKING:
+    from bigsvd.distill.basis import Basis
+    from bigsvd.distill.rows import Rows
+    from bigsvd.distill.stage import Stage
 
 NAME = "adapt"
 RUN_NAME = "adapt-000"

@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 
 from bigsvd.distill import adapting, prior
-from bigsvd.distill.basis import Basis
 from bigsvd.distill.gate import Candidate, Verdict, judge
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.intervals import interval_scale, ratios, row_deviations
 from bigsvd.distill.observed import observe
-from bigsvd.distill.order import Order
-from bigsvd.distill.panels import RowPanels
-from bigsvd.distill.plan import PredictionPlan
-from bigsvd.distill.rows import Rows
 from bigsvd.distill.span import span_of
-from bigsvd.distill.stage import Coordinates, Stage
 from bigsvd.events import PhaseStarted, Progress, StageChosen
+
+if TYPE_CHECKING:
+    from bigsvd.distill.basis import Basis
+    from bigsvd.distill.order import Order
+    from bigsvd.distill.panels import RowPanels
+    from bigsvd.distill.plan import PredictionPlan
+    from bigsvd.distill.rows import Rows
+    from bigsvd.distill.stage import Coordinates, Stage
 
 _SAMPLED_PANELS = 16  # from which rows to judge by are taken, at most
 _ALIKE = 2.0  # times more or less variance than the teacher's: of other data a network was taught nothing
@@ -68,7 +70,8 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
     judged = _Learners(order, plan, trial.shown)
     candidates = {name: judged.candidate(name) for name in judged.names}
     verdict = judge(trial.sample, list(candidates.values()), holdout=trial.holdout, components=order.k)
-    progress(StageChosen(verdict.choice, verdict.text))
+    said = _said(verdict, order)
+    progress(StageChosen(verdict.choice, said))
     final = _Learners(order, plan, trial.sample).refitted(verdict.choice, panels, progress)
     best = candidates[verdict.choice]
     return Chosen(
@@ -80,7 +83,7 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
         hidden_error=_error_of(verdict),
         hidden_spread=trial.spread,
         outside=trial.outside(judged.spanning(best)),
-        verdict=verdict.to_dict() | {"said": " ".join(verdict.sentences)},
+        verdict=verdict.to_dict() | {"said": said.rpartition("\n")[2]},
         digest=trial.digest,
     )
 
@@ -201,6 +204,14 @@ def sample_of(panels: RowPanels, plan: PredictionPlan) -> Iterator[Rows]:
     for rows in panels.some(spread):
         first = replace(rows, values=rows.values[:each].copy(), seen=rows.seen[:each].copy())
         yield from first.batches(plan.rows_per_batch)
+
+
+def _said(verdict: Verdict, order: Order) -> str:
+    """The table, and in its last line why that stage."""
+    if order.stage != "auto":
+        return f"{verdict.sentences[0]} Stage {order.stage} was asked for."
+    table = verdict.text.split("\n")[: -len(verdict.sentences)]
+    return "\n".join([*table, " ".join(verdict.sentences)])
 
 
 def _error_of(verdict: Verdict) -> float | None:

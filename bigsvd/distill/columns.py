@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigsvd.errors import ColumnsError
-from bigsvd.facts import SourceFacts
 from bigsvd.sources.names import names_along
+
+if TYPE_CHECKING:
+    from bigsvd.facts import SourceFacts
 
 _REMEDY = "give data with the same features in the same order"
 

@@ -9,18 +9,21 @@ squared norms, WᵀZᵀZW/s², say how much of σ² was inferred, and are 1 only
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bigsvd.distill.basis import Basis
-from bigsvd.distill.inference import Inference, Sums
 from bigsvd.floats import silent
 from bigsvd.orientation import LEFT, RIGHT, Rows, Side, largest_entries, signs
 from bigsvd.results.certificate import Certificate, relative_error
 from bigsvd.results.factor_array import FactorArray
 from bigsvd.results.prediction import BASIS, Prediction
 from bigsvd.results.store import FOLDER, chunk_lines
-from bigsvd.scratch import Scratch
+
+if TYPE_CHECKING:
+    from bigsvd.distill.basis import Basis
+    from bigsvd.distill.inference import Inference, Sums
+    from bigsvd.scratch import Scratch
 
 
 @dataclass(frozen=True, eq=False)

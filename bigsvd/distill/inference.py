@@ -10,21 +10,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import numpy as np
 
-from bigsvd.distill.basis import Basis
-from bigsvd.distill.choosing import Chosen
 from bigsvd.distill.observed import Observed, observe
-from bigsvd.distill.panels import RowPanels
-from bigsvd.distill.rows import Rows
 from bigsvd.errors import StoppedError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.floats import silent
 from bigsvd.machine.blas import one_blas_thread
-from bigsvd.scratch import Scratch, ScratchArray
-from bigsvd.sources.base import Rectangle
+
+if TYPE_CHECKING:
+    from bigsvd.distill.basis import Basis
+    from bigsvd.distill.choosing import Chosen
+    from bigsvd.distill.panels import RowPanels
+    from bigsvd.distill.rows import Rows
+    from bigsvd.scratch import Scratch, ScratchArray
+    from bigsvd.sources.base import Rectangle
 
 NAME = "infer-000"
 _FOLDER = "inferred"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bigsvd.distill.panels import RowPanels
-from bigsvd.distill.rows import Rows
 from bigsvd.distill.teacher import absence_of, components, coordinates
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.floats import silent
 from bigsvd.results.check import check_store
-from bigsvd.results.factors import Factors
-from bigsvd.results.prediction import Prediction
 from bigsvd.results.verification import Verification
-from bigsvd.sources.base import Source
 from bigsvd.verify import verify
+
+if TYPE_CHECKING:
+    from bigsvd.distill.rows import Rows
+    from bigsvd.results.factors import Factors
+    from bigsvd.results.prediction import Prediction
+    from bigsvd.sources.base import Source
 
 NAME = "two-sided-000"  # the pass, which the console calls checking
 _ROWS = 1024  # of a panel

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from bigsvd.distill.network import is_installed
 from bigsvd.distill.panels import Absence
 from bigsvd.distill.student import Student, open_student
 from bigsvd.errors import RankError, RequestError
-from bigsvd.facts import SourceFacts
 from bigsvd.request import Request
 from bigsvd.sources.base import SIDES, Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import selected
+
+if TYPE_CHECKING:
+    from bigsvd.facts import SourceFacts
 
 STAGES = ("ridge", "map", "mixture", ADAPT, "network")  # from the cheapest on
 _LEARN = ("map", ADAPT)  # those that learn from the new data, and are no student's own

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from bigsvd.distill.adapt import adapt_bytes
 from bigsvd.distill.adapting import NAME as ADAPT
+from bigsvd.distill.gate import NETWORK
 from bigsvd.distill.panels import RowPanels
-from bigsvd.distill.student import Student
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, SourceFacts
 from bigsvd.machine.offers import available_memory
 from bigsvd.units import counted_as, human_bytes, round_up
+
+if TYPE_CHECKING:
+    from bigsvd.distill.student import Student
 
 _BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 _PANEL_BYTES = 2**26  # of numbers, about, that are read at a time; chosen, not measured
@@ -26,6 +29,7 @@ _MOST_ROWS = 4096  # of a batch
 _SAMPLE_ROWS = 4096  # on which stages are judged, at most
 _SAMPLE_SHARE = 0.25  # of the budget that these may take
 _SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
+_TORCH_BYTES = 300 * 2**20  # by which a process grows that imports torch and multiplies
 _SLACK = 0.18  # what an allocator holds beyond what is asked of it; see `planning.memory`
 
 
@@ -72,6 +76,10 @@ class PredictionPlan:
     def panels(self) -> int:
         """Number of panels."""
         return -(-self.samples // self.rows_per_panel)
+
+    def sized(self, sizes: Mapping[str, Any]) -> PredictionPlan:
+        """The same with other numbers of rows in hand: those that a run began with."""
+        return replace(self, **sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -138,7 +146,7 @@ def plan_prediction(
     budget = memory or int(_BUDGET_SHARE * available_memory())
     cores = threads or len(psutil.Process().cpu_affinity())
     samples, sizes = facts.shape[facts.samples_axis], _Sizes.of(student, facts, budget)
-    terms = _terms(student, facts, sizes, cores)
+    terms = _terms(student, facts, sizes, cores, stage)
     adapting = {"sums by which components move": adapt_bytes(student.basis.n, student.basis.r)}
     adapts = stage == ADAPT or (stage == "auto" and sum((terms | adapting).values()) <= budget)
     return PredictionPlan(
@@ -178,7 +186,7 @@ class _Sizes:
         return cls(_rows_per_panel(facts, samples, budget), int(batch), int(judged))
 
 
-def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int) -> dict[str, int]:
+def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int, stage: str) -> dict[str, int]:
     """Bytes that are held, by what."""
     n, r = student.basis.n, student.basis.r
     terms = {
@@ -187,6 +195,7 @@ def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int) ->
         "panels being read": RowPanels.bytes_for(facts, sizes.panel),
         "rows being inferred": threads * sizes.batch * _held_of_a_row(student),
         "rows to judge by": sizes.judged * 9 * n,
+        "PyTorch": _TORCH_BYTES * (NETWORK in student.learnt and stage in ("auto", NETWORK)),
         "Python and threads": _SERVICE_BYTES,
     }
     return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bigsvd.distill.choosing import Chosen, choose
 from bigsvd.distill.inference import Inference, Sums
@@ -17,10 +15,9 @@ from bigsvd.distill.order import Order, order_of
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.plan import PredictionPlan, plan_prediction
 from bigsvd.distill.publishing import write_prediction
-from bigsvd.distill.student import Student
-from bigsvd.errors import DamagedScratchError, NonFiniteError, OutputExistsError, RequestError
+from bigsvd.distill.resuming import Undertaking
+from bigsvd.errors import DamagedScratchError, NonFiniteError, RequestError
 from bigsvd.events import (
-    GivenUp,
     PhaseStarted,
     PredictionPlanned,
     Progress,
@@ -31,9 +28,12 @@ from bigsvd.events import (
 from bigsvd.floats import silent
 from bigsvd.machine.monitor import MemoryMonitor
 from bigsvd.request import parse_bytes
-from bigsvd.results.factors import Factors
 from bigsvd.results.output import Inputs, Output
-from bigsvd.scratch import PLAN, RESULT, Scratch
+
+if TYPE_CHECKING:
+    from bigsvd.distill.student import Student
+    from bigsvd.results.factors import Factors
+    from bigsvd.scratch import Scratch
 
 _MENDINGS = 3  # of one scratch in a run; what is damaged then is a disk
 _SIZES = ("rows_per_panel", "rows_per_batch", "rows_judged")  # of a plan: what the bits depend on
@@ -118,7 +118,9 @@ def run(
     plan.check()
     output = Output(out, overwrite=overwrite, inputs=_inputs_of(order))
     with output, MemoryMonitor() as monitor:
-        scratch, plan, resumed = _prepare(output, order, plan, progress, overwrite=overwrite)
+        undertaking = Undertaking("prediction", order.problem, {name: getattr(plan, name) for name in _SIZES})
+        scratch, sizes, resumed = undertaking.scratch_in(output, progress, overwrite=overwrite)
+        plan = plan.sized(sizes)
         progress(PredictionPlanned(str(plan), resumed, str(output.scratch)))
         with _swept_if_useless(output):
             _fill(order, plan, scratch, progress, partial(_asked, output, should_stop), monitor)
@@ -167,37 +169,6 @@ def _fill(
     progress(PhaseStarted("writing and checking the factors"))
     costs = _costs(plan, chosen, time.monotonic() - started, monitor)
     write_prediction(order, plan, chosen, inference, sums, costs)
-
-
-def _prepare(
-    output: Output, order: Order, plan: PredictionPlan, progress: Progress, *, overwrite: bool
-) -> tuple[Scratch, PredictionPlan, bool]:
-    """The scratch to work in, and the plan of its panels: those of a killed run of the same order."""
-    before = (Scratch(output.scratch).recorded(PLAN) or {}).get("prediction")
-    if before is not None and before["problem"] == order.problem:
-        scratch = Scratch(output.scratch, output.resume())
-        scratch.remove(RESULT)
-        return scratch, replace(plan, **{name: before[name] for name in _SIZES}), True
-    if before is not None:
-        _give_up(output, before["problem"], order.problem, progress, overwrite=overwrite)
-    scratch = Scratch(output.scratch, output.begin())
-    sizes = {name: getattr(plan, name) for name in _SIZES}
-    scratch.record(PLAN, {"plan": {}, "prediction": {"problem": order.problem, **sizes}})
-    scratch.settle(PLAN)
-    return scratch, plan, False
-
-
-def _give_up(output: Output, before: str, now: str, progress: Progress, *, overwrite: bool) -> None:
-    """Say that panels of another prediction are deleted; without `overwrite` they are not."""
-    then, asked = json.loads(before), json.loads(now)
-    names = sorted(name for name in {*then, *asked} if then.get(name) != asked.get(name))
-    differences = tuple(f"{name}={then.get(name)!r} (now {asked.get(name)!r})" for name in names)
-    if not overwrite:
-        raise OutputExistsError(
-            f"{output.scratch} holds panels of another prediction: {', '.join(differences)}",
-            "ask for the same to continue it, use overwrite to give it up, or choose another output",
-        )
-    progress(GivenUp(str(output.scratch), differences))
 
 
 def _inferred(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bigsvd.distill.choosing import Chosen
 from bigsvd.distill.forming import Rotation, certificate_of, rotate, write_vectors
-from bigsvd.distill.inference import Inference, Sums
-from bigsvd.distill.order import Order
-from bigsvd.distill.plan import PredictionPlan
 from bigsvd.errors import BigsvdError, RequestError
 from bigsvd.results.check import check_store
 from bigsvd.results.factors import sealed_factors
 from bigsvd.results.prediction import Prediction
 from bigsvd.results.store import FOLDER, seal
 from bigsvd.units import counted_as
+
+if TYPE_CHECKING:
+    from bigsvd.distill.choosing import Chosen
+    from bigsvd.distill.inference import Inference, Sums
+    from bigsvd.distill.order import Order
+    from bigsvd.distill.plan import PredictionPlan
 
 
 def write_prediction(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -22,15 +22,17 @@ from bigsvd.distill.columns import Columns
 from bigsvd.distill.mixture import Mixture
 from bigsvd.distill.network import Network, is_installed
 from bigsvd.distill.ridge import Ridge
-from bigsvd.distill.stage import Stage
 from bigsvd.errors import FactorStoreError, RequestError
 from bigsvd.functions import Functions
-from bigsvd.nodes import PlainArray
 from bigsvd.results.folders import KIND, STUDENT
 from bigsvd.results.output import Output
 from bigsvd.results.standard import Standard
 from bigsvd.results.store import FOLDER, Kind, by_files, open_store, opening_errors, seal_arrays
 from bigsvd.scratch import Scratch
+
+if TYPE_CHECKING:
+    from bigsvd.distill.stage import Stage
+    from bigsvd.nodes import PlainArray
 
 FORMAT_VERSION = 3  # the first of stores that are no factors
 STUDENT_STORE = Kind(STUDENT, "student", (FORMAT_VERSION,), "give the OUT of `bigsvd distill fit`")
