@@ -21,7 +21,8 @@ from bigsvd.distill.network import Network, Shape, device_named
 from bigsvd.distill.observed import Observed, observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.training import FOLDER, Course, Trained, train
+from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.training import FOLDER, Course, Trained, _Class, train
 from bigsvd.errors import DeviceError
 from bigsvd.events import EpochEnded, Event, event_from_dict
 from bigsvd.scratch import Scratch
@@ -190,6 +191,34 @@ def test_where_a_gaussian_is_right_it_stays_with_the_ridge() -> None:
     ]
     assert errors[1] < 1.03 * errors[0]
     assert found.error <= found.ridge
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A tutor that says the same of every row."""
+
+    answer: np.ndarray
+    name: str = "knowing"
+
+    def infer(self, observed: Observed) -> Coordinates:
+        mean = np.broadcast_to(self.answer, observed.t.shape)
+        return Coordinates(mean, np.broadcast_to(np.eye(R), (1, R, R)))
+
+
+@needs_torch
+def test_half_of_what_is_told_is_the_tutor_s(curved: Taught) -> None:
+    taught = _Class(curved.basis, Shares(), QUICK, "cpu", 600, Knowing(np.zeros(R)))
+    observed = observe(curved.basis, with_gaps(curved.matrix[:5], 0.3))
+    np.testing.assert_allclose(taught.told(observed, np.ones((5, R))), 0.5)
+
+
+@needs_torch
+def test_it_learns_from_what_is_told(curved: Taught) -> None:
+    """Of a tutor that says 0 of every row it learns what is worse for rows held out."""
+    events: list[EpochEnded] = []
+    for tutor in (None, Knowing(np.zeros(R))):
+        learnt(curved, QUICK, tutor=tutor, progress=events.append)
+    assert events[-1].error > 1.1 * events[QUICK.epochs - 1].error
 
 
 class StoppedError(Exception):

@@ -23,6 +23,7 @@ from bigsvd.distill.network import Array, Network, Shape, Tensor, Whitened, corr
 from bigsvd.distill.observed import Observed, observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
+from bigsvd.distill.stage import Stage
 from bigsvd.errors import DamagedScratchError
 from bigsvd.events import EpochEnded, Progress, unheard
 from bigsvd.scratch import Scratch
@@ -35,6 +36,7 @@ _MOST_COLUMNS = 256  # whose hidden entries intervals are judged by
 _FIXED = 2**31  # the epoch whose gaps the held-out rows have, in all epochs
 _BATCH_COPIES = 5  # of a row's matrices, in float64, while the ridge answers
 _WEIGHT_COPIES = 7  # the best, those that are kept, their gradient, two moments, and what Adam makes of them
+_TUTORED = 0.5  # of what the network is told is the tutor's
 _WIDTHS_WEIGH = 0.05  # of the variances' likelihood beside the error of the mean
 _MOST_SURPRISE = (
     100.0  # a squared error in units of its variance that counts no more: it is no unit of widths
@@ -103,6 +105,7 @@ def train(
     masks: Masks,
     course: Course,
     *,
+    tutor: Stage | None = None,
     device: str = "cpu",
     scratch: Scratch | None = None,
     progress: Progress = unheard,
@@ -115,6 +118,9 @@ def train(
         samples: how many these are.
         masks: gaps, as they are expected in new data.
         course: how.
+        tutor: a better stage than the ridge, that costs more. The network is then told half of its answer and
+            half of the truth: what a row's gaps leave open is less of a noise in what is learnt (Hinton,
+            Vinyals & Dean 2015, "Distilling the knowledge in a neural network", sec. 2).
         device: of torch: "cpu", "cuda" or "auto".
         scratch: keeps each epoch; a training that was killed goes on from there with the same bits.
         progress: told of each epoch.
@@ -125,7 +131,7 @@ def train(
     """
     device = device_named(device)
     with _threads(course.threads):
-        taught = _Class(basis, masks, course, device, samples)
+        taught = _Class(basis, masks, course, device, samples, tutor)
         chapters = Chapters(lessons, course.held_bytes)
         study = _Study(taught, taught.exams(chapters), scratch)
         for epoch in range(study.epochs_done, course.epochs):
@@ -150,10 +156,17 @@ def _threads(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class _Exercise:
-    """Rows with gaps, and what is to be found: u* (b, r). The ridge's variances, (b, r) or (1, r)."""
+    """Rows with gaps, and what is to be found.
+
+    Attributes:
+        seen: of the rows. answer: u* (b, r). told: what the network is told that it is, (b, r), see `train`.
+        variances: those of the ridge, (b, r) or (1, r).
+
+    """
 
     seen: Whitened
     answer: Tensor
+    told: Tensor
     variances: Tensor
 
 
@@ -184,6 +197,7 @@ class _Class:
     course: Course
     device: str
     samples: int
+    tutor: Stage | None
 
     @property
     def shape(self) -> Shape:
@@ -222,14 +236,21 @@ class _Class:
         """What an epoch shows of a panel, (b, n)."""
         return rows.seen & self.masks.draw(self.course.seed, epoch, rows.start, *rows.seen.shape)
 
-    def exercise(self, observed: Observed, coordinates: np.ndarray) -> _Exercise:
-        """From statistics of rows with gaps, and the answers."""
+    def exercise(self, observed: Observed, coordinates: np.ndarray, told: np.ndarray) -> _Exercise:
+        """From statistics of rows with gaps, the answers, and what is told of them."""
         torch, deviations = import_module("torch"), np.sqrt(self.basis.prior)
         closed = Ridge(self.basis.prior).infer(observed)
         seen = Whitened.of(observed, closed.mean, deviations, self.basis.n, self.device)
         variances = np.diagonal(closed.covariance, axis1=1, axis2=2) / self.basis.prior
         there = partial(torch.tensor, dtype=torch.float32, device=self.device)
-        return _Exercise(seen, there(coordinates / deviations), there(variances))
+        answer, told = there(coordinates / deviations), there(told / deviations)
+        return _Exercise(seen, answer, told, there(variances))
+
+    def told(self, observed: Observed, coordinates: np.ndarray) -> np.ndarray:
+        """The answers, or half of the way from them to the tutor's."""
+        if self.tutor is None:
+            return coordinates
+        return np.asarray(coordinates + _TUTORED * (self.tutor.infer(observed).mean - coordinates))
 
     def exercises(self, chapter: list[Lesson], epoch: int, number: int) -> Iterator[_Exercise]:
         """Those of an epoch on a chapter: its rows in an order at random, a batch at a time."""
@@ -249,7 +270,8 @@ class _Class:
         shown = np.stack([seen[lesson][row] for lesson, row in places])
         values = np.stack([chapter[lesson].rows.values[row] for lesson, row in places])
         answers = np.stack([chapter[lesson].coordinates[row] for lesson, row in places])
-        return self.exercise(observe(self.basis, Rows(0, values * shown, shown)), answers)
+        observed = observe(self.basis, Rows(0, values * shown, shown))
+        return self.exercise(observed, answers, self.told(observed, answers))
 
     def exams(self, chapters: Chapters) -> list[_Exam]:
         """All held-out rows, with the same gaps whenever they are asked."""
@@ -262,7 +284,8 @@ class _Class:
         rows, chosen = lesson.rows, np.flatnonzero(self.is_held_out(lesson.rows))
         seen = self.seen(rows, _FIXED)[chosen]
         observed = observe(self.basis, Rows(0, rows.values[chosen] * seen, seen))
-        exercise = self.exercise(observed, lesson.coordinates[chosen])
+        answers = lesson.coordinates[chosen]
+        exercise = self.exercise(observed, answers, answers)
         some = np.ix_(chosen, columns)
         return _Exam(observed, exercise, columns, rows.values[some], rows.seen[some] & ~seen[:, columns])
 
@@ -322,15 +345,17 @@ class _Study:
             self._optimizer.step()
 
     def _losses(self, exercise: _Exercise) -> tuple[Tensor, Tensor]:
-        """Of each row: its squared error, and how unlikely that is to the variances, both weighted by λ.
+        """Of each row: its squared error beside what is told, and how unlikely its error is to the variances.
 
-        The likelihood moves the variances alone: through the mean it would favour what is easy to find.
+        Both are weighted by λ. The likelihood moves the variances alone: through the mean it would favour
+        what is easy to find.
         """
         shape = self._class.shape
         added, widening = corrections(_views(self._weights, shape), shape, exercise.seen)
-        squares = (exercise.seen.start + added - exercise.answer) ** 2
-        surprise = _surprise(squares.detach(), exercise.variances, widening)
-        return (squares * self._weigh).sum(1), (surprise * self._weigh).sum(1)
+        u = exercise.seen.start + added
+        squares = (u.detach() - exercise.answer) ** 2
+        surprise = _surprise(squares, exercise.variances, widening)
+        return ((u - exercise.told) ** 2 * self._weigh).sum(1), (surprise * self._weigh).sum(1)
 
     @cached_property
     def _weigh(self) -> Tensor:
@@ -364,7 +389,12 @@ class _Study:
     def _circumstances(self) -> dict[str, Any]:
         """What has to be the same for a training to go on."""
         taught = self._class
-        return {"course": asdict(taught.course), "samples": taught.samples, "device": taught.device}
+        return {
+            "course": asdict(taught.course),
+            "samples": taught.samples,
+            "device": taught.device,
+            "tutor": taught.tutor and taught.tutor.name,
+        }
 
     def _resume(self) -> None:
         """Go on from what a killed training has left, if it is whole and of the same course."""
