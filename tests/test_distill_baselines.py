@@ -107,7 +107,7 @@ def test_complete_rows_that_lack_entries_are_projected_by_the_others() -> None:
     values = z @ basis.V.T
     seen = np.ones(values.shape, dtype=bool)
     seen[2, :5] = False
-    assert complete_coordinates(basis, Rows(0, values * seen, seen)) == pytest.approx(z, abs=1e-9)
+    assert complete_coordinates(basis.V, Rows(0, values * seen, seen)) == pytest.approx(z, abs=1e-9)
 
 
 def test_the_oracle_is_better_than_every_way_that_sees_less() -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from bigsvd.distill.baselines import ColumnMean, Filled, by_stage, zero_filled
-from bigsvd.distill.evaluation import Evaluation, Setting
+from bigsvd.distill.evaluation import Evaluation
 from bigsvd.distill.measures import Tally, Truth, singular_value_errors
 from bigsvd.distill.plots import example_figure, write_plots
+from bigsvd.distill.records import MEAN, ORACLE, Setting
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates
-from bigsvd.distill.trial import MEAN, ORACLE, Trial
+from bigsvd.distill.trial import Trial
 from tests.test_distill_baselines import AMPLE, K, N, R, model, panels_of, rows_of
 
 M = 120

@@ -149,6 +149,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "click": frozenset(
         {
             "cli.distill",
+            "cli.evaluation",
             "cli.serve",
             "cli.commands",
             "cli.jobs",
@@ -184,7 +185,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "httpx": frozenset({"client.wire"}),
-    "matplotlib": frozenset({"distill.plots", "report.plots"}),
+    "matplotlib": frozenset({"distill.figures", "distill.plots", "report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "sqlalchemy": frozenset(
         {

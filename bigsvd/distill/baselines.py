@@ -9,11 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.intervals import ratios, row_deviations
 from bigsvd.distill.observed import observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates, Stage
 
+Learned = tuple[Basis, Stage]  # from new data
 Panels = Callable[[], Iterator[Rows]]  # the rows from the first on, as often as they are asked for
 
 
@@ -39,6 +41,20 @@ class Filled:
     def by(cls, basis: Basis, k: int, posterior: Coordinates) -> Filled:
         """By the mean of a posterior."""
         return cls(basis, k, np.asarray(posterior.mean), posterior)
+
+    def ratios(self, rows: Rows, hidden: np.ndarray) -> np.ndarray:
+        """Errors of hidden entries by the standard deviation that the posterior has for their row."""
+        if self.posterior is None:
+            return np.zeros(0)
+        deviations = row_deviations(self.basis, self.posterior, self.k)
+        return ratios(rows, hidden, self.entries, deviations[:, None])
+
+    def coordinate_ratios(self, z: np.ndarray) -> np.ndarray:
+        """Errors of the leading coordinates, by their standard deviations; z (b, k) is what they are."""
+        if self.posterior is None:
+            return np.zeros(0)
+        variances = np.diagonal(np.asarray(self.posterior.covariance), axis1=1, axis2=2)
+        return np.asarray((self.leading - z) / np.sqrt(variances[:, : self.k]))
 
     @classmethod
     def of_entries(cls, basis: Basis, k: int, rows: Rows, predicted: np.ndarray) -> Filled:
@@ -148,7 +164,7 @@ class Learnt:
 
     name: str
     k: int
-    learn: Callable[[Panels], tuple[Basis, Stage]]
+    learn: Callable[[Panels], Learned]
 
     def refusal(self, rows: int) -> str | None:
         """See `Baseline.refusal`."""
@@ -219,15 +235,15 @@ def by_stage(basis: Basis, k: int, stage: Stage) -> Baseline:
 
 def oracle(basis: Basis, k: int) -> Filler:
     """Vᵀx of complete rows as z: what nobody who keeps to the teacher's k components can better."""
-    return ByCoordinates(basis, k, lambda rows: complete_coordinates(basis, rows))
+    return ByCoordinates(basis, k, lambda rows: complete_coordinates(basis.V, rows))
 
 
-def complete_coordinates(basis: Basis, rows: Rows) -> np.ndarray:
+def complete_coordinates(V: np.ndarray, rows: Rows) -> np.ndarray:
     """Coordinates (b, r) of complete rows; of one that lacks some entries, by least squares on the others."""
-    z = rows.values @ basis.V
+    z = rows.values @ V
     for place in np.flatnonzero(~np.all(rows.seen, axis=1)):
         seen = rows.seen[place]
-        z[place] = np.linalg.lstsq(basis.V[seen], rows.values[place, seen], rcond=None)[0]
+        z[place] = np.linalg.lstsq(V[seen], rows.values[place, seen], rcond=None)[0]
     return np.asarray(z)
 
 
@@ -236,6 +252,16 @@ def stacked(new: Panels) -> Rows:
     parts = [(rows.values, rows.seen) for rows in new()]
     values, seen = map(np.vstack, zip(*parts, strict=True))
     return Rows(0, values, seen)
+
+
+def some_of(new: Panels, rows: int) -> Iterator[Rows]:
+    """The leading panels, as many as have so many rows."""
+    count = 0
+    for panel in new():
+        yield panel
+        count += len(panel)
+        if count >= rows:
+            return
 
 
 def too_large(what: str, needed_bytes: int, memory_bytes: int) -> str | None:

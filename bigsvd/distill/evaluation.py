@@ -2,75 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-_TIGHT = 5e-4  # below which a spread is not shown
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Which entries of the complete rows are taken away.
-
-    Attributes:
-        pattern: of what is seen, as `Masks.parse` has it: "uniform", "blocks" or "columns". share: of the
-            entries that is seen. seed: of the mask.
-
-    """
-
-    pattern: str
-    share: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one way of filling did in one setting.
-
-    Attributes:
-        rmse: on the entries taken away, in units of B. recovered: (mean − it)/(mean − oracle) of RMSE.
-        coordinate_error: ‖ΔZ‖/‖Z‖ of the k leading coordinates. s_mean, s_worst: of |ŝ − s|/s. angle: the
-            largest principal angle to the best directions within the teacher's span, degrees.
-        coverage: share of the entries taken away that lie in their 90 % interval; coordinate_coverage: the
-            same of coordinates. covered: share of entries within the interval of each of `LEVELS`; empty
-            where a way has no intervals.
-        seconds_per_million: of a million such rows, learning from the new data included, training not.
-        s: predicted singular values.
-
-    """
-
-    method: str
-    setting: Setting
-    rmse: float
-    recovered: float
-    coordinate_error: float
-    s_mean: float
-    s_worst: float
-    angle: float
-    coverage: float
-    coordinate_coverage: float
-    seconds_per_million: float
-    s: tuple[float, ...]
-    covered: tuple[float, ...]
-
-
-MEASURES = tuple(
-    each.name for each in fields(Record) if each.name not in ("method", "setting", "s", "covered")
-)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row: what it is, what was seen of it, and what some ways made of it; in units of B, (n,) each."""
-
-    setting: Setting
-    row: int
-    truth: tuple[float, ...]
-    seen: tuple[bool, ...]
-    filled: Mapping[str, tuple[float, ...]]
+from bigsvd.distill.records import Example, Record
+from bigsvd.distill.table import COLUMNS, Column, aligned
 
 
 @dataclass(frozen=True)
@@ -148,22 +87,17 @@ class Evaluation:
         return "\n\n".join([*parts, *self.notes])
 
     def _table(self, pattern: str, share: float) -> str:
-        header = ("", *(column.title for column in _COLUMNS))
+        header = ("", *(column.title for column in COLUMNS))
         methods = [method for method in self.methods if self.of(method, pattern, share)]
         lines = [
-            (method, *(self._cell(method, pattern, share, column) for column in _COLUMNS))
+            (method, *(self._cell(method, pattern, share, column) for column in COLUMNS))
             for method in methods
         ]
         return f"{pattern}, {100 * share:g} % seen\n{aligned([header, *lines])}"
 
-    def _cell(self, method: str, pattern: str, share: float, column: _Column) -> str:
-        mean = self.mean(method, pattern, share, column.measure)
-        if not np.isfinite(mean):
-            return "-"
-        spread = self.spread(method, pattern, share, column.measure)
-        if not column.with_spread or spread <= _TIGHT * abs(mean):
-            return column.written(mean)
-        return f"{column.written(mean)} ± {column.written(spread)}"
+    def _cell(self, method: str, pattern: str, share: float, column: Column) -> str:
+        place = (method, pattern, share, column.measure)
+        return column.cell(self.mean(*place), self.spread(*place))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; a measure that a way does not have is null."""
@@ -180,16 +114,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the table."""
-
-    title: str
-    measure: str
-    written: Callable[[float], str]
-    with_spread: bool = True
-
-
 def _over_seeds(summary: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
     """NaN where there is nothing."""
     if not values.size:
@@ -199,41 +123,6 @@ def _over_seeds(summary: Callable[[np.ndarray], Any], values: np.ndarray) -> flo
 
 def _half_range(values: np.ndarray) -> float:
     return float(np.ptp(values)) / 2
-
-
-def _four(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _degrees(value: float) -> str:
-    return f"{value:.0f}°"
-
-
-_COLUMNS = (
-    _Column("RMSE", "rmse", _four),
-    _Column("recovered", "recovered", _percent),
-    _Column("|dZ|/|Z|", "coordinate_error", _three),
-    _Column("s mean", "s_mean", _percent),
-    _Column("s worst", "s_worst", _percent, with_spread=False),
-    _Column("angle", "angle", _degrees, with_spread=False),
-    _Column("in 90 %", "coverage", _percent, with_spread=False),
-    _Column("s / 10^6 rows", "seconds_per_million", _four, with_spread=False),
-)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells as text, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
-    return "\n".join("  ".join(cells).rstrip() for cells in shown)
 
 
 def _plain(value: Any) -> Any:

@@ -61,8 +61,7 @@ class KernelRegression:
 
     def predict(self, rows: Rows, width: float) -> np.ndarray:
         """Entries (b, n) for a squared bandwidth."""
-        scaled = (squares / (-2 * width) for squares in self._distances(rows))
-        return np.vstack([_softmax(logits) @ self.known for logits in scaled])
+        return np.vstack([_softmax(squares, width) @ self.known for squares in self._distances(rows)])
 
     @cached_property
     def _squares(self) -> np.ndarray:
@@ -76,6 +75,8 @@ class KernelRegression:
             yield seen @ self._squares.T - 2 * (rows.values[some] @ self.known.T)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(squares: np.ndarray, width: float) -> np.ndarray:
+    """Weights of rows (b, m) by their distances, each row of weights summing to 1."""
+    logits = squares / (-2 * width)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))

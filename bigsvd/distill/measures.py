@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from bigsvd.distill.baselines import Filled, complete_coordinates
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.coverage import NOTHING, Within
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Coordinates
 
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of intervals whose coverage is counted
-NINETY = LEVELS.index(0.9)
-_REACH = np.array([NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS])  # standard deviations
-_COVERED_COLUMNS = 512  # of each panel, evenly spaced, whose intervals are looked at
-_INTERVAL_NUMBERS = 2**22  # held at a time for intervals
 _GRAM_SIDE = 4096  # longest side of a Gram matrix whose eigenvalues are computed
 
 
@@ -46,7 +40,7 @@ class Truth:
         """By one pass over the complete rows."""
         moment, gram, count = np.zeros((basis.r, basis.r)), _Gram.empty(basis.n, memory_bytes), 0
         for rows in panels:
-            z = complete_coordinates(basis, rows)
+            z = complete_coordinates(basis.V, rows)
             moment += z.T @ z
             gram.add(rows.values)
             count += len(rows)
@@ -124,44 +118,19 @@ class _Moments:
 
 
 @dataclass(eq=False)
-class Within:
-    """How many errors lie within the interval of each of `LEVELS`, (levels,), of how many."""
-
-    counts: np.ndarray
-    tried: int
-
-    @classmethod
-    def of(cls, standard: np.ndarray) -> Within:
-        """Errors in units of their standard deviation, of any shape."""
-        sizes = np.abs(standard).reshape(-1, 1)
-        return cls((sizes <= _REACH).sum(axis=0), len(sizes))
-
-    def __add__(self, other: Within) -> Within:
-        return Within(self.counts + other.counts, self.tried + other.tried)
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """For each level; empty where there were no errors."""
-        if not self.tried:
-            return ()
-        return tuple((self.counts / self.tried).tolist())
-
-
-NOTHING = Within(np.zeros(len(LEVELS)), 0)
-
-
-@dataclass(eq=False)
 class Tally:
     """Sums over panels of what one way of filling says, beside the truth.
 
     Attributes:
-        k: components that count. squares, entries: Σ (x − x̂)² over hidden entries, and how many. missed,
-            length: Σ ‖z − ẑ‖² and Σ ‖z‖² of the k leading coordinates. rows: number of them.
+        k: components that count. interval_scale: what standard deviations of entries are multiplied by.
+        squares, entries: Σ (x − x̂)² over hidden entries, and how many. missed, length: Σ ‖z − ẑ‖² and Σ ‖z‖²
+            of the k leading coordinates. rows: number of them.
         seconds: that filling took. within, coordinates_within: intervals of hidden entries, of coordinates.
 
     """
 
     k: int
+    interval_scale: float = 1.0
     squares: float = 0.0
     entries: int = 0
     missed: float = 0.0
@@ -177,9 +146,8 @@ class Tally:
         self.rows, self.seconds = self.rows + len(complete), self.seconds + seconds
         self._add_entries(complete, hidden, filled)
         self._add_coordinates(filled, z[:, : self.k])
-        if filled.posterior is not None:
-            self.within += Within.of(_standard_errors(complete, hidden, filled, filled.posterior))
-            self.coordinates_within += self._coordinates_within(filled.posterior, z[:, : self.k])
+        self.within += Within.of(filled.ratios(complete, hidden) / self.interval_scale)
+        self.coordinates_within += Within.of(filled.coordinate_ratios(z[:, : self.k]))
 
     def _add_entries(self, complete: Rows, hidden: np.ndarray, filled: Filled) -> None:
         self.squares += float(np.sum(((filled.entries - complete.values) * hidden) ** 2))
@@ -190,10 +158,6 @@ class Tally:
         self.length += float(np.sum(z**2))
         found = _Moments.of(filled)
         self.moments = found if self.moments is None else self.moments + found
-
-    def _coordinates_within(self, posterior: Coordinates, z: np.ndarray) -> Within:
-        variance = np.diagonal(np.asarray(posterior.covariance), axis1=1, axis2=2)[:, : self.k]
-        return Within.of((np.asarray(posterior.mean)[:, : self.k] - z) / np.sqrt(variance))
 
     @property
     def rmse(self) -> float:
@@ -221,17 +185,6 @@ class Tally:
         return math.degrees(math.asin(min(1.0, sine)))
 
 
-def _standard_errors(
-    complete: Rows, hidden: np.ndarray, filled: Filled, posterior: Coordinates
-) -> np.ndarray:
-    """Errors of hidden entries of some columns, in units of the standard deviations that a way gives."""
-    n = filled.basis.n
-    columns = np.unique(np.linspace(0, n - 1, min(n, _COVERED_COLUMNS)).astype(int))
-    error = np.asarray(posterior.mean) @ filled.basis.V[columns].T - complete.values[:, columns]
-    spread = np.sqrt(entry_variance(filled.basis, posterior, columns, len(complete)))
-    return np.asarray((error / spread)[hidden[:, columns]])
-
-
 def ratio(numerator: float, denominator: float) -> float:
     """NaN where there is nothing to divide by."""
     if not denominator:
@@ -253,20 +206,6 @@ def summed(covariance: np.ndarray, rows: int) -> np.ndarray:
     """Σ C over rows; one that all share counts for each."""
     found = np.asarray(covariance)
     return np.asarray(np.sum(found, axis=0) * (rows // len(found)))
-
-
-def entry_variance(basis: Basis, posterior: Coordinates, columns: np.ndarray, rows: int) -> np.ndarray:
-    """v_jᵀ·C·v_j + ψ_j of some columns, (b, c): how unsure an entry is."""
-    V, C = basis.V[columns], np.asarray(posterior.covariance)
-    parts = [np.sum((V @ some) * V, axis=2) for some in _batches(C, V.size)]
-    variance = np.vstack(parts) + basis.noise[columns]
-    return np.broadcast_to(variance, (rows, len(columns)))
-
-
-def _batches(C: np.ndarray, numbers: int) -> Iterator[np.ndarray]:
-    step = max(1, _INTERVAL_NUMBERS // numbers)
-    for start in range(0, len(C), step):
-        yield C[start : start + step]
 
 
 def singular_value_errors(s: np.ndarray, true_s: np.ndarray) -> tuple[float, float]:

@@ -88,7 +88,7 @@ class PlainNetwork:
     def _batches(self, generator: Any) -> Iterator[tuple[Any, Any]]:
         """Values in units of σ, and whitened coordinates u = z/√λ, of rows in a new order each epoch."""
         whole = Rows(0, self.known, np.ones(self.known.shape, dtype=bool))
-        z = complete_coordinates(self.basis, whole)[:, : self.k] / np.sqrt(self.basis.prior[: self.k])
+        z = complete_coordinates(self.basis.V, whole)[:, : self.k] / np.sqrt(self.basis.prior[: self.k])
         values = torch.as_tensor(self.known / self._scale, dtype=torch.float32)
         targets = torch.as_tensor(z, dtype=torch.float32)
         for _ in range(self.epochs):

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bigsvd.distill.evaluation import Evaluation, Example, Record
-from bigsvd.distill.measures import LEVELS
-from bigsvd.distill.trial import MEAN, ORACLE
+from bigsvd.distill.coverage import LEVELS
+from bigsvd.distill.evaluation import Evaluation
+from bigsvd.distill.figures import grid, legend_below, new_figure
+from bigsvd.distill.records import MEAN, ORACLE, Example, Record
 from bigsvd.floats import silent
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink",
@@ -52,24 +52,6 @@ def _saved(figure: Figure | None, path: Path) -> list[Path]:
     return [path]
 
 
-def _figure(width: float, height: float) -> Figure:
-    """Drawn with Agg, which needs no display; pyplot is left alone."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(True, color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, where it covers no data."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-
-
 def _style(evaluation: Evaluation, method: str) -> dict[str, Any]:
     """The oracle and the mean are bounds, and drawn as such; every other way has its colour in all plots."""
     if method == ORACLE:
@@ -89,7 +71,7 @@ def _style(evaluation: Evaluation, method: str) -> dict[str, Any]:
 def error_figure(evaluation: Evaluation) -> Figure:
     """RMSE of hidden entries, and error of coordinates, against the share seen; a column for each pattern."""
     patterns = evaluation.patterns
-    figure = _figure(2.4 + 4.2 * len(patterns), 8)
+    figure = new_figure(2.4 + 4.2 * len(patterns), 8)
     panels = figure.subplots(2, len(patterns), squeeze=False, sharex="col")
     for column, pattern in enumerate(patterns):
         _draw_errors(panels[0, column], evaluation, pattern, "rmse")
@@ -98,7 +80,7 @@ def error_figure(evaluation: Evaluation) -> Figure:
         panels[1, column].set_xlabel("share of entries seen")
     panels[0, 0].set_ylabel("RMSE on entries taken away (units of B)\n(large triangles: more than is shown)")
     panels[1, 0].set_ylabel(r"error of coordinates $\|\Delta Z\|/\|Z\|$")
-    _legend_below(figure, panels[0, 0])
+    legend_below(figure, panels[0, 0])
     return figure
 
 
@@ -134,7 +116,7 @@ def _finish_share_axis(axes: Axes, shares: np.ndarray) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    _grid(axes)
+    grid(axes)
 
 
 def _nearest(evaluation: Evaluation) -> float:
@@ -145,7 +127,7 @@ def _nearest(evaluation: Evaluation) -> float:
 def sigma_figure(evaluation: Evaluation) -> Figure:
     """Predicted singular values beside the true ones, and their ratio; means over seeds."""
     pattern, share = evaluation.patterns[0], _nearest(evaluation)
-    figure = _figure(10, 5.4)
+    figure = new_figure(10, 5.4)
     values, ratios = figure.subplots(1, 2)
     true = np.array(evaluation.s)
     _draw_true(values, ratios, true)
@@ -158,7 +140,7 @@ def sigma_figure(evaluation: Evaluation) -> Figure:
         values.plot(number, found, label=method, **style)
         ratios.plot(number, found / true[: found.size], **style)
     figure.suptitle(f"Singular values, {pattern}, {100 * share:g} % seen", fontsize="medium")
-    _legend_below(figure, values)
+    legend_below(figure, values)
     return figure
 
 
@@ -179,7 +161,7 @@ def _draw_true(values: Axes, ratios: Axes, true: np.ndarray) -> None:
     for axes in (values, ratios):
         axes.set_xlabel("i")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _grid(axes)
+        grid(axes)
 
 
 @silent
@@ -188,7 +170,7 @@ def calibration_figure(evaluation: Evaluation) -> Figure | None:
     known = {method: rows for method in evaluation.methods if (rows := _covered(evaluation, method)).size}
     if not known:
         return None
-    figure = _figure(6, 6)
+    figure = new_figure(6, 6)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", linewidth=1, label="as promised")
     for method, rows in known.items():
@@ -202,7 +184,7 @@ def calibration_figure(evaluation: Evaluation) -> Figure | None:
     axes.set_xlabel("level of the interval")
     axes.set_ylabel("share of entries taken away that lie in it")
     axes.set_title("Calibration: all patterns, shares and seeds (bars: their range)", fontsize="medium")
-    _grid(axes)
+    grid(axes)
     axes.legend(fontsize="small", frameon=False, loc="upper left")
     return figure
 
@@ -221,8 +203,8 @@ def example_figure(example: Example, sample_shape: tuple[int, ...]) -> Figure:
 
 
 def _title(example: Example) -> str:
-    share = 100 * np.mean(example.seen)
-    return f"Row {example.row}, {example.setting.pattern}, {share:.0f} % seen (units of B)"
+    share = np.mean(example.seen)
+    return f"Row {example.row}, {example.setting.pattern}, {share:.0%} seen (units of B)"
 
 
 def _example_images(example: Example, shape: tuple[int, ...]) -> Figure:
@@ -232,7 +214,7 @@ def _example_images(example: Example, shape: tuple[int, ...]) -> Figure:
     }
     images["truth"] = truth
     low, high = float(np.min(truth)), float(np.max(truth))
-    figure = _figure(2.1 * len(images) + 0.8, 2.9)
+    figure = new_figure(2.1 * len(images) + 0.8, 2.9)
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for axes, (name, image) in zip(panels, images.items(), strict=True):
         axes.set_facecolor("tab:red")  # what was not seen
@@ -256,7 +238,7 @@ def _example_lines(example: Example) -> Figure:
     some = slice(0, _LONGEST_LINE)
     place = np.arange(truth.size)[some]
     filled: Mapping[str, Sequence[float]] = example.filled
-    figure = _figure(11, 1.2 + 1.9 * len(filled))
+    figure = new_figure(11, 1.2 + 1.9 * len(filled))
     panels = figure.subplots(len(filled), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, (name, entries) in zip(panels, filled.items(), strict=True):
         found = np.array(entries)
@@ -264,8 +246,8 @@ def _example_lines(example: Example) -> Figure:
         axes.plot(place, np.where(seen, truth, np.nan)[some], "o", color="black", markersize=4, label="seen")
         axes.plot(place, found[some], "-", color="tab:blue", linewidth=1.2, label="predicted")
         axes.set_title(_with_error(name, found, truth, ~seen).replace("\n", ": "), fontsize="small")
-        _grid(axes)
+        grid(axes)
     panels[-1].set_xlabel("feature" if truth.size <= _LONGEST_LINE else f"feature, the first {_LONGEST_LINE}")
     figure.suptitle(_title(example), fontsize="medium")
-    _legend_below(figure, panels[0])
+    legend_below(figure, panels[0])
     return figure

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from bigsvd.distill.baselines import Baseline, Filler, Panels, complete_coordinates, oracle
-from bigsvd.distill.evaluation import Example, Record, Setting
-from bigsvd.distill.measures import NINETY, Tally, Truth, Within, ratio, singular_value_errors
+from bigsvd.distill.baselines import Baseline, ByStage, Filler, Panels, complete_coordinates, oracle
+from bigsvd.distill.holdout import Holdout
+from bigsvd.distill.intervals import interval_scale
+from bigsvd.distill.measures import Tally, Truth, ratio, singular_value_errors
+from bigsvd.distill.records import MEAN, ORACLE, Example, Record, Setting
 from bigsvd.distill.rows import Rows
 
-MEAN, ORACLE = "column mean", "oracle"
 Drawn = Callable[[Setting, Rows], np.ndarray]  # which entries of complete rows are seen, (b, n) bool
 _MILLION = 1_000_000
+_CALIBRATING = 4  # panels on which intervals are
+_HIDDEN = 2**22  # a seed that no other use of hidden entries has
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Trial:
         new = self.incomplete(setting)
         fitted = [_timed(baseline, new) for baseline in baselines]
         fillers = [filler for filler, _ in fitted] + [oracle(self.truth.basis, self.truth.k)]
-        tallies = [Tally(self.truth.k) for _ in fillers]
+        tallies = [Tally(self.truth.k, interval_scale_of(filler, new)) for filler in fillers]
         for complete in self.complete():
             self._count(setting, complete, fillers, tallies)
         names = [*(baseline.name for baseline in baselines), ORACLE]
@@ -59,7 +62,7 @@ class Trial:
     ) -> None:
         shown = complete.hide(~self.drawn(setting, complete))
         hidden = complete.seen & ~shown.seen
-        z = complete_coordinates(self.truth.basis, complete)
+        z = complete_coordinates(self.truth.basis.V, complete)
         for filler, tally in zip(fillers, tallies, strict=True):
             rows = complete if filler is fillers[-1] else shown
             start = time.perf_counter()
@@ -76,8 +79,8 @@ class Trial:
         return Record(
             method=name, setting=setting, rmse=tally.rmse, recovered=recovered,
             coordinate_error=tally.coordinate_error, s_mean=s_mean, s_worst=s_worst,
-            angle=tally.angle(self.truth), coverage=_of_ninety(tally.within),
-            coordinate_coverage=_of_ninety(tally.coordinates_within),
+            angle=tally.angle(self.truth), coverage=tally.within.ninety,
+            coordinate_coverage=tally.coordinates_within.ninety,
             seconds_per_million=ratio(_MILLION * tally.seconds, tally.rows), s=tuple(tally.s.tolist()),
             covered=tally.within.shares,
         )  # fmt: skip
@@ -99,13 +102,17 @@ class Trial:
         )
 
 
+def interval_scale_of(filler: Filler, new: Panels) -> float:
+    """What makes its standard deviations right on hidden entries of the new data, of some panels of them."""
+    if not isinstance(filler, ByStage):
+        return 1.0  # no other way tells how sure it is
+    holdout, found = Holdout(_HIDDEN), []
+    for rows in islice(new(), _CALIBRATING):
+        hidden = holdout.hidden(rows)
+        found.append(filler.fill(rows.hide(hidden)).ratios(rows, hidden))
+    return interval_scale(found)
+
+
 def _timed(baseline: Baseline, new: Panels) -> tuple[Filler, float]:
     start = time.perf_counter()
     return baseline.fit(new), time.perf_counter() - start
-
-
-def _of_ninety(within: Within) -> float:
-    """Of the 90 % interval; NaN where there is none."""
-    if not within.tried:
-        return math.nan
-    return within.shares[NINETY]
