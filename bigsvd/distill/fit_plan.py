@@ -8,6 +8,7 @@ from typing import Any
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.mixture import MOST_ROWS
 from bigsvd.distill.panels import RowPanels
+from bigsvd.distill.training import Course
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, SourceFacts
 from bigsvd.machine.offers import available_memory
@@ -19,8 +20,6 @@ _HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns fr
 _SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
 _TORCH_BYTES = 300 * 2**20  # of PyTorch once it is imported and has trained
 _MIXTURE_COPIES = 4  # of the coordinates, while a mixture is fitted
-_BATCH = 128  # rows whose matrices (r, r) a network has in hand
-_BATCH_COPIES = 6
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def plan_fit(
     if "mixture" in stages:
         terms["coordinates of the teacher"] = _mixture_bytes(samples, components)
     if "network" in stages:
-        terms |= _network(n, components, held)
+        terms |= _network(samples, n, components, held)
     terms["Python and threads"] = _SERVICE_BYTES
     return FitPlan(
         teacher, facts.name, stages, samples, n, components, rows, held, terms, budget, facts.nbytes, passes,
@@ -151,10 +150,11 @@ def _panels(facts: SourceFacts, rows: int, components: int) -> dict[str, int]:
     }
 
 
-def _network(n: int, r: int, held: int) -> dict[str, int]:
+def _network(samples: int, n: int, r: int, held: int) -> dict[str, int]:
     return {
         "rows to learn from": held,
         "products of components": Basis.products_bytes(n, r),
-        "rows being learnt": _BATCH * 8 * (_BATCH_COPIES * r * r + 3 * n),
+        "rows being learnt": 3 * 8 * Course.batch * n,
+        "rows held out, and weights": Course().bytes_for(samples, r),
         "PyTorch": _TORCH_BYTES,
     }

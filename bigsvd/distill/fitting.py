@@ -12,6 +12,7 @@ from bigsvd.distill.columns import Columns
 from bigsvd.distill.fit_plan import FitPlan, plan_fit
 from bigsvd.distill.learning import Learning
 from bigsvd.distill.masks import Masks, empirical, parse_masks
+from bigsvd.distill.mixture import Mixture
 from bigsvd.distill.panels import Absence, RowPanels
 from bigsvd.distill.resuming import Undertaking
 from bigsvd.distill.student import Student, publish_student
@@ -230,10 +231,12 @@ def _learnt(order: FitOrder, learning: Learning, course: Course) -> Student:
     """The student, not yet published."""
     factors, basis = order.material.factors, learning.basis()
     learnt: dict[str, Mapping[str, Any]] = {}
+    mixture: Mixture | None = None
     if "mixture" in order.stages:
-        learnt["mixture"] = learning.mixture(basis).to_arrays()
+        mixture = learning.mixture(basis)
+        learnt["mixture"] = mixture.to_arrays()
     if "network" in order.stages:
-        learnt["network"] = learning.network(basis, course, order.device).to_arrays()
+        learnt["network"] = learning.network(basis, mixture, course, order.device).to_arrays()
     columns = Columns.of(order.material.source.facts)
     return Student(
         basis, factors.standard, columns, learnt, order.masks.text, factors.dtype.name,

@@ -12,6 +12,7 @@ from bigsvd.distill.lessons import Lesson
 from bigsvd.distill.masks import Masks
 from bigsvd.distill.mixture import Mixture, fit_mixture, rows_to_fit
 from bigsvd.distill.network import Network
+from bigsvd.distill.stage import Stage
 from bigsvd.distill.teacher import Material, noise_of
 from bigsvd.distill.training import Course, train
 from bigsvd.events import PhaseStarted, Progress
@@ -44,11 +45,11 @@ class Learning:
         self.progress(PhaseStarted("fitting the mixture to the teacher's coordinates"))
         return fit_mixture(self._coordinates(rows_to_fit(basis.samples, self.seed)), basis, self.seed)
 
-    def network(self, basis: Basis, course: Course, device: str) -> Network:
-        """From the teacher's rows with gaps; an epoch that ended is kept."""
+    def network(self, basis: Basis, tutor: Stage | None, course: Course, device: str) -> Network:
+        """From the teacher's rows with gaps, and the mixture if there is one; an epoch that ended is kept."""
         trained = train(
             basis, self, basis.samples, self.masks, course,
-            device=device, scratch=self.scratch, progress=self.progress,
+            tutor=tutor, device=device, scratch=self.scratch, progress=self.progress,
         )  # fmt: skip
         return trained.network
 
