@@ -22,7 +22,8 @@ from bigsvd.distill.stage import Stage
 
 NETWORK = "network"
 _RESAMPLES = 2000  # of the rows
-_RISK = 0.01  # that a dearer stage is taken for better than the best of the others, by chance
+_RISK = 0.01  # that the network is taken for better than the best of the others, by chance
+_RISK_OF_CLOSED = 0.25  # the same of closed forms, of which one costs hardly more than another
 _FEWEST_ROWS = 5  # with hidden entries: of fewer no spread can be told
 _BATCH = 256  # rows whose weights in all resamples are held at a time
 _AS_THEY_LIE = {
@@ -187,8 +188,10 @@ def judge(
 ) -> Verdict:
     """Hide entries of the new data, score every candidate on them, and choose.
 
-    The cheapest stage is chosen that is not worse than the best by more than noise, by a paired bootstrap
-    over rows (Efron & Tibshirani 1993, ch. 13): the same rows, drawn again for all stages at once.
+    The cheapest closed form is chosen that is not worse than the best of them by more than noise, and the
+    network where it is better than that by more than noise, which it has to show with more certainty. Noise
+    is told by a paired bootstrap over rows (Efron & Tibshirani 1993, ch. 13): the same rows, drawn again for
+    all stages at once.
 
     Args:
         panels: rows of the new data, as they were seen, in the memory of the host.
@@ -203,7 +206,7 @@ def judge(
     if not found.entries:
         return Verdict(candidates[0].name, (), 0, found.seen, 0, pattern)
     mean, resampled = found.mean_squares()
-    chosen = _cheapest(mean, resampled, found.rows)
+    chosen = _chosen([each.name for each in candidates], mean, resampled, found.rows)
     table = _table([each.name for each in candidates], chosen, mean, resampled, found.rows)
     return Verdict(candidates[chosen].name, table, found.entries, found.seen, found.rows, pattern)
 
@@ -267,25 +270,38 @@ def _entries(candidate: Candidate, observed: Observed, components: int | None) -
     return np.asarray(z @ candidate.basis.V[:, :k].T)
 
 
-def _cheapest(mean: np.ndarray, resampled: np.ndarray, rows: int) -> int:
+def _chosen(names: Sequence[str], mean: np.ndarray, resampled: np.ndarray, rows: int) -> int:
+    """The number of the stage to publish: a closed form, unless the network is surely better than it."""
+    closed = [place for place, name in enumerate(names) if name != NETWORK]
+    best = closed[_cheapest(mean[closed], resampled[closed], rows, _RISK_OF_CLOSED)] if closed else 0
+    for place, name in enumerate(names):
+        if name == NETWORK and closed:
+            both = [best, place]
+            best = both[_cheapest(mean[both], resampled[both], rows, _RISK)]
+    return best
+
+
+def _cheapest(mean: np.ndarray, resampled: np.ndarray, rows: int, risk: float) -> int:
     """The number of the first stage that is not worse than the best by more than noise."""
     if rows < _FEWEST_ROWS:
         return 0
     best = int(np.argmin(mean))
     for place in range(best):
-        low, _ = _bounds(mean[place] - mean[best], resampled[place] - resampled[best], len(mean), rows)
+        low, _ = _bounds(mean[place] - mean[best], resampled[place] - resampled[best], len(mean), rows, risk)
         if low <= 0:
             return place
     return best
 
 
-def _bounds(value: float, resampled: np.ndarray, stages: int, rows: int) -> tuple[float, float]:
+def _bounds(
+    value: float, resampled: np.ndarray, stages: int, rows: int, risk: float = _RISK
+) -> tuple[float, float]:
     """Bounds that hold for all stages at once: each has its part of the risk (Bonferroni).
 
     Resamples of few rows vary less than rows do: their deviations are widened as Student's t is.
     """
-    risk = _RISK / max(1, stages - 1)
-    low, high = value + _widening(risk, rows) * (np.quantile(resampled, [risk, 1 - risk]) - value)
+    each = risk / max(1, stages - 1)
+    low, high = value + _widening(each, rows) * (np.quantile(resampled, [each, 1 - each]) - value)
     return float(low), float(high)
 
 
