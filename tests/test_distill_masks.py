@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigsvd.distill.masks import Masks, PatternMasks, parse_masks
+from bigsvd.distill.gap_laws import Masks, PatternMasks
+from bigsvd.distill.masks import parse_masks
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.rows import Rows
 from bigsvd.errors import RequestError

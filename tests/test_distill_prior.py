@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.holds import HOLDS
 from bigsvd.distill.observed import observe
-from bigsvd.distill.prior import HOLDS, Reestimate, fit_prior, rows_needed
+from bigsvd.distill.prior import Reestimate, fit_prior, rows_needed
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
 

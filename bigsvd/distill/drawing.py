@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.distill.masks import Masks, parse_masks
+from bigsvd.distill.gap_laws import Masks
+from bigsvd.distill.masks import parse_masks
 from bigsvd.distill.records import Setting
 from bigsvd.distill.rows import Rows
 from bigsvd.distill.student import Student

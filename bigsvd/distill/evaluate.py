@@ -16,6 +16,7 @@ import numpy as np
 from bigsvd.distill.baselines import Panels, complete_coordinates, stacked, too_large
 from bigsvd.distill.drawing import Drawing
 from bigsvd.distill.evaluation import Evaluation
+from bigsvd.distill.lines import components
 from bigsvd.distill.measures import Truth
 from bigsvd.distill.order import Order, order_of
 from bigsvd.distill.panels import RowPanels
@@ -29,7 +30,7 @@ from bigsvd.distill.rivals import (
     without_teacher,
 )
 from bigsvd.distill.student import Student
-from bigsvd.distill.teacher import Material, components
+from bigsvd.distill.teacher import Material
 from bigsvd.distill.trial import Trial
 from bigsvd.distill.unseen import count_known, refuse_selected
 from bigsvd.errors import FactorStoreError, OutputExistsError, RequestError, TeacherError

@@ -10,19 +10,17 @@ from typing import Any, Literal
 
 from bigsvd.distill.columns import Columns
 from bigsvd.distill.fit_plan import FitPlan, plan_fit
-from bigsvd.distill.learning import Learning
-from bigsvd.distill.masks import Masks, empirical, parse_masks
+from bigsvd.distill.gap_laws import Masks
+from bigsvd.distill.learning import Course, Learning
+from bigsvd.distill.masks import empirical, parse_masks
 from bigsvd.distill.mixture import Mixture
 from bigsvd.distill.panels import Absence, RowPanels
 from bigsvd.distill.resuming import Undertaking
-from bigsvd.distill.student import Student, publish_student
+from bigsvd.distill.student import STUDENT_STORE, Student, publish_student
 from bigsvd.distill.teacher import Material
-from bigsvd.distill.training import Course
 from bigsvd.errors import RequestError
 from bigsvd.events import Progress, Published, unheard
-from bigsvd.floats import silent
 from bigsvd.request import parse_bytes
-from bigsvd.results.folders import STUDENT
 from bigsvd.results.output import Inputs, Output
 from bigsvd.sources.open import open_source
 
@@ -153,7 +151,6 @@ def plan_of(order: FitOrder, memory: int | str | None = None) -> FitPlan:
     )  # fmt: skip
 
 
-@silent
 def fit(
     teacher: str | Path,
     out: str | Path,
@@ -202,7 +199,6 @@ def fit(
     return run(order, plan_of(order, memory), out, overwrite=overwrite, progress=progress or unheard)
 
 
-@silent
 def run(
     order: FitOrder,
     plan: FitPlan,
@@ -215,7 +211,7 @@ def run(
     plan.check()
     sizes = {"rows_per_panel": plan.rows_per_panel, "held_bytes": plan.held_bytes}
     undertaking = Undertaking("fit", order.problem, sizes)
-    with Output(out, overwrite=overwrite, inputs=order.inputs, kind=STUDENT) as output:
+    with Output(out, overwrite=overwrite, inputs=order.inputs, kind=STUDENT_STORE.name) as output:
         scratch, sizes, _ = undertaking.scratch_in(output, progress, overwrite=overwrite)
         learning = Learning(
             order.material, order.masks, sizes["rows_per_panel"], order.seed, scratch, progress

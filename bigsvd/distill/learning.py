@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.gap_laws import Masks
 from bigsvd.distill.lessons import Lesson
-from bigsvd.distill.masks import Masks
 from bigsvd.distill.mixture import Mixture, fit_mixture, rows_to_fit
 from bigsvd.distill.network import Network
 from bigsvd.distill.stage import Stage
@@ -17,6 +17,8 @@ from bigsvd.distill.teacher import Material, noise_of
 from bigsvd.distill.training import Course, train
 from bigsvd.events import PhaseStarted, Progress
 from bigsvd.scratch import Scratch
+
+__all__ = ["Course", "Learning"]
 
 _NOISE = "noise"
 _COORDINATES = 4096  # samples whose coordinates are read at a time

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bigsvd.distill.lines import components, coordinates
 from bigsvd.distill.panels import RowPanels
-from bigsvd.distill.teacher import absence_of, components, coordinates
+from bigsvd.distill.teacher import absence_of
 from bigsvd.errors import FactorStoreError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.floats import silent

@@ -8,14 +8,15 @@ coordinates one by one. Which D, and how much of it, is chosen on hidden entries
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.holdout import Holdout
+from bigsvd.distill.holds import HOLDS, SCALED, Hold
 from bigsvd.distill.observed import observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
@@ -26,47 +27,6 @@ _STEPS = 12  # of each estimate; each begins where the last but for its share ha
 _WORK = 2.5e8  # rows·r³ of a step, about
 _FEWEST, _MOST = 256, 2048  # rows that are learnt from
 _INNER = 2**20  # added to a seed, so that what is hidden here is not what another use of the seed hides
-
-
-def _rescaled(S: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """γ·Λ₀ with γ = tr(Λ₀⁻¹S)/r: the teacher's variances, all changed alike."""
-    return np.asarray(np.mean(np.diag(S) / prior) * prior)
-
-
-def _own(S: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """diag(S): each variance as the new data have it."""
-    del prior
-    return np.diag(S)
-
-
-@dataclass(frozen=True)
-class Hold:
-    """To what, and how much, an estimate is held.
-
-    Attributes:
-        name: in words. share: ν/(m′ + ν). target: D (r,), of S and of the teacher's prior (r,).
-
-    """
-
-    name: str
-    share: float
-    target: Callable[[np.ndarray, np.ndarray], np.ndarray] = field(repr=False)
-
-    def held(self, S: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """Λ, (r, r)."""
-        return np.asarray((1 - self.share) * S + self.share * np.diag(self.target(S, prior)))
-
-
-SCALED = Hold("the teacher's, rescaled", 1.0, _rescaled)
-# From the stiffest on: of those that predict alike the first is taken. ν = ∞, ∞, 4·m′, m′, m′/4 and 0.
-HOLDS = (
-    SCALED,
-    Hold("variances of their own", 1.0, _own),
-    Hold("4/5 variances of their own", 0.8, _own),
-    Hold("1/2 variances of their own", 0.5, _own),
-    Hold("1/5 variances of their own", 0.2, _own),
-    Hold("free", 0.0, _own),
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.lines import components, coordinates
 from bigsvd.distill.panels import Absence, RowPanels
 from bigsvd.distill.rows import Rows
 from bigsvd.errors import RequestError, SourceChangedError, SourceError, TeacherError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress, unheard
 from bigsvd.floats import silent
 from bigsvd.gaps import data_of
-from bigsvd.orientation import Rows as Lines
 from bigsvd.request import Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.standard import Standard
@@ -147,18 +147,6 @@ def _data_of(factors: Factors, source: Any, options: Mapping[str, Any] | None) -
             f"the data that {factors.path} was computed from cannot be had: {error.message}",
             "give them by source=",
         ) from error
-
-
-def components(factors: Factors) -> np.ndarray:
-    """V by feature, (n, r) float64, whichever way the factors lie."""
-    axis = factors.features_axis
-    return Lines((factors.U, factors.Vt)[axis], axis)[:].astype(np.float64)
-
-
-def coordinates(factors: Factors, samples: slice) -> np.ndarray:
-    """See `Teacher.coordinates`."""
-    axis = factors.samples_axis
-    return np.asarray(Lines((factors.U, factors.Vt)[axis], axis)[samples] * factors.s)
 
 
 def absence_of(factors: Factors, source: Source) -> Absence:
