@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd.distill.evaluate import evaluate
+from bigsvd.distill.evaluating import evaluate
 from bigsvd.distill.evaluation import Evaluation
 from bigsvd.distill.student import Student, write_student
 from bigsvd.errors import OutputExistsError, RequestError, TeacherError
@@ -52,9 +52,9 @@ def outcome(home: Path) -> Evaluation:
 def test_every_way_is_there_in_every_setting(outcome: Evaluation) -> None:
     assert outcome.methods == (
         "column mean", "zero-filled projection", "gappy least squares", "ridge, equal noise", "SoftImpute",
-        "kernel regression", "plain network", "ridge", "map", "oracle",
+        "kernel regression", "plain network", "ridge", "map", "adapt", "oracle",
     )  # fmt: skip
-    assert len(outcome.records) == 10 * 3 * 2 * 2
+    assert len(outcome.records) == 11 * 3 * 2 * 2
     assert (outcome.rows, outcome.features, outcome.k, outcome.s_whole) == (COMPLETE, N, K, True)
     assert outcome.left_out == {}
 

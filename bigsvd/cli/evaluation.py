@@ -73,7 +73,7 @@ def evaluate(
 
     The table, JSON and plots are written into the folder OUT. DATA are rows that the teacher has not seen.
     """
-    from bigsvd.distill.evaluate import evaluate as evaluated  # noqa: PLC0415 - only this command needs it
+    from bigsvd.distill.evaluating import evaluate as evaluated  # noqa: PLC0415 - only this command needs it
 
     for name in ("shares", "patterns", "seeds"):
         if not options[name]:

@@ -9,26 +9,32 @@ from importlib import import_module
 
 import numpy as np
 
+from bigsvd.distill.adapt import adapt_bytes
+from bigsvd.distill.adapting import NAME as ADAPT
+from bigsvd.distill.adapting import kappa_of, moved_by, ridge_of
 from bigsvd.distill.baselines import (
     Baseline,
     ColumnMean,
     Learned,
     Learnt,
     Panels,
-    by_stage,
     gappy,
     isotropic,
     some_of,
+    too_large,
     zero_filled,
 )
 from bigsvd.distill.basis import Basis
-from bigsvd.distill.gate import Candidate, Verdict, judge
+from bigsvd.distill.gate import NETWORK, Candidate, Verdict, judge
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.kernel_regression import KernelRegression
+from bigsvd.distill.order import STAGES
+from bigsvd.distill.prior import NAME as MAP
 from bigsvd.distill.prior import fit_prior, rows_needed
 from bigsvd.distill.soft_impute import SoftImpute
+from bigsvd.distill.stage import Stage
 from bigsvd.distill.student import Student
-from bigsvd.errors import RequestError
+from bigsvd.errors import BadInputError
 
 KERNEL, PLAIN = "kernel regression", "plain network"
 
@@ -88,30 +94,56 @@ def without_memory(why: str) -> Rivals:
     return Rivals((), dict.fromkeys((KERNEL, PLAIN), why))
 
 
-def of_student(student: Student, k: int) -> Rivals:
-    """The student's stages, from the cheapest on; `map` learns from the new data."""
-    basis = student.basis
-    ridge, *learnt = (_stage(student, name, k) for name in student.stages)
-    own = [ridge, Rivals((Learnt("map", k, partial(reestimated, basis)),), {}), *learnt]
-    return sum(own, Rivals((), {}))
+def of_student(student: Student, k: int, budget_bytes: int) -> Rivals:
+    """The student's stages, from the cheapest on, as a prediction has them."""
+    reasons = {name: _why_not(student, name, budget_bytes) for name in stages_of(student)}
+    left_out = {name: why for name, why in reasons.items() if why}
+    able = (name for name in reasons if name not in left_out)
+    return Rivals(tuple(Learnt(name, k, partial(learned, student, name)) for name in able), left_out)
 
 
-def _stage(student: Student, name: str, k: int) -> Rivals:
+def stages_of(student: Student) -> tuple[str, ...]:
+    """All that it has, and those that are made of it on new data."""
+    made = {*student.stages, MAP, ADAPT}
+    return tuple(name for name in STAGES if name in made)
+
+
+def _why_not(student: Student, name: str, budget_bytes: int) -> str:
+    """Why a stage cannot be had; empty where it can."""
+    if name == ADAPT:
+        n, r = student.basis.n, student.basis.r
+        return too_large(f"adapt of {n:,} features", adapt_bytes(n, r), budget_bytes) or ""
+    if name == MAP:
+        return ""
     try:
-        return Rivals((by_stage(student.basis, k, student.stage(name)),), {})
-    except RequestError as error:
-        return Rivals((), {name: error.message})
+        student.stage(name)
+    except BadInputError as error:
+        return error.message
+    return ""
 
 
-def reestimated(basis: Basis, new: Panels) -> Learned:
-    """The `map` stage of new rows."""
-    return basis, fit_prior(basis, list(some_of(new, rows_needed(basis.r)))).stage
+def learned(student: Student, name: str, new: Panels) -> Learned:
+    """A stage that has seen some new rows, and whose coordinates it infers."""
+    if name in (student.stages[0], NETWORK):
+        return student.basis, student.stage(name)
+    estimate = fit_prior(student.basis, list(some_of(new, rows_needed(student.basis.r))))
+    if name == MAP:
+        return student.basis, estimate.stage
+    if name == ADAPT:
+        return _adapted(student.basis, estimate.stage, new)
+    return student.basis, student.mixture.moved(estimate.prior)
+
+
+def _adapted(basis: Basis, stage: Stage, new: Panels) -> Learned:
+    """Components that have moved to new rows, whose coordinates a stage has inferred."""
+    kappa = kappa_of(basis, stage, list(some_of(new, rows_needed(basis.r))), 0)
+    moved = moved_by(basis, stage, new(), kappa)
+    return moved, ridge_of(moved)
 
 
 def verdict_of(student: Student, able: Sequence[str], k: int, new: Panels) -> Verdict:
-    """What the gate says of some of the student's stages, the ridge first, and of `map`, on new rows."""
+    """What the gate says of some of the student's stages on new rows."""
     holdout, judged = Holdout(0), list(some_of(new, rows_needed(student.basis.r)))
-    _, stage = reestimated(student.basis, lambda: (rows.hide(holdout.hidden(rows)) for rows in judged))
-    ridge, *learnt = (Candidate(name, student.basis, student.stage(name)) for name in able)
-    candidates = [ridge, Candidate(stage.name, student.basis, stage), *learnt]
+    shown = [rows.hide(holdout.hidden(rows)) for rows in judged]
+    candidates = [Candidate(name, *learned(student, name, lambda: iter(shown))) for name in able]
     return judge(judged, candidates, holdout=holdout, components=k)

@@ -25,6 +25,7 @@ from bigsvd.distill.rivals import (
     Rivals,
     by_memory,
     of_student,
+    stages_of,
     verdict_of,
     without_memory,
     without_teacher,
@@ -185,7 +186,7 @@ class _Evaluating:
 
     def _verdict(self, new: Panels, rivals: Rivals) -> str:
         """What the gate says of the student's stages on these rows."""
-        able = [name for name in self.order.student.stages if name not in rivals.left_out]
+        able = [name for name in stages_of(self.order.student) if name not in rivals.left_out]
         return verdict_of(self.order.student, able, self.order.k, new).text
 
     def _records(self, trial: Trial, rivals: Rivals) -> Iterator[Record]:
@@ -205,8 +206,8 @@ class _Evaluating:
 
     def _rivals(self) -> Rivals:
         """Every way that can be had, the student's own at last."""
-        student, k = self.order.student, self.order.k
-        return without_teacher(student, k, self.budget) + self._by_memory() + of_student(student, k)
+        asked = (self.order.student, self.order.k, self.budget)
+        return without_teacher(*asked) + self._by_memory() + of_student(*asked)
 
     def _by_memory(self) -> Rivals:
         """Those that learn from the teacher's rows."""
