@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def in_memory_where_it_suffices() -> None:
     if "TMPDIR" in os.environ or not MEMORY.is_dir():
         return
     if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available // 2) > NEEDED_BYTES:
-        os.environ["TMPDIR"] = str(MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # pytest has asked for it by now
 
 
 in_memory_where_it_suffices()
@@ -42,27 +43,33 @@ settings.register_profile("any speed", deadline=None)  # a busy machine makes no
 settings.load_profile("any speed")
 
 
-# Those of half a minute and more: the last of them would leave the other processes idle.
+# Those of half a minute and more: the last of them would leave the other processes idle. Those that wait most
+# of the time for leases and links follow on those that compute.
 LONGEST_FIRST = (
     "test_quality",
+    "test_deploy_links",
     "test_memory",
     "test_cluster",
-    "test_jobs",
-    "test_fence",
+    "test_device",
     "test_deploy_slurm",
     "test_trust",
-    "test_device",
-    "test_service_security",
+    "test_jobs",
+    "test_fence",
+    "test_deploy_compose",
     "test_service_page",
-    "test_service_server",
+    "test_faults_numbers",
+    "test_service_runner",
+    "test_publish_crashes",
+    "test_benchmarks_faults",
+    "test_faults_storage",
+    "test_readme_cluster",
+    "test_service_attacks",
+    "test_service_operations",
+    "test_benchmarks_service",
     "test_benchmarks_service_load",
     "test_benchmarks_service_chunks",
-    "test_benchmarks_service",
-    "test_benchmarks_faults",
-    "test_publish_crashes",
-    "test_faults_storage",
-    "test_faults_numbers",
-    "test_readme_cluster",
+    "test_service_server",
+    "test_service_upgrade",
 )
 
 
