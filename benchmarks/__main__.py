@@ -39,6 +39,7 @@ from benchmarks.suite import Machine, run_suite
 SMALL_CALLS = {"tiny": (1, 5), "small": (9, 200), "full": (25, 1_000)}
 LEFT_CASES = {"tiny": 27, "small": 300, "full": 2_000}
 TRUST_CASES = {"tiny": 20, "small": 500, "full": 20_000}
+DISTILL_CASES = ("gaussian", "bumps", "mnist", "hapmap3", "sigma", "interval", "gaps", "speed")
 size_option = click.option("--size", type=click.Choice(sorted(SIZES)), default="tiny", show_default=True)
 data_option = click.option(
     "--data", "folder", type=click.Path(path_type=Path), default=Path("benchmarks/data"), show_default=True
@@ -452,6 +453,30 @@ def svd_accuracy(*, size: str, out: Path, seeds: int) -> None:
     """Accuracy of a network trained on noisy pictures, and of the same on what an SVD leaves of them."""
     results = accuracy_suite.run_accuracy(accuracy_suite.SIZES[size], seeds, _tell)
     _publish(results, out, "svd-accuracy", size, f"--seeds {seeds}")
+
+
+@main.command()
+@click.argument("case", type=click.Choice(DISTILL_CASES))
+@click.option("--size", type=click.Choice(["tiny", "full"]), default="tiny", show_default=True)
+@data_option
+@out_option
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of all but speed.")
+@click.option("--hapmap", type=click.Path(path_type=Path, exists=True), help="Zarr group of HapMap3.")
+def distill(*, case: str, size: str, folder: Path, out: Path, seeds: int, hapmap: Path | None) -> None:
+    """What a student predicts of new rows with gaps, beside its rivals; `speed`: of a large matrix."""
+    from benchmarks import distill as suite  # noqa: PLC0415 - its data and rivals are in the test extra
+    from benchmarks import distill_speed  # noqa: PLC0415 - the same
+
+    if case == "speed":
+        results = distill_speed.run_speed(distill_speed.SIZES[size], folder, _tell)
+        options = "--data DATA"
+    else:
+        measured = replace(suite.SIZES[size], hapmap=hapmap)
+        results = suite.run_distill(suite.CASES[case], measured, seeds, _tell)
+        options = f"--seeds {seeds}" + (" --hapmap PATH" if hapmap else "")
+    results["command"] = f"python -m benchmarks distill {case} --size {size} {options} --out OUT"
+    _, table, _ = write_report(results, out, f"distill-{case}")
+    click.echo(table.read_text(encoding="utf-8"))
 
 
 @main.command()

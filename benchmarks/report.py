@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     report_accuracy,
     report_cpu_gpu,
+    report_distill,
     report_faults,
     report_floor,
     report_left,
@@ -53,6 +54,7 @@ REPORTS = {
     "small": Report(report_small.markdown, report_small.plot),
     "left": Report(report_left.markdown, report_left.plot),
     "svd-accuracy": Report(report_accuracy.markdown, report_accuracy.plot),
+    "distill": Report(report_distill.markdown, report_distill.plot),
     "trust": Report(report_trust.markdown, report_trust.plot),
     "faults": Report(report_faults.markdown, report_faults.plot),
     "service-chunks": Report(report_service_chunks.markdown, report_service_chunks.plot),
