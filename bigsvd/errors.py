@@ -263,6 +263,12 @@ class AuthError(BadInputError):
     code = "E_AUTH"
 
 
+class CrowdedError(BigsvdError):
+    """The server has as many connections as it may have."""
+
+    code = "E_CROWDED"
+
+
 class DatabaseError(BadInputError):
     """The database of the service cannot be used as it is."""
 

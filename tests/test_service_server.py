@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -16,9 +17,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from bigsvd.cli.serve import limits_of, settings_of
 from bigsvd.errors import RequestError
+from bigsvd.service.http.pieces import InPieces
+from bigsvd.service.http.punctual import punctual
 from bigsvd.service.settings import Limits
 from tests.commands import done, refused
 from tests.servers import END_SECONDS, Running, running
@@ -27,6 +33,7 @@ from tests.small_arrays import small_matrix, store
 from tests.waiting import wait_until
 
 STREAMS = 20
+LIMIT_SECONDS = 60
 ANYWHERE = "0.0.0.0"  # noqa: S104 - it is refused
 
 
@@ -194,6 +201,48 @@ def test_who_does_not_say_what_they_want_is_hung_up_on(hasty: Running) -> None:
         drip.say(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         wait_until(lambda: drip.is_hung_up_on(b"X"), 10, "the server has hung up")
     assert hasty.get("/healthz").status_code == 200
+
+
+def test_who_takes_no_answer_is_hung_up_on() -> None:
+    """Whoever does take it has all of it, however long it is."""
+    body = bytes(2**26)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await InPieces(body)(scope, receive, send)
+
+    async def length(*, takes: bool) -> int:
+        state, loop = ServerState(), asyncio.get_running_loop()
+        protocol = punctual(LIMIT_SECONDS, 0.3)
+        config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None)
+        server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)
+        async with server, asyncio.timeout(LIMIT_SECONDS):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            while not takes and state.connections:
+                await asyncio.sleep(0.01)
+            try:
+                return len(await reader.read())
+            except ConnectionResetError:
+                return -1
+            finally:
+                writer.close()
+
+    assert asyncio.run(length(takes=True)) == len(body)
+    assert asyncio.run(length(takes=False)) < len(body)
+
+
+def test_so_many_connections_are_open_at_a_time(root: Path, state: Path) -> None:
+    options = ("--state", state, "--no-token", "--limit", "connections=2")
+    with running(root, *options) as server:
+        with ExitStack() as held:
+            for _ in range(2):
+                held.enter_context(Raw(server)).say(b"GET /v1/jobs")
+            wait_until(lambda: server.get("/v1/jobs").status_code == 503, 10, "it is crowded")
+            said = server.get("/v1/jobs")
+            assert (said.json()["code"], said.headers["retry-after"]) == ("E_CROWDED", "10")
+            assert server.get("/healthz").status_code == 200
+        wait_until(lambda: server.get("/v1/jobs").status_code == 200, 10, "they are gone")
 
 
 def test_several_requests_on_one_connection_are_answered(hasty: Running) -> None:

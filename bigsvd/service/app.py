@@ -35,13 +35,14 @@ def create_app(service: Service) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
+    app.state.connections = set[Any]()  # that are open: whoever serves the application keeps them there
     app.state.streams = Streams(service.settings.limits.streams, service.index.job)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     _complete(app)
     app.state.operations = operations = Operations(service)
-    app.add_middleware(Guard, settings=service.settings)
+    app.add_middleware(Guard, settings=service.settings, connections=app.state.connections)
     app.add_middleware(Observer, measures=operations.measures)  # around all else
     return app
 

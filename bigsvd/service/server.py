@@ -136,10 +136,11 @@ class Server:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._app = create_app(service)
+        limits = service.settings.limits
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 self._app,
-                http=punctual(service.settings.limits.arrival_seconds),
+                http=punctual(limits.arrival_seconds, limits.departure_seconds),
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
@@ -152,6 +153,7 @@ class Server:
             ),
             self._leave,
         )
+        self._uvicorn.server_state.connections = self._app.state.connections
 
     def answer(self, listening: socket.socket) -> None:
         """Answer there until a signal comes."""

@@ -13,6 +13,8 @@ class Limits:
     Attributes:
         body_bytes: of a request. body_levels: of lists and objects in each other, in its JSON.
         arrival_seconds: until its headers are here, and again until its body is.
+        departure_seconds: until the client has taken what waits of an answer, which is a megabyte or two.
+        connections: open at a time; who comes with another is asked to come again.
         queued_jobs: of one owner, that have not ended. region_bytes: of one answer.
         page_rows: of a list. streams: of events, open at a time. links: of one result, that hold.
         link_seconds: until a link expires, at most. cache_bytes: of decoded factors, held in memory.
@@ -25,6 +27,8 @@ class Limits:
     body_bytes: int = 2**20
     body_levels: int = 64
     arrival_seconds: float = 30.0
+    departure_seconds: float = 60.0
+    connections: int = 1000
     queued_jobs: int = 1000
     region_bytes: int = 2**26
     page_rows: int = 200

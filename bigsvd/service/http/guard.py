@@ -7,13 +7,15 @@ itself. A body is read here, within limits of bytes, time and nesting, before an
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bigsvd.errors import BigsvdError
+from bigsvd.errors import BigsvdError, CrowdedError
 from bigsvd.service.http.arrival import Arrival, too_large
 from bigsvd.service.http.auth import user_of
 from bigsvd.service.http.host import Names
@@ -62,11 +64,12 @@ _ARRAYS = _ALWAYS | _VARY | {
 
 
 class Guard:
-    """An ASGI application around that of the service."""
+    """An ASGI application around that of the service; `connections` are those that are open to its server."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, connections: Sized = ()) -> None:
         self._app = app
         self._settings = settings
+        self._connections = connections
         self._names = Names(settings)
         self._room = Room(settings)
         self._origins = frozenset(settings.origins)
@@ -80,6 +83,7 @@ class Guard:
         dressed = _dressed(send, self._headers(scope["path"], headers.get("origin", "")))
         try:
             self._names.check(headers.get("host", ""))
+            self._check_crowd(scope["path"])
             check_origin(scope["method"], headers)
             await self._take_in(scope, headers, arrival)
             if _takes_room(scope):
@@ -88,6 +92,15 @@ class Guard:
             await _refuse(error, arrival, dressed)
         else:
             await self._answering(scope, headers)(scope, arrival.receive, dressed)
+
+    def _check_crowd(self, path: str) -> None:
+        """`CrowdedError` where there are too many connections to answer on; that the server lives is said."""
+        most, there = self._settings.limits.connections, len(self._connections)
+        if there > most and path != "/healthz":
+            raise CrowdedError(
+                f"{there:,} connections are open, over the {most:,} that may be (connections)",
+                "close those that are not used, and try again",
+            )
 
     def _answering(self, scope: Scope, headers: Headers) -> ASGIApp:
         """Who answers: this, to a browser that asks whether a page may ask."""
