@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bigsvd
+from bigsvd.distill import network
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.fitting import fit, fit_order_of, plan_of
 from bigsvd.distill.observed import observe
@@ -17,6 +18,7 @@ from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.student import Student, open_student
 from bigsvd.distill.teacher import Teacher
 from bigsvd.errors import (
+    DeviceError,
     MemoryBudgetError,
     OutputExistsError,
     RankError,
@@ -176,3 +178,12 @@ def test_a_plan_says_what_will_be_read_and_held(home: Path) -> None:
     assert cheap.passes == 1
     assert "once, from" in str(cheap)
     assert cheap.held_bytes == 0
+
+
+def test_a_network_without_torch_is_refused_before_anything_is_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "is_installed", lambda: False)
+    with pytest.raises(DeviceError, match=r"bigsvd\[distill\]"):
+        fit_order_of(home / "teacher.zarr")
+    assert fit_order_of(home / "teacher.zarr", stages=CHEAP).stages == CHEAP

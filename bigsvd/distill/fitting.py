@@ -14,6 +14,7 @@ from bigsvd.distill.gap_laws import Masks
 from bigsvd.distill.learning import Course, Learning
 from bigsvd.distill.masks import empirical, parse_masks
 from bigsvd.distill.mixture import Mixture
+from bigsvd.distill.network import device_named
 from bigsvd.distill.panels import Absence, RowPanels
 from bigsvd.distill.resuming import Undertaking
 from bigsvd.distill.student import STUDENT_STORE, Student, publish_student
@@ -24,7 +25,8 @@ from bigsvd.request import parse_bytes
 from bigsvd.results.output import Inputs, Output
 from bigsvd.sources.open import open_source
 
-STAGES = ("ridge", "mixture", "network")
+NETWORK = "network"
+STAGES = ("ridge", "mixture", NETWORK)
 UNKNOWN_GAPS = "uniform:0.02..0.6"  # where nothing is known of the gaps of new data
 _EPOCHS = Course().epochs
 _PANEL_ROWS = 1024  # of new data whose gaps are learnt from
@@ -97,6 +99,8 @@ def fit_order_of(
     """What the arguments of `fit` ask for, refused here where it cannot be."""
     _check_stages(stages)
     _check_epochs(epochs)
+    if NETWORK in stages:
+        device = device_named(device)
     material = Material.at(teacher, source, components=components, storage_options=storage_options)
     gaps = _Gaps(material, {"missing": missing, "missing_value": missing_value}, storage_options)
     drawn = gaps.of_target(target) if target is not None and masks is None else gaps.asked(masks)
@@ -231,7 +235,7 @@ def _learnt(order: FitOrder, learning: Learning, course: Course) -> Student:
     if "mixture" in order.stages:
         mixture = learning.mixture(basis)
         learnt["mixture"] = mixture.to_arrays()
-    if "network" in order.stages:
+    if NETWORK in order.stages:
         learnt["network"] = learning.network(basis, mixture, course, order.device).to_arrays()
     columns = Columns.of(order.material.source.facts)
     return Student(

@@ -54,12 +54,11 @@ def device_named(asked: str) -> str:
             "the network stage needs torch, which is not installed",
             "install bigsvd[distill], or leave the stage 'network' out",
         )
-    there = gpu_is_there()
-    if asked == "auto":
-        return "cuda" if there else "cpu"
-    if asked.startswith("cuda") and not there:
+    if asked == "cpu" or gpu_is_there():
+        return asked.replace("auto", "cuda")
+    if asked != "auto":
         raise DeviceError(f"device={asked!r}, but torch finds no GPU", "use device='cpu' or 'auto'")
-    return asked
+    return "cpu"
 
 
 def gpu_is_there() -> bool:
