@@ -124,4 +124,4 @@ def test_it_is_the_same_again_and_knows_few_rows_of_each_panel() -> None:
     assert isinstance(once, Reestimate)
     np.testing.assert_array_equal(once.prior, again.prior)
     assert once.errors == again.errors != fit_prior(law.teacher, parts, 4).errors
-    assert [rows_needed(r) for r in (8, 64, 300)] == [2048, 953, 256]
+    assert [rows_needed(r) for r in (8, 64, 300)] == [1024, 384, 384]

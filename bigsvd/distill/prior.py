@@ -23,9 +23,10 @@ from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates
 
 NAME = "map"
-_STEPS = 12  # of each estimate; each begins where the last but for its share has ended
-_WORK = 2.5e8  # rows·r³ of a step, about
-_FEWEST, _MOST = 256, 2048  # rows that are learnt from
+_STEPS = 12  # of each estimate, at most
+_STAYS = 1e-2  # of every variance, by which a step that changes none by more is the last
+_WORK = 1e8  # rows·r³ of a step, about
+_FEWEST, _MOST = 384, 1024  # rows that are learnt from
 _INNER = 2**20  # added to a seed, so that what is hidden here is not what another use of the seed hides
 
 
@@ -98,7 +99,9 @@ class _Trials:
 
     def _stepped(self, prior: np.ndarray, hold: Hold) -> np.ndarray:
         for _ in range(_STEPS):
-            prior = hold.held(self._second_moment(Ridge(prior)), self._basis.prior)
+            before, prior = prior, hold.held(self._second_moment(Ridge(prior)), self._basis.prior)
+            if _stays(before, prior):
+                break
         return prior
 
     def _second_moment(self, stage: Ridge) -> np.ndarray:
@@ -106,6 +109,12 @@ class _Trials:
         total = sum(_moment(stage.infer(each)) for each in self._observed)
         S = np.asarray(total / sum(len(each) for each in self._observed))
         return np.asarray((S + S.T) / 2)
+
+
+def _stays(before: np.ndarray, now: np.ndarray) -> bool:
+    """Whether no variance has changed by more than `_STAYS` of itself."""
+    variances = np.diag(before)
+    return bool(np.all(np.abs(np.diag(now) - variances) <= _STAYS * variances))
 
 
 def _moment(found: Coordinates) -> np.ndarray:

@@ -19,8 +19,9 @@ Array = Any
 class Ridge:
     """z = (G + Λ⁻¹)⁻¹·t and its covariance C = (G + Λ⁻¹)⁻¹: probabilistic PCA's posterior, rows with gaps.
 
-    It is solved in the coordinates u of z = L·u, with Λ = L·Lᵀ: I + LᵀGL has no eigenvalue below 1, however
-    unlike the variances are. Tipping & Bishop (1999, eq. 6) have it for complete rows and one noise.
+    It is solved in units of the prior's deviations D: with Λ = D·R·D, C = D·(D·G·D + R⁻¹)⁻¹·D. No eigenvalue
+    of that sum is below 1/r, R having r for its trace, however unlike the variances are. Tipping & Bishop
+    (1999, eq. 6) have it for complete rows and one noise.
 
     Attributes:
         prior: Λ, (r, r), positive definite, or the variances (r,) where it is diagonal.
@@ -32,27 +33,24 @@ class Ridge:
     name: str = "ridge"
 
     @cached_property
-    def root(self) -> np.ndarray:
-        """L, (r, r)."""
+    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+        """d·dᵀ of the deviations, and R⁻¹, both (r, r)."""
         if self.prior.ndim == 1:
-            return np.diag(np.sqrt(self.prior))
-        return np.linalg.cholesky(self.prior)
+            deviations = np.sqrt(self.prior)
+            return np.outer(deviations, deviations), np.eye(len(deviations))
+        deviations = np.sqrt(np.diag(self.prior))
+        products = np.outer(deviations, deviations)
+        return products, np.linalg.inv(self.prior / products)
 
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`."""
         xp = observed.t.__array_namespace__()
-        L = xp.asarray(self.root)
-        inner = self._turned(L.mT, observed.G)
-        inner += xp.eye(inner.shape[-1])
-        covariance = self._turned(L, inverses(inner))
+        products, inverse = map(xp.asarray, self._units)
+        inner = observed.G * products
+        inner += inverse
+        covariance = inverses(inner)
+        covariance *= products
         return Coordinates(_times(covariance, observed.t), covariance)
-
-    def _turned(self, root: Array, matrices: Array) -> Array:
-        """R·A·Rᵀ of each A (b, r, r), in memory of its own."""
-        if self.prior.ndim == 1:
-            deviations = root.__array_namespace__().linalg.diagonal(root)
-            return matrices * (deviations[:, None] * deviations)
-        return root @ matrices @ root.mT
 
 
 def _times(matrices: Array, vectors: Array) -> Array:
