@@ -73,7 +73,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "machine": frozenset({"chunks", "devices", "planning", "slabs", "sources"}),
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
-    "distill": frozenset({"chunks", "machine", "results", "sources"}),
+    "distill": frozenset({"chunks", "devices", "machine", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
@@ -47,21 +46,23 @@ def rounded(array: np.ndarray) -> Array:
 def product(left: Array, right: Array) -> np.ndarray:
     """left·right of what `rounded` gave, rounded again and then float32; by the calling thread alone."""
     torch = import_module("torch")
-    with _one_thread(torch):
+    with threads(1):
         found: np.ndarray = (left @ right).to(torch.float32).numpy()
     return found
 
 
 @contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Lanes are threads already; the number that torch had when it was first used here comes back.
+def threads(number: int) -> Iterator[None]:
+    """Torch works on so many threads: one where lanes are threads already.
 
-    It is each thread's own, and that of threads that have not used torch yet.
+    The number that it had when it was first used here comes back: it is each thread's
+    own, and that of threads that have not used torch yet.
     """
+    torch = import_module("torch")
     with _LOCK:
         if not _THREADS:
             _THREADS.append(torch.get_num_threads())
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bigsvd.devices.bfloat16 import threads
 from bigsvd.distill.observed import Observed
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.stage import Coordinates
@@ -267,7 +268,7 @@ class Network:
         torch = import_module("torch")
         closed = Ridge(self.variances).infer(observed)
         seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
-        with torch.no_grad():
+        with torch.no_grad(), threads(1):
             added, widening = corrections(self._loaded, self.shape, seen)
             wider = (widening / 2).exp()
         mean = closed.mean + _back(added, closed.mean) * _like(self._deviations, closed.mean)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bigsvd.devices.bfloat16 import threads
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.lessons import Chapters, Lesson, Lessons, Masks
 from bigsvd.distill.network import Array, Network, Shape, Tensor, Whitened, corrections, device_named
@@ -130,7 +130,7 @@ def train(
 
     """
     device = device_named(device)
-    with _threads(course.threads):
+    with threads(course.threads):
         taught = _Class(basis, masks, course, device, samples, tutor)
         chapters = Chapters(lessons, course.held_bytes)
         study = _Study(taught, taught.exams(chapters), scratch)
@@ -140,18 +140,6 @@ def train(
             study.attend(epoch, chapters)
             progress(EpochEnded(epoch + 1, course.epochs, study.error, study.best_error, study.ridge))
         return study.graduate()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Torch works on so many threads, and afterwards on as many as before."""
-    torch = import_module("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)
