@@ -20,6 +20,7 @@ from obstore.store import HTTPStore
 from zarr.storage import ObjectStore
 
 import bigsvd
+from bigsvd.distill.predicting import predict
 from bigsvd.results.rank import percent
 from tests.browser import (
     CHROMEDRIVER,
@@ -37,6 +38,7 @@ from tests.browser import (
 )
 from tests.picture import waves
 from tests.servers import Running, running
+from tests.students import Law, by_hand, gaps
 from tests.vendored import AXE, fetch
 
 pytestmark = pytest.mark.skipif(
@@ -449,3 +451,19 @@ def test_no_barrier(page: Browser, server: Service, result: str, axe: str, path:
     serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
     told = [f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']]}" for each in serious]
     assert told == []
+
+
+def test_a_result_that_was_predicted_says_so_first(page: Browser, server: Service) -> None:
+    law = Law.of()
+    complete = law.rows(200, 2)
+    zarr.create_array(server.root / "new.zarr", data=np.where(gaps(complete.shape, 0.4), np.nan, complete))
+    by_hand(law.rows(1000, 1), server.root / "student")
+    predict(server.root / "student", server.root / "new.zarr", server.root / "predicted", k=3, stage="ridge")
+    found = server.running.get("/v1/results?path=predicted").json()
+    page.go(f"{server.url}/results/{found['id']}")
+    told = page.see(".status-line", "predicted, not computed")
+    assert "nothing here is certified" in told
+    assert "tolerance" not in told
+    page.see(".warnings", "student")
+    page.see(".rank-table", "3")
+    clean(page, server)

@@ -82,7 +82,7 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
         interval=trial.interval_scale(best),
         hidden_error=_error_of(verdict),
         hidden_spread=trial.spread,
-        outside=trial.outside(judged.spanning(best)),
+        outside=_told_of_span(trial.outside(judged.candidate(prior.NAME)), verdict.choice),
         verdict=verdict.to_dict() | {"said": said.rpartition("\n")[2]},
         digest=trial.digest,
     )
@@ -122,9 +122,9 @@ class _Trial:
         )
         return float(np.sqrt(np.mean(values**2))) if values.size else None
 
-    def outside(self, spanning: Candidate) -> str:
-        """What the span alarm says of components; empty where nothing is wrong."""
-        return span_of(self.sample, spanning.basis, spanning.stage, self.holdout, self.components).outside
+    def outside(self, by_map: Candidate) -> str:
+        """What the span alarm says of the teacher's components; empty where nothing is wrong."""
+        return span_of(self.sample, by_map.basis, by_map.stage, self.holdout, self.components).outside
 
     def interval_scale(self, candidate: Candidate) -> float:
         """What makes the deviations of a candidate right on the hidden entries."""
@@ -171,10 +171,6 @@ class _Learners:
             return self._adapted(self._rows)
         return Candidate(name, self._basis, self._stage(name))
 
-    def spanning(self, best: Candidate) -> Candidate:
-        """What shows whether the data lie in the span of a candidate: `map`, or what has moved."""
-        return best if best.name == adapting.NAME else self.candidate(prior.NAME)
-
     def refitted(self, name: str, panels: RowPanels, progress: Progress) -> Candidate:
         """The stage to publish; components move by a pass over all rows."""
         if name != adapting.NAME:
@@ -204,6 +200,13 @@ def sample_of(panels: RowPanels, plan: PredictionPlan) -> Iterator[Rows]:
     for rows in panels.some(spread):
         first = replace(rows, values=rows.values[:each].copy(), seen=rows.seen[:each].copy())
         yield from first.batches(plan.rows_per_batch)
+
+
+def _told_of_span(alarm: str, choice: str) -> str:
+    """The alarm; of components that have moved, which nobody has looked at, that they have."""
+    if alarm and choice == adapting.NAME:
+        return "the data leave the teacher's span: components were moved to them, an SVD would be surer"
+    return alarm
 
 
 def _said(verdict: Verdict, order: Order) -> str:
