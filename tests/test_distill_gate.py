@@ -10,6 +10,8 @@ import pytest
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.gate import Candidate, Verdict, judge
 from bigsvd.distill.holdout import Holdout, pattern_of
+from bigsvd.distill.observed import observe
+from bigsvd.distill.prior import fit_prior
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
 
@@ -203,3 +205,47 @@ def test_complete_rows_hide_single_entries() -> None:
 def test_one_row_is_hidden_from_too() -> None:
     rows = rows_of(np.arange(N)[None] % 2 == 0)
     assert 0 < np.sum(Holdout(1).hidden(rows)) < N / 4
+
+
+def measured(basis: Basis, stage: Ridge, rows: Rows, values: np.ndarray) -> float:
+    """RMSE on what was not seen."""
+    found = np.asarray(stage.infer(observe(basis, rows)).mean) @ basis.V.T
+    return float(np.sqrt(np.mean((found - values)[~rows.seen] ** 2)))
+
+
+@pytest.mark.parametrize("unequal", [False, True])
+def test_on_linear_gaussian_rows_nothing_beats_map_and_the_gate_says_so(unequal: bool) -> None:
+    """The optimal linear estimator knows the law; `map` knows a sample of it. No column noise is alike."""
+    random = np.random.default_rng(0)
+    noise = np.exp(1.5 * random.normal(size=2 * N) * unequal)
+    law = Basis(
+        np.linalg.qr(random.normal(size=(2 * N, R)))[0], np.geomspace(20, 8, R), noise / noise.mean(), 1
+    )
+
+    def drawn(m: int) -> np.ndarray:
+        z = random.normal(size=(m, R)) * law.s
+        return np.asarray(z @ law.V.T + random.normal(size=(m, 2 * N)) * np.sqrt(law.noise))
+
+    old, new = drawn(2000), drawn(400)
+    basis = basis_of(old, 2 * R)
+    mask = random.random(new.shape) < 0.2
+    rows = Rows(0, new * mask, mask)
+    even = replace(basis, noise=np.full(basis.n, np.mean(basis.noise)))
+    optimum = measured(law, Ridge(law.s**2), rows, new)
+    assert measured(basis, fit_prior(basis, [rows]).stage, rows, new) < 1.01 * optimum
+    assert (measured(even, Ridge(even.prior), rows, new) > 1.05 * optimum) == unequal
+
+    holdout = Holdout(0)
+    estimate = fit_prior(basis, [rows.hide(holdout.hidden(rows))]).stage
+    off = Ridge(basis.prior * np.exp(0.05 * random.normal(size=2 * R)))
+    ways = {"ridge": Ridge(basis.prior), "map": estimate, "network": off}
+    verdict = judge([rows], [Candidate(name, basis, way) for name, way in ways.items()], holdout=holdout)
+    assert verdict.choice in ("ridge", "map")
+    assert "The network did not help" in verdict.text
+
+
+def basis_of(rows: np.ndarray, r: int) -> Basis:
+    """The teacher's, by LAPACK."""
+    _, s, Vt = np.linalg.svd(rows, full_matrices=False)
+    left = np.mean(rows**2, axis=0) - np.sum((s[:r, None] * Vt[:r]) ** 2, axis=0) / len(rows)
+    return Basis(Vt[:r].T, s[:r], Basis.floored(left, s[:r], len(rows)), len(rows))
