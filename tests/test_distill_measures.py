@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +66,15 @@ def test_singular_values_of_few_long_rows_are_exact() -> None:
     assert truth.s == pytest.approx(np.linalg.svd(rows.values, compute_uv=False)[:K])
 
 
+MODEL, FAINT = model(), model(1e-3)
+
+
 def test_what_knows_all_errs_in_nothing() -> None:
     run, rows = trial(), complete_rows()
     z = rows.values @ model().V
-    tally = Tally(K)
+    tally = Tally(MODEL.V, K)
     hidden = drawn(Setting("uniform", 0.5, 0), rows)
-    tally.add(rows, hidden, Filled(model(), K, z), z, 1.0)
+    tally.add(rows, hidden, Filled(MODEL, K, z), z, 1.0)
     assert tally.missed == 0
     assert tally.angle(run.truth) == pytest.approx(0, abs=1e-5)
     assert tally.s == pytest.approx(np.linalg.svd(z, compute_uv=False)[:K])
@@ -80,8 +84,8 @@ def test_the_angle_to_other_directions_is_a_right_one() -> None:
     run, rows = trial(noise=1e-3), complete_rows(noise=1e-3)
     z = np.zeros((M, R))
     z[:, K:] = np.random.default_rng(0).normal(size=(M, R - K))
-    tally = Tally(K)
-    tally.add(rows, rows.seen, Filled(model(1e-3), K, z), z, 1.0)
+    tally = Tally(FAINT.V, K)
+    tally.add(rows, rows.seen, Filled(FAINT, K, z), z, 1.0)
     assert tally.angle(run.truth) == pytest.approx(90, abs=2)
 
 
@@ -101,9 +105,9 @@ def test_intervals_of_the_true_model_cover_what_they_promise() -> None:
 def test_a_covariance_that_rows_share_counts_for_each() -> None:
     rows = complete_rows()
     z, C = rows.values @ model().V, np.eye(R)[None]
-    one, each = Tally(K), Tally(K)
-    one.add(rows, rows.seen, Filled(model(), K, z, Coordinates(z, C)), z, 1.0)
-    each.add(rows, rows.seen, Filled(model(), K, z, Coordinates(z, np.repeat(C, M, axis=0))), z, 1.0)
+    one, each = Tally(MODEL.V, K), Tally(MODEL.V, K)
+    one.add(rows, rows.seen, Filled(MODEL, K, z, Coordinates(z, C)), z, 1.0)
+    each.add(rows, rows.seen, Filled(MODEL, K, z, Coordinates(z, np.repeat(C, M, axis=0))), z, 1.0)
     assert one.s == pytest.approx(each.s)
     assert one.within.shares == pytest.approx(each.within.shares)
 
@@ -145,3 +149,14 @@ def test_a_sample_of_two_axes_is_an_image_any_other_a_line() -> None:
     assert all(panel.images for panel in example_figure(example, (6, 10)).axes[:-1])
     lines = example_figure(example, (60,)).axes
     assert [panel.get_title().split(":")[0] for panel in lines] == ["column mean", "ridge", "oracle"]
+
+
+def test_coordinates_of_a_basis_that_has_moved_are_compared_along_the_teachers() -> None:
+    rows = complete_rows()
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(K, K)))[0]
+    V = MODEL.V.copy()
+    V[:, :K] = V[:, :K] @ turn
+    moved, tally = replace(MODEL, V=V), Tally(MODEL.V, K)
+    z = rows.values @ MODEL.V
+    tally.add(rows, rows.seen, Filled(moved, K, rows.values @ V), z, 1.0)
+    assert tally.coordinate_error == pytest.approx(0, abs=1e-7)

@@ -49,6 +49,12 @@ class Filled:
         deviations = row_deviations(self.basis, self.posterior, self.k)
         return ratios(rows, hidden, self.entries, deviations[:, None])
 
+    def along(self, V: np.ndarray) -> np.ndarray:
+        """The published coordinates (b, k) along other components (n, r): of a basis that has moved."""
+        if V is self.basis.V:
+            return self.leading
+        return np.asarray(self.leading @ (self.basis.V[:, : self.k].T @ V[:, : self.k]))
+
     def coordinate_ratios(self, z: np.ndarray) -> np.ndarray:
         """Errors of the leading coordinates, by their standard deviations; z (b, k) is what they are."""
         if self.posterior is None:

@@ -117,7 +117,7 @@ class Verdict:
         best = min(self.table, key=lambda row: row.rmse)
         own = f"{self.choice} is chosen, with RMSE {self[self.choice].rmse:.4g}"
         if best.name == self.choice:
-            return f"{own}: no other stage has less, and every cheaper one is worse by more than noise."
+            return f"{own}, the least of all."
         return f"{own}: it is the cheapest within noise of the best, {best.name} with {best.rmse:.4g}."
 
     @property

@@ -122,13 +122,16 @@ class Tally:
     """Sums over panels of what one way of filling says, beside the truth.
 
     Attributes:
-        k: components that count. interval_scale: what standard deviations of entries are multiplied by.
-        squares, entries: Σ (x − x̂)² over hidden entries, and how many. missed, length: Σ ‖z − ẑ‖² and Σ ‖z‖²
-            of the k leading coordinates. rows: number of them.
-        seconds: that filling took. within, coordinates_within: intervals of hidden entries, of coordinates.
+        V: components (n, r) whose coordinates are compared. k: of them that count.
+        interval_scale: what standard deviations of entries are multiplied by.
+        squares, entries: Σ (x − x̂)² over hidden entries, and how many.
+        missed, length: Σ ‖z − ẑ‖² and Σ ‖z‖² of the k leading coordinates. rows: number of them.
+        seconds, learning_seconds: that filling took, and learning from the new data before.
+        within, coordinates_within: intervals of hidden entries, and of coordinates along V.
 
     """
 
+    V: np.ndarray
     k: int
     interval_scale: float = 1.0
     squares: float = 0.0
@@ -137,6 +140,7 @@ class Tally:
     length: float = 0.0
     rows: int = 0
     seconds: float = 0.0
+    learning_seconds: float = 0.0
     moments: _Moments | None = None
     within: Within = NOTHING
     coordinates_within: Within = NOTHING
@@ -147,14 +151,15 @@ class Tally:
         self._add_entries(complete, hidden, filled)
         self._add_coordinates(filled, z[:, : self.k])
         self.within += Within.of(filled.ratios(complete, hidden) / self.interval_scale)
-        self.coordinates_within += Within.of(filled.coordinate_ratios(z[:, : self.k]))
+        if filled.basis.V is self.V:
+            self.coordinates_within += Within.of(filled.coordinate_ratios(z[:, : self.k]))
 
     def _add_entries(self, complete: Rows, hidden: np.ndarray, filled: Filled) -> None:
         self.squares += float(np.sum(((filled.entries - complete.values) * hidden) ** 2))
         self.entries += int(np.sum(hidden))
 
     def _add_coordinates(self, filled: Filled, z: np.ndarray) -> None:
-        self.missed += float(np.sum((filled.leading - z) ** 2))
+        self.missed += float(np.sum((filled.along(self.V) - z) ** 2))
         self.length += float(np.sum(z**2))
         found = _Moments.of(filled)
         self.moments = found if self.moments is None else self.moments + found

@@ -37,7 +37,8 @@ class Record:
         coverage: share of the entries taken away that lie in their 90 % interval; coordinate_coverage: the
             same of coordinates. covered: share of entries within the interval of each of `LEVELS`; empty
             where a way has no intervals.
-        seconds_per_million: of a million such rows, learning from the new data included, training not.
+        seconds_per_million: to fill a million such rows. learning_seconds: that learning from the new data
+            took before; training on the teacher's is counted nowhere.
         s: predicted singular values.
 
     """
@@ -53,6 +54,7 @@ class Record:
     coverage: float
     coordinate_coverage: float
     seconds_per_million: float
+    learning_seconds: float
     s: tuple[float, ...]
     covered: tuple[float, ...]
 

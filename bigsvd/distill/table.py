@@ -32,6 +32,10 @@ def _four(value: float) -> str:
     return f"{value:.4g}"
 
 
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}"
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -52,7 +56,8 @@ COLUMNS = (
     Column("s worst", "s_worst", _percent, with_spread=False),
     Column("angle", "angle", _degrees, with_spread=False),
     Column("in 90 %", "coverage", _percent, with_spread=False),
-    Column("s / 10^6 rows", "seconds_per_million", _four, with_spread=False),
+    Column("s / 10^6 rows", "seconds_per_million", _three_digits, with_spread=False),
+    Column("learning, s", "learning_seconds", _three_digits, with_spread=False),
 )
 
 

@@ -49,12 +49,14 @@ class Trial:
         new = self.incomplete(setting)
         fitted = [_timed(baseline, new) for baseline in baselines]
         fillers = [filler for filler, _ in fitted] + [oracle(self.truth.basis, self.truth.k)]
-        tallies = [Tally(self.truth.k, interval_scale_of(filler, new)) for filler in fillers]
+        tallies = [
+            Tally(self.truth.basis.V, self.truth.k, interval_scale_of(filler, new)) for filler in fillers
+        ]
         for complete in self.complete():
             self._count(setting, complete, fillers, tallies)
         names = [*(baseline.name for baseline in baselines), ORACLE]
         for tally, (_, seconds) in zip(tallies, fitted, strict=False):
-            tally.seconds += seconds
+            tally.learning_seconds = seconds
         return self._compared(setting, dict(zip(names, tallies, strict=True)))
 
     def _count(
@@ -81,6 +83,7 @@ class Trial:
             coordinate_error=tally.coordinate_error, s_mean=s_mean, s_worst=s_worst,
             angle=tally.angle(self.truth), coverage=tally.within.ninety,
             coordinate_coverage=tally.coordinates_within.ninety,
+            learning_seconds=tally.learning_seconds,
             seconds_per_million=ratio(_MILLION * tally.seconds, tally.rows), s=tuple(tally.s.tolist()),
             covered=tally.within.shares,
         )  # fmt: skip
