@@ -25,6 +25,9 @@ from bigsvd.distill.stage import Coordinates
 NAME = "map"
 _STEPS = 12  # of each estimate, at most
 _STAYS = 1e-2  # of every variance, by which a step that changes none by more is the last
+_ALIKE = (
+    5e-3  # of the least mean square on hidden entries, by which a stiffer hold may be worse: by chance it is
+)
 _WORK = 1e8  # rows·r³ of a step, about
 _FEWEST, _MOST = 384, 1024  # rows that are learnt from
 _INNER = 2**20  # added to a seed, so that what is hidden here is not what another use of the seed hides
@@ -67,7 +70,8 @@ def fit_prior(basis: Basis, rows: Sequence[Rows], seed: int = 0) -> Reestimate:
     hidden = [holdout.hidden(each) for each in few]
     shown = _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
     errors = {hold: shown.error(hold, few, hidden) for hold in HOLDS}
-    best = min(HOLDS, key=lambda hold: errors[hold])
+    enough = (1 + _ALIKE) * min(errors.values())
+    best = next(hold for hold in HOLDS if errors[hold] <= enough)
     prior = _Trials(basis, few).estimate(best)
     return Reestimate(prior, best, {hold.name: error for hold, error in errors.items()})
 
