@@ -141,3 +141,19 @@ def test_rows_of_the_teacher_s_kind_surprise_by_one() -> None:
     unseen = rows.hide(rows.seen)
     observed = observe(basis, unseen)
     np.testing.assert_array_equal(surprise(observed, Ridge(basis.prior).infer(observed)), 0)
+
+
+def test_a_stage_that_expects_more_than_it_misses_is_no_alarm_and_no_division_by_zero() -> None:
+    random = np.random.default_rng(6)
+    W, noise = directions(random), np.full(N, 1e-3)
+    basis = basis_of(W, noise)
+    rows, _ = rows_of(random, W, VARIANCES * 1e-6, noise * 1e-6)
+    found = span_of([rows], basis, Ridge(basis.prior), Holdout(0), K)
+    assert found.residual == 0
+    assert np.all(np.isfinite(found.ratios))
+    assert found.outside == ""
+
+
+def test_errors_that_the_stage_expects_are_no_alarm_however_little_noise_there_is() -> None:
+    assert not Span(residual=5.4, missed=1.55, scale=1.0, ratios=(2.0,)).is_left
+    assert Span(residual=11.0, missed=6.0, scale=1.0, ratios=(2.0,)).is_left

@@ -20,7 +20,8 @@ from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates, Stage
 
 _TOLD = 2.0  # times more or less residual energy: within that it is not told from errors of the covariances
-_MISSED = 1.5  # times the squared errors that a stage expects: its own uncertainty does not explain more
+_MISSED = 2.0  # times the squared errors that a stage expects: its own uncertainty does not explain more
+_LEAST = 1e-2  # of the teacher's residual energy, less than which errors of the covariances hide
 _MARGIN = 0.9  # of the least singular value that may lie outside: predicted ones are off by up to a tenth
 
 
@@ -147,7 +148,7 @@ def _variances(sums: _Sums, basis: Basis) -> np.ndarray:
 def _settled(residual: float) -> float:
     """1 where the energy of residuals is not told from the teacher's."""
     if residual < 1 / _TOLD or residual > _TOLD:
-        return max(residual, np.finfo(float).tiny)
+        return max(residual, _LEAST)
     return 1.0
 
 
