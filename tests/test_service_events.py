@@ -68,6 +68,18 @@ def test_a_tail_goes_on_across_rotations(record: Record) -> None:
     assert last_number(record) == 59
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_driver_that_thaws_late_says_nothing_more(record: Record, *, at_once: bool) -> None:
+    """It may have been frozen between its look at whose turn it is and its word."""
+    tail, seen = Tail(record), []
+    for number, attempt in ((1, 1), (2, 1), (3, 2), (3, 1), (4, 2)):
+        line = {SEQ: number, "attempt": attempt, "event": "x"}
+        append_line(record.events, line, 10**6)
+        seen += [] if at_once else tail.new()
+    seen += tail.new()
+    assert [(event[SEQ], event["attempt"]) for event in seen] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
 def test_a_torn_line_is_given_when_it_is_whole(record: Record) -> None:
     noted(record, range(1, 2))
     tail = Tail(record)

@@ -21,6 +21,8 @@ class Tail:
 
     """
 
+    _attempt = 0  # the last of which a line was read
+
     def __init__(self, record: Record, after: int = 0) -> None:
         self.last = after
         self._file = record.events
@@ -39,13 +41,19 @@ class Tail:
         return found
 
     def _numbered(self) -> list[dict[str, Any]]:
-        """Unread lines; those of records that had no numbers have that of their line."""
+        """Unread lines; those of records that had no numbers have that of their line.
+
+        A driver that was frozen in the middle of a word says it when it thaws, though another has gone on
+        since: it is left out.
+        """
         events = []
         for line in self._unread().splitlines():
             self._lines += 1
-            with suppress(ValueError):  # a torn line costs that line
+            with suppress(ValueError, TypeError):  # a torn line costs that line
                 event = json.loads(line)
-                if isinstance(event, dict):
+                attempt = event.get("attempt") if isinstance(event, dict) else -1
+                self._attempt = max(self._attempt, attempt or 0)
+                if attempt in (None, self._attempt):
                     events.append({SEQ: self._lines} | event)
         return events
 
@@ -59,6 +67,7 @@ class Tail:
             inode, before = os.fstat(file.fileno()).st_ino, b""
             if inode != self._inode:
                 self._inode, self._offset, self._lines, before = inode, 0, 0, self._old()
+                self._attempt = 0
             file.seek(self._offset)
             fresh = file.read()
         whole = fresh[: fresh.rfind(b"\n") + 1]
