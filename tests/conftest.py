@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,12 +28,13 @@ NEEDED_BYTES = 4 * 2**30  # what the folders of all tests hold, and half as much
 def in_memory_where_it_suffices() -> None:
     """Folders of tests lie in memory, unless `TMPDIR` says where: thousands of small files keep a disk busy.
 
-    They are files of Linux there too: synced, renamed, exchanged and locked as on a disk.
+    They are files of Linux there too: synced, renamed, exchanged and locked as on a disk. What tests start
+    keeps its own temporary folder.
     """
     if "TMPDIR" in os.environ or not MEMORY.is_dir():
         return
     if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available // 2) > NEEDED_BYTES:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # pytest has asked for it by now
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 in_memory_where_it_suffices()

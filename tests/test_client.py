@@ -319,7 +319,7 @@ def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         waiting.wait(0)
     served = Served(told(**job("interrupted", reason="its driver has ended")))
     waiting = served.client().job("0123456789")
-    monkeypatch.setattr("bigsvd.client.job.time.monotonic", Clock(served.pauses))
+    monkeypatch.setattr("bigsvd.jobs.waiting.time.monotonic", Clock(served.pauses))
     with pytest.raises(JobLostError, match="its driver has ended"):
         waiting.wait()
     assert sum(served.pauses) > 60
@@ -410,7 +410,13 @@ def test_numbers_come_as_arrays() -> None:
 
 
 def test_verification_is_waited_for() -> None:
-    verification = {"holds": True, "findings": [], "max_residual": 0.1, "relative_error": 0.2}
+    verification = {
+        "holds": True,
+        "findings": [],
+        "max_residual": 0.1,
+        "relative_error": 0.2,
+        "predicted": None,
+    }
     served = Served(
         refusal(409, "E_STATE"),  # somebody else has begun it
         told(state="running"),

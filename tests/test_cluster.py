@@ -247,6 +247,12 @@ def two() -> Iterator[Client]:
 
 
 @pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that outlives its test: a call that was frozen looks in it for leave to go on."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that tests can wait for."""
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.3)
