@@ -256,6 +256,17 @@ def test_a_user_without_a_name_has_a_number(
     assert not homeless.folder.exists()
 
 
+def test_a_job_that_was_just_cancelled_is_resumed_when_its_driver_has_ended(
+    data: Path, tmp_path: Path
+) -> None:
+    job = bigsvd.submit(data, 4, tmp_path / "u", **{**ENDLESS, "max_passes": 4})
+    in_pass(job, 2)
+    job.cancel()
+    job.resume()
+    assert job.wait(LIMIT_SECONDS).k == 4
+    assert job.status.attempt == 2
+
+
 def test_a_job_without_a_driver_is_cancelled_at_once(data: Path, tmp_path: Path) -> None:
     record = record_of(data, tmp_path / "u")
     job = Job(record.out)

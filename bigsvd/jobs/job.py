@@ -24,6 +24,7 @@ from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.output import Output
 
 _LOOK_SECONDS = 0.5
+_ENDING_SECONDS = 30.0  # for a driver that was told to end: as long as one may take before it is left behind
 _PATIENCE_SECONDS = 60.0  # for a cluster to start a lost driver again
 
 
@@ -143,8 +144,16 @@ class Job:
         """`JobError` where a driver is at work, or the job is done."""
         if self.status.state == "done":
             raise JobError(f"job {self.id} is done", f"open {self.out}")
+        if self.record.cancel.exists():
+            self._await_driver()
         if self._is_driven():
             raise JobError(f"job {self.id} is at work ({self.status.where})", "wait for it, or cancel it")
+
+    def _await_driver(self) -> None:
+        """Until a driver that was told to end has ended, or takes too long."""
+        until = time.monotonic() + _ENDING_SECONDS
+        while self._is_driven() and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
 
     def resume(self, *, storage_options: Mapping[str, Any] | None = None) -> None:
         """Start another driver, where it was started before, which goes on from what is finished.
