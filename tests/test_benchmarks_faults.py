@@ -25,7 +25,9 @@ def test_three_deaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["death"] for row in results["kills"]] == list(KILLED)
     for row in results["kills"]:
         assert row["same_bits"]
-        assert row["lanes_again"] <= 2 * suite.WORKERS
+        # Those in flight. On a busy machine a lane of which nothing is heard goes to another worker, too.
+        assert row["lanes_again"] <= 4 * suite.WORKERS
+        assert row["lanes_again"] < results["undisturbed"]["lanes"] // 2
     assert results["kills"][2]["attempts"] == 2
     assert results["blind"]["right"] == results["blind"]["records"] == 10
     check_report_is_made_again(results, tmp_path / "faults-tiny.json")

@@ -106,14 +106,22 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
 # Whose a result is
 
 
-@pytest.mark.parametrize("theirs", [{"source": "b.zarr", "k": 4}, {"source": "a.zarr", "k": 3}])
-def test_a_job_that_is_resumed_takes_nobody_else_s_result(crowd: Crowd, theirs: dict[str, Any]) -> None:
+UNENDING: dict[str, Any] = {"source": "noise/a.zarr", "k": 4, **ENDLESS}  # until it is cancelled or stopped
+
+
+@pytest.mark.parametrize(
+    ("out", "theirs"), [("another", {"source": "b.zarr", "k": 4}), ("equal-one", UNENDING)]
+)
+def test_a_job_that_is_resumed_takes_nobody_else_s_result(
+    crowd: Crowd, out: str, theirs: dict[str, Any]
+) -> None:
     """Neither replaces it nor becomes its owner."""
-    out = f"resumed{theirs['k']}"
-    mine = crowd.submit("u2", source="a.zarr", k=3, out=out, overwrite=theirs["k"] == 4)
+    mine = crowd.submit("u2", out=out, overwrite=theirs is not UNENDING, **UNENDING)
     crowd.ask("u2", "POST", f"/v1/jobs/{mine}/cancel")
     crowd.state(mine, "cancelled")
-    other = crowd.done("u1", out=out, **theirs)
+    other = crowd.submit("u1", out=out, **theirs)
+    crowd.ask("u1", "POST", f"/v1/jobs/{other}/stop")
+    assert crowd.state(other, "done", "failed", "cancelled") == "done"
     refused = crowd.ask("u2", "POST", f"/v1/jobs/{mine}/resume")
     assert (refused.status_code, refused.json()["code"]) == (409, "E_OUTPUT_EXISTS")
     assert crowd.ask("u1", "GET", f"/v1/results/{other}").status_code == 200
