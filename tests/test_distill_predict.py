@@ -18,8 +18,7 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd.distill import plan as planning
-from bigsvd.distill import predicting
+from bigsvd.distill import panels, predicting
 from bigsvd.distill.columns import Columns
 from bigsvd.distill.student import open_student, write_student
 from bigsvd.errors import (
@@ -61,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def many_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk is a panel."""
-    monkeypatch.setattr(planning, "_PANEL_BYTES", 1)
+    monkeypatch.setattr(panels, "_PANEL_BYTES", 1)
 
 
 def bits(path: Path) -> bytes:
@@ -353,9 +352,9 @@ def test_what_is_damaged_in_scratch_is_inferred_again(home: Path, tmp_path: Path
 
 SCRIPT = """
 import os, signal, sys
-from bigsvd.distill import inference, plan
+from bigsvd.distill import inference, panels
 from bigsvd.cli import main
-plan._PANEL_BYTES = 1
+panels._PANEL_BYTES = 1
 name = sys.argv.pop(1)
 infer, calls = inference.infer, []
 def struck(*given):

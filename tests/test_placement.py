@@ -13,7 +13,7 @@ from dask import array as da
 import bigsvd
 from bigsvd.devices.cpu import CpuDevice
 from bigsvd.errors import MemoryBudgetError
-from bigsvd.execution import placement, threads
+from bigsvd.execution import placement
 from bigsvd.execution.placement import executor_of, offer_for, plan_for, plan_for_source
 from bigsvd.execution.threads import LocalExecutor
 from bigsvd.facts import Machine, SourceFacts
@@ -79,7 +79,7 @@ def test_a_saved_plan_takes_the_machine_that_it_is_for() -> None:
 
 def test_the_budget_is_half_of_what_the_process_may_still_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a job's control group, where that limits it."""
-    monkeypatch.setattr(threads, "available_memory", lambda: 6 * 10**9)
+    monkeypatch.setattr("bigsvd.machine.offers.available_memory", lambda: 6 * 10**9)
     for asked, budget_bytes in ((None, 3 * 10**9), (10**9, 10**9)):
         request = Request("d", 5, device="cpu", memory=asked)
         assert LocalExecutor().machines(request)[0].machine.budget_bytes == budget_bytes

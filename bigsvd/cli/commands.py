@@ -278,18 +278,22 @@ def _refuse_beside_a_plan(options: dict[str, Any]) -> None:
 class Interrupt:
     """Ctrl-C once: stop after this pass with a valid result. Twice: at once, to be resumed."""
 
+    unit = "pass"
+
     def __init__(self) -> None:
         self.asked = False
 
     def __call__(self, *_: object) -> None:
         """The signal handler."""
         if self.asked:
-            click.echo(
-                "\nerror[E_INTERRUPTED]: stopped at once; run the same command again to resume", err=True
-            )
-            os._exit(_FAILED)  # lanes hold threads; scratch is consistent at every moment
+            self.end()
         self.asked = True
-        click.echo("\nstopping after this pass; Ctrl-C again stops at once", err=True)
+        click.echo(f"\nstopping after this {self.unit}; Ctrl-C again stops at once", err=True)
+
+    def end(self) -> None:
+        """Stop at once."""
+        click.echo("\nerror[E_INTERRUPTED]: stopped at once; run the same command again to resume", err=True)
+        os._exit(_FAILED)  # lanes hold threads; scratch is consistent at every moment
 
     def stop(self) -> bool:
         """Whether to stop."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from bigsvd.cli.commands import MEMORY_HELP, Command, main, stored_number
+from bigsvd.cli.commands import MEMORY_HELP, Command, Interrupt, main, stored_number
 from bigsvd.cli.console import Console, fitted
 from bigsvd.cli.options import as_typed, json_option, secrets_of, storage_option, tell
 from bigsvd.errors import StoppedError
@@ -32,22 +32,14 @@ def distill() -> None:
     """
 
 
-class StopAtPanel:
+class StopAtPanel(Interrupt):
     """Ctrl-C once: stop after the panel at hand, to be resumed. Twice: at once, as by default."""
 
-    def __init__(self) -> None:
-        self._asked = False
+    unit = "panel"
 
-    def __call__(self, *_: object) -> None:
-        """The signal handler."""
-        if self._asked:
-            stop_at_once()
-        self._asked = True
-        click.echo("\nstopping after this panel; Ctrl-C again stops at once", err=True)
-
-    def asked(self) -> bool:
-        """Whether to stop."""
-        return self._asked
+    def end(self) -> None:
+        """Stop at once."""
+        stop_at_once()
 
 
 def stop_at_once(*_: object) -> None:
@@ -186,7 +178,7 @@ def predict(
     stop = StopAtPanel()
     signal.signal(signal.SIGINT, stop)
     progress = Console(sys.stderr, quiet=quiet)
-    factors = run(order, plan, out, overwrite=overwrite, progress=progress, should_stop=stop.asked)
+    factors = run(order, plan, out, overwrite=overwrite, progress=progress, should_stop=stop.stop)
     _show(factors, out, as_json=as_json)
 
 

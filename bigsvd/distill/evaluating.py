@@ -37,13 +37,12 @@ from bigsvd.distill.unseen import count_known, refuse_selected
 from bigsvd.errors import FactorStoreError, OutputExistsError, RequestError, TeacherError
 from bigsvd.events import PhaseStarted, Progress, unheard
 from bigsvd.floats import silent
-from bigsvd.machine.offers import available_memory
+from bigsvd.machine.offers import budget_here
 from bigsvd.request import parse_bytes
 
 SHARES = (0.05, 0.1, 0.3, 0.5)
 SEEDS = (0, 1, 2)
 _PANEL_ROWS = 256
-_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told
 _HELD_SHARE = 0.25  # of the budget, in which complete rows are held between passes where they fit
 _EXAMPLE_SHARE = 0.1  # seen: the example and the gate's verdict are of the share that comes closest to it
 _SHOWN = (MEAN, "ridge", "map", "mixture", "kernel regression", "network")  # ways that the example shows
@@ -96,7 +95,7 @@ def evaluate(
     order = order_of(student, complete, k=k, **reading)
     settings = _settings(patterns, shares, seeds)
     folder = None if out is None else _folder(Path(out), overwrite=overwrite)
-    budget = int(_BUDGET_SHARE * available_memory()) if memory is None else parse_bytes(memory)
+    budget = budget_here() if memory is None else parse_bytes(memory)
     found = _Evaluating(order, source, budget, settings, progress).evaluation()
     if folder is not None:
         write_evaluation(found, folder, sample_shape or order.student.columns.shape)

@@ -11,10 +11,9 @@ from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.training import Course
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, SourceFacts
-from bigsvd.machine.offers import available_memory
+from bigsvd.machine.offers import budget_here
 from bigsvd.units import human_bytes, round_up
 
-_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 _PANELS_SHARE = 0.4  # of the budget, that panels being read may take
 _HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns from without reading them again
 _SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
@@ -104,7 +103,7 @@ def plan_fit(
     memory: int | None = None,
 ) -> FitPlan:
     """The plan for a teacher with data of these facts; whether it fits, `FitPlan.check` says."""
-    budget = memory or int(_BUDGET_SHARE * available_memory())
+    budget = memory or budget_here()
     samples, n = facts.shape[facts.samples_axis], facts.shape[facts.features_axis]
     rows = RowPanels.rows_fitting(facts, int(_PANELS_SHARE * budget))
     every = samples * _row_bytes(n, components)

@@ -17,11 +17,12 @@ from bigsvd.distill.mixture import Mixture
 from bigsvd.distill.network import device_named
 from bigsvd.distill.panels import Absence, RowPanels
 from bigsvd.distill.resuming import Undertaking
-from bigsvd.distill.student import STUDENT_STORE, Student, publish_student
+from bigsvd.distill.student import Student, publish_student
 from bigsvd.distill.teacher import Material
 from bigsvd.errors import RequestError
 from bigsvd.events import Progress, Published, unheard
 from bigsvd.request import parse_bytes
+from bigsvd.results.folders import STUDENT
 from bigsvd.results.output import Inputs, Output
 from bigsvd.sources.open import open_source
 
@@ -215,7 +216,7 @@ def run(
     plan.check()
     sizes = {"rows_per_panel": plan.rows_per_panel, "held_bytes": plan.held_bytes}
     undertaking = Undertaking("fit", order.problem, sizes)
-    with Output(out, overwrite=overwrite, inputs=order.inputs, kind=STUDENT_STORE.name) as output:
+    with Output(out, overwrite=overwrite, inputs=order.inputs, kind=STUDENT) as output:
         scratch, sizes, _ = undertaking.scratch_in(output, progress, overwrite=overwrite)
         learning = Learning(
             order.material, order.masks, sizes["rows_per_panel"], order.seed, scratch, progress

@@ -20,12 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.bfloat16 import threads
+from bigsvd.devices.bfloat16 import is_installed, threads
 from bigsvd.distill.observed import Observed
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.stage import Coordinates
@@ -36,11 +35,6 @@ Tensor = Any
 
 _MOST_WIDENING = 4.0  # of the logarithm of a variance: beyond it lies no data, but what float32 cannot hold
 _LEAST_ENERGY = 1e-3  # of a residual per entry, in units of the noise, that the logarithm tells from none
-
-
-def is_installed() -> bool:
-    """Whether torch is there, which is not imported for it."""
-    return find_spec("torch") is not None
 
 
 def device_named(asked: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bigsvd.devices.bfloat16 import is_installed
 from bigsvd.distill.adapting import NAME as ADAPT
-from bigsvd.distill.network import is_installed
 from bigsvd.distill.panels import Absence
 from bigsvd.distill.student import Student, open_student
 from bigsvd.errors import RankError, RequestError

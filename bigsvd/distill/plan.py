@@ -15,14 +15,12 @@ from bigsvd.distill.gate import NETWORK
 from bigsvd.distill.panels import RowPanels
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, SourceFacts
-from bigsvd.machine.offers import available_memory
+from bigsvd.machine.offers import budget_here
 from bigsvd.units import counted_as, human_bytes, round_up
 
 if TYPE_CHECKING:
     from bigsvd.distill.student import Student
 
-_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
-_PANEL_BYTES = 2**26  # of numbers, about, that are read at a time; chosen, not measured
 _BATCH_BYTES = 2**25  # of matrices (r, r), one a row and copy, that a thread has in hand; the same
 _COPIES = 6  # of those: G, its parts while it is made, its inverse, products
 _MOST_ROWS = 4096  # of a batch
@@ -143,7 +141,7 @@ def plan_prediction(
     threads: int | None = None,
 ) -> PredictionPlan:
     """The plan for data with these facts; whether it fits, `PredictionPlan.check` says."""
-    budget = memory or int(_BUDGET_SHARE * available_memory())
+    budget = memory or budget_here()
     cores = threads or len(psutil.Process().cpu_affinity())
     samples, sizes = facts.shape[facts.samples_axis], _Sizes.of(student, facts, budget)
     terms = _terms(student, facts, sizes, cores, stage)
@@ -183,7 +181,7 @@ class _Sizes:
         n, r, samples = student.basis.n, student.basis.r, facts.shape[facts.samples_axis]
         batch = np.clip(_BATCH_BYTES // _held_of_a_row(student), 1, min(_MOST_ROWS, samples))
         judged = np.clip(_SAMPLE_SHARE * budget // (9 * n + 16 * r), 1, min(_SAMPLE_ROWS, samples))
-        return cls(_rows_per_panel(facts, samples, budget), int(batch), int(judged))
+        return cls(RowPanels.rows_fitting(facts, budget // 2), int(batch), int(judged))
 
 
 def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int, stage: str) -> dict[str, int]:
@@ -220,16 +218,6 @@ def _seconds(student: Student, facts: SourceFacts, k: int, threads: int) -> dict
         "inferring": samples * (float(student.basis.n) * r**2 + 4.0 * r**3) / flops,
         "writing": samples * _bytes_of_a_row(student, k) * NOMINAL.read_seconds,
     }
-
-
-def _rows_per_panel(facts: SourceFacts, samples: int, budget: int) -> int:
-    """Whole chunks of samples, about `_PANEL_BYTES` of numbers; less than one where memory is short."""
-    chunk = max(1, min(samples, facts.chunks[facts.samples_axis]))
-    n = facts.shape[facts.features_axis]
-    rows = min(samples, chunk * max(1, _PANEL_BYTES // (8 * n * chunk)))
-    while rows > 1 and RowPanels.bytes_for(facts, rows) > budget // 2:
-        rows = -(-rows // 2)
-    return rows
 
 
 def _student_bytes(student: Student) -> int:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from bigsvd.devices.bfloat16 import is_installed
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.columns import Columns
 from bigsvd.distill.mixture import Mixture
-from bigsvd.distill.network import Network, is_installed
+from bigsvd.distill.network import Network
 from bigsvd.distill.ridge import Ridge
 from bigsvd.errors import FactorStoreError, RequestError
 from bigsvd.functions import Functions

@@ -14,8 +14,8 @@ from bigsvd.execution.dask_executor import DaskExecutor, local_client
 from bigsvd.execution.executor import HERE, NOTHING, Call, Executor, SourcePart, Take, in_task
 from bigsvd.machine.offers import (
     Offer,
-    available_memory,
     best_first,
+    budget_here,
     device_here,
     offer_of,
     rough_dtypes_here,
@@ -23,8 +23,6 @@ from bigsvd.machine.offers import (
 from bigsvd.planning.plan import Plan
 from bigsvd.request import Request
 from bigsvd.sources.base import Rectangle, Source
-
-_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 
 
 class LocalExecutor:
@@ -37,7 +35,7 @@ class LocalExecutor:
 
     def machines(self, request: Request) -> list[Offer]:
         """The machine that this process is on."""
-        budget_bytes = request.memory or int(_BUDGET_SHARE * available_memory())
+        budget_bytes = request.memory or budget_here()
         found = best_first(request, device_here(request.device))
         rough = rough_dtypes_here()
         return [offer_of(request, budget_bytes, cpu_count(), device, rough) for device in found]

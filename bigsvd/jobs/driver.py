@@ -132,9 +132,8 @@ class Driver:
     def _run(self, recorder: Recorder) -> Factors:
         """The request on the cluster or here, from what scratch holds."""
         request = self._asked.given
-        request = sparing(
-            self._asked, replace(request, out=str(self._record.out))
-        )  # which may have been moved
+        here = replace(request, out=str(self._record.out))  # which may have been moved
+        request = sparing(self._asked, here)
         self._check_bounds(request, ())
         source = open_source(request.source, **request.reading, storage_options=dict(self._secrets))
         vectors = vectors_of(request, source.facts, {}, dict(self._secrets))

@@ -17,6 +17,7 @@ from bigsvd.errors import travels
 from bigsvd.facts import Machine
 from bigsvd.request import Request
 
+_BUDGET_SHARE = 0.5  # of the memory that is free, unless a run is told; others may need the rest
 _DEVICE_SHARE = 0.8  # of what is free of a GPU's memory, unless a run is told; others may need the rest
 _LANES_ON_DEVICE = 4  # at a time: while one waits for its products or its disk, others go on
 
@@ -103,6 +104,11 @@ _GROUP_FILES = (
     (("memory.max", "memory.high"), "memory.current", ("active_file", "inactive_file")),
     (("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
 )
+
+
+def budget_here() -> int:
+    """Bytes that a run in this process may hold unless it is told."""
+    return int(_BUDGET_SHARE * available_memory())
 
 
 def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:

@@ -65,9 +65,10 @@ def is_scratch(folder: Path) -> bool:
 
 def store_kind(folder: Path) -> str:
     """What the store in a folder holds, "factors" or "student"; empty where there is no store."""
-    found = attributes_of(folder).get(ATTRIBUTE)
-    if ATTRIBUTE not in attributes_of(folder):
+    attributes = attributes_of(folder)
+    if ATTRIBUTE not in attributes:
         return ""
+    found = attributes[ATTRIBUTE]
     return str(found.get(KIND, FACTORS)) if isinstance(found, dict) else FACTORS
 
 
