@@ -166,6 +166,11 @@ def test_an_output_that_is_there_stays(home: Path, tmp_path: Path) -> None:
     assert fit(home / "teacher.zarr", tmp_path / "s.zarr", stages=CHEAP, overwrite=True).stages == CHEAP
 
 
+def test_gaps_are_those_of_one_thing(home: Path) -> None:
+    with pytest.raises(RequestError, match="target and masks both"):
+        fit_order_of(home / "teacher.zarr", target=home / "new.npy", masks="uniform:0.1..0.2", stages=CHEAP)
+
+
 def test_a_plan_says_what_will_be_read_and_held(home: Path) -> None:
     order = fit_order_of(home / "teacher.zarr", epochs=5)
     plan = plan_of(order, "1GB")

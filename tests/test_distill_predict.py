@@ -205,6 +205,8 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(home: Path, tmp_path: P
         predict(student, np.full((10, N), np.nan), out)
     with pytest.raises(RankError, match=r"k=7 is not in 1\.\.6"):
         predict(student, DATA, out, k=R + 1)
+    with pytest.raises(RequestError, match="adapt='maybe'"):
+        predicting.predict(student, DATA, out, adapt="maybe")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="stage='mixture'"):
         predicting.predict(student, DATA, out, stage="mixture")
     with pytest.raises(MemoryBudgetError, match=r"the budget is 1\.0 MB"):

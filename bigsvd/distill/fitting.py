@@ -100,11 +100,16 @@ def fit_order_of(
     """What the arguments of `fit` ask for, refused here where it cannot be."""
     _check_stages(stages)
     _check_epochs(epochs)
+    if target is not None and masks is not None:
+        raise RequestError(
+            "target and masks both say which gaps to learn with",
+            "give one of them; masks='empirical:PATH' are those of a target",
+        )
     if NETWORK in stages:
         device = device_named(device)
     material = Material.at(teacher, source, components=components, storage_options=storage_options)
     gaps = _Gaps(material, {"missing": missing, "missing_value": missing_value}, storage_options)
-    drawn = gaps.of_target(target) if target is not None and masks is None else gaps.asked(masks)
+    drawn = gaps.of_target(target) if target is not None else gaps.asked(masks)
     return FitOrder(material, drawn, tuple(stages), epochs or _EPOCHS, seed, device)
 
 

@@ -126,6 +126,8 @@ def order_of(
     """What the arguments of `predict` ask for, refused here where it cannot be."""
     if missing not in ("nan", "zero"):
         raise RequestError(f"missing={missing!r} is not known", "use nan or zero")
+    if adapt not in ("auto", "no"):
+        raise RequestError(f"adapt={adapt!r} is not known", "use auto or no")
     learnt = student if isinstance(student, Student) else open_student(student)
     opened = open_source(source, missing="mean", storage_options=storage_options, **reading)
     learnt.columns.check(opened.facts)
