@@ -19,7 +19,6 @@ def markdown(results: dict[str, Any]) -> str:
     """A line for each walk, then the price of a chunk, then how it was measured."""
     p, times = results["parameters"], results["times"]
     chunks = sum(_chunks(row) for row in results["walks"])
-    kept = times["uncached_seconds"] / times["cached_seconds"]
     lines = [
         f"# Results by URL: {results['wrong']} of {chunks} chunks of readers that were cut off were wrong",
         "",
@@ -36,18 +35,21 @@ def markdown(results: dict[str, Any]) -> str:
         *table(_PRICES, [_price(row) for row in times["by_http"]]),
         "",
         *table(
-            ("in the server's code", "quickest tenth"),
+            ("in the server's code, a chunk of", "factors kept", "none kept", "times as fast"),
+            [_kept(row) for row in times["kept_or_not"]],
+        ),
+        "",
+        *table(
+            ("in the server's code", "seconds"),
             [
-                ["a chunk, factors kept", human_seconds(times["cached_seconds"])],
-                ["a chunk, none kept", human_seconds(times["uncached_seconds"])],
                 [f"level {times['last_level']}, once", human_seconds(times["level_seconds"])],
                 ["the same again", human_seconds(times["level_again_seconds"])],
             ],
         ),
         "",
         *prose(
-            f"The share is that of the rate 1/(1/answer + 1/product). Kept factors make the bytes of a chunk "
-            f"{kept:.1f} times as fast. The matrix is {p['shape'][0]:,} × {p['shape'][1]:,} float32, "
+            "The share is that of the rate 1/(1/answer + 1/product). With kept factors a chunk costs its "
+            f"product, the larger the more. The matrix is {p['shape'][0]:,} × {p['shape'][1]:,} float32, "
             f"k = {p['k']}; {p['chunks']} chunks, drawn by seed {p['seed']}, are timed each way in turns; "
             "times are what the quickest tenth take at most."
         ),
@@ -60,6 +62,12 @@ def markdown(results: dict[str, Any]) -> str:
 def _price(row: dict[str, Any]) -> list[str]:
     times = (row[f"{name}_seconds"] for name in ("route", "bare", "product"))
     return [f"over {row['connections']}", *map(human_seconds, times), f"{row['ratio']:.2f}"]
+
+
+def _kept(row: dict[str, Any]) -> list[str]:
+    side = f"{row['side']:,}"
+    times = (human_seconds(row[name]) for name in ("kept_seconds", "seconds"))
+    return [f"`{row['array']}`, {side} × {side}", *times, f"{row['ratio']:.1f}"]
 
 
 def _chunks(row: dict[str, Any]) -> int:

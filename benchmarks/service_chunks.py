@@ -214,7 +214,7 @@ def _timed(home: Path, size: Size, seed: int, tell: Tell) -> dict[str, Any]:
         for row in by_http:
             tell(f"{row['connections']} connections reach {row['ratio']:.2f} of answer and product")
         found = {"chunk_bytes": ready.chunk_bytes, "by_http": by_http}
-        return found | _kept_or_not(home, places, tell) | _zoomed(home, tell)
+        return found | {"kept_or_not": _kept_or_not(home, places, tell)} | _zoomed(home, tell)
 
 
 def _by_http(home: Path, ready: VirtualArray, places: list[Place]) -> Iterator[dict[str, Any]]:
@@ -240,20 +240,25 @@ def _turns(
     }
 
 
-def _kept_or_not(home: Path, places: list[Place], tell: Tell) -> dict[str, float]:
-    """Seconds of a chunk in the server's own code, with decoded blocks of U and Vt kept, and with none."""
-    turns = {
-        name: _making(Arrays(limit).opened(home / "one"))
-        for name, limit in (("cached_seconds", _CACHE_BYTES), ("uncached_seconds", 0))
-    }
-    _undisturbed(turns, places, 1)  # so that what can be kept is
-    found = _undisturbed(turns, places, 1)
-    tell(f"kept factors: {found['uncached_seconds'] / found['cached_seconds']:.1f} times as fast")
+def _kept_or_not(home: Path, places: list[Place], tell: Tell) -> list[dict[str, Any]]:
+    """Seconds in the server's own code, with decoded blocks of U and Vt kept, and with none.
+
+    Of a chunk of what is read in bulk, and of one of the finest level, which the page asks for.
+    """
+    kept, not_kept = (Arrays(limit).opened(home / "one") for limit in (_CACHE_BYTES, 0))
+    found: list[dict[str, Any]] = []
+    for array, side in (("reconstruction", BULK), ("levels/0", TILE)):
+        turns = {"kept_seconds": _making(kept, array), "seconds": _making(not_kept, array)}
+        _undisturbed(turns, places, 1)  # so that what can be kept is
+        seconds = _undisturbed(turns, places, 1)
+        ratio = seconds["seconds"] / seconds["kept_seconds"]
+        tell(f"{array}: {ratio:.1f} times as fast where factors are kept")
+        found.append({"array": array, "side": side, **seconds, "ratio": ratio})
     return found
 
 
-def _making(result: OpenResult) -> Callable[[Sequence[Place]], Any]:
-    keys = "reconstruction/c/{}/{}".format
+def _making(result: OpenResult, array: str) -> Callable[[Sequence[Place]], Any]:
+    keys = (array + "/c/{}/{}").format
     return lambda places: [result.value(result.factors.k, keys(*place)) for place in places]
 
 

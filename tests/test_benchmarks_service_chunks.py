@@ -25,4 +25,6 @@ def test_readers_that_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert results["wrong"] == 0
     assert [row["connections"] for row in results["times"]["by_http"]] == list(suite.CONNECTIONS)
     assert all(row["ratio"] > 0 for row in results["times"]["by_http"])
+    assert [row["array"] for row in results["times"]["kept_or_not"]] == ["reconstruction", "levels/0"]
+    assert all(row["ratio"] > 0 for row in results["times"]["kept_or_not"])
     check_report_is_made_again(results, tmp_path / "service-chunks-tiny.json")
