@@ -39,7 +39,7 @@ from bigsvd.errors import (
     StorageError,
     SupersededError,
 )
-from bigsvd.events import WaitingForCluster, unheard
+from bigsvd.events import Certified, Event, WaitingForCluster, unheard
 from bigsvd.jobs import driver as driving
 from bigsvd.jobs.attempt import LEASE_SECONDS, Attempt
 from bigsvd.jobs.driver import Driver, Tries
@@ -174,6 +174,21 @@ def test_what_has_come_to_an_output_since_a_job_was_taken_in_is_not_overwritten(
     known = record_of(data, out, Terms(replaces=mark_of(out)), overwrite=True)
     known.hand_to(Launch())
     assert driver_of(known).drive().k == 4
+
+
+def test_to_overwrite_gives_up_passes_of_another_request_where_no_result_is(
+    data: Path, tmp_path: Path
+) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Certified) and event.passes == 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "u"
+    with pytest.raises(KeyboardInterrupt):
+        bigsvd.svd(data, 3, out, progress=interrupt, **ENDLESS)
+    record = record_of(data, out, Terms(replaces=""), overwrite=True)
+    record.hand_to(Launch())
+    assert driver_of(record).drive().k == 4
 
 
 def test_the_same_request_is_the_same_job_until_it_is_done(data: Path, tmp_path: Path) -> None:

@@ -284,10 +284,14 @@ def test_only_results_of_ones_own_jobs_are_replaced(roots: Roots, settings: Sett
     roots.check_overwrite(asked, owner)
     roots.check_overwrite(asked, User("root", frozenset({"admin"})))
     for someone in (mine, other):
-        with pytest.raises(OutputExistsError, match=f"a result of {owner.name}"):
+        with pytest.raises(OutputExistsError, match=f"is work of {owner.name}"):
             roots.check_overwrite(asked, someone)
+    (root / "result").rmdir()
+    (root / "result.scratch/.bigsvd-scratch").mkdir(parents=True)  # passes towards a result
+    with pytest.raises(OutputExistsError, match=f"is work of {owner.name}"):
+        roots.check_overwrite(asked, other)
     (root / "by-hand").mkdir()
-    with pytest.raises(OutputExistsError, match="a result of nobody here"):
+    with pytest.raises(OutputExistsError, match="is work of nobody here"):
         roots.check_overwrite(replace(asked, out=str(root / "by-hand")), owner)
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from bigsvd.errors import OutputExistsError
 from bigsvd.jobs.record import Asked
 from bigsvd.request import Request
+from bigsvd.results.folders import is_scratch, scratch_path
 from bigsvd.results.store import mark_of
 
 
 def sparing(asked: Asked, request: Request) -> Request:
     """The request as it is to be run; where nothing is to be overwritten now, nothing may come either.
+
+    To overwrite is also to give up passes of another request, which lie in scratch where no result is.
 
     Raises:
         OutputExistsError: another result has come to its output.
@@ -27,4 +30,4 @@ def sparing(asked: Asked, request: Request) -> Request:
             f"another result has come to {out} since job {asked.id} was taken in",
             "look whose it is, and submit the job again, or choose another output",
         )
-    return replace(request, overwrite=os.path.lexists(out))
+    return replace(request, overwrite=os.path.lexists(out) or is_scratch(scratch_path(out)))

@@ -9,6 +9,7 @@ from bigsvd.errors import JobError, OutputExistsError
 from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.record import Record
 from bigsvd.request import Request
+from bigsvd.results.folders import is_scratch, scratch_path
 from bigsvd.service.settings import Settings
 from bigsvd.service.users import User
 
@@ -60,11 +61,12 @@ class Roots:
             self.check_free(request.out, user)
 
     def check_free(self, out: str, user: User) -> None:
-        """`OutputExistsError` where something is at an output that is no result of this user's jobs."""
-        owner = _owner_of(out) if os.path.lexists(out) else user.name
+        """`OutputExistsError` where a result, or passes towards one, are no work of this user's jobs."""
+        taken = os.path.lexists(out) or is_scratch(scratch_path(Path(out)))
+        owner = _owner_of(out) if taken else user.name
         if owner != user.name and not user.may("admin"):
             raise OutputExistsError(
-                f"{out} is a result of {owner or 'nobody here'}, and {user.name} would replace it",
+                f"{out} is work of {owner or 'nobody here'}, and {user.name} would replace it",
                 "choose another output",
             )
 
