@@ -30,6 +30,8 @@ _AHEAD = 6  # jobs that were sent and are not done
 _EVERY = 10  # jobs between two samples
 _LIMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.05
+_CACHE_BYTES = 2**20  # of decoded factors: full soon, so that what is kept on purpose is not taken for a leak
+_BOUNDS = ("--jobs-at-once", str(_AT_ONCE), "--limit", f"cache_bytes={_CACHE_BYTES}")
 _SETTLED = 0.2  # of the jobs, by which what is imported and cached once is there
 
 
@@ -57,7 +59,7 @@ def run_soak(jobs: int, workers: int, tell: Tell) -> dict[str, Any]:
         zarr.create_array(str(root / "a.zarr"), data=A, chunks=(100, SHAPE[1]))
         cluster = stack.enter_context(running_cluster(Path(name), workers)) if workers else None
         place = ("--memory", "1GB") if cluster is None else ("--scheduler", cluster.address)
-        server = stack.enter_context(serving(root, "--jobs-at-once", str(_AT_ONCE), *place))
+        server = stack.enter_context(serving(root, *_BOUNDS, *place))
         soak = Soak(server, cluster, tell)
         with server.client() as client:
             states = soak.run(client, jobs)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from bigsvd.errors import QuotaError
+from bigsvd.service.arrays.recent import Recent
 from bigsvd.service.queue.rows import JobRow
 
 _FRESH_SECONDS = 0.4  # for which what was found of a job is good enough
-_MOST_HELD = 1000  # jobs of which it is
 
 
 class Streams:
@@ -23,7 +23,7 @@ class Streams:
     def __init__(self, most: int, look: Callable[[str], JobRow]) -> None:
         self._most = most
         self._look = look
-        self._seen: dict[str, tuple[float, JobRow]] = {}
+        self._seen: Recent[JobRow] = Recent(_FRESH_SECONDS, most)
         self._open = 0
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
@@ -45,13 +45,7 @@ class Streams:
     def job(self, job: str) -> JobRow:
         """A job as it was a moment ago; `JobError` where there is none."""
         with self._looking:
-            until, row = self._seen.get(job, (0.0, None))
-            if row is None or time.monotonic() > until:
-                if len(self._seen) > _MOST_HELD:
-                    self._seen.clear()
-                row = self._look(job)
-                self._seen[job] = (time.monotonic() + _FRESH_SECONDS, row)
-            return row
+            return self._seen.get(job, _holds, partial(self._look, job))
 
     def check(self) -> None:
         """`QuotaError` where there are as many as there may be."""
@@ -71,3 +65,8 @@ class Streams:
         finally:
             with self._lock:
                 self._open -= 1
+
+
+def _holds(_: JobRow) -> bool:
+    """What was found a moment ago is good enough."""
+    return True
