@@ -53,8 +53,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return import_module("bigsvd.errors")
+    if name in ("errors", "estimators"):
+        return import_module(f"bigsvd.{name}")
     if name not in _PLACES:
         message = f"module 'bigsvd' has no attribute {name!r}"
         raise AttributeError(message)

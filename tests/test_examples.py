@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+PNG = b"\x89PNG"
+
+
+def test_components_of_a_store_in_a_pipeline(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "pca.py"), run_name="__main__")
+    explained, accuracy = (line.split()[-1] for line in capsys.readouterr().out.splitlines())
+    assert explained == "89.4%"
+    assert float(accuracy) > 0.88
+    assert (tmp_path / "pca.png").read_bytes().startswith(PNG)
 
 
 def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,7 @@ ROOMS = (
     "gaps",
     "originals",
     "distill",
+    "estimators",
     "jobs",
     "client",
     "service",
@@ -74,6 +75,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "execution": frozenset({"chunks", "devices", "machine", "planning", "results", "slabs", "sources"}),
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "distill": frozenset({"chunks", "devices", "machine", "results", "sources"}),
+    "estimators": frozenset({"distill", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(
@@ -125,6 +127,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "numcodecs": frozenset({"chunks.reader"}),
     "dask": frozenset(
         {
+            "estimators.samples",
             "execution.dask_executor",
             "execution.threads",
             "methods.by_dask",
@@ -187,6 +190,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "httpx": frozenset({"client.wire"}),
     "matplotlib": frozenset({"distill.figures", "distill.plots", "report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
+    "sklearn": frozenset({"estimators.base"}),
     "sqlalchemy": frozenset(
         {
             "service.queue.admission",
@@ -238,7 +242,18 @@ LAZY = (
     ("client.result", "zarr"),
 )
 READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
-HEAVY = ("h5py", "httpx", "dask", "distributed", "cupy", "torch", "matplotlib", "click", "sqlalchemy")
+HEAVY = (
+    "sklearn",
+    "h5py",
+    "httpx",
+    "dask",
+    "distributed",
+    "cupy",
+    "torch",
+    "matplotlib",
+    "click",
+    "sqlalchemy",
+)
 
 
 @dataclass(frozen=True)
