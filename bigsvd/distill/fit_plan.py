@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.gaussians import fit_bytes
 from bigsvd.distill.mixture import MOST_ROWS
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.training import Course
@@ -18,7 +19,6 @@ _PANELS_SHARE = 0.4  # of the budget, that panels being read may take
 _HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns from without reading them again
 _SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
 _TORCH_BYTES = 300 * 2**20  # of PyTorch once it is imported and has trained
-_MIXTURE_COPIES = 4  # of the coordinates, while a mixture is fitted
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def plan_fit(
     passes = _passes(stages, epochs, again=held < every)
     terms = {"the basis": _basis_bytes(n, components), **_panels(facts, rows, components)}
     if "mixture" in stages:
-        terms["coordinates of the teacher"] = _mixture_bytes(samples, components)
+        terms["points that a mixture is fitted to"] = fit_bytes(min(samples, MOST_ROWS), components)
     if "network" in stages:
         terms |= _network(samples, n, components, held)
     terms["Python and threads"] = _SERVICE_BYTES
@@ -128,10 +128,6 @@ def _row_bytes(n: int, r: int) -> int:
 
 def _basis_bytes(n: int, r: int) -> int:
     return 8 * n * (2 * r + 4)
-
-
-def _mixture_bytes(samples: int, r: int) -> int:
-    return _MIXTURE_COPIES * 8 * min(samples, MOST_ROWS) * r
 
 
 def _passes(stages: tuple[str, ...], epochs: int, *, again: bool) -> int:

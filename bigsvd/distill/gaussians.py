@@ -6,24 +6,28 @@ likelihood of points that were held out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+
+from bigsvd.distill.moments import number_of_pairs, packed, pairs_bytes, pairs_of, unpacked
+
+Pairs = Iterable[np.ndarray]  # of points, see `pairs_of`
 
 _HELD_OUT = 5  # one in so many points is
 _STEPS = 20  # of EM at most
 _STANDS = 1e-3  # gain of mean log-likelihood by a step of EM, below which it has converged
 _LLOYD_STEPS = 10  # of k-means, which only starts EM
-_STRENGTHS = (
-    0.125,
-    0.5,
-    2.0,
-)  # of shrinkage: as if so many points for each dimension came from the shared one
+_STRENGTHS = (0.125, 0.5, 2.0)  # of shrinkage: as if so many points a dimension came from the shared one
 _MOST = 64  # components: beyond that a network is the better model
 _FEWEST_POINTS = 10  # for each component
 _FLOOR = 1e-6  # of the mean variance, added to every variance: points on a line have a density, too
+_COPIES = 4  # of the points, while a mixture is fitted to them
+_MATRICES = 6  # of each component: covariances, sums, roots and what these are made of
+_LEAST_VARIANCE = 1e-100  # of points that are all alike: its inverse is a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,35 +46,89 @@ class Gaussians:
         """Number of coordinates."""
         return int(self.means.shape[1])
 
-    def log_joint(self, points: np.ndarray) -> np.ndarray:
-        """log(weights_c·N(z; means_c, covariances_c)) of points (m, r), as (m, c)."""
+    def log_likelihood(self, points: np.ndarray) -> float:
+        """Mean of log p(z) over points (m, r)."""
+        centre = self.weights @ self.means
+        return _likelihood(self.about(centre), pairs_of(points - centre))
+
+    def about(self, centre: np.ndarray) -> Gaussians:
+        """That of points less the centre (r,)."""
+        return replace(self, means=self.means - centre)
+
+    @property
+    def natural(self) -> np.ndarray:
+        """Natural parameters (c, p): times `pairs_of` points, log(weights_c·N(z; means_c, covariances_c)).
+
+        They are exact to rounding of ‖z‖² beside the smallest variance: points are to lie about 0.
+        """
         roots = np.linalg.inv(np.linalg.cholesky(self.covariances))
-        squares = [_squares((points - mean) @ root.T) for mean, root in zip(self.means, roots, strict=True)]
-        return self._log_scale(roots) - 0.5 * np.stack(squares, axis=1)
+        forms = -0.5 * _gram(_with_offset(roots, self.means))
+        forms[:, 0, 0] += self._log_scale(roots)
+        return packed(forms)
 
     def _log_scale(self, roots: np.ndarray) -> np.ndarray:
         """log(weights_c/√|2π·covariances_c|), of the inverses of the covariances' roots."""
         volumes = np.sum(np.log(np.diagonal(roots, axis1=1, axis2=2)), axis=1)
         return np.asarray(np.log(self.weights) + volumes - 0.5 * self.r * np.log(2 * np.pi))
 
-    def log_likelihood(self, points: np.ndarray) -> float:
-        """Mean of log p(z) over points (m, r)."""
-        return float(np.mean(_log_sum(self.log_joint(points))))
+
+def _with_offset(roots: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """[−L·μ, L] (c, r, r+1): times (1, z)ᵀ they are L·(z − μ)."""
+    return np.concatenate([-roots @ means[:, :, None], roots], axis=2)
+
+
+def _gram(matrices: np.ndarray) -> np.ndarray:
+    """MᵀM of each."""
+    return np.asarray(np.swapaxes(matrices, 1, 2) @ matrices)
+
+
+def _likelihood(found: Gaussians, pairs: Pairs) -> float:
+    """Mean of log p(z) over points by their pairs."""
+    natural = found.natural
+    return float(np.mean(np.concatenate([_log_sum(natural @ some) for some in pairs])))
+
+
+def fit_flops(points: int, r: int) -> float:
+    """Of `fit_gaussians` to points (m, r), at the most: in each step of EM two products with their pairs.
+
+    What the trials leave out of the points makes up for the last fit.
+    """
+    components = len(_STRENGTHS) * sum(_sizes(points))
+    return 4.0 * _STEPS * components * points * number_of_pairs(r)
+
+
+def fit_bytes(points: int, r: int) -> int:
+    """That `fit_gaussians` holds beside points (m, r), at the most: copies of them, pairs, and components."""
+    numbers = _COPIES * points * r + _MATRICES * max(_sizes(points), default=1) * (r + 1) ** 2
+    return 8 * numbers + pairs_bytes(points, r) + pairs_bytes(points // _HELD_OUT, r)
 
 
 def fit_gaussians(points: np.ndarray, seed: int) -> Gaussians:
     """The mixture under which held-out points are likeliest, fitted to all points (m, r); one for few points.
 
-    Sizes are doubled until two in turn gain nothing. The same points and seed give the same mixture.
+    Sizes are doubled until two in turn gain nothing, and each begins with the strength of shrinkage that was
+    best before. The same points and seed give the same mixture. `fit_bytes` are held.
     """
+    centre = np.mean(points, axis=0)
+    return _likeliest(points - centre, seed).about(-centre)
+
+
+def _likeliest(points: np.ndarray, seed: int) -> Gaussians:
+    best = _best(points, seed)
+    return expectation_maximisation(pairs_of(points), _start(points, best.size, seed), best.strength)
+
+
+def _best(points: np.ndarray, seed: int) -> _Trial:
+    """The size and strength of the likeliest."""
     held = np.random.default_rng(seed).permutation(len(points)) % _HELD_OUT == 0
-    trials = [_Trial(-np.inf, 1, _STRENGTHS[-1])]
+    known, others = points[~held], pairs_of(points[held])
+    pairs, trials = pairs_of(known), [_Trial(-np.inf, 1, _STRENGTHS[-1])]
     for size in _sizes(len(points)):
-        trials.append(_trial(points[~held], points[held], size, seed))
+        tried = partial(_tried, pairs, others, _start(known, size, seed))
+        trials.append(_climbed(tried, trials[-1].strength))
         if max(trials) not in trials[-2:]:
             break
-    best = max(trials)
-    return expectation_maximisation(points, best.size, best.strength, seed)
+    return max(trials)
 
 
 def _sizes(points: int) -> Iterator[int]:
@@ -88,26 +146,38 @@ class _Trial(NamedTuple):
     strength: float
 
 
-def _trial(points: np.ndarray, held: np.ndarray, size: int, seed: int) -> _Trial:
-    """The best strength for a size."""
-    return max(_tried(points, held, _Trial(0.0, size, strength), seed) for strength in _STRENGTHS)
+def _climbed(tried: Callable[[float], _Trial], strength: float) -> _Trial:
+    """The best strength, looked for on both sides of one for as long as it gets better."""
+    place = _STRENGTHS.index(strength)
+    stronger = _along(tried, _STRENGTHS[place + 1 :], tried(strength))
+    return _along(tried, _STRENGTHS[:place][::-1], stronger)
 
 
-def _tried(points: np.ndarray, held: np.ndarray, trial: _Trial, seed: int) -> _Trial:
-    found = expectation_maximisation(points, trial.size, trial.strength, seed)
-    return trial._replace(likelihood=found.log_likelihood(held))
+def _along(tried: Callable[[float], _Trial], strengths: Sequence[float], best: _Trial) -> _Trial:
+    for strength in strengths:
+        found = tried(strength)
+        if found.likelihood <= best.likelihood:
+            break
+        best = found
+    return best
 
 
-def expectation_maximisation(points: np.ndarray, size: int, strength: float, seed: int) -> Gaussians:
-    """EM for a Gaussian mixture of `size` components, from k-means (Dempster, Laird & Rubin 1977).
+def _tried(pairs: Pairs, others: Pairs, start: np.ndarray, strength: float) -> _Trial:
+    found = expectation_maximisation(pairs, start, strength)
+    return _Trial(_likelihood(found, others), len(start), strength)
 
-    Its M-step is the mode under an inverse Wishart prior around the covariance within components: that of a
-    component with few points is mostly the shared one (Fraley & Raftery 2007, Sec. 3).
+
+def expectation_maximisation(pairs: Pairs, start: np.ndarray, strength: float) -> Gaussians:
+    """EM for a Gaussian mixture of points that lie about 0, by their pairs (Dempster, Laird & Rubin 1977).
+
+    It starts from sums Σ (1, z)ᵀ(1, z) over the points of each component, (c, r+1, r+1). Its M-step is the
+    mode under an inverse Wishart prior around the covariance within components: that of a component with few
+    points is mostly the shared one (Fraley & Raftery 2007, Sec. 3).
     """
-    share, before = _start(points, size, seed), -np.inf
+    sums, before = start, -np.inf
     for _ in range(_STEPS):
-        found = _maximised(points, share, strength * points.shape[1])
-        share, likelihood = _shares(found.log_joint(points))
+        found = _maximised(sums, strength * (start.shape[-1] - 1))
+        sums, likelihood = _expected(found, pairs)
         if likelihood - before < _STANDS:
             break
         before = likelihood
@@ -116,35 +186,51 @@ def expectation_maximisation(points: np.ndarray, size: int, strength: float, see
 
 def _start(points: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Each point belongs to one cluster of k-means."""
-    return np.asarray(np.eye(size)[_clusters(points, size, np.random.default_rng(seed))])
+    cluster = _clusters(points, size, np.random.default_rng(seed))
+    rows = np.insert(points, 0, 1.0, axis=1)
+    return _gram_of_each([rows[cluster == place] for place in range(size)])
 
 
-def _shares(joint: np.ndarray) -> tuple[np.ndarray, float]:
-    """The E-step: the probability of each component (m, c), and the mean log-likelihood."""
+def _gram_of_each(clusters: list[np.ndarray]) -> np.ndarray:
+    return np.stack([rows.T @ rows for rows in clusters])
+
+
+def _expected(found: Gaussians, pairs: Pairs) -> tuple[np.ndarray, float]:
+    """The E-step: Σ share·(1, z)ᵀ(1, z), shares by the probability of components; the mean log-likelihood."""
+    natural, each = found.natural, []
+    sums = np.zeros_like(natural)
+    for some in pairs:
+        share, logs = _shares(natural @ some)
+        sums += share @ some.T
+        each.append(logs)
+    return unpacked(sums, found.r), float(np.mean(np.concatenate(each)))
+
+
+def _shares(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each component (c, b), and the log-likelihood of each point (b,)."""
     each = _log_sum(joint)
-    return np.exp(joint - each[:, None]), float(np.mean(each))
+    return np.exp(joint - each), each
 
 
-def _maximised(points: np.ndarray, share: np.ndarray, borrowed: float) -> Gaussians:
-    """The M-step for shares (m, c) of the points; so many points of each covariance are of the shared one."""
-    counts = np.sum(share, axis=0)
-    # One point at the mean of all: a component that lost its points stays where it does no harm.
-    means = (share.T @ points + np.mean(points, axis=0)) / (counts + 1)[:, None]
-    scatter = np.stack([_scatter(points - mean, part) for mean, part in zip(means, share.T, strict=True)])
-    within = _regular(np.sum(scatter, axis=0) / len(points))
+def _maximised(sums: np.ndarray, borrowed: float) -> Gaussians:
+    """The M-step for sums Σ share·(1, z)ᵀ(1, z), (c, r+1, r+1), of points whose mean is about 0.
+
+    So many points of each covariance are of the shared one.
+    """
+    counts, firsts = sums[:, 0, 0], sums[:, 0, 1:]
+    # One point at 0, the mean of all: a component that lost its points stays where it does no harm.
+    means = firsts / (counts + 1)[:, None]
+    # Σ share·(z−μ)(z−μ)ᵀ, in which Σ share·z is (count+1)·μ.
+    scatter = sums[:, 1:, 1:] - (counts + 2)[:, None, None] * means[:, :, None] * means[:, None, :]
+    within = _regular(np.sum(scatter, axis=0) / np.sum(counts))
     covariances = (scatter + borrowed * within) / (counts + borrowed)[:, None, None]
     return Gaussians((counts + 1) / np.sum(counts + 1), means, covariances)
-
-
-def _scatter(away: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Σ share·away·awayᵀ."""
-    return np.asarray((away * share[:, None]).T @ away)
 
 
 def _regular(covariance: np.ndarray) -> np.ndarray:
     """The same with a floor below every variance."""
     mean = float(np.mean(np.diag(covariance)))
-    return covariance + _FLOOR * max(mean, np.finfo(float).tiny) * np.eye(len(covariance))
+    return covariance + _FLOOR * max(mean, _LEAST_VARIANCE) * np.eye(len(covariance))
 
 
 def _clusters(points: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
@@ -186,5 +272,6 @@ def _squares(vectors: np.ndarray) -> np.ndarray:
 
 
 def _log_sum(logs: np.ndarray) -> np.ndarray:
-    """The logarithm of Σ_c exp(logs_c), of (m, c), as (m,)."""
-    return np.asarray(np.logaddexp.reduce(logs, axis=1))
+    """The logarithm of Σ_c exp(logs_c), of (c, m), as (m,)."""
+    greatest = np.max(logs, axis=0)
+    return np.asarray(greatest + np.log(np.sum(np.exp(logs - greatest), axis=0)))
