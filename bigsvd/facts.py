@@ -114,6 +114,9 @@ class SourceFacts:
         array_axis: the axis of that array that numbers the samples.
         full_shape: that of the matrix of which A is some rows and columns; empty where it is all of it.
         codec: the compressors of a chunk, by name; empty where there are none or they are not known.
+        sparse_bytes: bytes of all blocks of A, where it is sparse and they hold what is not 0; else 0. Then
+            lines along the longer side of `chunks` are read whole.
+        crowding: by which factor a chunk has more of these than the average, at most.
 
     """
 
@@ -136,6 +139,30 @@ class SourceFacts:
     array_axis: int = 0
     full_shape: tuple[int, ...] = ()
     codec: str = ""
+    sparse_bytes: int = 0
+    crowding: float = 1.0
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only entries that are not 0 are stored."""
+        return self.sparse_bytes > 0
+
+    @property
+    def lines_axis(self) -> int:
+        """The axis that numbers the lines of a sparse A which are read whole."""
+        return int(self.chunks[1] < self.shape[1])
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of all blocks that are read of A together."""
+        return self.sparse_bytes or self.nbytes
+
+    @property
+    def entry_bytes(self) -> float:
+        """Bytes of a block for each entry of it, those that are 0 too, where the most are."""
+        if not self.is_sparse:
+            return self.itemsize
+        return self.crowding * self.sparse_bytes / (self.shape[0] * self.shape[1])
 
     @property
     def marks_gaps(self) -> bool:

@@ -107,7 +107,9 @@ OWNERS: dict[str, frozenset[str]] = {
             "sources.groups",
             "sources.names",
             "sources.local",
+            "sources.sparse_group",
             "sources.zarr_dense",
+            "sources.zarr_vector",
             "sources.zarr_packing",
             "sources.open",
             "sources.by_path",
@@ -191,6 +193,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "matplotlib": frozenset({"distill.figures", "distill.plots", "report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "sklearn": frozenset({"estimators.base"}),
+    "scipy": frozenset({"slabs.sparse"}),
     "sqlalchemy": frozenset(
         {
             "service.queue.admission",
@@ -238,6 +241,7 @@ LAZY = (
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),
     ("sources.hdf5", "h5py"),
+    ("slabs.sparse", "scipy"),
     ("client.client", "zarr"),
     ("client.result", "zarr"),
 )
@@ -245,6 +249,7 @@ READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
 HEAVY = (
     "sklearn",
     "h5py",
+    "scipy",
     "httpx",
     "dask",
     "distributed",

@@ -14,7 +14,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import zarr
 from click.testing import CliRunner
 from distributed import Client
@@ -132,8 +131,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], Any, Callable[[Path], dict[str, 
     "zeros": (lambda _: np.zeros((30, 20)), "auto", lambda _: {}),
     "NaN": (lambda _: with_nan(), 3, lambda _: {}),
     "no data": (lambda here: here / "none.zarr", 3, lambda _: {}),
-    "sparse": (lambda _: sp.random(60, 20, 0.2, format="csr"), 3, lambda _: {}),
-    "sparse blocks": (lambda _: DASK.map_blocks(sp.csr_matrix), 3, lambda _: {}),
     "masked": (lambda _: np.ma.masked_less(A, -1), 3, lambda _: {}),
     "masked blocks": (lambda _: da.ma.masked_less(DASK, -1), 3, lambda _: {}),
     "unknown shape": (lambda _: DASK[DASK[:, 0] > 0], 3, lambda _: {}),

@@ -255,13 +255,17 @@ class LaneRun:
         kept = CachedBlock(read, checksum, source.counters.filled_chunks - before)
         block = self._send(read)
         if self.plan.keeps_panels:
-            sent = block if self.device.has_own_memory and not self.careful else None
+            sent = block if self.device.has_own_memory and not self._by_slabs(block) else None
             self.cache.keep(key, stamp, kept, space.panel, sent)
         return _Rectangle(block, kept, cached=False, filled=kept.filled if first else 0)
 
     def _send(self, host: Block) -> Block:
         """The block on the device, or for later where that is done slab by slab."""
-        return host if self.careful else host.moved(self.queue.send)
+        return host if self._by_slabs(host) else host.moved(self.queue.send)
+
+    def _by_slabs(self, block: Block) -> bool:
+        """Whether the rows of a block are sent to the device slab by slab."""
+        return self.careful or (block.stays_on_host and self.device.has_own_memory)
 
     def _panel(self, panel: int, rectangles: Iterator[_Rectangle]) -> int:
         """All sweeps over one panel; its checksum."""
@@ -279,7 +283,7 @@ class LaneRun:
                 checksums.append(rectangle.kept.checksum)
                 for piece in pieces:
                     raw = rectangle.block.rows(slice(piece.start - start, piece.stop - start))
-                    if self.careful:
+                    if self._by_slabs(rectangle.block):
                         raw = device.to_device(np.ascontiguousarray(raw))
                     sweep(self._entries(raw, piece, slice(*tile)))
                 self.queue.wait()
@@ -300,8 +304,7 @@ class LaneRun:
         return Entries(self.device, self.spec.transform, raw, self.stored, rows, cols, self.totals)
 
     def _count(self, rectangle: _Rectangle) -> None:
-        rows, cols = rectangle.block.shape
-        size = rows * cols * self.stored.itemsize
+        size = rectangle.block.nbytes
         if rectangle.cached:
             self.counters.cached_bytes += size
             self.counters.device_cached_bytes += size if rectangle.kept.resident else 0

@@ -95,7 +95,7 @@ def measure_reading(source: Source, device: Device, room_bytes: int) -> Rates:
     chosen = some_chunks(source.facts)
     first = _timed_read(own, chosen[0], space)
     if source.on_disk and hasattr(os, "O_DIRECT"):
-        files_bytes = source.facts.nbytes * own.counters.encoded_bytes / first.nbytes
+        files_bytes = source.facts.block_bytes * own.counters.encoded_bytes / first.nbytes
         space.past_page_cache = files_bytes > room_bytes
     others: list[_TimedRead] = []
     for chunk in chosen[1:] if first.seconds <= _FIRST_READ_SECONDS else []:
@@ -211,7 +211,7 @@ def some_chunks(facts: SourceFacts) -> list[tuple[slice, slice]]:
 
 def _timed_read(own: Source, chunk: tuple[slice, slice], space: ReadBuffers) -> _TimedRead:
     start, cpu_start = time.perf_counter(), time.process_time()
-    nbytes = own.read(*chunk, space).nbytes
+    nbytes = own.block(*chunk, space).nbytes
     return _TimedRead(nbytes, time.perf_counter() - start, time.process_time() - cpu_start)
 
 

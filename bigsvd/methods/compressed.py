@@ -24,7 +24,7 @@ class Compressed(DaskMethod):
     def memory(self, question: Question, layout: Layout) -> dict[str, int]:
         """Its tall blocks, and where it does not compute each stage at once the whole matrix."""
         columns, threads = layout.width + PROBES, question.machine.threads
-        panels = 2 * threads * layout.panel_bytes * question.itemsize // layout.itemsize
+        panels = int(2 * threads * layout.panel_bytes * question.itemsize / layout.itemsize)
         terms = {"Dask's tall blocks": 4 * layout.M * columns * question.itemsize + panels}
         if question.request.method_options.compute:
             return terms

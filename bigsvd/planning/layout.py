@@ -5,6 +5,7 @@ B is the matrix as it is streamed: A, or Aᵀ when `transposed`; it is M×N, pan
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bigsvd.facts import Packing
@@ -16,7 +17,7 @@ class Layout:
 
     Attributes:
         features_axis: the axis of B that numbers the features, which have means and divisors.
-        M, N: rows and columns of B; k: triplets to find; itemsize: bytes of an entry of the source.
+        M, N: rows and columns of B; k: triplets to find; itemsize: bytes of a block for each entry.
         unit_rows, unit_cols: chunks of B, which are never cut.
         panel_rows, tile_cols, reads_per_pass, width, narrow, max_width: as in `Plan`.
         stored_bytes, reader, piece, spare_bytes, spare_ratio, held_bytes, packing: as in `SourceFacts`; the
@@ -31,7 +32,7 @@ class Layout:
     M: int
     N: int
     k: int
-    itemsize: int
+    itemsize: float
     unit_rows: int
     unit_cols: int
     panel_rows: int
@@ -59,7 +60,7 @@ class Layout:
     @property
     def panel_bytes(self) -> int:
         """Bytes of a panel, or of a tile of it, as stored."""
-        return self.panel_rows * min(self.tile_cols, self.N) * self.itemsize
+        return math.ceil(self.panel_rows * min(self.tile_cols, self.N) * self.itemsize)
 
     @property
     def tiled(self) -> bool:

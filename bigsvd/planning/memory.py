@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bigsvd.catalog.widths import AUTO_SHARE, DEFAULT_MAX_PASSES, PROBES, SAMPLE_BLOCKS
@@ -108,9 +110,9 @@ def _decoding_memory(layout: Layout) -> int:
         return 0
     if layout.reader == "measured":
         return layout.spare_bytes + int(layout.spare_ratio * layout.panel_bytes)
-    stored_bytes = max(layout.unit_rows * layout.unit_cols * layout.itemsize, layout.stored_bytes)
+    stored_bytes = max(math.ceil(layout.unit_rows * layout.unit_cols * layout.itemsize), layout.stored_bytes)
     if layout.reader == "direct":
-        piece_bytes = layout.piece[0] * layout.piece[1] * layout.itemsize
+        piece_bytes = math.ceil(layout.piece[0] * layout.piece[1] * layout.itemsize)
         return stored_bytes + layout.spare_bytes + (0 if _decodes_in_place(layout) else piece_bytes)
     chunks = max(1, layout.panel_rows // layout.unit_rows) * max(1, layout.tile_cols // layout.unit_cols)
     return 2 * min(_ZARR_CONCURRENCY, chunks) * stored_bytes

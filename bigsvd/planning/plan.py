@@ -196,7 +196,7 @@ class Plan:
     @property
     def bytes_per_pass(self) -> int:
         """Uncompressed bytes that one pass reads."""
-        return self.facts.nbytes * self.reads_per_pass
+        return self.facts.block_bytes * self.reads_per_pass
 
     @property
     def bytes_to_read(self) -> int:
@@ -222,7 +222,7 @@ class Plan:
     @property
     def stays_on_device(self) -> bool:
         """Whether the device's own memory keeps the whole matrix between passes."""
-        return self.device_cache_bytes >= self.facts.nbytes
+        return self.device_cache_bytes >= self.facts.block_bytes
 
     @property
     def keeps_on_host(self) -> bool:

@@ -119,7 +119,7 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     if question.rough_dtype:
         expected = max(expected, 2.0 + share)
     if not cost.keeping_pays(layout, expected):
-        cache = min(cache, len(sample) * layout.panel_rows * layout.N * layout.itemsize)
+        cache = min(cache, int(len(sample) * layout.panel_rows * layout.N * layout.itemsize))
     memory[_KEPT] = cache
     turn, room = _turn(choice, cost, memory) if sample else (None, 0)
     memory |= {ROOM_TO_TURN: room} if room else {}
@@ -128,14 +128,14 @@ def _plan(choice: _Choice, cost: Cost) -> Plan:
     device_memory |= {"data kept there between passes": resident} if layout.has_own_memory else {}
     max_passes = request.max_passes or method.most_passes
     expected = min(expected, max_passes + share)
-    stays = resident == facts.nbytes  # on a device: then one more pass multiplies the long factor
-    resident_share = resident / facts.nbytes
+    stays = resident == facts.block_bytes  # on a device: then one more pass multiplies the long factor
+    resident_share = resident / facts.block_bytes
     prospect = Prospect(
         lanes=machine.threads,
         passes=expected,
         share=0.0 if request.warm_start is not None else share,
         resident=resident_share,
-        kept=min(1.0 - resident_share, cache / facts.nbytes),
+        kept=min(1.0 - resident_share, cache / facts.block_bytes),
     )
     scratch_columns = layout.k if stays else method.scratch_columns(layout, expected)
     output_bytes = layout.k * (sum(facts.shape) * question.itemsize + 8)
@@ -240,7 +240,7 @@ def _turn(choice: _Choice, cost: Cost, memory: dict[str, int]) -> tuple[Turn | N
         return None, 0
     cache = _cache_bytes(layout, needed, machine.budget_bytes, 0)
     cache = cache if cost.keeping_pays(layout, 2.0) else 0
-    kept = min(1.0, cache / question.facts.nbytes)
+    kept = min(1.0, cache / question.facts.block_bytes)
     passes = other.method.expected_passes(request, layout, 0.0)
     alone = Prospect(machine.threads, passes, share=0.0, kept=kept, resident=0.0)
     seconds = sum(other.method.seconds(cost, layout, alone))
@@ -394,7 +394,7 @@ def _cache_bytes(layout: Layout, needed_bytes: int, budget_bytes: int, resident_
     if layout.reader == "memory":
         return 0
     left = int(_CACHE_SHARE * (budget_bytes - needed_bytes))
-    return max(0, min(left, layout.M * layout.N * layout.itemsize - resident_bytes))
+    return max(0, min(left, int(layout.M * layout.N * layout.itemsize) - resident_bytes))
 
 
 def _held_scratch_bytes(request: Request, left_bytes: int) -> int:
@@ -407,4 +407,4 @@ def _resident_bytes(choice: _Choice, needed_bytes: int) -> int:
     if runs_on_dask(choice.method.name):  # which keeps what it needs by itself
         return 0
     left = int(_CACHE_SHARE * (choice.question.machine.device_budget_bytes - needed_bytes))
-    return max(0, min(left, choice.question.facts.nbytes))
+    return max(0, min(left, choice.question.facts.block_bytes))

@@ -31,7 +31,7 @@ def sample_panels(request: Request, layout: Layout, kept_bytes: int) -> tuple[in
     if panels < _PANELS_WORTH_SAMPLING or layout.tiled or layout.width >= layout.N:
         return ()
     panel_bytes = layout.panel_rows * layout.N * layout.itemsize
-    kept = panels if layout.reader == "memory" else kept_bytes // panel_bytes
+    kept = panels if layout.reader == "memory" else int(kept_bytes // panel_bytes)
     enough = -(-_SAMPLE_ROWS_A_COLUMN * layout.narrow // layout.panel_rows)
     wanted = max(math.ceil(SAMPLE_SHARE * panels), min(enough, int(_LARGEST_SAMPLE_SHARE * panels)))
     least = max(math.ceil(SAMPLE_SHARE * panels), min(_LEAST_SAMPLE_PANELS, panels // 2))

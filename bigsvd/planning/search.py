@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from bigsvd.errors import RankError
+from bigsvd.facts import SourceFacts
 from bigsvd.planning.demands import Question
 from bigsvd.planning.layout import Layout
 from bigsvd.planning.memory import device_terms, memory_terms
@@ -37,7 +38,7 @@ def choose_layout(question: Question) -> tuple[Layout, int]:
     machine = question.machine
     alone = question.on(replace(machine, threads=1, readers=1))
     single = min(
-        (_lay_out(alone, transposed=transposed) for transposed in (False, True)),
+        (_lay_out(alone, transposed=transposed) for transposed in _orientations(question.facts)),
         key=lambda layout: (not layout.fits, layout.reads_per_pass, layout.N),
     )
     for threads in range(machine.threads, 0, -1):
@@ -47,6 +48,13 @@ def choose_layout(question: Question) -> tuple[Layout, int]:
             if layout.fits and layout.tiled == single.tiled:
                 return layout, threads
     return single, 1
+
+
+def _orientations(facts: SourceFacts) -> tuple[bool, ...]:
+    """Whether B may be A, and whether Aᵀ; of sparse A that which has its lines as rows."""
+    if facts.is_sparse:
+        return (facts.lines_axis == 1,)
+    return False, True
 
 
 def _lay_out(question: Question, *, transposed: bool) -> Layout:
@@ -81,13 +89,13 @@ def _candidates(question: Question, *, transposed: bool) -> Iterator[Layout]:
     max_widths = (most_width, least_width + 2 * between, least_width + between, least_width)
     features_axis = facts.samples_axis if transposed else facts.features_axis
     base = Layout(
-        transposed, features_axis, M, N, k, facts.itemsize, unit_rows, unit_cols, M, N, 1, width, narrow,
+        transposed, features_axis, M, N, k, facts.entry_bytes, unit_rows, unit_cols, M, N, 1, width, narrow,
         least_width,
         facts.stored_bytes, facts.reader, piece, facts.spare_bytes, facts.spare_ratio, facts.held_bytes,
         facts.packing, machine.readers, machine.has_own_memory, fits=True,
     )  # fmt: skip
     panel_bytes = _DEVICE_PANEL_BYTES if base.has_own_memory else _PANEL_BYTES
-    wanted = min(panel_bytes // (N * facts.itemsize) + 1, -(-M // _PANELS))
+    wanted = min(int(panel_bytes / (N * facts.entry_bytes)) + 1, -(-M // _PANELS))
     for max_width in dict.fromkeys(max_widths):
         for units in _halvings(max(1, wanted // unit_rows)):
             yield replace(base, panel_rows=min(M, units * unit_rows), max_width=max_width)

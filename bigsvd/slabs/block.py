@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import google_crc32c
 import numpy as np
@@ -31,6 +31,10 @@ class Block(Protocol):
         """Bytes of memory that it takes."""
 
     @property
+    def stays_on_host(self) -> bool:
+        """Whether a device gets its rows, made dense, slab by slab, and never the block itself."""
+
+    @property
     def T(self) -> Block:  # noqa: N802
         """The transpose; nothing is copied."""
 
@@ -50,6 +54,7 @@ class DenseBlock:
 
     array: Array
     flipped: bool = False
+    stays_on_host: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from bigsvd.scratch import Scratch
 from bigsvd.slabs.entries import Entries, Looker, Piece
 from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.slab import DenseSlab, Slab
+from bigsvd.slabs.sparse import SparseRows
 from bigsvd.slabs.standardizer import Standardizer
 from bigsvd.slabs.transform import GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
@@ -60,7 +61,8 @@ class AsStored:
 
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
-        if entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored:
+        as_they_are = entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored
+        if as_they_are and not isinstance(entries.raw, SparseRows):
             if not entries.show_finding_gaps(lookers):
                 return DenseSlab(entries, entries.raw)
             lookers = ()

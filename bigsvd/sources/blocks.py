@@ -10,19 +10,21 @@ import numpy as np
 from bigsvd.devices.arithmetic import as_numpy
 from bigsvd.errors import SourceError
 
-SPARSE_CURE = (
-    "store it dense by chunks as Zarr (rows.toarray() of some rows at a time), "
-    "or use scikit-learn's TruncatedSVD if it fits memory"
-)
+SPARSE_CURE = "convert it to a sparse matrix of SciPy"
 MASK_CURE = (
     "add missing='mean' or missing='zero', or fill it, such as x.filled(0) of NumPy or da.ma.filled(x, 0)"
 )
 
 
 def is_sparse(array: Any) -> bool:
-    """Whether an object comes from a library of sparse arrays: scipy.sparse, sparse (PyData), or CuPy's."""
+    """Whether an object is a sparse matrix or array of scipy.sparse."""
+    return type(array).__module__.split(".")[:2] == ["scipy", "sparse"]
+
+
+def is_unread_sparse(array: Any) -> bool:
+    """Whether an object comes from another library of sparse arrays: sparse (PyData), or CuPy's."""
     module = type(array).__module__.split(".")
-    return module[0] == "sparse" or module[:2] in (["scipy", "sparse"], ["cupyx", "scipy"])
+    return module[0] == "sparse" or module[:2] == ["cupyx", "scipy"]
 
 
 def dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -53,9 +55,9 @@ class Reader:
 
     def block(self, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """The block in the source's dtype, NaN where it is masked; `SourceError` if shape or type differ."""
-        if is_sparse(found):
+        if is_unread_sparse(found):
             raise SourceError(
-                f"a block of {self.name} is a {type(found).__name__}, and sparse is not read yet", SPARSE_CURE
+                f"a block of {self.name} is a {type(found).__name__}, which is not read", SPARSE_CURE
             )
         values = self._plain(found)
         if values.shape != shape:
@@ -73,6 +75,8 @@ class Reader:
         return values.astype(self.dtype)
 
     def _plain(self, block: Any) -> np.ndarray:
+        if is_sparse(block):
+            return np.asarray(block.toarray())
         if isinstance(block, np.ma.MaskedArray):
             return self._filled(block)
         return as_numpy(block)

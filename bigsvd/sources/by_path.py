@@ -12,7 +12,8 @@ from bigsvd.sources.files import Place, place_of
 from bigsvd.sources.hdf5 import Hdf5Source, numbers_of_hdf5
 from bigsvd.sources.npy import NpySource
 from bigsvd.sources.sizes import check_size
-from bigsvd.sources.zarr_dense import ZarrSource, numbers_of_zarr
+from bigsvd.sources.sparse_group import open_stored
+from bigsvd.sources.zarr_dense import numbers_of_zarr
 from bigsvd.sources.zipped import ZippedStore
 
 
@@ -31,9 +32,9 @@ def open_local(name: str, how: Reading) -> Source:
         return Hdf5Source(str(place.path), place.inner, decode=how.decode, axes=how.axes)
     if place.kind == "zip":
         zipped = ZippedStore(place.path.resolve())
-        return ZarrSource.of(name, zipped, _inside(zipped, place), how)
+        return open_stored(name, zipped, _inside(zipped, place), how)
     store = LocalStore(place.path.resolve(), read_only=True)
-    return ZarrSource.of(name, store, "", how)
+    return open_stored(name, store, "", how)
 
 
 def leads_somewhere(name: str) -> bool:

@@ -23,7 +23,7 @@ from bigsvd.sources.base import (
     hashed,
     reading_errors,
 )
-from bigsvd.sources.blocks import MASK_CURE, SPARSE_CURE, Reader, dtype_with_nan, is_sparse
+from bigsvd.sources.blocks import MASK_CURE, Reader, dtype_with_nan, is_unread_sparse
 from bigsvd.sources.graph import Graph, Prepared
 from bigsvd.sources.stacking import Box, Stacking, stacked
 from bigsvd.sources.tokens import keep, kept
@@ -251,10 +251,10 @@ def _check_kind(name: str, array: Any, missing: str) -> None:
             "call x.compute_chunk_sizes() first, or to_dask_array(lengths=True) of a data frame",
         )
     meta = array._meta  # noqa: SLF001 - Dask has no public name for it
-    if is_sparse(meta):
+    if is_unread_sparse(meta):
         raise SourceError(
-            f"{name} has blocks of {type(meta).__name__}, and sparse is not read yet",
-            f"x.map_blocks(lambda b: b.toarray(), dtype=x.dtype) makes them dense, or {SPARSE_CURE}",
+            f"{name} has blocks of {type(meta).__name__}, which are not read",
+            "x.map_blocks(lambda b: b.todense(), dtype=x.dtype) makes them dense",
         )
     if isinstance(meta, np.ma.MaskedArray) and missing == "none":
         raise SourceError(f"{name} is masked", MASK_CURE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bigsvd.errors import SourceError
-from bigsvd.sources.blocks import SPARSE_CURE, is_sparse
+from bigsvd.sources.blocks import SPARSE_CURE, is_unread_sparse
 
 _TO_NUMPY = "give its numbers as an array, such as x.to_numpy()"
 _FRAMES = ("pandas", "polars", "pyarrow", "cudf", "modin")
@@ -26,16 +26,14 @@ def library(data: Any) -> str:
 def refuse_what_is_no_array(data: Any) -> None:
     """`SourceError` for an object that is known not to be an array of numbers."""
     name, kind = library(data), type(data).__name__
-    if is_sparse(data) or (name == "anndata" and kind != "AnnData"):
-        raise SourceError(f"a sparse {kind} is not read yet", SPARSE_CURE)
+    if is_unread_sparse(data):
+        raise SourceError(f"a sparse {kind} is not read", SPARSE_CURE)
     if name in ("dask", "dask_expr") and kind != "Array":
         raise SourceError(f"a Dask {kind} is not an array", _OTHERS_OF_DASK.get(kind, _FRAME_OF_DASK))
     if name in _FRAMES:
         raise SourceError(f"a {name} {kind} is a table, not an array", _TO_NUMPY)
-    if name == "anndata":
-        raise SourceError(
-            "an AnnData holds several arrays", f"give one, such as adata.X; if it is sparse, {SPARSE_CURE}"
-        )
+    if kind == "AnnData":
+        raise SourceError("an AnnData holds several arrays", "give one, such as adata.X")
     if name == "xarray" and kind in ("Dataset", "DataTree"):
         variables = ", ".join(map(str, list(getattr(data, "data_vars", ()))[:6]))
         raise SourceError(

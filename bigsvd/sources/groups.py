@@ -13,7 +13,6 @@ from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
 from bigsvd.errors import SourceError
-from bigsvd.sources.blocks import SPARSE_CURE
 from bigsvd.sources.members import Member, Members
 from bigsvd.sources.zarr_packing import dimensions_of
 
@@ -23,12 +22,25 @@ _MOST_LOOKED_AT = 100
 _SPARSE = ("csr_matrix", "csc_matrix", "coo_matrix")
 
 
-def members_of(name: str, store: Store, path: str) -> Members | None:
+class SparseGroupError(SourceError):
+    """A sparse matrix where an array was looked for; who reads sparse matrices opens it.
+
+    Attributes:
+        name, path, kind: of its group.
+
+    """
+
+    def __init__(self, name: str, path: str, member: Member) -> None:
+        self.name = f"{name.rstrip('/')}/{member.path}".rstrip("/")
+        self.path = f"{path}/{member.path}".strip("/")
+        self.kind = member.sparse
+        super().__init__(f"{self.name} is a sparse {member.sparse}", "give it as the matrix to decompose")
+
+
+def members_of(store: Store, path: str) -> Members | None:
     """The arrays of a group; None if it is no group.
 
-    Raises:
-        SourceError: the group is itself a sparse matrix.
-
+    A sparse matrix, which is a group, is its own only member.
     """
     try:
         with warnings.catch_warnings():
@@ -41,7 +53,7 @@ def members_of(name: str, store: Store, path: str) -> Members | None:
     if not members.found and not _declared(store, path):
         return None
     if own:
-        raise SourceError(f"{name} is a sparse {own}, and sparse is not read yet", SPARSE_CURE)
+        return Members((Member("", (), "", own),))
     return members
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigsvd.errors import SourceError
-from bigsvd.sources.blocks import SPARSE_CURE
 
+READ = ("csr_matrix", "csc_matrix")  # kinds of sparse matrices, by AnnData's names of them
 _AXES_OF_CALLS = ("variants", "samples", "ploidy")
 _MOST_NAMED = 6  # the number of arrays that a message names; chosen so that it stays readable
 
@@ -60,7 +60,7 @@ class Member:
     def told(self) -> str:
         """Its path, and what it is."""
         if self.sparse:
-            return self.path
+            return f"{self.path} ({self.sparse})"
         return f"{self.path} ({self.described})"
 
     @property
@@ -101,6 +101,14 @@ class Members:
             return ""
         return meant[0].path
 
+    @property
+    def only_sparse(self) -> Member | None:
+        """The same of a sparse matrix of a kind that is read."""
+        meant = [member for member in self.found if member.could_be_meant]
+        if len(meant) != 1 or meant[0].sparse not in READ or self.unseen:
+            return None
+        return meant[0]
+
     def refusal(self, name: str, kind: str) -> SourceError:
         """The error that says what `name`, which is such a `kind` of thing, holds, and what to give."""
         arrays = [member for member in self.found if not member.sparse]
@@ -109,7 +117,7 @@ class Members:
         if arrays:
             parts.append(f"the arrays {_named(arrays)}")
         if sparse:
-            parts.append(f"the sparse {_named(sparse)}, and sparse is not read yet")
+            parts.append(f"the sparse {_named(sparse)}")
         said = f"{name} is {kind}"
         if parts:
             said += f" with {' and '.join(parts)}"
@@ -128,14 +136,13 @@ def _cure(name: str, arrays: list[Member], sparse: list[Member]) -> str:
     """The advice which array to name, or what to do if none is a matrix."""
     if arrays and arrays[0].is_genotypes:
         return f"name one of them, such as {name}/{arrays[0].path} with sum=ploidy and samples=samples"
-    if arrays and arrays[0].is_matrix:
-        return f"name one of them, such as {name}/{arrays[0].path}"
+    clear = [member for member in sparse if member.sparse in READ] + [a for a in arrays[:1] if a.is_matrix]
+    if clear:
+        return f"name one of them, such as {name}/{clear[0].path}"
     if arrays and arrays[0].could_be_meant:
         return f"name one of them, such as {name}/{arrays[0].path}, and the axis of its samples by dim=AXIS"
-    if sparse:
-        return SPARSE_CURE
     if not arrays:
-        return "check the path: it holds no array"
+        return f"store it as one of {', '.join(READ)}" if sparse else "check the path: it holds no array"
     first = arrays[0]
     return f"none is a matrix of real numbers; {name}/{first.path} is {first.described}"
 

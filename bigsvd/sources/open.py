@@ -13,15 +13,16 @@ from zarr.abc.store import Store
 from bigsvd.errors import RequestError
 from bigsvd.sources.arrays import ArraySource, ForeignSource, MemmapSource, XarrayMatrix, maps_whole_file
 from bigsvd.sources.base import Axes, Reading, Source
+from bigsvd.sources.blocks import is_sparse
 from bigsvd.sources.by_path import open_local
 from bigsvd.sources.dask_array import DaskSource
 from bigsvd.sources.door import library, not_readable, refuse_what_is_no_array
 from bigsvd.sources.hdf5 import Hdf5Source, reopenable
 from bigsvd.sources.oriented import oriented
 from bigsvd.sources.selected import selected
+from bigsvd.sources.sparse_group import open_stored
 from bigsvd.sources.summed import SummedSource
 from bigsvd.sources.urls import open_url
-from bigsvd.sources.zarr_dense import ZarrSource
 from bigsvd.units import source_name, without_credentials
 
 
@@ -81,9 +82,9 @@ def _opened(data: Any, how: Reading, storage_options: Mapping[str, Any] | None) 
     if isinstance(data, (str, Path)):
         return _open_path(str(data), how, storage_options or {})
     if isinstance(data, (zarr.Array, zarr.Group)):
-        return ZarrSource.of(without_credentials(str(data.store_path)), data.store, data.path, how)
+        return open_stored(without_credentials(str(data.store_path)), data.store, data.path, how)
     if isinstance(data, Store):
-        return ZarrSource.of(without_credentials(str(data)), data, "", how)
+        return open_stored(without_credentials(str(data)), data, "", how)
     if library(data) == "h5py" and reopenable(data):
         return Hdf5Source(data.file.filename, data.name, decode=how.decode, axes=how.axes)
     return _open_array_like(data, how)
@@ -100,6 +101,9 @@ def _open_array_like(data: Any, how: Reading, dims: tuple[str, ...] = ()) -> Sou
         return MemmapSource(data, how.missing, how.axes, dims)
     if isinstance(data, np.ndarray):
         return ArraySource(data, how.missing, how.axes, dims)
+    if is_sparse(data):
+        sliced = data if data.format in ("csr", "csc") else data.tocsr()
+        return ForeignSource(sliced, how.missing, how.axes, dims)
     if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
         return ForeignSource(data, how.missing, how.axes, dims)
     raise not_readable(data)
@@ -122,5 +126,5 @@ def _is_url(data: Any) -> bool:
 def _open_path(name: str, how: Reading, options: Mapping[str, Any]) -> Source:
     if _is_url(name):
         store = open_url(name, options)
-        return ZarrSource.of(store.name, store, "", how)
+        return open_stored(store.name, store, "", how)
     return open_local(source_name(name), how)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.errors import RequestError
 from bigsvd.facts import SourceFacts
+from bigsvd.slabs.block import Block
+from bigsvd.slabs.sparse import INDEX_DTYPE, SparseBlock
 from bigsvd.sources.base import KeptLines, Rectangle, Source, hashed
 from bigsvd.sources.sizes import most_entries
 from bigsvd.sources.vectors import open_places
@@ -176,6 +180,21 @@ class SelectedSource(PiecewiseSource):
         return self._rows.some(rows), self._cols.some(cols)
 
 
+class SparseSelectedSource(SelectedSource):
+    """The same of a sparse source, whose blocks stay sparse."""
+
+    def block(self, rows: slice, cols: slice, space: ReadBuffers) -> Block:
+        """See `Source.block`."""
+        by_cols = list(self._cols.pieces(cols))
+        grid: list[list[Any]] = []
+        for _, there, among in self._rows.pieces(rows):
+            grid.append([])
+            for _, columns, of_columns in by_cols:
+                found = cast("SparseBlock", self.inner.block(there, columns, space.on_the_way))
+                grid[-1].append(found.matrix[among][:, of_columns])
+        return SparseBlock.joined(grid)
+
+
 class ShiftedSource(WrappedSource):
     """Rows and columns of a source that follow each other, read as they lie."""
 
@@ -187,7 +206,9 @@ class ShiftedSource(WrappedSource):
     def seen(self, facts: SourceFacts) -> SourceFacts:
         """See `WrappedSource.seen`."""
         whole = facts.piece if any(facts.piece) else facts.chunks
-        one_more = whole[0] * whole[1] * facts.itemsize  # a chunk of which only a part is wanted
+        one_more = math.ceil(
+            whole[0] * whole[1] * facts.entry_bytes
+        )  # a chunk of which only a part is wanted
         return replace(
             _selected(facts, self._rows, self._cols),
             chunks=(min(facts.chunks[0], len(self._rows)), min(facts.chunks[1], len(self._cols))),
@@ -220,7 +241,17 @@ def _selected(facts: SourceFacts, rows: Some, cols: Some) -> SourceFacts:
     digests = [digest_of(lines.ids) for lines in (rows, cols) if lines.ids is not None]
     marks = " ".join([facts.fingerprint, *digests])
     shape = len(rows), len(cols)
-    return replace(facts, shape=shape, fingerprint=hashed(marks), full_shape=facts.shape)
+    found = replace(facts, shape=shape, fingerprint=hashed(marks), full_shape=facts.shape)
+    return _selected_sparse(found, facts) if facts.is_sparse else found
+
+
+def _selected_sparse(found: SourceFacts, whole: SourceFacts) -> SourceFacts:
+    """What is known of the entries that are stored: of a line, those selected are no more than all of it."""
+    axis = whole.lines_axis
+    share = found.shape[axis] / whole.shape[axis]
+    full = found.shape[0] * found.shape[1] * (whole.itemsize + 2 * INDEX_DTYPE.itemsize)
+    size = max(1, min(int(share * whole.sparse_bytes), full))
+    return replace(found, sparse_bytes=size, crowding=min(whole.crowding, full / size))
 
 
 def selected(
@@ -244,6 +275,8 @@ def selected(
     inner = source.wanting(*(lines.ids for lines in chosen))
     if all(lines.follow_each_other for lines in chosen):
         return ShiftedSource(inner, *chosen)
+    if facts.is_sparse:
+        return SparseSelectedSource(inner, *chosen)
     return SelectedSource(inner, *chosen)
 
 

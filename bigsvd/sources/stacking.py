@@ -40,11 +40,12 @@ def stacked(name: str, shape: Iterable[Any], dtype: Any, axes: Axes, dims: Seque
     """
     lengths = lengths_of(name, shape)
     if len(lengths) == 1:
-        part = name.rpartition("/")[2] in _PARTS_OF_SPARSE
-        raise ShapeError(
-            f"{name} has shape {lengths}, one axis",
-            "give an array of two axes or more" + "; sparse is not read yet" * part,
-        )
+        if name.rpartition("/")[2] in _PARTS_OF_SPARSE:
+            raise ShapeError(
+                f"{name} has shape {lengths}, one axis: it may be part of a sparse matrix",
+                "then give its group",
+            )
+        raise ShapeError(f"{name} has shape {lengths}, one axis", "give an array of two axes or more")
     if len(lengths) < 2 or min(lengths) < 1:
         raise ShapeError(f"{name} has shape {lengths}", "give a matrix (two axes) with at least one entry")
     dtype = numpy_dtype(name, dtype)

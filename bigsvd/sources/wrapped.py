@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -190,7 +191,7 @@ class PiecewiseSource(WrappedSource):
     def piece_bytes(self) -> int:
         """Bytes of such a piece."""
         facts = self.inner.facts
-        return facts.chunks[0] * facts.chunks[1] * facts.itemsize
+        return math.ceil(facts.chunks[0] * facts.chunks[1] * facts.entry_bytes)
 
     def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`."""

@@ -37,7 +37,7 @@ from bigsvd.errors import (
 )
 from bigsvd.facts import SourceFacts
 from bigsvd.sources.base import AS_A_MATRIX, Axes, KeptLines, Reading, Rectangle, Source, stamp_of
-from bigsvd.sources.groups import members_of
+from bigsvd.sources.groups import SparseGroupError, members_of
 from bigsvd.sources.local import absent_files, places_of
 from bigsvd.sources.packing import decoded
 from bigsvd.sources.remote import RemoteStore
@@ -113,7 +113,7 @@ class ZarrSource(Source):
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         name, store, *how = self._arguments
-        return _reopen_zarr, (name, _portable(store), *how)
+        return _reopen_zarr, (name, portable(store), *how)
 
     def fresh(self) -> Source:
         """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
@@ -142,7 +142,7 @@ class ZarrSource(Source):
     @property
     def in_this_process_only(self) -> bool:
         """Whether the store is one that only this process has."""
-        return not isinstance(_portable(self._arguments[1]), Store)
+        return not isinstance(portable(self._arguments[1]), Store)
 
     def read(self, rows: slice, cols: slice, space: ReadBuffers | None = None) -> np.ndarray:
         """See `Source.read`. `ChunkMissingError`, `ChunkCorruptError` or `StorageError` name the key."""
@@ -272,7 +272,9 @@ def open_zarr(
     except PermissionError as error:
         raise StorageError(f"{name} may not be read ({error})", "grant access to it") from error
     except Exception as error:  # garbage metadata raises anything from JSONDecodeError to KeyError
-        members = members_of(name, store, path)
+        members = members_of(store, path)
+        if only and members is not None and members.only_sparse:
+            raise SparseGroupError(name, path, members.only_sparse) from None
         if only and members is not None and members.only:
             return open_zarr(f"{name}/{members.only}", store, f"{path}/{members.only}".strip("/"), remote)
         if members is not None:
@@ -312,7 +314,7 @@ def _check_chunks(name: str, array: zarr.Array[Any]) -> None:
         raise SourceError(f"{name} has chunks of {chunks}", "store it again with chunks of one size")
 
 
-def _portable(store: Store) -> Store | str:
+def portable(store: Store) -> Store | str:
     """The store, or its token where it lives in this process only."""
     inner = store.inner if isinstance(store, RemoteStore) else store
     if isinstance(inner, LocalStore):
@@ -320,6 +322,12 @@ def _portable(store: Store) -> Store | str:
     if type(inner).__name__ in ("FsspecStore", "ObjectStore", "ZippedStore") and _pickles(inner):
         return store
     return keep(store)
+
+
+def reopened(store: Store | str) -> Store:
+    """The inverse of `portable`."""
+    there: Store = kept(store) if isinstance(store, str) else store
+    return there
 
 
 def _pickles(store: Store) -> bool:
@@ -340,8 +348,9 @@ def _reopen_zarr(
     axes: Axes,
     wanted: KeptLines,
 ) -> Source:
-    there = kept(store) if isinstance(store, str) else store
-    return ZarrSource(name, there, path, fill_missing=fill_missing, decode=decode, axes=axes, wanted=wanted)
+    return ZarrSource(
+        name, reopened(store), path, fill_missing=fill_missing, decode=decode, axes=axes, wanted=wanted
+    )
 
 
 def _told_codec(codec: Any) -> str:
