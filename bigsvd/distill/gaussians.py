@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bigsvd.distill.moments import number_of_pairs, packed, pairs_bytes, pairs_of, unpacked
+from bigsvd.distill.moments import number_of_pairs, packed, pairs_bytes, pairs_of
 
 Pairs = Iterable[np.ndarray]  # of points, see `pairs_of`
 
 _HELD_OUT = 5  # one in so many points is
 _STEPS = 20  # of EM at most
+_TRIAL_STEPS = 8  # of those by which a size and a strength are chosen
+_NEGLIGIBLE = 1e-12  # of a point, that adds nothing to a covariance: most components have no more of it
 _STANDS = 1e-3  # gain of mean log-likelihood by a step of EM, below which it has converged
 _LLOYD_STEPS = 10  # of k-means, which only starts EM
 _STRENGTHS = (0.125, 0.5, 2.0)  # of shrinkage: as if so many points a dimension came from the shared one
@@ -26,6 +28,7 @@ _MOST = 64  # components: beyond that a network is the better model
 _FEWEST_POINTS = 10  # for each component
 _FLOOR = 1e-6  # of the mean variance, added to every variance: points on a line have a density, too
 _COPIES = 4  # of the points, while a mixture is fitted to them
+_SHARES = 4  # numbers of each point and component: the shares, and what they are made of
 _MATRICES = 6  # of each component: covariances, sums, roots and what these are made of
 _LEAST_VARIANCE = 1e-100  # of points that are all alike: its inverse is a number
 
@@ -89,17 +92,16 @@ def _likelihood(found: Gaussians, pairs: Pairs) -> float:
 
 
 def fit_flops(points: int, r: int) -> float:
-    """Of `fit_gaussians` to points (m, r), at the most: in each step of EM two products with their pairs.
-
-    What the trials leave out of the points makes up for the last fit.
-    """
-    components = len(_STRENGTHS) * sum(_sizes(points))
-    return 4.0 * _STEPS * components * points * number_of_pairs(r)
+    """Of `fit_gaussians` to points (m, r), at the most: in each step of EM a product with their pairs."""
+    sizes = (1, *_sizes(points))
+    trials = len(_STRENGTHS) * _TRIAL_STEPS * sum(sizes) * (1 - 1 / _HELD_OUT)
+    return 2.0 * number_of_pairs(r) * points * (trials + _STEPS * sizes[-1])
 
 
 def fit_bytes(points: int, r: int) -> int:
-    """That `fit_gaussians` holds beside points (m, r), at the most: copies of them, pairs, and components."""
-    numbers = _COPIES * points * r + _MATRICES * max(_sizes(points), default=1) * (r + 1) ** 2
+    """That `fit_gaussians` holds beside points (m, r), at the most: copies, shares, pairs, and components."""
+    most = max(_sizes(points), default=1)
+    numbers = points * (_COPIES * r + _SHARES * most) + _MATRICES * most * (r + 1) ** 2
     return 8 * numbers + pairs_bytes(points, r) + pairs_bytes(points // _HELD_OUT, r)
 
 
@@ -115,16 +117,16 @@ def fit_gaussians(points: np.ndarray, seed: int) -> Gaussians:
 
 def _likeliest(points: np.ndarray, seed: int) -> Gaussians:
     best = _best(points, seed)
-    return expectation_maximisation(pairs_of(points), _start(points, best.size, seed), best.strength)
+    return expectation_maximisation(_Sample.of(points), _start(points, best.size, seed), best.strength)
 
 
 def _best(points: np.ndarray, seed: int) -> _Trial:
     """The size and strength of the likeliest."""
     held = np.random.default_rng(seed).permutation(len(points)) % _HELD_OUT == 0
-    known, others = points[~held], pairs_of(points[held])
-    pairs, trials = pairs_of(known), [_Trial(-np.inf, 1, _STRENGTHS[-1])]
+    known, others = _Sample.of(points[~held]), pairs_of(points[held])
+    trials = [_Trial(-np.inf, 1, _STRENGTHS[-1])]
     for size in _sizes(len(points)):
-        tried = partial(_tried, pairs, others, _start(known, size, seed))
+        tried = partial(_tried, known, others, _start(known.points, size, seed))
         trials.append(_climbed(tried, trials[-1].strength))
         if max(trials) not in trials[-2:]:
             break
@@ -162,22 +164,35 @@ def _along(tried: Callable[[float], _Trial], strengths: Sequence[float], best: _
     return best
 
 
-def _tried(pairs: Pairs, others: Pairs, start: np.ndarray, strength: float) -> _Trial:
-    found = expectation_maximisation(pairs, start, strength)
+def _tried(known: _Sample, others: Pairs, start: np.ndarray, strength: float) -> _Trial:
+    found = expectation_maximisation(known, start, strength, _TRIAL_STEPS)
     return _Trial(_likelihood(found, others), len(start), strength)
 
 
-def expectation_maximisation(pairs: Pairs, start: np.ndarray, strength: float) -> Gaussians:
-    """EM for a Gaussian mixture of points that lie about 0, by their pairs (Dempster, Laird & Rubin 1977).
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Points (m, r) that lie about 0, and their pairs."""
 
-    It starts from sums Σ (1, z)ᵀ(1, z) over the points of each component, (c, r+1, r+1). Its M-step is the
-    mode under an inverse Wishart prior around the covariance within components: that of a component with few
-    points is mostly the shared one (Fraley & Raftery 2007, Sec. 3).
+    points: np.ndarray
+    pairs: Pairs
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> _Sample:
+        return cls(points, pairs_of(points))
+
+
+def expectation_maximisation(
+    sample: _Sample, start: np.ndarray, strength: float, steps: int = _STEPS
+) -> Gaussians:
+    """EM for a Gaussian mixture (Dempster, Laird & Rubin 1977), begun with shares (c, m) of the points.
+
+    Its M-step is the mode under an inverse Wishart prior around the covariance within components: that of a
+    component with few points is mostly the shared one (Fraley & Raftery 2007, Sec. 3).
     """
-    sums, before = start, -np.inf
-    for _ in range(_STEPS):
-        found = _maximised(sums, strength * (start.shape[-1] - 1))
-        sums, likelihood = _expected(found, pairs)
+    share, before = start, -np.inf
+    for _ in range(steps):
+        found = _maximised(sample.points, share, strength * sample.points.shape[1])
+        share, likelihood = _expected(found, sample.pairs)
         if likelihood - before < _STANDS:
             break
         before = likelihood
@@ -187,23 +202,15 @@ def expectation_maximisation(pairs: Pairs, start: np.ndarray, strength: float) -
 def _start(points: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Each point belongs to one cluster of k-means."""
     cluster = _clusters(points, size, np.random.default_rng(seed))
-    rows = np.insert(points, 0, 1.0, axis=1)
-    return _gram_of_each([rows[cluster == place] for place in range(size)])
-
-
-def _gram_of_each(clusters: list[np.ndarray]) -> np.ndarray:
-    return np.stack([rows.T @ rows for rows in clusters])
+    return np.asarray(np.eye(size)[:, cluster])
 
 
 def _expected(found: Gaussians, pairs: Pairs) -> tuple[np.ndarray, float]:
-    """The E-step: Σ share·(1, z)ᵀ(1, z), shares by the probability of components; the mean log-likelihood."""
-    natural, each = found.natural, []
-    sums = np.zeros_like(natural)
-    for some in pairs:
-        share, logs = _shares(natural @ some)
-        sums += share @ some.T
-        each.append(logs)
-    return unpacked(sums, found.r), float(np.mean(np.concatenate(each)))
+    """The E-step: the probability of each component (c, m), and the mean log-likelihood."""
+    natural = found.natural
+    parts = [_shares(natural @ some) for some in pairs]
+    share, each = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    return share, float(np.mean(each))
 
 
 def _shares(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,19 +219,22 @@ def _shares(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.exp(joint - each), each
 
 
-def _maximised(sums: np.ndarray, borrowed: float) -> Gaussians:
-    """The M-step for sums Σ share·(1, z)ᵀ(1, z), (c, r+1, r+1), of points whose mean is about 0.
-
-    So many points of each covariance are of the shared one.
-    """
-    counts, firsts = sums[:, 0, 0], sums[:, 0, 1:]
+def _maximised(points: np.ndarray, share: np.ndarray, borrowed: float) -> Gaussians:
+    """The M-step for shares (c, m) of points whose mean is 0; so many more are of the shared covariance."""
+    counts = np.sum(share, axis=1)
     # One point at 0, the mean of all: a component that lost its points stays where it does no harm.
-    means = firsts / (counts + 1)[:, None]
-    # Σ share·(z−μ)(z−μ)ᵀ, in which Σ share·z is (count+1)·μ.
-    scatter = sums[:, 1:, 1:] - (counts + 2)[:, None, None] * means[:, :, None] * means[:, None, :]
-    within = _regular(np.sum(scatter, axis=0) / np.sum(counts))
+    means = share @ points / (counts + 1)[:, None]
+    scatter = np.stack([_scatter(points, *part) for part in zip(means, share, strict=True)])
+    within = _regular(np.sum(scatter, axis=0) / len(points))
     covariances = (scatter + borrowed * within) / (counts + borrowed)[:, None, None]
     return Gaussians((counts + 1) / np.sum(counts + 1), means, covariances)
+
+
+def _scatter(points: np.ndarray, mean: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Σ share·(z−μ)(z−μ)ᵀ, of the points that have a share."""
+    some = np.flatnonzero(share > _NEGLIGIBLE)
+    away = points[some] - mean
+    return np.asarray((away * share[some, None]).T @ away)
 
 
 def _regular(covariance: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Products of points by pairs: with them both steps of EM for normal densities are products of matrices.
+"""Products of points by pairs: the logarithms of many normal densities are one product of matrices with them.
 
-A normal density's logarithm is linear in the pairs of (1, z), and what its estimate needs of points are
-weighted sums of these pairs: normal densities are an exponential family (Bishop 2006, Sec. 2.4).
+Each is linear in the pairs of (1, z): normal densities are an exponential family (Bishop 2006, Sec. 2.4).
 """
 
 from __future__ import annotations
@@ -58,18 +57,6 @@ def packed(forms: np.ndarray) -> np.ndarray:
     """Symmetric M (c, r+1, r+1) as (c, p): times `pairs_of` points they are (1, z)·M·(1, z)ᵀ."""
     first, second = np.triu_indices(forms.shape[-1])
     return np.asarray(forms[:, first, second] * (2.0 - (first == second)))
-
-
-def unpacked(sums: np.ndarray, r: int) -> np.ndarray:
-    """Sums of pairs (c, p) as symmetric matrices (c, r+1, r+1)."""
-    return np.asarray(sums[:, _places(r + 1)])
-
-
-def _places(q: int) -> np.ndarray:
-    """Where the pair of each entry of a matrix (q, q) lies."""
-    upper = np.zeros((q, q), dtype=np.int64)
-    upper[np.triu_indices(q)] = np.arange(number_of_pairs(q - 1))
-    return np.maximum(upper, upper.T)
 
 
 def _pairs(columns: np.ndarray) -> np.ndarray:
