@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 import bigsvd
 from bigsvd.distill import network
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.fitting import fit, fit_order_of, plan_of
+from bigsvd.distill.gaussians import fit_flops
 from bigsvd.distill.observed import observe
 from bigsvd.distill.panels import RowPanels
 from bigsvd.distill.student import Student, open_student
 from bigsvd.distill.teacher import Teacher
+from bigsvd.distill.training import Course
 from bigsvd.errors import (
     DeviceError,
     MemoryBudgetError,
@@ -183,6 +186,25 @@ def test_a_plan_says_what_will_be_read_and_held(home: Path) -> None:
     assert cheap.passes == 1
     assert "once, from" in str(cheap)
     assert cheap.held_bytes == 0
+
+
+def test_a_plan_says_how_long_each_stage_learns(home: Path) -> None:
+    plan = plan_of(fit_order_of(home / "teacher.zarr", epochs=5))
+    twice = plan_of(fit_order_of(home / "teacher.zarr", epochs=10))
+    assert list(plan.seconds) == ["reading", "the mixture", "the network"]
+    assert twice.seconds["the network"] == pytest.approx(2 * plan.seconds["the network"])
+    assert (
+        twice.seconds["the mixture"] == plan.seconds["the mixture"] == pytest.approx(fit_flops(M, R) / 3e10)
+    )
+    assert f"the network {plan.seconds['the network']:.2g} s" in str(plan)
+    assert list(plan_of(fit_order_of(home / "teacher.zarr", stages=("ridge",))).seconds) == ["reading"]
+
+
+def test_a_network_multiplies_about_as_much_as_is_said(home: Path, tmp_path: Path) -> None:
+    with FlopCounterMode(display=False) as counter:
+        few_epochs(home / "teacher.zarr", tmp_path / "s.zarr")
+    said = Course(epochs=3).flops_for(M, N, R)["float32"]
+    assert 1 / 3 < said / counter.get_total_flops() < 3
 
 
 def test_a_network_without_torch_is_refused_before_anything_is_read(

@@ -127,3 +127,17 @@ def test_a_fit_holds_no_more_than_is_said() -> None:
     finally:
         tracemalloc.stop()
     assert gaussians.fit_bytes(4000, 12) / 4 < peak < gaussians.fit_bytes(4000, 12)
+
+
+def test_a_fit_multiplies_about_as_much_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, taken = np.random.default_rng(7), [0.0]
+    step = gaussians._expected
+
+    def counted(found: Gaussians, pairs: gaussians.Pairs) -> tuple[np.ndarray, float]:
+        taken[0] += 2 * found.natural.size * sum(some.shape[1] for some in pairs)
+        return step(found, pairs)
+
+    monkeypatch.setattr(gaussians, "_expected", counted)
+    angle = random.uniform(0, 2 * np.pi, (160, 1))
+    fit_gaussians(np.cos(angle + np.arange(4)) * 3 + 0.3 * random.normal(size=(160, 4)), 0)
+    assert 1 <= gaussians.fit_flops(160, 4) / taken[0] < 3

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bigsvd.distill.basis import Basis
-from bigsvd.distill.gaussians import fit_bytes
+from bigsvd.distill.gaussians import fit_bytes, fit_flops
 from bigsvd.distill.mixture import MOST_ROWS
 from bigsvd.distill.panels import RowPanels
+from bigsvd.distill.plan import SERVICE_BYTES, TORCH_BYTES, by_part
 from bigsvd.distill.training import Course
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, SourceFacts
@@ -17,8 +19,6 @@ from bigsvd.units import human_bytes, round_up
 
 _PANELS_SHARE = 0.4  # of the budget, that panels being read may take
 _HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns from without reading them again
-_SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
-_TORCH_BYTES = 300 * 2**20  # of PyTorch once it is imported and has trained
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FitPlan:
         rows_per_panel: that are read at a time. held_bytes: of rows that a network keeps between epochs.
         terms: bytes that are held, by what. budget_bytes: that may be.
         read_bytes: of the data in one pass. passes: over them, at most.
-        seconds: of reading, at nominal rates.
+        seconds: that it takes at nominal rates, by part, if every epoch and every size is tried.
 
     """
 
@@ -47,7 +47,7 @@ class FitPlan:
     budget_bytes: int
     read_bytes: int
     passes: int
-    seconds: float
+    seconds: dict[str, float]
 
     @property
     def memory_bytes(self) -> int:
@@ -88,7 +88,8 @@ class FitPlan:
                 f"reads    {self._reading}, from {self.source}",
                 f"holds    {human_bytes(self.memory_bytes)} of {human_bytes(self.budget_bytes)}: "
                 f"{self._held}",
-                f"takes    about {self.seconds:.2g} s to read at nominal rates",
+                f"takes    about {sum(self.seconds.values()):.2g} s at nominal rates of one core "
+                f"({by_part(self.seconds)})",
             ]
         )
 
@@ -114,11 +115,26 @@ def plan_fit(
         terms["points that a mixture is fitted to"] = fit_bytes(min(samples, MOST_ROWS), components)
     if "network" in stages:
         terms |= _network(samples, n, components, held)
-    terms["Python and threads"] = _SERVICE_BYTES
+    terms["Python and threads"] = SERVICE_BYTES
+    learning = _learning(stages, samples, n, components, epochs)
     return FitPlan(
         teacher, facts.name, stages, samples, n, components, rows, held, terms, budget, facts.nbytes, passes,
-        passes * facts.nbytes * NOMINAL.read_seconds,
+        {"reading": passes * facts.nbytes * NOMINAL.read_seconds, **learning},
     )  # fmt: skip
+
+
+def _learning(stages: tuple[str, ...], samples: int, n: int, r: int, epochs: int) -> dict[str, float]:
+    """Seconds that each stage takes to learn; the ridge needs none."""
+    flops = {
+        "mixture": {"float64": fit_flops(min(samples, MOST_ROWS), r)},
+        "network": Course(epochs=epochs).flops_for(samples, n, r),
+    }
+    return {f"the {stage}": _seconds(flops[stage]) for stage in stages if stage in flops}
+
+
+def _seconds(flops: Mapping[str, float]) -> float:
+    """Of products in each type of numbers."""
+    return sum(each / NOMINAL.flops_at(dtype, 64) for dtype, each in flops.items())
 
 
 def _row_bytes(n: int, r: int) -> int:
@@ -151,5 +167,5 @@ def _network(samples: int, n: int, r: int, held: int) -> dict[str, int]:
         "products of components": Basis.products_bytes(n, r),
         "rows being learnt": 3 * 8 * Course.batch * n,
         "rows held out, and weights": Course().bytes_for(samples, r),
-        "PyTorch": _TORCH_BYTES,
+        "PyTorch": TORCH_BYTES,
     }

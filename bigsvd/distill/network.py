@@ -105,6 +105,11 @@ class Shape:
         """Of weights."""
         return sum(math.prod(size) for size in self.sizes.values())
 
+    @property
+    def flops(self) -> float:
+        """Of an answer to a row: by each weight, and by G in each step and for the residual."""
+        return 2.0 * (self.numbers + self.steps * self.components**2)
+
     def bytes_for(self, rows: int) -> int:
         """What an inference of so many rows holds at a time, in float32: G, and what the layers give."""
         return 4 * rows * (2 * self.components**2 + self._activations)

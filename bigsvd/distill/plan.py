@@ -26,8 +26,8 @@ _COPIES = 6  # of those: G, its parts while it is made, its inverse, products
 _MOST_ROWS = 4096  # of a batch
 _SAMPLE_ROWS = 4096  # on which stages are judged, at most
 _SAMPLE_SHARE = 0.25  # of the budget that these may take
-_SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
-_TORCH_BYTES = 300 * 2**20  # by which a process grows that imports torch and multiplies
+SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
+TORCH_BYTES = 300 * 2**20  # by which a process grows that imports torch, and multiplies or trains
 _SLACK = 0.18  # what an allocator holds beyond what is asked of it; see `planning.memory`
 
 
@@ -109,7 +109,8 @@ class PredictionPlan:
                 f"reads    {human_bytes(self.read_bytes)} once, in {self._panels}",
                 f"holds    {human_bytes(self.memory_bytes)} of {budget} ({self._held})",
                 f"scratch  {human_bytes(self.scratch_bytes)} on the disk until the factors are written",
-                f"takes    about {sum(self.seconds.values()):.2g} s at nominal rates ({self._parts})",
+                f"takes    about {sum(self.seconds.values()):.2g} s at nominal rates "
+                f"({by_part(self.seconds)})",
             ]
         )
 
@@ -126,9 +127,10 @@ class PredictionPlan:
     def _held(self) -> str:
         return ", ".join(f"{term} {human_bytes(size)}" for term, size in self.terms.items())
 
-    @property
-    def _parts(self) -> str:
-        return ", ".join(f"{part} {seconds:.2g} s" for part, seconds in self.seconds.items())
+
+def by_part(seconds: Mapping[str, float]) -> str:
+    """Seconds in words, part by part."""
+    return ", ".join(f"{part} {each:.2g} s" for part, each in seconds.items())
 
 
 def plan_prediction(
@@ -193,8 +195,8 @@ def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int, st
         "panels being read": RowPanels.bytes_for(facts, sizes.panel),
         "rows being inferred": threads * sizes.batch * _held_of_a_row(student),
         "rows to judge by": sizes.judged * 9 * n,
-        "PyTorch": _TORCH_BYTES * (NETWORK in student.learnt and stage in ("auto", NETWORK)),
-        "Python and threads": _SERVICE_BYTES,
+        "PyTorch": TORCH_BYTES * (NETWORK in student.learnt and stage in ("auto", NETWORK)),
+        "Python and threads": SERVICE_BYTES,
     }
     return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}
 

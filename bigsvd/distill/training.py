@@ -36,6 +36,7 @@ _MOST_COLUMNS = 256  # whose hidden entries intervals are judged by
 _FIXED = 2**31  # the epoch whose gaps the held-out rows have, in all epochs
 _BATCH_COPIES = 5  # of a row's matrices, in float64, while the ridge answers
 _WEIGHT_COPIES = 7  # the best, those that are kept, their gradient, two moments, and what Adam makes of them
+_TUTOR_ANSWERS = 5  # in full, of a mixture to a row, about
 _TUTORED = 0.5  # of what the network is told is the tutor's
 _WIDTHS_WEIGH = 0.05  # of the variances' likelihood beside the error of the mean
 _MOST_SURPRISE = (
@@ -80,6 +81,17 @@ class Course:
         rows = min(self.most_held_out, math.ceil(self.held_out * samples)) + self.batch
         batch = self.batch * (self.steps * shape.bytes_for(1) + _BATCH_COPIES * 8 * r * r)
         return rows * 12 * r * r + batch + _WEIGHT_COPIES * 4 * shape.numbers
+
+    def flops_for(self, samples: int, n: int, r: int) -> dict[str, float]:
+        """Of training, at the most, by the type of the numbers.
+
+        In float64 what is seen of each row, n·r², and the answers to it: the ridge's of 4·r³, and the
+        tutor's. In float32 the network, and twice as much for its gradient.
+        """
+        rows = float(self.epochs * min(samples, self.rows_per_epoch))
+        answers = (1 + _TUTOR_ANSWERS) * 4 * r**3
+        network = 3 * Shape(r, self.steps, self.hidden).flops
+        return {"float64": rows * (n * r**2 + answers), "float32": rows * network}
 
 
 @dataclass(frozen=True, eq=False)
