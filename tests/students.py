@@ -9,9 +9,12 @@ import numpy as np
 
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.columns import Columns
-from bigsvd.distill.student import Student, write_student
+from bigsvd.distill.student import Student, publish_student
 from bigsvd.functions import AS_THEY_ARE
+from bigsvd.results.folders import STUDENT
+from bigsvd.results.output import Output
 from bigsvd.results.standard import Standard
+from bigsvd.scratch import Scratch
 
 N, R, M, NEW = 40, 6, 3000, 700
 
@@ -41,6 +44,12 @@ class Law:
 def gaps(shape: tuple[int, int], share_seen: float, seed: int = 5) -> np.ndarray:
     """Which entries are missing."""
     return np.random.default_rng(seed).random(shape) >= share_seen
+
+
+def write_student(out: Path, student: Student) -> Student:
+    """Publish a student at `out`."""
+    with Output(out, overwrite=False, kind=STUDENT) as output:
+        return publish_student(output, Scratch(output.scratch, output.begin()), student)
 
 
 def by_hand(A: np.ndarray, path: Path, *, r: int = R, dtype: str = "float32") -> Student:

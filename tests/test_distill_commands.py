@@ -47,6 +47,9 @@ def test_a_fit_says_beforehand_what_it_will_hold(home: Path) -> None:
     told = done("distill", "fit", home / "teacher", "-o", home / "no", "--plan", "--stages", "ridge").out
     assert "holds" in told
     assert not (home / "no").exists()
+    shutil.copytree(home / "old.zarr", home / "moved.zarr")
+    where = ("--source", home / "moved.zarr", "--plan", "--stages", "ridge")
+    assert "holds" in done("distill", "fit", home / "teacher", "-o", home / "no", *where).out
     line = refused(2, "distill", "fit", home / "teacher", "-o", home / "no", "--memory", "1MB", "--quiet")
     assert line.startswith("error[E_MEMORY]")
 

@@ -14,11 +14,11 @@ import zarr
 import bigsvd
 from bigsvd.distill.evaluating import evaluate
 from bigsvd.distill.evaluation import Evaluation
-from bigsvd.distill.student import Student, write_student
+from bigsvd.distill.student import Student
 from bigsvd.errors import OutputExistsError, RequestError, TeacherError
 from bigsvd.events import Event, PhaseStarted
 from tests.commands import done, refused
-from tests.students import Law, N, R, by_hand
+from tests.students import Law, N, R, by_hand, write_student
 
 OLD, COMPLETE, K = 600, 90, 3
 LAW = Law.of()

@@ -20,7 +20,7 @@ import zarr
 import bigsvd
 from bigsvd.distill import panels, predicting
 from bigsvd.distill.columns import Columns
-from bigsvd.distill.student import open_student, write_student
+from bigsvd.distill.student import open_student
 from bigsvd.errors import (
     ColumnsError,
     FactorStoreError,
@@ -36,7 +36,7 @@ from bigsvd.results.folders import attributes_of, scratch_path
 from bigsvd.results.judged import judged
 from bigsvd.results.leading import publish_leading
 from tests.commands import done, refused, run
-from tests.students import NEW, Law, N, R, by_hand, gaps
+from tests.students import NEW, Law, N, R, by_hand, gaps, write_student
 
 K = 4
 predict = partial(predicting.predict, stage="ridge")  # the cheapest, where the stage does not matter

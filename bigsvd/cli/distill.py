@@ -50,8 +50,8 @@ def stop_at_once(*_: object) -> None:
 @distill.command()
 @click.argument("teacher")
 @click.option("-o", "--out", required=True, metavar="STUDENT", help="Where the student is published.")
-@click.option("--data", "source", default=None, metavar="PATH",
-              help="The data of TEACHER, where they are no longer where they were.")  # fmt: skip
+@click.option("--source", default=None, metavar="PATH",
+              help="The teacher's data, where they are not where they were.")  # fmt: skip
 @click.option("--target", default=None, metavar="PATH",
               help="New data, whose own gaps the network learns with.")  # fmt: skip
 @click.option("--masks", default=None, metavar="TEXT",

@@ -108,17 +108,6 @@ class Student:
         return f"<bigsvd.distill.Student of {self.basis.n} features, stages {', '.join(self.stages)}>"
 
 
-def write_student(out: str | Path, student: Student, *, overwrite: bool = False) -> Student:
-    """Publish a student at `out`, in one atomic step.
-
-    Raises:
-        OutputExistsError: something is there. OutputBusyError: another run is writing there.
-
-    """
-    with Output(out, overwrite=overwrite, kind=STUDENT) as output:
-        return publish_student(output, Scratch(output.scratch, output.begin()), student)
-
-
 def publish_student(output: Output, scratch: Scratch, student: Student) -> Student:
     """Publish it from the scratch of a run that holds the output, and sweep that."""
     arrays = _arrays_of(student)
