@@ -22,6 +22,17 @@ def test_components_of_a_store_in_a_pipeline(
     assert (tmp_path / "pca.png").read_bytes().startswith(PNG)
 
 
+def test_components_of_cells_tell_their_kinds_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "cells.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    variances = [float(part) for part in told.partition("[")[2].partition("]")[0].split()]
+    assert variances[3] > 2 * variances[4]  # four kinds differ in three directions, all cells by their totals
+    assert (tmp_path / "cells.png").read_bytes().startswith(PNG)
+
+
 def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "compress_network.py"), run_name="__main__")
     _, whole, *thinner = [line.split() for line in capsys.readouterr().out.splitlines()]

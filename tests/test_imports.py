@@ -49,6 +49,7 @@ ROOMS = (
     "certify",
     "solve",
     "verify",
+    "anndata",
     "gaps",
     "originals",
     "distill",
@@ -104,6 +105,7 @@ OWNERS: dict[str, frozenset[str]] = {
         {
             "chunks.guard",
             "chunks.reader",
+            "anndata",
             "sources.groups",
             "sources.names",
             "sources.local",

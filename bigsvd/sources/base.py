@@ -154,6 +154,10 @@ class Source(ABC):
         del rows, cols
         return self
 
+    def as_floats(self) -> Source:
+        """The same source, where it can be with entries that are read as float32, or float64 if they are."""
+        return self
+
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """What changes when somebody writes into the rectangle, as far as is known without reading it."""
         del rows, cols

@@ -20,7 +20,6 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
 from bigsvd.chunks.buffers import ReadBuffers
-from bigsvd.chunks.guard import GuardStore
 from bigsvd.counters import Counters
 from bigsvd.errors import ChunkCorruptError, DtypeError, MetadataError, ShapeError
 from bigsvd.facts import SourceFacts
@@ -30,10 +29,9 @@ from bigsvd.slabs.sparse import INDEX_DTYPE, SparseBlock, own_memory, packed_byt
 from bigsvd.sources.base import Reading, Source, advice_on, hashed, stamp_of
 from bigsvd.sources.groups import SparseGroupError
 from bigsvd.sources.local import places_of
-from bigsvd.sources.remote import RemoteStore
 from bigsvd.sources.transposed import TransposedSource
 from bigsvd.sources.zarr_dense import ZarrSource, portable, reopened
-from bigsvd.sources.zarr_vector import ZarrVector, books_of
+from bigsvd.sources.zarr_vector import Books, ZarrVector
 
 _PARTS = ("indptr", "indices", "data")
 _BY_COLUMNS = "csc_matrix"
@@ -44,30 +42,32 @@ _LEAST_ROWS = 16  # that are read together, so that their mean length says somet
 class _Stored:
     """What of a group is read by ranges, through one store that keeps books."""
 
-    guard: GuardStore
+    books: Books
     columns: ZarrVector
     entries: ZarrVector
 
-    def noted_by(self, guard: GuardStore, remote: RemoteStore | None) -> _Stored:
+    def noted_by(self, books: Books) -> _Stored:
         """The same through another."""
-        return _Stored(guard, self.columns.noted_by(guard, remote), self.entries.noted_by(guard, remote))
+        return _Stored(books, self.columns.noted_by(books), self.entries.noted_by(books))
 
 
 class SparseSource(Source):
     """The matrix of a group in CSR form, read by whole rows."""
 
-    def __init__(self, name: str, store: Store, path: str, *, fill_missing: bool) -> None:
+    def __init__(
+        self, name: str, store: Store, path: str, *, fill_missing: bool, as_floats: bool = False
+    ) -> None:
         scipy_sparse()
-        self._arguments = (name, store, path, fill_missing)
-        books = books_of(name, store)
+        self._arguments = (name, store, path, fill_missing, as_floats)
+        books = Books.of(name, store)
         self.counters = Counters()
         starts, columns, entries = parts = [
-            ZarrVector(f"{name}/{part}", *books, f"{path}/{part}".strip("/"), fill_missing=fill_missing)
+            ZarrVector(f"{name}/{part}", books, f"{path}/{part}".strip("/"), fill_missing=fill_missing)
             for part in _PARTS
         ]
-        self._stored = _Stored(books[0], columns, entries)
+        self._stored = _Stored(books, columns, entries)
         shape, attributes = _shape_of(name, store, path)
-        self._dtype = _dtype_of(name, entries.dtype)
+        self._dtype = _dtype_of(name, entries.dtype, as_floats=as_floats)
         self._starts = np.empty(starts.length, np.int64)
         starts.read(slice(0, starts.length), self._starts, ReadBuffers())
         self._check(name, shape)
@@ -117,14 +117,19 @@ class SparseSource(Source):
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
-        name, store, path, fill_missing = self._arguments
-        return _reopened, (name, portable(store), path, fill_missing)
+        name, store, *how = self._arguments
+        return _reopened, (name, portable(store), *how)
+
+    def as_floats(self) -> Source:
+        """See `Source.as_floats`."""
+        name, store, path, fill_missing, _ = self._arguments
+        return SparseSource(name, store, path, fill_missing=fill_missing, as_floats=True)
 
     def fresh(self) -> Source:
         """See `Source.fresh`; with books of its own, and without reading metadata again where that can be."""
         name, store, *_ = self._arguments
         other = super().fresh()
-        vars(other).update(_stored=self._stored.noted_by(*books_of(name, store)))
+        vars(other).update(_stored=self._stored.noted_by(Books.of(name, store)))
         return other
 
     @property
@@ -135,7 +140,7 @@ class SparseSource(Source):
     @property
     def places(self) -> tuple[Path, ...]:
         """See `Source.places`."""
-        name, store, path, _ = self._arguments
+        name, store, path, *_ = self._arguments
         return places_of(store, path, name)
 
     @property
@@ -173,7 +178,7 @@ class SparseSource(Source):
         np.subtract(self._starts[rows.start : rows.stop + 1], there.start, out=starts, casting="same_kind")
         self._stored.columns.read(there, columns, space)
         self._stored.entries.read(there, entries, space)
-        self.counters.encoded_bytes = self._stored.guard.encoded_bytes
+        self.counters.encoded_bytes = self._stored.books.guard.encoded_bytes
         self.counters.filled_chunks = self._stored.columns.absent + self._stored.entries.absent
         self._check_columns(rows, columns)
         if _canonical(starts, columns):
@@ -223,11 +228,13 @@ def _summed(block: SparseBlock) -> Any:
     return matrix
 
 
-def _dtype_of(name: str, stored: np.dtype[Any]) -> np.dtype[Any]:
+def _dtype_of(name: str, stored: np.dtype[Any], *, as_floats: bool) -> np.dtype[Any]:
     """The type as which entries are read: SciPy has no float16."""
     if stored.kind not in "biuf" or stored.itemsize > 8:
         raise DtypeError(f"{name}/data has dtype {stored}, not of real numbers", advice_on(stored))
-    return np.dtype(np.float32) if stored == np.float16 else stored
+    if stored == np.float16 or (as_floats and stored != np.float64):
+        return np.dtype(np.float32)
+    return stored
 
 
 def _shape_of(name: str, store: Store, path: str) -> tuple[tuple[int, int], str]:
@@ -261,5 +268,5 @@ def open_stored(name: str, store: Store, path: str, how: Reading) -> Source:
         return ByColumnsSource(sparse) if found.kind == _BY_COLUMNS else sparse
 
 
-def _reopened(name: str, store: Store | str, path: str, fill_missing: bool) -> Source:
-    return SparseSource(name, reopened(store), path, fill_missing=fill_missing)
+def _reopened(name: str, store: Store | str, path: str, fill_missing: bool, as_floats: bool) -> Source:
+    return SparseSource(name, reopened(store), path, fill_missing=fill_missing, as_floats=as_floats)

@@ -100,6 +100,10 @@ class WrappedSource(Source):
         """See `Source.wanting`."""
         return self._around(self.inner.wanting(*self.lines_inside(rows, cols)))
 
+    def as_floats(self) -> Source:
+        """See `Source.as_floats`."""
+        return self._around(self.inner.as_floats())
+
     def stamp(self, rows: slice, cols: slice) -> Hashable:
         """See `Source.stamp`."""
         stamps = [self.inner.stamp(*rectangle) for rectangle in self.inside(rows, cols)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,20 @@ from bigsvd.sources.zarr_dense import open_zarr
 _PIECE_ENTRIES = 2**16  # that are read at a time where they need another type, or chunks are small
 
 
+@dataclass(frozen=True)
+class Books:
+    """A store that keeps books of what is read, and asks again where it is remote."""
+
+    guard: GuardStore
+    remote: RemoteStore | None
+
+    @classmethod
+    def of(cls, name: str, store: Store) -> Books:
+        """New ones, of a store whose data are called so."""
+        remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
+        return cls(GuardStore(remote or store), remote)
+
+
 class ZarrVector:
     """The numbers of an array (c,), read into memory that is given, in chunks that are decoded once.
 
@@ -39,30 +54,29 @@ class ZarrVector:
     def __init__(
         self,
         name: str,
-        guard: GuardStore,
-        remote: RemoteStore | None,
+        books: Books,
         path: str,
         *,
         fill_missing: bool,
         array: zarr.Array[Any] | None = None,
     ) -> None:
         self._name = name
-        self._guard = guard
+        self._guard = books.guard
         self._how = (path, fill_missing)
-        self.array: zarr.Array[Any] = array or open_zarr(name, guard, path, remote)
+        self.array: zarr.Array[Any] = array or open_zarr(name, books.guard, path, books.remote)
         if len(self.array.shape) != 1:
             raise ShapeError(f"{name} has shape {self.array.shape}", "a part of a sparse matrix has one axis")
         self.length = int(self.array.shape[0])
         self.dtype: np.dtype[Any] = self.array.dtype.newbyteorder("=")
         self.chunk = max(1, int((self.array.shards or self.array.chunks)[0]))
-        self._direct = ChunkReader.of(name, self.array, guard)
+        self._direct = ChunkReader.of(name, self.array, books.guard)
         self.absent = 0
 
-    def noted_by(self, guard: GuardStore, remote: RemoteStore | None) -> ZarrVector:
+    def noted_by(self, books: Books) -> ZarrVector:
         """The same read through a store that keeps other books."""
         path, fill_missing = self._how
         known = self.array if self._direct is not None else None
-        return ZarrVector(self._name, guard, remote, path, fill_missing=fill_missing, array=known)
+        return ZarrVector(self._name, books, path, fill_missing=fill_missing, array=known)
 
     @property
     def chunk_bytes(self) -> int:
@@ -121,9 +135,3 @@ class ZarrVector:
                 f"entries {some.start}:{some.stop} of {self._name} cannot be decoded ({first_line(error)})",
                 "restore those chunks",
             ) from error
-
-
-def books_of(name: str, store: Store) -> tuple[GuardStore, RemoteStore | None]:
-    """What keeps books of reading a store, and asks again where the store is remote."""
-    remote = None if isinstance(store, LocalStore) else RemoteStore.of(store, name)
-    return GuardStore(remote or store), remote
