@@ -103,3 +103,15 @@ def file_system_of(folder: Path) -> str:
     # Of several at one place the last hides those before it.
     last = max(enumerate(mounts), key=lambda place: (around[place[1].mountpoint], place[0]))[1]
     return str(last.fstype)
+
+
+def beside(path: Path, suffix: re.Pattern[str]) -> list[Path]:
+    """What lies in the same folder under the name of a path, a dot, and a suffix that matches.
+
+    By no glob: `fnmatch` keeps what it makes of each pattern, and a server has one for each job.
+    """
+    start = f"{path.name}."
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [
+        each for each in there if each.name.startswith(start) and suffix.fullmatch(each.name[len(start) :])
+    ]

@@ -28,14 +28,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 from bigsvd.errors import BigsvdError, JobError, OutputBusyError, OutputExistsError, RequestError
 from bigsvd.jobs.bounds import Bounds
 from bigsvd.jobs.files import date_of, is_partial, read_json, rotated, touch, write_json
-from bigsvd.paths import now_at, resolved
+from bigsvd.paths import beside, now_at, resolved
 from bigsvd.request import SCALES, VECTORS, Request
 from bigsvd.results.lock import RunLock
 from bigsvd.scratch import storage_errors
@@ -313,9 +312,8 @@ class Record:
         lock = RunLock(self.folder.with_name(f".{self.folder.name}.lock"), str(self.folder))
         _acquire(lock)
         try:
-            for left in self.folder.parent.glob(f".{escape(self.folder.name)}.*"):
-                if _ASIDE.fullmatch(left.suffix[1:]) and left.stem == f".{self.folder.name}":
-                    shutil.rmtree(left)
+            for left in beside(self.folder.with_name(f".{self.folder.name}"), _ASIDE):
+                shutil.rmtree(left)
             yield
         finally:
             lock.release()

@@ -16,14 +16,12 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 
 from bigsvd.errors import OutputBusyError, SupersededError
-from bigsvd.paths import now_at
+from bigsvd.paths import beside, now_at
 from bigsvd.process import Process
 
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
@@ -265,11 +263,9 @@ class RunLock:
             except OSError:
                 continue  # there is time for another before the lease runs out
 
-    def _left_behind(self) -> Iterator[Path]:
+    def _left_behind(self) -> list[Path]:
         """What those have left who were killed while they waited for the lock."""
-        for path in self.path.parent.glob(f"{escape(self.path.name)}.*"):
-            if _TOKEN.fullmatch(path.name[len(self.path.name) + 1 :]):
-                yield path
+        return beside(self.path, _TOKEN)
 
 
 def _clear(folder: Path, token: str = "") -> None:
