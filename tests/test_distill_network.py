@@ -21,7 +21,7 @@ from bigsvd.distill.network import Network, Shape, device_named
 from bigsvd.distill.observed import Observed, observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.stage import Coordinates, Move
 from bigsvd.distill.training import FOLDER, Course, Trained, _Class, train
 from bigsvd.errors import DeviceError
 from bigsvd.events import EpochEnded, Event, event_from_dict
@@ -200,6 +200,10 @@ class Knowing:
     answer: np.ndarray
     name: str = "knowing"
 
+    def on(self, move: Move) -> Knowing:
+        del move
+        return self
+
     def infer(self, observed: Observed) -> Coordinates:
         mean = np.broadcast_to(self.answer, observed.t.shape)
         return Coordinates(mean, np.broadcast_to(np.eye(R), (1, R, R)))
@@ -338,8 +342,11 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         torch = pytest.importorskip("torch")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         assert device_named("auto") == "cpu"
-        with pytest.raises(DeviceError, match="no GPU"):
-            device_named("cuda")
+        for gpu in ("cuda", "gpu"):
+            with pytest.raises(DeviceError, match="no GPU"):
+                device_named(gpu)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert {device_named(each) for each in ("auto", "cuda", "gpu")} == {"cuda"}
     monkeypatch.setattr(network_module, "is_installed", lambda: False)
     with pytest.raises(DeviceError, match=r"bigsvd\[distill\]"):
         device_named("cpu")

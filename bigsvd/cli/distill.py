@@ -68,8 +68,8 @@ def stop_at_once(*_: object) -> None:
               help="A stored value of --target that means missing.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of everything random.")
 @click.option("--memory", default=None, metavar="SIZE", help=MEMORY_HELP)
-@click.option("--device", type=click.Choice(("cpu", "cuda", "auto")), default="cpu", show_default=True,
-              help="Of the network.")  # fmt: skip
+@click.option("--device", type=click.Choice(("cpu", "gpu", "cuda", "auto")), default="cpu", show_default=True,
+              help="Of the network. gpu: the same as cuda.")  # fmt: skip
 @storage_option
 @click.option("--plan", "plan_only", is_flag=True, help="Print what it will read, hold and take, and end.")
 @click.option("--overwrite", is_flag=True, help="Replace a published student, once the new one is whole.")
@@ -139,6 +139,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--decode/--no-decode", default=True, show_default=True, help="Apply CF attributes.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of what is hidden.")
 @click.option("--memory", default=None, metavar="SIZE", help=MEMORY_HELP)
+@click.option("--device", type=click.Choice(("cpu", "gpu", "auto")), default="cpu", show_default=True,
+              help="Where rows are inferred. auto: a GPU where one is usable.")  # fmt: skip
 @storage_option
 @click.option("--plan", "plan_only", is_flag=True, help="Print what it will read, hold and take, and end.")
 @click.option("--overwrite", is_flag=True, help="Replace a published result, once the new one is whole.")

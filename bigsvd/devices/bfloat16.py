@@ -30,6 +30,11 @@ def is_installed() -> bool:
     return find_spec("torch") is not None
 
 
+def gpu_is_there() -> bool:
+    """Whether torch finds one."""
+    return bool(import_module("torch").cuda.is_available())
+
+
 def rounded(array: np.ndarray) -> Array:
     """The entries (r, c) in bfloat16, for `product`; they lie in memory as those of `array` do.
 

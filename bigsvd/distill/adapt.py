@@ -18,6 +18,7 @@ from bigsvd.distill.stage import Coordinates
 
 Array = Any
 
+NAME = "adapt"
 _COLUMN_BYTES = 2**24  # of the square matrices of columns that are solved at a time
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bigsvd.distill.adapt import NAME as _ADAPT
 from bigsvd.distill.adapt import AdaptSums
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.observed import observe
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bigsvd.distill.rows import Rows
     from bigsvd.distill.stage import Stage
 
-NAME = "adapt"
+NAME = _ADAPT
 RUN_NAME = "adapt-000"
 _KAPPAS = (0.25, 1.0, 4.0)  # that are tried: as many further rows as the teacher would be, by those in hand
 _INNER = 2**21  # added to a seed, so that what is hidden here is not what another use of the seed hides

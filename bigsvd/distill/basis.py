@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,22 @@ _LEAST_SHARE = 1e-2  # of the noise along a component, that its coordinates vary
 _LEAST_NOISE = 1e-2  # of the mean noise, that each column has no less than
 _LEAST_PART = 1e-12  # of the largest variance, below which float64 tells no noise from rounding
 _PRODUCTS_BYTES = 2**25  # of products of pairs of components, that are made at a time
+
+
+def namespace_of(array: Array) -> Any:
+    """The array namespace of an array, where no device is at hand: numpy, cupy or a strict stand-in.
+
+    Arrays of the standard say it themselves; those of CuPy (until 15 at least) do not.
+    """
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    return import_module(type(array).__module__.partition(".")[0])
+
+
+def diagonals(matrices: Array) -> Array:
+    """The diagonal of each, (b, r) of (b, r, r): CuPy lacks the function of the standard for it."""
+    b, r, _ = matrices.shape
+    return namespace_of(matrices).reshape(matrices, (b, r * r))[:, :: r + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +70,7 @@ class Basis:
 
         No less than a hundredth of that noise: what the teacher did not tell from noise stays possible.
         """
-        xp = self.V.__array_namespace__()
+        xp = namespace_of(self.V)
         along = self.noise @ (self.V * self.V)
         return xp.maximum(self.s * self.s / self.samples - along, _LEAST_SHARE * along)
 
@@ -65,7 +82,7 @@ class Basis:
     @cached_property
     def scaled(self) -> Array:
         """Ψ^−½·V, and below it a row of zeros, (n + 1, r)."""
-        xp = self.V.__array_namespace__()
+        xp = namespace_of(self.V)
         return xp.concat([self.V / xp.sqrt(self.noise)[:, None], xp.zeros((1, self.r))])
 
     @cached_property
@@ -76,7 +93,7 @@ class Basis:
     @cached_property
     def pairs(self) -> tuple[Array, Array, Array]:
         """The first and the second of each pair of components (p,), and the pair of each entry of G (r²,)."""
-        xp = self.V.__array_namespace__()
+        xp = namespace_of(self.V)
         first, second = np.triu_indices(self.r)
         back = np.zeros((self.r, self.r), dtype=np.int64)
         back[first, second] = back[second, first] = np.arange(len(first))
@@ -97,9 +114,9 @@ class Basis:
         return self._products(slice(0, self.n))
 
     def _products(self, some: slice) -> Array:
-        xp = self.V.__array_namespace__()
+        xp = namespace_of(self.V)
         first, second, _ = self.pairs
-        part = self.scaled[some]
+        part = self.scaled[some, :]
         return xp.take(part, first, axis=1) * xp.take(part, second, axis=1)
 
     @staticmethod

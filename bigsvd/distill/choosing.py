@@ -2,6 +2,7 @@
 
 Stages that learn from the new data, `map`, `mixture` (its scale) and `adapt`, are judged by what they learn
 from a sample without its hidden entries; the one that is chosen learns again from all that was seen.
+That is done on the host: rows to judge by are few, and it decides alike whatever device infers the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bigsvd.distill.panels import RowPanels
     from bigsvd.distill.plan import PredictionPlan
     from bigsvd.distill.rows import Rows
-    from bigsvd.distill.stage import Coordinates, Stage
+    from bigsvd.distill.stage import Array, Coordinates, Move, Stage
 
 _SAMPLED_PANELS = 16  # from which rows to judge by are taken, at most
 _ALIKE = 2.0  # times more or less variance than the teacher's: of other data a network was taught nothing
@@ -57,10 +58,13 @@ class Chosen:
     verdict: dict[str, Any] | None = None
     digest: int = 0
 
-    def deviations(self, found: Coordinates) -> np.ndarray:
-        """The standard deviation of each row's predicted entries, (b,), in units of B."""
-        own = row_deviations(self.basis, found, self.components)
-        return self.interval * np.broadcast_to(own, len(found))
+    def on(self, move: Move) -> Chosen:
+        """The same on a device, to which `move` copies arrays: all that it needs there, once."""
+        return replace(self, basis=self.basis.moved(move), stage=self.stage.on(move))
+
+    def deviations(self, found: Coordinates) -> Array:
+        """The standard deviation of each row's predicted entries, (b,) or (1,), in units of B."""
+        return self.interval * row_deviations(self.basis, found, self.components)
 
 
 def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Progress) -> Chosen:
@@ -187,7 +191,7 @@ class _Learners:
     def _adapted(self, every: Iterable[Rows]) -> Candidate:
         stage = self._prior.stage
         kappa = adapting.kappa_of(self._basis, stage, self._rows, self._order.seed)
-        batches = (part for rows in every for part in rows.batches(self._plan.rows_per_batch))
+        batches = (part for rows in every for part in rows.batches(self._plan.rows_judged_at_a_time))
         moved = adapting.moved_by(self._basis, stage, batches, kappa)
         return Candidate(adapting.NAME, moved, adapting.ridge_of(moved))
 
@@ -199,7 +203,7 @@ def sample_of(panels: RowPanels, plan: PredictionPlan) -> Iterator[Rows]:
     each = -(-plan.rows_judged // len(spread))
     for rows in panels.some(spread):
         first = replace(rows, values=rows.values[:each].copy(), seen=rows.seen[:each].copy())
-        yield from first.batches(plan.rows_per_batch)
+        yield from first.batches(plan.rows_judged_at_a_time)
 
 
 def _told_of_span(alarm: str, choice: str) -> str:

@@ -190,7 +190,7 @@ def fit(
         components: how many of the teacher's triplets are learnt; all where it is None.
         epochs: of the network, at most.
         seed: of gaps, weights and of what is drawn at random otherwise.
-        device: of the network: "cpu", "cuda" or "auto".
+        device: of the network: "cpu", "gpu" (or "cuda") or "auto".
         memory: bytes that may be held beyond the interpreter and its libraries.
         overwrite: replace a published student, once the new one is whole.
         progress: called with each `bigsvd.events.Event`, from any thread.

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 
+from bigsvd.devices.base import Array, Device, Queue
 from bigsvd.distill.observed import Observed, observe
-from bigsvd.errors import StoppedError
+from bigsvd.errors import MemoryBudgetError, StoppedError
 from bigsvd.events import BytesRead, PassEnded, PassStarted, Progress
 from bigsvd.floats import silent
 from bigsvd.machine.blas import one_blas_thread
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from bigsvd.distill.choosing import Chosen
     from bigsvd.distill.panels import RowPanels
     from bigsvd.distill.rows import Rows
+    from bigsvd.distill.stage import Coordinates
     from bigsvd.scratch import Scratch, ScratchArray
     from bigsvd.sources.base import Rectangle
 
@@ -87,33 +90,78 @@ class Inferred:
 
 
 @silent
-def infer(chosen: Chosen, rows: Rows) -> Inferred:
-    """The posterior of some rows by the stage that was chosen."""
+def infer(chosen: Chosen, rows: Rows, device: Device) -> Inferred:
+    """The posterior of some rows, on the host, by the stage that was chosen; both lie on the device."""
     observed = observe(chosen.basis, rows)
     found = chosen.stage.infer(observed)
-    z, C = np.asarray(found.mean), np.asarray(found.covariance)
-    repeated = len(z) // len(C)  # one for all rows, or one for each
-    count, energy = np.asarray(observed.count), np.asarray(observed.energy)
-    counts = map(np.sum, (count, count == 0, energy, _residuals(observed, z)))
-    sums = Sums(z.T @ z, repeated * np.sum(C, axis=0), *map(float, counts))
-    return Inferred(z, chosen.deviations(found), sums)
+    z, uncertainty = device.to_host(found.mean), device.to_host(chosen.deviations(found))
+    return Inferred(z, np.broadcast_to(uncertainty, len(z)), _sums(observed, found, device))
 
 
-def _residuals(observed: Observed, z: np.ndarray) -> np.ndarray:
+def _sums(observed: Observed, found: Coordinates, device: Device) -> Sums:
+    """Over some rows, on the host."""
+    z, C, xp = found.mean, found.covariance, device.xp
+    repeated = len(found) // C.shape[0]  # one for all rows, or one for each
+    outer, covariance = device.to_host(z.T @ z), device.to_host(repeated * xp.sum(C, axis=0))
+    counts = map(float, (xp.sum(observed.count), xp.count_nonzero(observed.count == 0)))
+    energies = map(float, (xp.sum(observed.energy), xp.sum(_residuals(observed, z, xp))))
+    return Sums(outer, covariance, *counts, *energies)
+
+
+def _residuals(observed: Observed, z: Array, xp: Any) -> Array:
     """Σ (x − V·z)²/ψ over what each row has, (b,): energy − 2·zᵀt + zᵀGz, no less than 0."""
-    fitted = np.einsum("bi,bij,bj->b", z, np.broadcast_to(np.asarray(observed.G), (*z.shape, z.shape[1])), z)
-    found = np.asarray(observed.energy) - 2 * np.einsum("bi,bi->b", z, np.asarray(observed.t)) + fitted
-    return np.asarray(np.maximum(0.0, found))
+    product = (observed.G @ z[:, :, None])[:, :, 0]
+    fitted = xp.sum(z * (product - 2 * observed.t), axis=1)
+    return xp.maximum(observed.energy + fitted, xp.zeros_like(fitted))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lane:
+    """What infers batches on a device: the stage, which lies there, and a queue of its own."""
+
+    chosen: Chosen
+    device: Device
+    queue: Queue
+
+    @classmethod
+    def of(cls, chosen: Chosen, device: Device) -> _Lane:
+        queue = device.queue()
+        with queue.computing():
+            return cls(chosen.on(device.to_device), device, queue)
+
+    def inferred(self, rows: Rows) -> Inferred:
+        """What `infer` gives of rows on the host; on a GPU from one thread at a time."""
+        with self.queue.computing():
+            return infer(self.chosen, rows.moved(self.device.to_device), self.device)
+
+
+@contextmanager
+def _refused_when_full(device: Device) -> Iterator[None]:
+    """`MemoryBudgetError` where the device's memory does not suffice; what was held there is given back."""
+    try:
+        yield
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        raise MemoryBudgetError(
+            f"the memory of {device.name} is full, {device.free_bytes():,} bytes are free ({error})",
+            "free memory there and run the same again, or use device='cpu'",
+        ) from error
+    finally:
+        device.clean()
 
 
 class Inference:
-    """Infers panels of new data into scratch."""
+    """Infers panels of new data into scratch, on a device; `chosen` lies on the host."""
 
-    def __init__(self, panels: RowPanels, chosen: Chosen, scratch: Scratch, dtype: str) -> None:
+    def __init__(
+        self, panels: RowPanels, chosen: Chosen, scratch: Scratch, dtype: str, device: Device
+    ) -> None:
         self.panels = panels
         self.chosen = chosen
         self.scratch = scratch
         self._dtype = dtype
+        self._device = device
 
     @property
     def basis(self) -> Basis:
@@ -147,13 +195,26 @@ class Inference:
         progress: Progress,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Infer what is not done; `StoppedError` after the panel at which that is asked for."""
+        """Infer what is not done; on a GPU, which has its own threads, by one.
+
+        Raises:
+            StoppedError: after the panel at which that is asked for.
+            MemoryBudgetError: the device has too little memory.
+
+        """
+        with _refused_when_full(self._device):
+            self._run(rows_per_batch, threads, progress, should_stop)
+
+    def _run(
+        self, rows_per_batch: int, threads: int, progress: Progress, should_stop: Callable[[], bool]
+    ) -> None:
+        lane = _Lane.of(self.chosen, self._device)
         waiting = [number for number in range(len(self.panels)) if not self.is_done(number)]
         self._tell_begin(waiting, progress)
         with one_blas_thread, ThreadPoolExecutor(threads, "bigsvd-infer") as pool:
             stamps = {number: self._stamp(number) for number in waiting}  # before they are read
             for number, rows in zip(waiting, self.panels.some(waiting), strict=True):
-                parts = list(pool.map(partial(infer, self.chosen), rows.batches(rows_per_batch)))
+                parts = list(pool.map(lane.inferred, rows.batches(rows_per_batch)))
                 self._store(number, parts, stamps[number])
                 progress(BytesRead(self._line_bytes * len(rows)))
                 if number != waiting[-1] and should_stop():

@@ -7,12 +7,15 @@ hidden: there the 90 % interval is made to hold nine of ten.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from bigsvd.distill.basis import Basis
+from bigsvd.distill.basis import Basis, diagonals, namespace_of
 from bigsvd.distill.rows import Rows
 from bigsvd.distill.stage import Coordinates
+
+Array = Any
 
 NINETY = 1.6448536269514722  # half the width of a normal 90 % interval, in standard deviations
 _COVERED = 0.9
@@ -40,19 +43,22 @@ def _spread(V: np.ndarray, C: np.ndarray) -> np.ndarray:
     return np.asarray(C.reshape(len(C), -1) @ pairs.reshape(len(V), -1).T)
 
 
-def row_deviations(basis: Basis, coordinates: Coordinates, components: int) -> np.ndarray:
+def row_deviations(basis: Basis, coordinates: Coordinates, components: int) -> Array:
     """One standard deviation for all entries of a row, (b,): the root of the mean over the columns.
 
     It is √((Σ_k C_kk + Σψ)/n). Where only the leading `components` are published, what the others hold is
-    missed, too: their z² counts with their variances.
+    missed, too: their z² counts with their variances. It lies where basis and coordinates do.
     """
-    unknown = np.asarray(coordinates.variances) + np.sum(basis.noise)
-    return np.asarray(np.sqrt((unknown + _left_out(coordinates, components)) / basis.n))
+    xp = namespace_of(basis.noise)
+    variances = xp.sum(diagonals(coordinates.covariance), axis=1)
+    unknown = variances + xp.sum(basis.noise)
+    return xp.sqrt((unknown + _left_out(coordinates, components)) / basis.n)
 
 
-def _left_out(coordinates: Coordinates, components: int) -> np.ndarray:
+def _left_out(coordinates: Coordinates, components: int) -> Array:
     """Σ z² of the components that are not published, (b,)."""
-    return np.asarray(np.sum(np.asarray(coordinates.mean)[:, components:] ** 2, axis=1))
+    rest = coordinates.mean[:, components:]
+    return namespace_of(rest).sum(rest * rest, axis=1)
 
 
 def ratios(rows: Rows, hidden: np.ndarray, predicted: np.ndarray, deviations: np.ndarray) -> np.ndarray:

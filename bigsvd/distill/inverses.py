@@ -1,8 +1,10 @@
-"""Inverses of many small symmetric positive definite matrices at a time, made of products."""
+"""Many small symmetric matrices at a time: their inverses, made of products, and by vectors."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from bigsvd.distill.basis import namespace_of
 
 Array = Any
 
@@ -17,7 +19,7 @@ def inverses(matrices: Array) -> Array:
     time of LAPACK's inverse for r = 50 (measured on one core).
     """
     r = matrices.shape[-1]
-    xp = matrices.__array_namespace__()
+    xp = namespace_of(matrices)
     if r <= _SMALL:
         return xp.linalg.inv(matrices)
     half = r // 2
@@ -32,3 +34,10 @@ def inverses(matrices: Array) -> Array:
     found[..., :half, half:] = -X.mT
     found[..., half:, half:] = S_inverse
     return found
+
+
+def times(matrices: Array, vectors: Array) -> Array:
+    """Each matrix, or the one, times its vector: (b, r, r) or (1, r, r) by (b, r)."""
+    if matrices.shape[0] == 1:
+        return vectors @ matrices[0, ...].mT
+    return (matrices @ vectors[:, :, None])[:, :, 0]

@@ -7,18 +7,18 @@ The mixture is fitted to the teacher's coordinates alone, without any pass over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bigsvd.distill.basis import Basis
+from bigsvd.distill.basis import Basis, diagonals, namespace_of
 from bigsvd.distill.gaussians import Gaussians, fit_gaussians
-from bigsvd.distill.inverses import inverses
+from bigsvd.distill.inverses import inverses, times
 from bigsvd.distill.observed import Observed
 from bigsvd.distill.ridge import Ridge
-from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.stage import Coordinates, Move
 
 Array = Any
 
@@ -26,6 +26,7 @@ MOST_ROWS = 2**14  # of the teacher that a mixture is fitted to
 _LEADING = 16  # coordinates by which components are ranked: of 8, twice as many components had to answer
 _LEFT_OUT = 1e-3  # of a row's probability, which may lie in components that are not looked at closely
 _LEAST_SHARE = 1e-2  # of the noise in any direction, that a component varies by no less than
+_STORED = ("weights", "means", "covariances", "prior")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Mixture:
     Attributes:
         weights: (c,), they add up to 1. means: (c, r). covariances: (c, r, r), positive definite.
         prior: variances (r,) of the one Gaussian by which components are ranked for a row.
+        move: copies an array to where rows lie.
 
     """
 
@@ -42,6 +44,7 @@ class Mixture:
     means: np.ndarray
     covariances: np.ndarray
     prior: np.ndarray
+    move: Move = np.asarray
     name: ClassVar[str] = "mixture"
 
     def __len__(self) -> int:
@@ -49,12 +52,13 @@ class Mixture:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a store."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _STORED}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Mixture:
         """The inverse of `to_arrays`."""
-        return cls(**arrays)
+        weights, means, covariances, prior = (arrays[name] for name in _STORED)
+        return cls(weights, means, covariances, prior)
 
     def moved(self, prior: np.ndarray) -> Mixture:
         """The same shape for new data whose coordinates have the covariance `prior` (r, r), as by `map`.
@@ -63,7 +67,34 @@ class Mixture:
         Shortt 1984, Prop. 7): components that fit the teacher's scale would hold new data of another to it.
         """
         A = _stretch(self.prior, prior)
-        return Mixture(self.weights, self.means @ A, A @ self.covariances @ A, np.diag(prior))
+        means, covariances = self.means @ A, A @ self.covariances @ A
+        return replace(self, means=means, covariances=covariances, prior=np.diag(prior))
+
+    def on(self, move: Move) -> Mixture:
+        """See `Stage.on`."""
+        return replace(self, move=move)
+
+    @property
+    def _leading_count(self) -> int:
+        """How many coordinates components are ranked by."""
+        return min(_LEADING, len(self.prior))
+
+    @cached_property
+    def _parts(self) -> _Parts:
+        return _Parts.of(self, len(self.prior))
+
+    @cached_property
+    def _leading_parts(self) -> _Parts:
+        return _Parts.of(self, self._leading_count)
+
+    @cached_property
+    def _ridge(self) -> Ridge:
+        return Ridge(self.prior, move=self.move)
+
+    @cached_property
+    def _leading_inverse(self) -> Array:
+        """Of the ridge's prior, on the device."""
+        return self.move(np.diag(1 / self.prior[: self._leading_count]))
 
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`.
@@ -75,27 +106,25 @@ class Mixture:
         if observed.G.shape[0] == 1 < len(observed):
             return self._shared(observed)
         order, needed = _by_rank(self._probable(observed))
-        xp = order.__array_namespace__()
+        xp = namespace_of(order)
         by_need = xp.argsort(-needed)
         found = self._answers(_taken(observed, by_need), xp.take(order, by_need, axis=0), needed)
         return found.taken(xp.argsort(by_need)).coordinates
 
     def _answers(self, observed: Observed, order: Array, needed: Array) -> _Answers:
         """The mixed answers of rows which lie in the order of how many components they need, most first."""
-        xp = order.__array_namespace__()
-        parts = _Parts.of(self, xp)
+        xp, parts = namespace_of(order), self._parts
         found = parts.answers(observed, order[:, 0])
         for place in range(1, int(xp.max(needed))):
-            count = int(xp.sum(needed > place))
+            count = int(xp.count_nonzero(needed > place))
             more = parts.answers(_first(observed, count), order[:count, place])
             found.put(found.first(count).mixed(more))
         return found
 
     def _probable(self, observed: Observed) -> Array:
         """The probability of each component by what a row shows of its leading coordinates, (b, c)."""
-        xp = observed.t.__array_namespace__()
-        q = min(_LEADING, len(self.prior))
-        leading, parts = self._leading(observed, q), _Parts.of(self, xp, q)
+        xp = namespace_of(observed.t)
+        leading, parts = self._leading(observed, self._leading_count), self._leading_parts
         logs = [parts.evidence(leading, place).log_weight for place in range(len(self))]
         return _normalised(xp.stack(logs, axis=1))
 
@@ -104,16 +133,14 @@ class Mixture:
 
         It is the ridge's posterior less its prior.
         """
-        xp = observed.t.__array_namespace__()
-        ridge = Ridge(self.prior).infer(observed)
+        ridge = self._ridge.infer(observed)
         inverse = inverses(ridge.covariance[:, :q, :q])
-        G = inverse - xp.asarray(np.diag(1 / self.prior[:q]))
-        return Observed(G, _times(inverse, ridge.mean[:, :q]), observed.energy, observed.count)
+        G = inverse - self._leading_inverse
+        return Observed(G, times(inverse, ridge.mean[:, :q]), observed.energy, observed.count)
 
     def _shared(self, observed: Observed) -> Coordinates:
         """The same for rows that have the same columns: one solve for each component, and none left out."""
-        parts = _Parts.of(self, observed.t.__array_namespace__())
-        answers = (parts.evidence(observed, place) for place in range(len(self)))
+        answers = (self._parts.evidence(observed, place) for place in range(len(self)))
         return reduce(_Answers.mixed, answers).coordinates
 
 
@@ -134,21 +161,21 @@ class _Answers:
         return Coordinates(self.mean, self.covariance)
 
     def first(self, count: int) -> _Answers:
-        return _Answers(self.log_weight[:count], self.mean[:count], self.covariance[:count])
+        return _Answers(self.log_weight[:count], self.mean[:count, :], self.covariance[:count, ...])
 
     def taken(self, rows: Array) -> _Answers:
         return _Answers(*_picked(rows, self.log_weight, self.mean, self.covariance))
 
     def put(self, other: _Answers) -> None:
         """The first answers become these."""
-        count = len(other.log_weight)
+        count = other.log_weight.shape[0]
         self.log_weight[:count] = other.log_weight
-        self.mean[:count] = other.mean
-        self.covariance[:count] = other.covariance
+        self.mean[:count, :] = other.mean
+        self.covariance[:count, ...] = other.covariance
 
     def mixed(self, other: _Answers) -> _Answers:
         """Two answers as one, by the law of total covariance."""
-        xp = self.log_weight.__array_namespace__()
+        xp = namespace_of(self.log_weight)
         log_weight = xp.logaddexp(self.log_weight, other.log_weight)
         share = xp.exp(other.log_weight - log_weight)[:, None]
         away = other.mean - self.mean
@@ -169,13 +196,14 @@ class _Parts:
     constants: Array
 
     @classmethod
-    def of(cls, mixture: Mixture, xp: Any, leading: int | None = None) -> _Parts:
-        """Those of the leading coordinates alone, or of all."""
+    def of(cls, mixture: Mixture, leading: int) -> _Parts:
+        """Those of so many leading coordinates."""
         means = mixture.means[:, :leading]
         precisions = np.linalg.inv(mixture.covariances[:, :leading, :leading])
-        pulls = _times(precisions, means)
+        pulls = times(precisions, means)
         half = 0.5 * (np.linalg.slogdet(precisions)[1] - np.sum(pulls * means, axis=1))
-        return cls(xp.asarray(precisions), xp.asarray(pulls), xp.asarray(np.log(mixture.weights) + half))
+        constants = np.log(mixture.weights) + half
+        return cls(*map(mixture.move, (precisions, pulls, constants)))
 
     def answers(self, observed: Observed, places: Array) -> _Answers:
         """That of the component `places` (b,) of each row."""
@@ -185,7 +213,8 @@ class _Parts:
     def evidence(self, observed: Observed, place: int) -> _Answers:
         """That of one component, of all rows."""
         some = slice(place, place + 1)
-        return _Parts(self.precisions[some], self.pulls[some], self.constants[some]).solved(observed)
+        parts = _Parts(self.precisions[some, ...], self.pulls[some, :], self.constants[some])
+        return parts.solved(observed)
 
     def solved(self, observed: Observed) -> _Answers:
         """Each row's answer by its component, or by the only one.
@@ -194,22 +223,17 @@ class _Parts:
         P = (G + J)⁻¹ the posterior's covariance, b = t + J·μ and P·b its mean.
         """
         inner, right = observed.G + self.precisions, observed.t + self.pulls
-        xp = right.__array_namespace__()
+        xp = namespace_of(right)
         covariance = inverses(inner)
-        mean = _times(covariance, right)
+        mean = times(covariance, right)
         evidence = 0.5 * xp.sum(right * mean, axis=-1) - _half_log_determinant(inner)
         return _Answers(self.constants + evidence, mean, covariance)
 
 
 def _half_log_determinant(matrices: Array) -> Array:
-    xp = matrices.__array_namespace__()
+    xp = namespace_of(matrices)
     roots = xp.linalg.cholesky(matrices)
-    return xp.sum(xp.log(xp.linalg.diagonal(roots)), axis=-1)
-
-
-def _times(matrices: Array, vectors: Array) -> Array:
-    """Each matrix, or the one, times its vector: (b, r, r) or (1, r, r) by (b, r)."""
-    return (matrices @ vectors[:, :, None])[:, :, 0]
+    return xp.sum(xp.log(diagonals(roots)), axis=-1)
 
 
 def _outer(vectors: Array) -> Array:
@@ -217,22 +241,22 @@ def _outer(vectors: Array) -> Array:
 
 
 def _normalised(logs: Array) -> Array:
-    xp = logs.__array_namespace__()
+    xp = namespace_of(logs)
     weights = xp.exp(logs - xp.max(logs, axis=1, keepdims=True))
     return weights / xp.sum(weights, axis=1, keepdims=True)
 
 
 def _by_rank(probable: Array) -> tuple[Array, Array]:
     """Components (b, c), the most probable first, and how many are needed (b,) for all but a little."""
-    xp = probable.__array_namespace__()
+    xp = namespace_of(probable)
     order = xp.argsort(-probable, axis=1)
     count = probable.shape[1]
-    before = xp.take_along_axis(probable, order, axis=1) @ xp.asarray(np.triu(np.ones((count, count)), 1))
-    return order, xp.sum(before < 1 - _LEFT_OUT, axis=1)
+    before = xp.take_along_axis(probable, order, axis=1) @ xp.triu(xp.ones((count, count)), k=1)
+    return order, xp.count_nonzero(before < 1 - _LEFT_OUT, axis=1)
 
 
 def _picked(places: Array, *parts: Array) -> list[Array]:
-    xp = places.__array_namespace__()
+    xp = namespace_of(places)
     return [xp.take(part, places, axis=0) for part in parts]
 
 
@@ -241,7 +265,9 @@ def _taken(observed: Observed, rows: Array) -> Observed:
 
 
 def _first(observed: Observed, rows: int) -> Observed:
-    return Observed(observed.G[:rows], observed.t[:rows], observed.energy[:rows], observed.count[:rows])
+    return Observed(
+        observed.G[:rows, ...], observed.t[:rows, :], observed.energy[:rows], observed.count[:rows]
+    )
 
 
 def _stretch(variances: np.ndarray, prior: np.ndarray) -> np.ndarray:

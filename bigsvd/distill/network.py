@@ -17,28 +17,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from bigsvd.devices.bfloat16 import is_installed, threads
+from bigsvd.devices.bfloat16 import gpu_is_there, is_installed, threads
 from bigsvd.distill.observed import Observed
 from bigsvd.distill.ridge import Ridge
-from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.stage import Coordinates, Move
 from bigsvd.errors import DeviceError
 
 Array = Any
 Tensor = Any
 
 _MOST_WIDENING = 4.0  # of the logarithm of a variance: beyond it lies no data, but what float32 cannot hold
+_NAMES = {"auto": "cuda", "gpu": "cuda"}  # by torch
 _LEAST_ENERGY = 1e-3  # of a residual per entry, in units of the noise, that the logarithm tells from none
 
 
 def device_named(asked: str) -> str:
-    """The device that torch is asked for: "auto" is the GPU where there is one.
+    """Torch's name of a device: "gpu" is CUDA's, "auto" that where there is one.
 
     Raises:
         DeviceError: torch is not installed, or has no such device.
@@ -50,15 +51,10 @@ def device_named(asked: str) -> str:
             "install bigsvd[distill], or leave the stage 'network' out",
         )
     if asked == "cpu" or gpu_is_there():
-        return asked.replace("auto", "cuda")
+        return _NAMES.get(asked, asked)
     if asked != "auto":
         raise DeviceError(f"device={asked!r}, but torch finds no GPU", "use device='cpu' or 'auto'")
     return "cpu"
-
-
-def gpu_is_there() -> bool:
-    """Whether torch finds one."""
-    return bool(import_module("torch").cuda.is_available())
 
 
 @dataclass(frozen=True)
@@ -239,6 +235,7 @@ class Network:
         columns: n. weights: float32, named as in `Shape.sizes`.
         spread: factor of the covariance, so that intervals cover what they promise of hidden entries.
         device: of torch.
+        move: copies an array to where rows lie.
         name: what the stage is called.
 
     """
@@ -248,7 +245,12 @@ class Network:
     weights: Mapping[str, np.ndarray]
     spread: float = 1.0
     device: str = "cpu"
+    move: Move = np.asarray
     name: str = "network"
+
+    def on(self, move: Move) -> Network:
+        """See `Stage.on`: torch works where rows lie."""
+        return replace(self, move=move, device=_device_of(move(np.zeros(1)), self.device))
 
     @cached_property
     def shape(self) -> Shape:
@@ -265,13 +267,23 @@ class Network:
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`."""
         torch = import_module("torch")
-        closed = Ridge(self.variances).infer(observed)
+        closed = self._ridge.infer(observed)
         seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
         with torch.no_grad(), threads(1):
             added, widening = corrections(self._loaded, self.shape, seen)
-            wider = (widening / 2).exp()
-        mean = closed.mean + _back(added, closed.mean) * _like(self._deviations, closed.mean)
-        return Coordinates(mean, self._widened(closed.covariance, _back(wider, closed.mean)))
+            answers = torch.stack([added, (widening / 2).exp()]).double()
+        # By the host: torch has then read all that it was given, and nobody shares its memory.
+        found = self.move(answers.cpu().numpy())
+        mean = closed.mean + found[0, ...] * self._deviations_there
+        return Coordinates(mean, self._widened(closed.covariance, found[1, ...]))
+
+    @cached_property
+    def _ridge(self) -> Ridge:
+        return Ridge(self.variances, move=self.move)
+
+    @cached_property
+    def _deviations_there(self) -> Array:
+        return self.move(self._deviations)
 
     @property
     def _deviations(self) -> np.ndarray:
@@ -306,17 +318,8 @@ def _there(array: Array, device: str) -> Tensor:
     return torch.from_dlpack(array).to(device)
 
 
-def _back(found: Tensor, like: Array) -> Array:
-    """A tensor as float64 where `like` lies: for NumPy on the host, else where it is."""
-    torch = import_module("torch")
-    found = found.to(torch.float64)
-    if isinstance(like, np.ndarray):
-        return found.cpu().numpy()
-    return like.__array_namespace__().from_dlpack(found)
-
-
-def _like(values: np.ndarray, like: Array) -> Array:
-    """A NumPy array where `like` lies."""
-    if isinstance(like, np.ndarray):
-        return values
-    return like.__array_namespace__().asarray(values)
+def _device_of(array: Array, asked: str) -> str:
+    """Torch's name of where an array lies; what was asked for where NumPy's are to be copied."""
+    if isinstance(array, np.ndarray):
+        return asked
+    return str(import_module("torch").from_dlpack(array).device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bigsvd.distill.basis import Basis
+from bigsvd.distill.basis import Basis, namespace_of
 from bigsvd.distill.matrices import matrices
 from bigsvd.distill.rows import Rows
 
@@ -37,8 +37,8 @@ class Observed:
 
 def observe(basis: Basis, rows: Rows) -> Observed:
     """The statistics of rows of B, float64, where these lie; so must the basis (`Basis.moved`)."""
-    xp = rows.values.__array_namespace__()
+    xp = namespace_of(rows.values)
     t = rows.values @ basis.weighted
     energy = (rows.values * rows.values) @ (1 / basis.noise)
-    count = xp.sum(rows.seen, axis=1)
+    count = xp.count_nonzero(rows.seen, axis=1)
     return Observed(matrices(basis, rows.seen, count), t, energy, count)

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bigsvd.devices.bfloat16 import is_installed
-from bigsvd.distill.adapting import NAME as ADAPT
+from bigsvd.devices.bfloat16 import gpu_is_there, is_installed
 from bigsvd.distill.panels import Absence
 from bigsvd.distill.student import Student, open_student
-from bigsvd.errors import RankError, RequestError
-from bigsvd.request import Request
+from bigsvd.errors import DeviceError, RankError, RequestError
+from bigsvd.machine.offers import DeviceOffer, device_here, on_cpu
+from bigsvd.request import DEVICES, Request
 from bigsvd.sources.base import SIDES, Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import selected
@@ -25,8 +25,8 @@ from bigsvd.sources.selected import selected
 if TYPE_CHECKING:
     from bigsvd.facts import SourceFacts
 
-STAGES = ("ridge", "map", "mixture", ADAPT, "network")  # from the cheapest on
-_LEARN = ("map", ADAPT)  # those that learn from the new data, and are no student's own
+STAGES = ("ridge", "map", "mixture", "adapt", "network")  # from the cheapest on
+_LEARN = ("map", "adapt")  # those that learn from the new data, and are no student's own
 _ARRAYS = {"offset": "mean", "scale": "scale", "weights": "weights"}  # of a student, by option of a request
 
 
@@ -37,6 +37,7 @@ class Order:
     Attributes:
         student: which is to predict. source: the new data.
         absence: which of their entries were not seen.
+        offer: the device on which rows are inferred.
         k: how many components are published. stage, adapt, seed: see `predict`.
         reading: how the data were opened, but for their axes: decode, sum, missing_chunks.
 
@@ -45,6 +46,7 @@ class Order:
     student: Student
     source: Source
     absence: Absence
+    offer: DeviceOffer
     k: int
     stage: str = "auto"
     adapt: str = "auto"
@@ -55,7 +57,7 @@ class Order:
         """The stages that may be published, from the cheapest on; components move where `adapts` says so."""
         found = {*self.student.stages, *_LEARN}
         if not adapts or self.adapt == "no":
-            found.discard(ADAPT)
+            found.discard("adapt")
         if not is_installed():
             found.discard("network")
         return tuple(name for name in STAGES if name in found)
@@ -73,6 +75,7 @@ class Order:
             "stage": self.stage,
             "adapt": self.adapt,
             "seed": self.seed,
+            "device": self.offer.device.name,
         }
         return json.dumps(asked, sort_keys=True)
 
@@ -120,6 +123,7 @@ def order_of(
     missing: str = "nan",
     missing_value: Any = None,
     seed: int = 0,
+    device: str = "cpu",
     storage_options: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> Order:
@@ -136,7 +140,33 @@ def order_of(
     rule = "zero" if missing == "zero" else "none"
     absence = Absence.of(opened, missing=rule, missing_value=missing_value, mask=mask)
     kept = {name: value for name, value in reading.items() if name not in ("samples", "dim")}
-    return Order(learnt, opened, absence, _rank_of(learnt, k), stage, adapt, seed, kept)
+    place = device_for(device, network=_may_use_network(learnt, stage))
+    return Order(learnt, opened, absence, place, _rank_of(learnt, k), stage, adapt, seed, kept)
+
+
+def _may_use_network(student: Student, stage: str) -> bool:
+    """Whether the network may come to infer rows."""
+    return stage == "network" or (stage == "auto" and "network" in student.stages and is_installed())
+
+
+def device_for(asked: str, *, network: bool) -> DeviceOffer:
+    """Where rows are inferred: on a GPU only if torch, too, finds it where that may be needed.
+
+    Raises:
+        RequestError: there is no device of that name. DeviceError: a GPU was asked for and none works.
+
+    """
+    if asked not in DEVICES:
+        raise RequestError(f"device={asked!r} is not known", f"use one of {', '.join(DEVICES)}")
+    found = device_here(cast("Any", asked))
+    if not (found.device.has_own_memory and network) or gpu_is_there():
+        return found
+    if asked == "auto":
+        return on_cpu("torch finds no GPU")
+    raise DeviceError(
+        f"device={asked!r}, but torch, which computes the stage network, finds no GPU",
+        "install torch for CUDA, ask for another stage, or use device='cpu'",
+    )
 
 
 def _rank_of(student: Student, k: int | None) -> int:

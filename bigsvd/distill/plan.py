@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from bigsvd.distill.adapt import NAME as ADAPT
 from bigsvd.distill.adapt import adapt_bytes
-from bigsvd.distill.adapting import NAME as ADAPT
-from bigsvd.distill.gate import NETWORK
 from bigsvd.distill.panels import RowPanels
 from bigsvd.errors import MemoryBudgetError
-from bigsvd.facts import NOMINAL, SourceFacts
-from bigsvd.machine.offers import budget_here
+from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
+from bigsvd.machine.offers import DeviceOffer, budget_here
 from bigsvd.units import counted_as, human_bytes, round_up
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 2**25  # of matrices (r, r), one a row and copy, that a thread has in hand; the same
 _COPIES = 6  # of those: G, its parts while it is made, its inverse, products
 _MOST_ROWS = 4096  # of a batch
+_DEVICE_BATCH_BYTES, _DEVICE_BATCH_SHARE = 2**30, 0.5  # of such on a GPU, and of its budget; chosen
 _SAMPLE_ROWS = 4096  # on which stages are judged, at most
 _SAMPLE_SHARE = 0.25  # of the budget that these may take
 SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
@@ -39,9 +39,11 @@ class PredictionPlan:
         source, student: their names. stage: which is to infer, or "auto".
         samples, features: of the new data. components: r, that inference uses. k: that are published.
         rows_per_panel: that are read at a time. rows_per_batch: that a thread infers at a time.
-        rows_judged: on which stages are judged.
+        rows_judged: on which stages are judged. rows_judged_at_a_time: of those, on the host.
         threads: that infer at the same time. adapts: whether there is memory for components to move.
         terms: bytes that are held, by what. budget_bytes: that may be.
+        device: where rows are inferred. device_terms, device_budget_bytes: the same of its own memory, if it
+            has any.
         read_bytes: of the new data, uncompressed. scratch_bytes: on the disk until the factors are written.
         seconds: that it takes at nominal rates, by part.
 
@@ -57,10 +59,14 @@ class PredictionPlan:
     rows_per_panel: int
     rows_per_batch: int
     rows_judged: int
+    rows_judged_at_a_time: int
     threads: int
     adapts: bool
     terms: dict[str, int]
     budget_bytes: int
+    device: str
+    device_terms: dict[str, int]
+    device_budget_bytes: int
     read_bytes: int
     scratch_bytes: int
     seconds: dict[str, float]
@@ -69,6 +75,11 @@ class PredictionPlan:
     def memory_bytes(self) -> int:
         """That are held at the most."""
         return sum(self.terms.values())
+
+    @property
+    def device_bytes(self) -> int:
+        """That are held at the most of the device's own memory."""
+        return sum(self.device_terms.values())
 
     @property
     def panels(self) -> int:
@@ -81,10 +92,18 @@ class PredictionPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self) | {"memory_bytes": self.memory_bytes, "transposed": False}
+        sums = {"memory_bytes": self.memory_bytes, "device_bytes": self.device_bytes}
+        return asdict(self) | sums | {"transposed": False}
 
     def check(self) -> None:
         """`MemoryBudgetError` where it does not fit."""
+        if self.device_bytes > self.device_budget_bytes:
+            raise MemoryBudgetError(
+                f"predicting {self.features:,} features by {self.components} components needs "
+                f"{human_bytes(self.device_bytes)} on {self.device}, where the budget is "
+                f"{human_bytes(self.device_budget_bytes)}",
+                "free memory there, use device='cpu', or fit fewer components",
+            )
         if self.memory_bytes <= self.budget_bytes:
             return
         needed = human_bytes(self.memory_bytes)
@@ -107,7 +126,8 @@ class PredictionPlan:
                 f"predict  {self.source}: {self._shape}",
                 f"student  {self.student}: k={self.k} of {self.components} components, {self.stage}",
                 f"reads    {human_bytes(self.read_bytes)} once, in {self._panels}",
-                f"holds    {human_bytes(self.memory_bytes)} of {budget} ({self._held})",
+                f"holds    {human_bytes(self.memory_bytes)} of {budget} ({_listed(self.terms)})",
+                f"device   {self._device}",
                 f"scratch  {human_bytes(self.scratch_bytes)} on the disk until the factors are written",
                 f"takes    about {sum(self.seconds.values()):.2g} s at nominal rates "
                 f"({by_part(self.seconds)})",
@@ -124,8 +144,11 @@ class PredictionPlan:
         return f"{panels}; before that {self.rows_judged:,} samples to judge by"
 
     @property
-    def _held(self) -> str:
-        return ", ".join(f"{term} {human_bytes(size)}" for term, size in self.terms.items())
+    def _device(self) -> str:
+        if not self.device_terms:
+            return self.device
+        budget = human_bytes(self.device_budget_bytes)
+        return f"{self.device}: {human_bytes(self.device_bytes)} of {budget} ({_listed(self.device_terms)})"
 
 
 def by_part(seconds: Mapping[str, float]) -> str:
@@ -133,9 +156,14 @@ def by_part(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{part} {each:.2g} s" for part, each in seconds.items())
 
 
+def _listed(terms: Mapping[str, int]) -> str:
+    return ", ".join(f"{term} {human_bytes(size)}" for term, size in terms.items())
+
+
 def plan_prediction(
     student: Student,
     facts: SourceFacts,
+    offer: DeviceOffer,
     *,
     stage: str = "auto",
     k: int,
@@ -143,10 +171,11 @@ def plan_prediction(
     threads: int | None = None,
 ) -> PredictionPlan:
     """The plan for data with these facts; whether it fits, `PredictionPlan.check` says."""
-    budget = memory or budget_here()
-    cores = threads or len(psutil.Process().cpu_affinity())
+    budget, device, device_budget = memory or budget_here(), offer.device, offer.granted()
+    cores = threads or _threads_for(offer)
     samples, sizes = facts.shape[facts.samples_axis], _Sizes.of(student, facts, budget)
     terms = _terms(student, facts, sizes, cores, stage)
+    batch = _batch_on(offer, student, sizes)
     adapting = {"sums by which components move": adapt_bytes(student.basis.n, student.basis.r)}
     adapts = stage == ADAPT or (stage == "auto" and sum((terms | adapting).values()) <= budget)
     return PredictionPlan(
@@ -158,16 +187,48 @@ def plan_prediction(
         components=student.basis.r,
         k=k,
         rows_per_panel=sizes.panel,
-        rows_per_batch=sizes.batch,
+        rows_per_batch=batch,
         rows_judged=sizes.judged,
+        rows_judged_at_a_time=sizes.batch,
         threads=cores,
         adapts=adapts,
         terms=terms | adapting if adapts else terms,
         budget_bytes=budget,
+        device=device.name,
+        device_terms=_device_terms(offer, student, batch),
+        device_budget_bytes=device_budget,
         read_bytes=facts.nbytes,
         scratch_bytes=samples * _bytes_of_a_row(student, k),
-        seconds=_seconds(student, facts, k, cores),
+        seconds=_seconds(student, facts, k, cores, NOMINAL_ON_GPU if device.has_own_memory else NOMINAL),
     )
+
+
+def _threads_for(offer: DeviceOffer) -> int:
+    """That infer: one for each core, one for a GPU, which has its own."""
+    if offer.device.has_own_memory:
+        return 1
+    return len(psutil.Process().cpu_affinity())
+
+
+def _batch_on(offer: DeviceOffer, student: Student, sizes: _Sizes) -> int:
+    """Rows that are inferred at a time: a GPU takes as many as a share of its memory holds."""
+    if not offer.device.has_own_memory:
+        return sizes.batch
+    fitting = min(_DEVICE_BATCH_BYTES, int(_DEVICE_BATCH_SHARE * offer.granted())) // _held_of_a_row(student)
+    return int(np.clip(fitting, 1, min(_MOST_ROWS, sizes.panel)))
+
+
+def _device_terms(offer: DeviceOffer, student: Student, batch: int) -> dict[str, int]:
+    """Bytes that are held of a device's own memory, by what."""
+    if not offer.device.has_own_memory:
+        return {}
+    n, r = student.basis.n, student.basis.r
+    terms = {
+        "the student": _student_bytes(student),
+        "products of components": student.basis.products_bytes(n, r),
+        "rows being inferred": batch * _held_of_a_row(student),
+    }
+    return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}
 
 
 @dataclass(frozen=True)
@@ -195,7 +256,7 @@ def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int, st
         "panels being read": RowPanels.bytes_for(facts, sizes.panel),
         "rows being inferred": threads * sizes.batch * _held_of_a_row(student),
         "rows to judge by": sizes.judged * 9 * n,
-        "PyTorch": TORCH_BYTES * (NETWORK in student.learnt and stage in ("auto", NETWORK)),
+        "PyTorch": TORCH_BYTES * ("network" in student.learnt and stage in ("auto", "network")),
         "Python and threads": SERVICE_BYTES,
     }
     return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}
@@ -211,10 +272,10 @@ def _bytes_of_a_row(student: Student, k: int) -> int:
     return (student.basis.r + k) * np.dtype(student.dtype).itemsize + 8
 
 
-def _seconds(student: Student, facts: SourceFacts, k: int, threads: int) -> dict[str, float]:
+def _seconds(student: Student, facts: SourceFacts, k: int, threads: int, rates: Rates) -> dict[str, float]:
     """Of the parts, at nominal rates: reading, products of each row with pairs of components, writing."""
     samples, r = facts.shape[facts.samples_axis], student.basis.r
-    flops = NOMINAL.flops_at("float64", 64) * threads
+    flops = rates.flops_at("float64", 64) * threads
     return {
         "reading": facts.nbytes * NOMINAL.read_seconds,
         "inferring": samples * (float(student.basis.n) * r**2 + 4.0 * r**3) / flops,

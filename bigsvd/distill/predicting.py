@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from bigsvd.scratch import Scratch
 
 _MENDINGS = 3  # of one scratch in a run; what is damaged then is a disk
-_SIZES = ("rows_per_panel", "rows_per_batch", "rows_judged")  # of a plan: what the bits depend on
+# Of a plan: what the bits depend on.
+_SIZES = ("rows_per_panel", "rows_per_batch", "rows_judged", "rows_judged_at_a_time")
 
 
 def _never() -> bool:
@@ -57,6 +58,7 @@ def predict(
     missing_value: Any = None,
     seed: int = 0,
     memory: int | str | None = None,
+    device: Literal["cpu", "gpu", "auto"] = "cpu",
     overwrite: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = _never,
@@ -78,6 +80,8 @@ def predict(
             themselves (CF attributes), is missing anyway.
         seed: of what is hidden to judge by.
         memory: bytes that may be held beyond the interpreter and its libraries.
+        device: where rows are inferred; "auto" is a GPU where one is usable. Stages are judged, and learn
+            from the new data, on the host. A run is resumed on the device that it began on.
         overwrite: replace a published result, once the new one is whole.
         progress: called with each `bigsvd.events.Event`, from any thread.
         should_stop: asked after each panel.
@@ -87,12 +91,13 @@ def predict(
     Raises:
         ColumnsError: the data have other features. RankError: k is more than the student has.
         MemoryBudgetError: it does not fit. RequestError: nothing at all was seen.
+        DeviceError: a GPU was asked for and none works.
         StoppedError: it was to stop. BigsvdError: the run failed; running the same again resumes it.
 
     """
     order = order_of(
         student, source, k=k, stage=stage, adapt=adapt, mask=mask, missing=missing,
-        missing_value=missing_value, seed=seed, storage_options=storage_options, **reading,
+        missing_value=missing_value, seed=seed, device=device, storage_options=storage_options, **reading,
     )  # fmt: skip
     plan = plan_of(order, memory)
     return run(order, plan, out, overwrite=overwrite, progress=progress or unheard, should_stop=should_stop)
@@ -101,7 +106,9 @@ def predict(
 def plan_of(order: Order, memory: int | str | None = None) -> PredictionPlan:
     """What it will read, hold and take; only metadata are looked at."""
     budget = None if memory is None else parse_bytes(memory)
-    return plan_prediction(order.student, order.source.facts, stage=order.stage, k=order.k, memory=budget)
+    return plan_prediction(
+        order.student, order.source.facts, order.offer, stage=order.stage, k=order.k, memory=budget
+    )
 
 
 @silent
@@ -164,7 +171,7 @@ def _fill(
     started = time.monotonic()
     panels = RowPanels(order.source, order.student.standard, plan.rows_per_panel, order.absence)
     chosen = choose(order, panels, plan, progress)
-    inference = Inference(panels, chosen, scratch, order.student.dtype)
+    inference = Inference(panels, chosen, scratch, order.student.dtype, order.offer.device)
     sums = _inferred(inference, plan, progress, should_stop)
     progress(PhaseStarted("writing and checking the factors"))
     costs = _costs(plan, chosen, time.monotonic() - started, monitor)

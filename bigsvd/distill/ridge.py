@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from bigsvd.distill.inverses import inverses
+from bigsvd.distill.inverses import inverses, times
 from bigsvd.distill.observed import Observed
-from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.stage import Coordinates, Move
 
 Array = Any
 
@@ -26,13 +26,25 @@ class Ridge:
     Attributes:
         prior: Λ, (r, r), positive definite, or the variances (r,) where it is diagonal.
         name: what the stage is called: the same solve serves every prior.
+        move: copies an array to where rows lie.
 
     """
 
     prior: np.ndarray
     name: str = "ridge"
+    move: Move = np.asarray
+
+    def on(self, move: Move) -> Ridge:
+        """See `Stage.on`."""
+        return replace(self, move=move)
 
     @cached_property
+    def _units_there(self) -> tuple[Array, Array]:
+        """`_units` on the device."""
+        products, inverse = self._units
+        return self.move(products), self.move(inverse)
+
+    @property
     def _units(self) -> tuple[np.ndarray, np.ndarray]:
         """d·dᵀ of the deviations, and R⁻¹, both (r, r)."""
         if self.prior.ndim == 1:
@@ -44,17 +56,9 @@ class Ridge:
 
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`."""
-        xp = observed.t.__array_namespace__()
-        products, inverse = map(xp.asarray, self._units)
+        products, inverse = self._units_there
         inner = observed.G * products
         inner += inverse
         covariance = inverses(inner)
         covariance *= products
-        return Coordinates(_times(covariance, observed.t), covariance)
-
-
-def _times(matrices: Array, vectors: Array) -> Array:
-    """Each matrix, or the one, times its vector: (b, r, r) or (1, r, r) by (b, r)."""
-    if matrices.shape[0] == 1:
-        return vectors @ matrices[0].mT
-    return (matrices @ vectors[:, :, None])[:, :, 0]
+        return Coordinates(times(covariance, observed.t), covariance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,10 @@ class Rows:
     def part(self, some: slice) -> Rows:
         """Some of them."""
         return Rows(self.start + some.start, self.values[some], self.seen[some])
+
+    def moved(self, move: Callable[[Array], Array]) -> Rows:
+        """The same on a device, to which `move` copies an array."""
+        return Rows(self.start, move(self.values), move(self.seen))
 
     def hide(self, hidden: Array) -> Rows:
         """The same without these entries, (b, n) bool; they may be ones that were not seen."""

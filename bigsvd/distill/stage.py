@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from bigsvd.distill.observed import Observed
 
 Array = Any
+Move = Callable[[np.ndarray], Array]  # to a device
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +34,6 @@ class Coordinates:
         """E zzᵀ = mean·meanᵀ + C of each row, (b, r, r)."""
         return self.mean[:, :, None] * self.mean[:, None, :] + self.covariance
 
-    @property
-    def variances(self) -> Array:
-        """Sum of the variances of the coordinates of each row, the trace of C, (b,) or (1,)."""
-        return self.covariance.trace(0, 1, 2)
-
 
 class Stage(Protocol):
     """A way to infer coordinates.
@@ -48,4 +47,7 @@ class Stage(Protocol):
         """What it is called: "ridge", "map", "mixture" or "network"."""
 
     def infer(self, observed: Observed) -> Coordinates:
-        """The posterior of each row."""
+        """The posterior of each row, where the stage lies."""
+
+    def on(self, move: Move) -> Stage:
+        """The same for rows on a device: what it needs there is copied once, by `move`."""

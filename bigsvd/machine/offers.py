@@ -43,6 +43,10 @@ class DeviceOffer:
     free_bytes: int
     identity: str
 
+    def granted(self, asked: int | None = None) -> int:
+        """Bytes of its own memory that a run may take: what is asked for, of what is free."""
+        return min(asked or int(_DEVICE_SHARE * self.free_bytes), self.free_bytes)
+
 
 def on_cpu(reason: str) -> DeviceOffer:
     """The cores, which every process has."""
@@ -85,14 +89,13 @@ def offer_of(
         machine = Machine(budget_bytes, cores, device.name, found.reason, rough_dtypes=rough_dtypes)
         return Offer(machine, device)
     lanes = min(cores, _LANES_ON_DEVICE)
-    granted = min(request.device_memory or int(_DEVICE_SHARE * found.free_bytes), found.free_bytes)
     machine = Machine(
         budget_bytes=budget_bytes,
         threads=lanes,
         device=device.name,
         device_reason=found.reason,
         has_own_memory=True,
-        device_budget_bytes=granted,
+        device_budget_bytes=found.granted(request.device_memory),
         device_free_bytes=found.free_bytes,
         readers=cores // lanes,
     )
