@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bigsvd import errors
     from bigsvd.client.client import Client
+    from bigsvd.climate.eof import EOF
     from bigsvd.gaps import with_gaps
     from bigsvd.jobs.job import Job
     from bigsvd.jobs.submit import submit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "EOF",
     "Certificate",
     "Client",
     "Factors",
@@ -40,6 +42,7 @@ __all__ = [
 _PLACES = {
     "Certificate": ("bigsvd.results.certificate", "Certificate"),
     "Client": ("bigsvd.client.client", "Client"),
+    "EOF": ("bigsvd.climate.eof", "EOF"),
     "Factors": ("bigsvd.results.factors", "Factors"),
     "Job": ("bigsvd.jobs.job", "Job"),
     "Plan": ("bigsvd.planning.plan", "Plan"),

@@ -33,6 +33,17 @@ def test_components_of_cells_tell_their_kinds_apart(
     assert (tmp_path / "cells.png").read_bytes().startswith(PNG)
 
 
+def test_el_nino_is_the_first_mode(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "eof.py"), run_name="__main__")
+    explained, correlation, _ = capsys.readouterr().out.splitlines()
+    assert explained == "mode 1 explains 48.99% of the variance"
+    assert float(correlation.split()[-1]) > 0.9
+    assert (tmp_path / "eof.png").read_bytes().startswith(PNG)
+
+
 def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "compress_network.py"), run_name="__main__")
     _, whole, *thinner = [line.split() for line in capsys.readouterr().out.splitlines()]

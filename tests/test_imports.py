@@ -54,6 +54,7 @@ ROOMS = (
     "originals",
     "distill",
     "estimators",
+    "climate",
     "jobs",
     "client",
     "service",
@@ -77,6 +78,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "methods": frozenset({"catalog", "devices", "execution", "planning", "results", "slabs", "sources"}),
     "distill": frozenset({"chunks", "devices", "machine", "results", "sources"}),
     "estimators": frozenset({"distill", "results", "sources"}),
+    "climate": frozenset({"report", "results"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(
@@ -131,6 +133,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "numcodecs": frozenset({"chunks.reader"}),
     "dask": frozenset(
         {
+            "climate.fields",
             "estimators.samples",
             "execution.dask_executor",
             "execution.threads",
@@ -192,7 +195,7 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "httpx": frozenset({"client.wire"}),
-    "matplotlib": frozenset({"distill.figures", "distill.plots", "report.plots"}),
+    "matplotlib": frozenset({"distill.figures", "distill.plots", "report.modes", "report.plots"}),
     "h5py": frozenset({"sources.hdf5"}),
     "sklearn": frozenset({"estimators.base"}),
     "scipy": frozenset({"slabs.sparse"}),
@@ -210,6 +213,15 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "prometheus_client": frozenset({"service.operations.metrics"}),
+    "xarray": frozenset(
+        {
+            "climate.fields",
+            "climate.forms",
+            "climate.variable",
+            "climate.eof",
+            "climate.pictures",
+        }
+    ),
     "uvicorn": frozenset({"service.http.punctual", "service.server"}),
     "torch": frozenset({"devices.bfloat16", "distill.network", "distill.plain_network", "distill.training"}),
 }
@@ -244,6 +256,7 @@ LAZY = (
     ("sources.dask_array", "distributed"),
     ("sources.hdf5", "h5py"),
     ("slabs.sparse", "scipy"),
+    ("climate.fields", "dask"),
     ("client.client", "zarr"),
     ("client.result", "zarr"),
 )

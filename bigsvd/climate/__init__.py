@@ -1,0 +1,1 @@
+"""Empirical orthogonal functions of labelled fields: xarray in, xarray out."""
