@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from scipy import sparse
 from sklearn import decomposition
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -129,6 +130,20 @@ def test_data_that_lie_elsewhere(tmp_path: Path, kind: str, estimator: Any) -> N
         np.asarray(there.inverse_transform(there.transform(X))),
         here.inverse_transform(here.transform(DIGITS)), atol=1e-6,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "dask"])
+def test_sparse_matrices_are_centred_without_being_dense(kind: str) -> None:
+    """As scikit-learn has the same, dense; also from a Dask array of sparse blocks."""
+    dense = np.where(DIGITS > 9, DIGITS, 0.0)
+    blocks = da.from_array(dense, chunks=(500, 64)).map_blocks(sparse.csr_matrix)
+    X = blocks if kind == "dask" else sparse.csr_array(dense).asformat(kind)
+    for ours, theirs in (
+        (PCA(4), decomposition.PCA(4, svd_solver="full")),
+        (TruncatedSVD(4), decomposition.TruncatedSVD(4, algorithm="arpack")),
+    ):
+        assert_alike(ours.fit(X), theirs.fit(dense), dense)
+        np.testing.assert_allclose(np.asarray(ours.transform(X)), theirs.transform(dense), atol=1e-8)
 
 
 def test_a_dask_array_is_never_whole_in_memory() -> None:

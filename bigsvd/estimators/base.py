@@ -35,8 +35,9 @@ _MOST_SEED = 2**31 - 1
 class Decomposition(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """An estimator whose components are right singular vectors of samples as rows, computed by `svd`.
 
-    Samples are whatever scikit-learn takes as dense, or what `svd` takes: a path or URL, a Zarr, Dask, xarray
-    or HDF5 array, a memory map. The latter are read part by part, and never held whole.
+    Samples are arrays and sparse matrices as scikit-learn takes them, or what `svd` takes: a path or URL, a
+    Zarr, Dask, xarray or HDF5 array, a memory map. The latter are read part by part, and never held whole.
+    Sparse ones become dense a part at a time, also where they are centred.
     """
 
     _centers: ClassVar[bool]
@@ -115,10 +116,11 @@ class Decomposition(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return len(self.components_)
 
     def __sklearn_tags__(self) -> Any:
-        """See scikit-learn: dense samples, of which those of float32 stay so."""
+        """See scikit-learn: dense or sparse samples, of which those of float32 stay so."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self._fills
+        tags.input_tags.sparse = True
         return tags
 
     @property
@@ -162,12 +164,14 @@ class Decomposition(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._count_features(source, reset=reset)
         return source, _floats_for(source)
 
-    def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        """An array in memory as scikit-learn checks it, of float64 or float32."""
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """An array or sparse matrix in memory as scikit-learn checks it, of float64 or float32."""
         finite = (True, "allow-nan")[self._fills]
         least = {"ensure_min_samples": self._least_samples, "ensure_min_features": self._least_features}
         more = least if reset else {}
-        return np.asarray(validate_data(self, X, dtype=FLOATS, reset=reset, ensure_all_finite=finite, **more))
+        return validate_data(
+            self, X, dtype=FLOATS, reset=reset, ensure_all_finite=finite, accept_sparse=("csr", "csc"), **more
+        )
 
     def _count_features(self, source: Source, *, reset: bool) -> None:
         """As `validate_data` does of arrays: note how many features there are, or compare."""

@@ -97,13 +97,18 @@ class Projection:
         return rows.map_blocks(self._of_block, chunks=(rows.chunks[0], (len(self.components),)), dtype=dtype)
 
     def _of_block(self, block: np.ndarray) -> np.ndarray:
-        values = np.asarray(block, dtype=np.float64)
+        values = np.asarray(_dense(block), dtype=np.float64)
         gone = np.zeros(values.shape, dtype=bool)
         if self.missing != "none":
             gone = np.isnan(values)
         found = self.standard.rows(values, gone)
         found[gone] = 0.0
         return np.asarray(found @ self.components.T)
+
+
+def _dense(block: Any) -> Any:
+    """A block of rows, also of one of scipy.sparse."""
+    return block.toarray() if hasattr(block, "toarray") else block
 
 
 def _budget(memory: int | str | None) -> int:
