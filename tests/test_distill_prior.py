@@ -11,7 +11,7 @@ import pytest
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.holds import HOLDS
 from bigsvd.distill.observed import observe
-from bigsvd.distill.prior import Reestimate, fit_prior, rows_needed
+from bigsvd.distill.prior import Reestimate, first_of_best, fit_prior, rows_needed
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
 
@@ -126,3 +126,10 @@ def test_it_is_the_same_again_and_knows_few_rows_of_each_panel() -> None:
     np.testing.assert_array_equal(once.prior, again.prior)
     assert once.errors == again.errors != fit_prior(law.teacher, parts, 4).errors
     assert [rows_needed(r) for r in (8, 64, 300)] == [1024, 384, 384]
+
+
+@pytest.mark.parametrize(("stretch", "better"), [(1.0, 0), (5.0, 1)])
+def test_of_alike_stages_the_first_answers_and_else_the_better(stretch: float, better: int) -> None:
+    law = Law(3, stretch=(stretch,) * R)
+    stages = [Ridge(law.teacher.prior * scale) for scale in (1.0, 25.0)]
+    assert first_of_best(stages, law.teacher, [law.new[1]]) is stages[better]

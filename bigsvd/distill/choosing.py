@@ -185,8 +185,15 @@ class _Learners:
         if name == prior.NAME:
             return self._prior.stage
         if name == "mixture":
-            return self._order.student.mixture.moved(self._prior.prior)
+            return self._mixture
         return self._order.student.stage(name)
+
+    @property
+    def _mixture(self) -> Stage:
+        """As the teacher's coordinates lie, or moved to the new data's scale where that pays."""
+        as_it_was = self._order.student.mixture
+        moved = as_it_was.moved(self._prior.prior)
+        return prior.first_of_best((as_it_was, moved), self._basis, self._rows, self._order.seed)
 
     def _adapted(self, every: Iterable[Rows]) -> Candidate:
         stage = self._prior.stage

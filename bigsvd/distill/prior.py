@@ -20,7 +20,7 @@ from bigsvd.distill.holds import HOLDS, SCALED, Hold
 from bigsvd.distill.observed import observe
 from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.rows import Rows
-from bigsvd.distill.stage import Coordinates
+from bigsvd.distill.stage import Coordinates, Stage
 
 NAME = "map"
 _STEPS = 12  # of each estimate, at most
@@ -76,6 +76,17 @@ def fit_prior(basis: Basis, rows: Sequence[Rows], seed: int = 0) -> Reestimate:
     return Reestimate(prior, best, {hold.name: error for hold, error in errors.items()})
 
 
+def first_of_best(stages: Sequence[Stage], basis: Basis, rows: Sequence[Rows], seed: int = 0) -> Stage:
+    """The first of some stages, of which the stiffest is the first, whose mean square on hidden entries is
+    within chance of the least; for the rest see `fit_prior`.
+    """
+    few, holdout = _leading(rows, rows_needed(basis.r)), Holdout(seed + _INNER)
+    hidden = [holdout.hidden(each) for each in few]
+    shown = _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
+    errors = [shown.missed(stage, few, hidden) for stage in stages]
+    return stages[next(i for i, error in enumerate(errors) if error <= (1 + _ALIKE) * min(errors))]
+
+
 class _Trials:
     """Estimates from what was seen of some rows."""
 
@@ -93,8 +104,12 @@ class _Trials:
         return self._scaled if hold is SCALED else self._stepped(self._scaled, hold)
 
     def error(self, hold: Hold, rows: list[Rows], hidden: list[np.ndarray]) -> float:
-        """The mean square of what its answers miss of hidden entries; 0 where none is."""
-        stage, squares, count = Ridge(self.estimate(hold)), 0.0, 0
+        """The mean square of what the answers of its estimate miss of hidden entries."""
+        return self.missed(Ridge(self.estimate(hold)), rows, hidden)
+
+    def missed(self, stage: Stage, rows: list[Rows], hidden: list[np.ndarray]) -> float:
+        """The mean square of what a stage's answers miss of hidden entries; 0 where none is."""
+        squares, count = 0.0, 0
         for each, some, observed in zip(rows, hidden, self._observed, strict=True):
             missed = (each.values - stage.infer(observed).mean @ self._basis.V.T)[some]
             squares += float(missed @ missed)
