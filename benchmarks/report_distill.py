@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, stdev
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.tables import human_bytes, human_seconds, prose, provenance_lines, table
 
@@ -28,11 +30,13 @@ _MEASURES = {
 }
 _SIZES = ("peak_bytes", "planned_bytes")
 _TIMES = ("seconds", "seconds_per_million")
+_WIDE = (*_TIMES, "rmse", "s_mean")  # measures of which the worst way has many times the best's
 _COLOURS = (
     "#0b6e4f", "#2f5d9e", "#c8553d", "#7b4fa6", "#b8860b", "#7d7d7d", "#e0a090", "#4a90a4", "#222222",
     "#9acd32", "#ff8c69", "#6a5acd", "#20b2aa",
 )  # fmt: skip
 _COLUMNS = 3
+_LABEL = 16  # letters in a line of what a place of the axis is called
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -107,10 +111,13 @@ def plot(results: dict[str, Any], path: Path) -> None:
         settings = _names(rows, "setting")
         for number, method in enumerate(methods):
             _points(axes, rows, settings, method, number, len(methods), results["shown"])
-        axes.set_xticks(range(len(settings)), [setting.replace(", ", ",\n") for setting in settings])
+        axes.set_xticks(range(len(settings)), [fill(setting, _LABEL) for setting in settings])
         axes.set(title=problem, ylabel=_MEASURES[results["shown"]][0])
-        if results["shown"] in _TIMES:
+        if results["shown"] in _WIDE:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y", alpha=0.3)
         axes.legend(frameon=False, fontsize=7)
     for axes in panels[len(problems) :]:
