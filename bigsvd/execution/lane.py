@@ -304,7 +304,7 @@ class LaneRun:
         return Entries(self.device, self.spec.transform, raw, self.stored, rows, cols, self.totals)
 
     def _count(self, rectangle: _Rectangle) -> None:
-        size = rectangle.block.nbytes
+        size = rectangle.block.bytes_of(self.stored.itemsize)
         if rectangle.cached:
             self.counters.cached_bytes += size
             self.counters.device_cached_bytes += size if rectangle.kept.resident else 0

@@ -28,7 +28,10 @@ class Block(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it takes."""
+        """Bytes of memory that it takes on the host."""
+
+    def bytes_of(self, itemsize: int) -> int:
+        """Bytes that it takes wherever it lies, of entries of so many bytes each."""
 
     @property
     def stays_on_host(self) -> bool:
@@ -67,6 +70,11 @@ class DenseBlock:
         """See `Block.nbytes`."""
         size: int = self.array.nbytes
         return size
+
+    def bytes_of(self, itemsize: int) -> int:
+        """See `Block.bytes_of`."""
+        rows, cols = self.shape
+        return rows * cols * itemsize
 
     @property
     def T(self) -> Block:  # noqa: N802

@@ -105,6 +105,11 @@ class SparseBlock:
         size: int = self.packed.nbytes
         return size
 
+    def bytes_of(self, itemsize: int) -> int:
+        """See `Block.bytes_of`; places lie beside the entries."""
+        del itemsize
+        return self.nbytes
+
     @property
     def T(self) -> Block:  # noqa: N802
         """See `Block.T`."""
