@@ -108,7 +108,8 @@ class Lab:
     def _row(self, record: Record, name: str) -> dict[str, Any]:
         kept = {measure: getattr(record, measure) for measure in _KEPT}
         finite = {measure: value if np.isfinite(value) else None for measure, value in kept.items()}
-        seconds = record.seconds_per_million * len(self.problem.new) / 1e6
+        filling = record.seconds_per_million * len(self.problem.new) / 1e6
+        seconds = record.learning_seconds + filling
         return self.labelled(name, record.method) | finite | {"seconds": seconds}
 
     def labelled(self, setting: str, method: str) -> dict[str, Any]:
