@@ -59,10 +59,10 @@ def test_from_a_first_command_to_a_link_that_opens(server: Running) -> None:
     assert "shared: k=20" in told
     if shutil.which("curl") is None:
         pytest.skip("curl is not there")
-    submit, link = re.split(r"(?<=id\n)", by_curl, maxsplit=1)
+    submit, link = re.split(r"\n(?=curl)", by_curl, maxsplit=1)
     (export,) = re.findall(r"^export .*$", commands, re.MULTILINE)
     job = json.loads(typed(f"{export}\n{submit}", server))["id"]
-    url = json.loads(typed(f"{export}\n{link}".replace("ID", job), server))["url"]
+    url = json.loads(typed(f"{export}\n{link}".replace("$ID", job), server))["url"]
     here = bigsvd.open(Path(json.loads(server.get(f"/v1/results/{job}").text)["path"]))
     names: dict[str, object] = {"LINK": url}
     exec(by_link.replace("zarr.open_array(LINK", "found = zarr.open_array(LINK"), names)  # noqa: S102

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from bigsvd.errors import StorageError
 from bigsvd.jobs.record import Record
 from bigsvd.service.logs import log_to, tell, without_secrets
+from bigsvd.service.operations import health
 from bigsvd.service.operations.disk import check_room
 from bigsvd.service.operations.looked import Looked
 from bigsvd.service.results.retention import size_bytes, sweep
@@ -54,7 +55,7 @@ def test_it_is_not_ready_without_room(tmp_path: Path) -> None:
 
 def test_it_is_not_ready_without_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its scheduler takes the connection and says nothing, as one that is frozen."""
-    monkeypatch.setattr("bigsvd.service.operations.health._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(health, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr("bigsvd.execution.cluster._CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         scheduler = f"tcp://127.0.0.1:{frozen.getsockname()[1]}"

@@ -36,6 +36,7 @@ from bigsvd.jobs.driver import Driver
 from bigsvd.jobs.record import Launch, Record, Terms
 from bigsvd.jobs.submit import take_in
 from bigsvd.request import Request
+from bigsvd.service.http import guard as guard_module
 from bigsvd.service.http.auth import COOKIE
 from bigsvd.service.http.guard import POLICY, Guard
 from bigsvd.service.http.nesting import check_nesting
@@ -454,7 +455,7 @@ def asked(guard: Guard, scope: Scope, receive: Receive) -> tuple[int, dict[str, 
 
 
 def test_an_endless_body_is_left_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigsvd.service.http.guard._LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(guard_module, "_LINGER_SECONDS", 0.0)
     limits = Limits(body_bytes=10 * 2**16)
     guard = Guard(echo, Settings(state=tmp_path, roots=(tmp_path,), limits=limits))
     endless = Endless()
@@ -464,7 +465,7 @@ def test_an_endless_body_is_left_at_the_limit(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigsvd.service.http.guard._LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(guard_module, "_LINGER_SECONDS", 0.01)
     limits = Limits(body_bytes=1, arrival_seconds=0.05)
     guard = Guard(echo, Settings(state=tmp_path, roots=(tmp_path,), limits=limits))
 
