@@ -66,9 +66,7 @@ def fit_prior(basis: Basis, rows: Sequence[Rows], seed: int = 0) -> Reestimate:
         seed: of the entries that are hidden to choose the hold.
 
     """
-    few, holdout = _leading(rows, rows_needed(basis.r)), Holdout(seed + _INNER)
-    hidden = [holdout.hidden(each) for each in few]
-    shown = _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
+    few, hidden, shown = _blinded(basis, rows, seed)
     errors = {hold: shown.error(hold, few, hidden) for hold in HOLDS}
     enough = (1 + _ALIKE) * min(errors.values())
     best = next(hold for hold in HOLDS if errors[hold] <= enough)
@@ -80,11 +78,16 @@ def first_of_best(stages: Sequence[Stage], basis: Basis, rows: Sequence[Rows], s
     """The first of some stages, of which the stiffest is the first, whose mean square on hidden entries is
     within chance of the least; for the rest see `fit_prior`.
     """
-    few, holdout = _leading(rows, rows_needed(basis.r)), Holdout(seed + _INNER)
-    hidden = [holdout.hidden(each) for each in few]
-    shown = _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
+    few, hidden, shown = _blinded(basis, rows, seed)
     errors = [shown.missed(stage, few, hidden) for stage in stages]
     return stages[next(i for i, error in enumerate(errors) if error <= (1 + _ALIKE) * min(errors))]
+
+
+def _blinded(basis: Basis, rows: Sequence[Rows], seed: int) -> tuple[list[Rows], list[np.ndarray], _Trials]:
+    """A few of the rows, which of their entries are hidden, and trials on what is left."""
+    few, holdout = _leading(rows, rows_needed(basis.r)), Holdout(seed + _INNER)
+    hidden = [holdout.hidden(each) for each in few]
+    return few, hidden, _Trials(basis, [each.hide(some) for each, some in zip(few, hidden, strict=True)])
 
 
 class _Trials:
