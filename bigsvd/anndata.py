@@ -19,8 +19,10 @@ from bigsvd.errors import RequestError, SourceError
 from bigsvd.results.factors import Factors
 from bigsvd.solve import svd
 from bigsvd.sources.normalized import normalized
-from bigsvd.sources.open import open_source
+from bigsvd.sources.open import READING, open_source
 
+# What options of `svd` are decided here, or would say what the cells and genes are.
+_OWN = frozenset({"k", "samples", "dim", "sum", "rows", "cols", "offset", "row_weights"})
 _COPIED_ROWS = 2**14  # of the scores that are written at a time
 
 
@@ -66,6 +68,9 @@ def pca(
         BigsvdError: see `svd`.
 
     """
+    refused = sorted(_OWN & options.keys())
+    if refused:
+        raise RequestError(f"{refused[0]!r} is decided by pca", "leave it out, or use bigsvd.svd")
     group = _group(path)
     name = "X" if layer is None else f"layers/{layer}"
     if name not in group:
@@ -73,7 +78,8 @@ def pca(
     taken = [place for place in ("obsm/X_pca", "varm/PCs", "uns/pca") if place in group]
     if taken and not overwrite:
         raise RequestError(f"{path} has {', '.join(taken)} already", "add overwrite=True to replace them")
-    source = normalized(open_source(f"{path}/{name}"), normalize, log1p=log1p)
+    reading = {option: options[option] for option in READING if option in options}
+    source = normalized(open_source(f"{path}/{name}", **reading), normalize, log1p=log1p)
     genes = _genes(group, mask)
     factors = svd(source, n_comps, out, center=center, cols=genes, overwrite=overwrite, **options)
     _write(group, factors, center=center, mask=mask)
@@ -95,16 +101,17 @@ def _genes(group: zarr.Group, mask: str | np.ndarray | None) -> np.ndarray | Non
     if f"var/{mask}" not in group:
         raise SourceError(f"var has no column {mask}", f"it has {', '.join(_names(group, 'var'))}")
     column: Any = group[f"var/{mask}"]
+    gone = np.zeros(1, dtype=bool)
     if isinstance(column, zarr.Group):  # nullable-boolean: values, and a mask of those that are missing
         if "values" not in column:
             raise SourceError(f"var/{mask} holds no truth values", "give a column of truth values")
         missing: Any = column["mask"]
-        values: Any = column["values"]
-        return np.asarray(np.asarray(values[:]) & ~np.asarray(missing[:]))
+        column = column["values"]
+        gone = np.asarray(missing[:])
     found = np.asarray(column[:])
     if found.dtype != bool:
         raise SourceError(f"var/{mask} has dtype {found.dtype}", "give a column of truth values")
-    return found
+    return found & ~gone
 
 
 def _names(group: zarr.Group, place: str) -> list[str]:

@@ -116,7 +116,8 @@ class SourceFacts:
         codec: the compressors of a chunk, by name; empty where there are none or they are not known.
         sparse_bytes: bytes of all blocks of A, where it is sparse and they hold what is not 0; else 0. Then
             lines along the longer side of `chunks` are read whole.
-        crowding: by which factor a chunk has more of these than the average, at most.
+        crowding: by which factor a chunk has more of these than the average, at most. heaviest: the same of
+            a line.
 
     """
 
@@ -141,6 +142,7 @@ class SourceFacts:
     codec: str = ""
     sparse_bytes: int = 0
     crowding: float = 1.0
+    heaviest: float = 1.0
 
     @property
     def is_sparse(self) -> bool:

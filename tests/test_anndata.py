@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,9 @@ def store(path: Path, form: str = "csr", zarr_format: Any = 2) -> Path:
         write_sparse(path / "layers" / "counts", A.astype(np.int64).asformat(form), zarr_format, 400)
     group.create_array("var/highly_variable", data=VARIABLE)
     group.create_array("var/names", data=np.arange(GENES))
+    for name, values in (("whole", VARIABLE.astype(np.int64)), ("mostly", VARIABLE)):
+        group.create_array(f"var/{name}/values", data=values)
+        group.create_array(f"var/{name}/mask", data=np.arange(GENES) == np.flatnonzero(VARIABLE)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(path)
@@ -119,9 +124,16 @@ def test_a_factor_store_is_kept_and_verified(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], type[BigsvdError], str]] = {
     "no layer": ({"layer": "raw"}, SourceError, "no layers/raw; its layers are counts"),
-    "no column": ({"mask": "variable"}, SourceError, "no column variable; it has highly_variable, names"),
+    "no column": (
+        {"mask": "variable"},
+        SourceError,
+        "no column variable; it has highly_variable, mostly, names, whole",
+    ),
     "no truth values": ({"mask": "names"}, SourceError, "dtype int64"),
     "no target": ({"normalize": 0.0}, RequestError, "normalize=0.0"),
+    "samples": ({"samples": "columns"}, RequestError, "'samples' is decided by pca"),
+    "rows": ({"rows": "0:30"}, RequestError, "'rows' is decided by pca"),
+    "integers with gaps": ({"mask": "whole"}, SourceError, "var/whole has dtype int64"),
     "too many": ({"mask": np.arange(3)}, BigsvdError, "k=5"),
 }
 
@@ -142,6 +154,28 @@ def test_totals_that_mean_nothing_are_refused(tmp_path: Path, value: float, erro
     changed.data[0] = value
     with pytest.raises(error, match="the total of row 0"):
         gains_of(open_source(write_sparse(tmp_path / "a.zarr", changed)), 1e4)
+
+
+def test_a_gene_of_which_it_is_not_known_is_left_out(tmp_path: Path) -> None:
+    path = store(tmp_path / "cells.zarr")
+    pca(path, mask="mostly")
+    components = found_in(path, "varm/PCs")
+    assert not components[np.flatnonzero(VARIABLE)[0]].any()
+    assert components[np.flatnonzero(VARIABLE)[1]].any()
+
+
+def test_options_of_reading_are_heeded(tmp_path: Path) -> None:
+    path = store(tmp_path / "cells.zarr", "dense")
+    (path / "X" / "0.0").unlink()
+    with pytest.raises(BigsvdError, match=r"missing_chunks='fill'|missing"):
+        pca(path)
+    assert pca(path, missing_chunks="fill").k == K
+
+
+def test_the_package_has_it_without_another_import() -> None:
+    script = "import bigsvd; print(bigsvd.anndata.pca.__name__, bigsvd.estimators.PCA.__name__)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["pca", "PCA"]
 
 
 def test_no_store_is_refused(tmp_path: Path) -> None:

@@ -207,5 +207,26 @@ def test_what_is_refused(fitted: bigsvd.EOF) -> None:
         fitted.transform([field])
     with pytest.raises(RequestError, match="was not fitted"):
         bigsvd.EOF(2).scores()
-    with pytest.raises(RequestError, match="'scale' is decided by EOF"):
-        bigsvd.EOF(2, scale=True)
+    for given in ({"scale": True}, {"seed": 1}, {"functions": ["log1p"]}):
+        options: dict[str, Any] = given
+        with pytest.raises(RequestError, match=f"'{next(iter(options))}' is decided by EOF"):
+            bigsvd.EOF(2, **options)
+    pair = bigsvd.EOF(2).fit([field, field], "time")
+    later = field.assign_coords(time=np.arange(len(field)) + 1000)
+    with pytest.raises(RequestError, match="other samples along time"):
+        pair.transform([field, later])
+
+
+def test_one_map_is_made_of_the_scores_of_one_sample(fitted: bigsvd.EOF) -> None:
+    scores = fitted.scores()
+    whole, one = fitted.inverse_transform(scores), fitted.inverse_transform(scores.isel(time=3))
+    np.testing.assert_allclose(one.to_numpy()[0], whole.to_numpy()[3], atol=1e-12)
+
+
+def test_the_poles_have_no_weight() -> None:
+    field = sea()
+    latitudes = np.linspace(-90, 90, field.sizes["latitude"])
+    eof = bigsvd.EOF(2, use_coslat=True).fit(field.assign_coords(latitude=latitudes), "time")
+    found = eof.components().to_numpy()
+    np.testing.assert_array_equal(np.nan_to_num(found[:, [0, -1]]), 0)
+    assert np.isnan(eof.inverse_transform(eof.scores()).to_numpy()[:, [0, -1]]).all()

@@ -162,6 +162,8 @@ def test_a_dask_array_is_never_whole_in_memory() -> None:
     lazily = ours.transform(X)
     assert len(blocks) == read
     np.testing.assert_allclose(lazily.compute(), ours.transform(DIGITS[:1000]), atol=1e-9)
+    narrow = ours.transform(X.astype(np.float32))
+    assert narrow.dtype == narrow[:2].compute().dtype == np.float32
 
 
 def test_in_a_pipeline() -> None:
@@ -212,8 +214,18 @@ def test_what_is_refused(tmp_path: Path) -> None:
         PCA(2, svd_options={"center": False}).fit(DIGITS)
 
 
-def test_a_seed_in_any_form() -> None:
-    """An integer and a generator of that seed; the same each give the same bits."""
-    for seed in (3, np.int64(3), np.random.RandomState(3)):
-        found = PCA(2, random_state=seed, svd_options={"method": "krylov"}).fit(DIGITS)
-        np.testing.assert_allclose(found.components_, PCA(2).fit(DIGITS).components_, atol=1e-4)
+def test_a_seed_in_any_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An integer of any type is the seed itself, and a generator draws one."""
+    seeds = []
+
+    def noted(*given: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return bigsvd.svd(*given, seed=seed, **options)
+
+    monkeypatch.setattr("bigsvd.estimators.base.svd", noted)
+    states = (None, 3, np.int64(3), np.random.RandomState(3), np.random.RandomState(3))
+    found = [PCA(2, random_state=state, svd_options={"method": "krylov"}).fit(DIGITS) for state in states]
+    assert seeds == [0, 3, 3, seeds[3], seeds[3]]
+    assert seeds[3] not in (0, 3)
+    for one, other in ((1, 2), (3, 4)):
+        np.testing.assert_array_equal(found[one].components_, found[other].components_)

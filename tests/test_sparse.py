@@ -13,6 +13,7 @@ import zarr
 
 import bigsvd
 from bigsvd.chunks.buffers import ReadBuffers
+from bigsvd.distill.panels import RowPanels
 from bigsvd.errors import BadInputError, ChunkCorruptError, ChunkMissingError, MetadataError
 from bigsvd.slabs.sparse import SparseBlock
 from bigsvd.sources.base import Source
@@ -122,6 +123,25 @@ def test_its_panels_take_memory_for_what_is_not_zero(tmp_path: Path, form: str) 
     block = open_source(path).block(slice(0, 4000), slice(0, 4000), ReadBuffers())
     assert block.nbytes == pytest.approx(sparse.bytes_per_pass, rel=0.01)
     assert block.nbytes <= 4000 * 4000 * sparse.facts.entry_bytes
+
+
+def test_lines_that_are_selected_may_be_the_heaviest(tmp_path: Path, form: str) -> None:
+    dense = np.zeros((1600, 100), np.float32)
+    dense[::16] = np.random.default_rng(0).standard_normal((100, 100))
+    heavy = np.arange(0, 1600, 16)
+    if form == "csc":
+        dense = dense.T.copy()
+    path = write_sparse(tmp_path / "a.zarr", sp.csr_matrix(dense).asformat(form), chunk=500)
+    source = open_source(path, rows=heavy) if form == "csr" else open_source(path, cols=heavy)
+    rows, cols = source.facts.shape
+    block = source.block(slice(0, rows), slice(0, cols), ReadBuffers())
+    assert block.nbytes <= 1.1 * rows * cols * source.facts.entry_bytes
+
+
+def test_panels_of_sparse_rows_have_many(tmp_path: Path, form: str) -> None:
+    matrix = sp.random(4000, 4000, 0.002, form, np.float32, np.random.default_rng(0))
+    facts = open_source(write_sparse(tmp_path / "a.zarr", matrix, chunk=1000)).facts
+    assert RowPanels.rows_fitting(facts, 2**26) > 100
 
 
 def test_entries_in_any_order_and_several_at_a_place_are_added(tmp_path: Path) -> None:

@@ -19,23 +19,13 @@ from bigsvd.solve import svd
 if TYPE_CHECKING:
     import xarray as xr
 
-# What options of `svd` an analysis says itself, or that would say what its samples are.
+# What options of `svd` an analysis says itself, or that would say what its samples and units are.
 _OWN = frozenset(
     {
-        "k",
-        "dim",
-        "samples",
-        "sum",
-        "rows",
-        "cols",
-        "center",
-        "offset",
-        "scale",
-        "ddof",
-        "weights",
-        "row_weights",
+        "k", "dim", "samples", "sum", "rows", "cols", "center", "offset", "scale", "ddof", "weights",
+        "row_weights", "seed", "functions",
     }
-)
+)  # fmt: skip
 
 
 class EOF:
@@ -119,14 +109,14 @@ class EOF:
 
         They are on Dask, and computed when they are asked for, where the data were not in memory.
         """
-        if MODE not in scores.dims:
-            scores = scores.expand_dims(MODE)
-        scores = scores.transpose(..., MODE)
+        fields = self._fields
+        missing = [each for each in (fields.dim, MODE) if each not in scores.dims]  # of one map, of one mode
+        scores = scores.expand_dims(missing).transpose(fields.dim, MODE)
         chosen = np.asarray(scores[MODE]).astype(int) - 1
         values = np.asarray(scores, dtype=np.float64)
         if normalized:
             values = values * self.factors.s[chosen]
-        return self._fields.made(values, self._basis[chosen], self._mean, scores.drop_vars(MODE).coords)
+        return fields.made(values, self._basis[chosen], self._mean, scores.drop_vars(MODE).coords)
 
     def components(self, *, normalized: bool = True) -> Any:
         """The modes (mode, ...), in the form of the data; times their singular values if not `normalized`."""

@@ -51,11 +51,15 @@ class Fields:
 
         Raises:
             ColumnsError: it has other variables, or these lie on another grid.
+            RequestError: a variable has other samples than the first.
 
         """
         arrays = self.form.alike(X, [variable.array for variable in self.variables])
         pairs = zip(self.variables, arrays, strict=True)
-        return Fields(tuple(mine.of_other_samples(its) for mine, its in pairs), self.form)
+        variables = tuple(mine.of_other_samples(its) for mine, its in pairs)
+        for array in arrays:
+            _check_samples(array, arrays[0], self.dim)
+        return Fields(variables, self.form)
 
     @property
     def dim(self) -> str:

@@ -12,6 +12,7 @@ from bigsvd.errors import RequestError
 from bigsvd.vectors import Vector
 
 _LATITUDES = ("latitude", "lat", "lats", "nav_lat")  # names of coordinates, in any case
+_ROUNDING = 1e-15  # of the cosine of a pole
 _DEGREES_NORTH = ("degrees_north", "degree_north", "degrees_N", "degree_N", "degreesN", "degreeN")  # of CF
 
 
@@ -64,8 +65,8 @@ def _spread(variable: Variable, weights: Any) -> np.ndarray:
 def _root_of_cosine(variable: Variable) -> np.ndarray:
     """√cos(latitude) of each of a variable's features; 0 at the poles, whatever rounding makes of them."""
     latitude = _latitude(variable)
-    radians = np.deg2rad(latitude.astype(np.float64))
-    return _spread(variable, np.sqrt(np.cos(radians).clip(0.0, 1.0)))
+    cosine = np.cos(np.deg2rad(latitude.astype(np.float64)))
+    return _spread(variable, np.sqrt(cosine.where(cosine > _ROUNDING, 0.0)))
 
 
 def _latitude(variable: Variable) -> Any:

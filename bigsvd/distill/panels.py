@@ -147,7 +147,9 @@ class RowPanels:
     def bytes_for(facts: SourceFacts, rows: int) -> int:
         """The memory that panels of so many samples take while they are streamed."""
         n = facts.shape[facts.features_axis]
-        chunk = facts.stored_bytes or math.prod(facts.chunks) * facts.itemsize
+        chunk = facts.stored_bytes or math.ceil(math.prod(facts.chunks) * facts.entry_bytes)
+        if facts.is_sparse and facts.lines_axis != facts.samples_axis:
+            chunk = facts.block_bytes  # samples lie across the lines that are stored: all of these are read
         held = _PANELS_HELD * _BYTES_HELD + _BYTES_MAKING + facts.itemsize
         return rows * n * held + 2 * chunk + facts.spare_bytes + facts.held_bytes
 

@@ -18,7 +18,7 @@ from bigsvd.results.factors import Factors
 from bigsvd.results.standard import Standard
 from bigsvd.solve import svd
 from bigsvd.sources.base import Source
-from bigsvd.sources.open import open_source
+from bigsvd.sources.open import READING, open_source
 
 FLOATS = (np.float64, np.float32)  # what scikit-learn computes in
 # What options of `svd` an estimator says itself, or that would say what its samples are.
@@ -28,7 +28,6 @@ _OWN = frozenset(
         "rows", "cols", "energy", "error", "max_bytes",
     }
 )  # fmt: skip
-_READING = ("missing", "decode", "missing_chunks", "storage_options")
 _MOST_SEED = 2**31 - 1
 
 
@@ -89,7 +88,10 @@ class Decomposition(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._scaled_output(self._projection.of_source(source, self.memory)).astype(dtype, copy=False)
 
     def inverse_transform(self, X: Any) -> Any:
-        """Samples (m, n) of coordinates (m, k), in the units of the data: X·Vᵀ/weights·scale + mean."""
+        """Samples (m, n) of coordinates (m, k), X·Vᵀ/weights·scale + mean.
+
+        They are in the units of the data, or in those that `functions` of the options make of them.
+        """
         check_is_fitted(self)
         if not is_dask(X):
             X = check_array(X, input_name="X", dtype=FLOATS)
@@ -138,7 +140,7 @@ class Decomposition(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     @property
     def _reading(self) -> dict[str, Any]:
         """Those of the options that say how a source is read."""
-        return {name: value for name, value in self._options.items() if name in _READING}
+        return {name: value for name, value in self._options.items() if name in READING}
 
     @property
     def _fills(self) -> bool:

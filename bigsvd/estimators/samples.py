@@ -94,16 +94,17 @@ class Projection:
                 "set such entries to NaN first, such as by x.where",
             )
         rows = X.rechunk({0: "auto", 1: -1})
-        return rows.map_blocks(self._of_block, chunks=(rows.chunks[0], (len(self.components),)), dtype=dtype)
+        lengths = (rows.chunks[0], (len(self.components),))
+        return rows.map_blocks(self._of_block, chunks=lengths, dtype=dtype, wanted=dtype)
 
-    def _of_block(self, block: np.ndarray) -> np.ndarray:
+    def _of_block(self, block: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
         values = np.asarray(_dense(block), dtype=np.float64)
         gone = np.zeros(values.shape, dtype=bool)
         if self.missing != "none":
             gone = np.isnan(values)
         found = self.standard.rows(values, gone)
         found[gone] = 0.0
-        return np.asarray(found @ self.components.T)
+        return np.asarray(found @ self.components.T, dtype=wanted)
 
 
 def _dense(block: Any) -> Any:

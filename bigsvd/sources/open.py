@@ -25,6 +25,9 @@ from bigsvd.sources.summed import SummedSource
 from bigsvd.sources.urls import open_url
 from bigsvd.units import source_name, without_credentials
 
+# Options of a request that say how entries are read, wherever samples and features lie.
+READING = ("missing", "decode", "missing_chunks", "storage_options")
+
 
 def open_source(
     data: Any,

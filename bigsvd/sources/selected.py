@@ -247,11 +247,18 @@ def _selected(facts: SourceFacts, rows: Some, cols: Some) -> SourceFacts:
 
 def _selected_sparse(found: SourceFacts, whole: SourceFacts) -> SourceFacts:
     """What is known of the entries that are stored: of a line, those selected are no more than all of it."""
-    axis = whole.lines_axis
-    share = found.shape[axis] / whole.shape[axis]
     full = found.shape[0] * found.shape[1] * (whole.itemsize + 2 * INDEX_DTYPE.itemsize)
-    size = max(1, min(int(share * whole.sparse_bytes), full))
-    return replace(found, sparse_bytes=size, crowding=min(whole.crowding, full / size))
+    size = max(1, min(int(_share_of_lines(found, whole) * whole.sparse_bytes), full))
+    crowding = min(whole.heaviest, full / size)  # those selected may be the heaviest, of whatever chunks
+    return replace(found, sparse_bytes=size, crowding=crowding, heaviest=crowding)
+
+
+def _share_of_lines(found: SourceFacts, whole: SourceFacts) -> float:
+    """How many of the lines are selected; all, where the only chunk does not tell which axis numbers them."""
+    if whole.chunks == whole.shape:
+        return 1.0
+    axis = whole.lines_axis
+    return found.shape[axis] / whole.shape[axis]
 
 
 def selected(

@@ -97,7 +97,7 @@ class SparseSource(Source):
         mean = max(1.0, count / shape[0])
         rows = min(shape[0], max(_LEAST_ROWS, round(self._stored.entries.chunk / mean)))
         edges = self._starts[::rows]
-        most = int(np.diff(np.append(edges, count)).max())
+        most, longest = int(np.diff(np.append(edges, count)).max()), int(np.diff(self._starts).max())
         size = packed_bytes(shape[0], count, self._dtype)
         chunk_bytes = max(part.chunk_bytes for part in parts)
         metadata = [
@@ -114,6 +114,7 @@ class SparseSource(Source):
             spare_bytes=3 * chunk_bytes + self._starts.nbytes,
             sparse_bytes=max(1, int(size)),
             crowding=max(1.0, packed_bytes(rows, most, self._dtype) * shape[0] / (rows * size)),
+            heaviest=max(1.0, packed_bytes(1, longest, self._dtype) * shape[0] / size),
         )
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
@@ -181,9 +182,9 @@ class SparseSource(Source):
         self.counters.encoded_bytes = self._stored.books.guard.encoded_bytes
         self.counters.filled_chunks = self._stored.columns.absent + self._stored.entries.absent
         self._check_columns(rows, columns)
-        if _canonical(starts, columns):
-            return found
-        return SparseBlock.of(_summed(found), own_memory)
+        matrix = scipy_sparse().csr_matrix((entries, columns, starts), shape=lines, copy=False)
+        matrix.sort_indices()  # in the block's memory
+        return found if matrix.has_canonical_format else SparseBlock.of(matrix, own_memory)
 
     def _range(self, rows: slice) -> slice:
         """Where the entries of some rows are stored."""
@@ -212,20 +213,6 @@ class ByColumnsSource(TransposedSource):
 
 
 _BYTE: np.dtype[Any] = np.dtype(np.uint8)
-
-
-def _canonical(starts: np.ndarray, columns: np.ndarray) -> bool:
-    """Whether columns ascend in each row, none of them twice."""
-    falls = np.flatnonzero(columns[1:] <= columns[:-1]) + 1
-    return bool(np.isin(falls, starts).all())
-
-
-def _summed(block: SparseBlock) -> Any:
-    """The same with entries in the order of columns, those of one place added up."""
-    starts, columns, entries = block.parts
-    matrix = scipy_sparse().csr_matrix((entries, columns, starts), shape=block.lines, copy=True)
-    matrix.sum_duplicates()
-    return matrix
 
 
 def _dtype_of(name: str, stored: np.dtype[Any], *, as_floats: bool) -> np.dtype[Any]:
