@@ -25,6 +25,7 @@ from benchmarks.distill_bars import (
     settings,
     values,
     within,
+    worst_at_least,
     worst_at_most,
 )
 from benchmarks.distill_data import (
@@ -269,7 +270,8 @@ def _gaps_bars(rows: Sequence[Row]) -> Iterator[Bar]:
         errors = [one["rmse"] / other["rmse"] for one, other in zip(published, dineof, strict=True)]
         yield at_most(f"published ÷ DINEOF, RMSE, {where}", errors, 1.0, "{:.3f}")
         faster = list(map(_times_as_fast, published, dineof))
-        yield at_least(f"DINEOF ÷ the published stage, seconds, {where}", faster, 20.0, "{:.0f}")
+        said = f"DINEOF ÷ the published stage, seconds, least of all seeds, {where}"
+        yield worst_at_least(said, faster, 20.0, "{:.1f}")
 
 
 def _times_as_fast(published: Row, dineof: Row) -> float:

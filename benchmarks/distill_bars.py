@@ -46,6 +46,12 @@ def worst_at_most(what: str, values: Sequence[float], limit: float, form: str = 
     return Bar(what, f"≤ {form.format(limit)}", form.format(worst), worst <= limit)
 
 
+def worst_at_least(what: str, values: Sequence[float], limit: float, form: str = "{:.1%}") -> Bar:
+    """No seed has less."""
+    worst = min(values, default=float("-inf"))
+    return Bar(what, f"≥ {form.format(limit)}", form.format(worst), worst >= limit)
+
+
 def holds(what: str, bar: str, found: Sequence[bool]) -> Bar:
     """It is so for every seed."""
     return Bar(what, bar, f"{sum(found)} of {len(found)} seeds", bool(found) and all(found))

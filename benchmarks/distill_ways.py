@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from benchmarks import dineof
 from benchmarks.distill_data import LinearGaussian
 from benchmarks.distill_lab import Lab
+from bigsvd.distill.adapting import NAME as ADAPT
 from bigsvd.distill.baselines import (
     Baseline,
     ByEntries,
@@ -25,6 +27,7 @@ from bigsvd.distill.baselines import (
 from bigsvd.distill.basis import Basis
 from bigsvd.distill.kernel_regression import KernelRegression
 from bigsvd.distill.prior import fit_prior
+from bigsvd.distill.rivals import learned
 from bigsvd.distill.rows import Rows
 from bigsvd.distill.soft_impute import SoftImpute
 
@@ -95,6 +98,8 @@ class Dineof:
 
 
 def with_dineof(lab: Lab) -> list[Baseline]:
-    """All ways, and DINEOF."""
+    """All ways, `adapt`, which the gate may choose on these data, and DINEOF."""
+    basis, k, student = lab.student.basis, lab.problem.k, lab.student
+    adapted = Learnt(ADAPT, k, partial(learned, student, ADAPT))
     known = np.where(np.isnan(lab.problem.training[:, lab.features]), np.nan, lab.known)
-    return [*ways(lab), Dineof(lab.student.basis, lab.problem.k, known, lab.seed)]
+    return [*ways(lab), adapted, Dineof(basis, k, known, lab.seed)]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from benchmarks import dineof, distill_speed
 from benchmarks import distill as suite
 from benchmarks.__main__ import DISTILL_CASES, main
-from benchmarks.distill_bars import at_least, at_most, holds, ratios, within, worst_at_most
+from benchmarks.distill_bars import at_least, at_most, holds, ratios, within, worst_at_least, worst_at_most
 from benchmarks.distill_data import (
     Clouds,
     Hole,
@@ -88,6 +88,8 @@ def test_bars_say_whether_they_are_met() -> None:
     assert at_least("a", [1.0, 2.0], 1.5).met
     assert within("a", [0.9, 0.9], 0.87, 0.93).met
     assert not worst_at_most("a", [0.01, 0.2], 0.1).met
+    assert not worst_at_least("a", [2.5, 249.0], 20.0).met
+    assert not worst_at_least("a", [], 20.0).met
     assert not holds("a", "b", [True, False]).met
     for nothing in (at_most("a", [], 1), at_least("a", [], 1), within("a", [], 0, 1), holds("a", "b", [])):
         assert not nothing.met
