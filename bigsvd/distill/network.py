@@ -2,9 +2,16 @@
 
 An iteration is unrolled: each step looks at the residual of the normal equations at the present answer,
 which it has by a product with G, and adds what a perceptron makes of it. That multiplication by what was seen
-is the idea of NeuMiss (Le Morvan et al. 2020). A set encoder over the entries seen (Zaheer et al. 2017, Deep
-Sets) with the features (v_j·x_j, v_j·v_jᵀ) yields t and G, so nothing is lost by beginning there, and the
-cost does not depend on n.
+is the idea of NeuMiss (Le Morvan et al. 2020).
+
+A step moves the prior's mean, not the answer: the answer moves by C times what the perceptron says, where C
+is the ridge's covariance, as that of a Gaussian does whose prior mean has moved. So what was seen well stays,
+and what was not seen follows the perceptron. That matters where noise is small: entries of G are 10⁴ there,
+and a free correction has to be exact to 10⁻⁴ in some directions lest it spoil what the ridge knows. On
+travelling bumps free corrections bettered the ridge by none, these by a fifth; on digits both do alike.
+
+A set encoder over the entries seen (Zaheer et al. 2017, Deep Sets) with the features (v_j·x_j, v_j·v_jᵀ)
+yields t and G, so nothing is lost by beginning there, and the cost does not depend on n.
 
 It begins at the ridge. Begun at the mixture it learnt no more on 4,500 digits (RMSE .1727 beside .1724 at
 10 % seen) and cost five times as much for each row; and a mixture that was fitted to the same rows is more
@@ -103,12 +110,12 @@ class Shape:
 
     @property
     def flops(self) -> float:
-        """Of an answer to a row: by each weight, and by G in each step and for the residual."""
-        return 2.0 * (self.numbers + self.steps * self.components**2)
+        """Of an answer to a row: by each weight, and by G and twice by C in each step."""
+        return 2.0 * (self.numbers + 3 * self.steps * self.components**2)
 
     def bytes_for(self, rows: int) -> int:
-        """What an inference of so many rows holds at a time, in float32: G, and what the layers give."""
-        return 4 * rows * (2 * self.components**2 + self._activations)
+        """What an inference of so many rows holds at a time, in float32: G, C, and what layers give."""
+        return 4 * rows * (3 * self.components**2 + self._activations)
 
     @property
     def _activations(self) -> int:
@@ -141,12 +148,14 @@ class Whitened:
     """What was seen of rows, in coordinates u = z/√λ, on torch's device in float32.
 
     Attributes:
-        G: (b, r, r), or (1, r, r) for one mask. t: (b, r). energy: Σ x²/ψ over what was seen, (b,).
-        count: of it, (b,). start: u of the ridge, (b, r). columns: n.
+        G: (b, r, r), or (1, r, r) for one mask. C: (G + I)⁻¹, of the ridge, as G. t: (b, r).
+        energy: Σ x²/ψ over what was seen, (b,). count: of it, (b,). start: u of the ridge, (b, r).
+        columns: n.
 
     """
 
     G: Tensor
+    C: Tensor
     t: Tensor
     energy: Tensor
     count: Tensor
@@ -155,35 +164,32 @@ class Whitened:
 
     @classmethod
     def of(
-        cls, observed: Observed, start: Array, deviations: np.ndarray, columns: int, device: str
+        cls, observed: Observed, ridge: Coordinates, deviations: np.ndarray, columns: int, device: str
     ) -> Whitened:
-        """From the statistics and the ridge's coordinates z, (b, r)."""
+        """From the statistics and the ridge's posterior."""
         d = _there(deviations, device)
         return cls(
             (_there(observed.G, device) * d[:, None] * d).float(),
+            (_there(ridge.covariance, device) / d[:, None] / d).float(),
             (_there(observed.t, device) * d).float(),
             _there(observed.energy, device).float(),
             _there(observed.count, device).float(),
-            (_there(start, device) / d).float(),
+            (_there(ridge.mean, device) / d).float(),
             columns,
         )
 
-    def product(self, u: Tensor) -> Tensor:
-        """G·u, (b, r)."""
-        return (self.G @ u[:, :, None])[:, :, 0]
-
     def features(self, u: Tensor) -> Tensor:
-        """What a perceptron sees of the answer u: [u, g/√p, g/p, 1/√p, share seen, residual], (b, 4r+2).
+        """What a perceptron sees of the answer u: [u, C·g, u₀, √diag C, share seen, residual], (b, 4r+2).
 
-        g = G·u − t is the gradient of half the residual's energy, and p = 1 + diag G the precision of each
-        coordinate by itself: without 1/√p a network had to find in g which coordinates are known. The last
-        two are logarithms, so that no unit decides how large they are.
+        g = G·u − t is the gradient of half the residual's energy. C·g, in units of u, is what would be taken
+        from u to agree with what was seen, and √diag C is how far each coordinate of the ridge's u₀ may be
+        off. The last two are logarithms, so that no unit decides how large they are.
         """
         torch = import_module("torch")
-        Gu, precision = self.product(u), 1 + self.G.diagonal(dim1=1, dim2=2)
-        g, alone = Gu - self.t, precision.rsqrt().expand_as(u)
+        Gu = _times(self.G, u)
+        deviations = self.C.diagonal(dim1=1, dim2=2).sqrt().expand_as(u)
         row = torch.stack([self._share_seen(), self._residual(u, Gu)], 1)
-        return torch.cat([u, g * alone, g * alone**2, alone, row], 1)
+        return torch.cat([u, _times(self.C, Gu - self.t), self.start, deviations, row], 1)
 
     def _share_seen(self) -> Tensor:
         return ((self.count + 1) / self.columns).log()
@@ -205,8 +211,13 @@ def corrections(weights: Mapping[str, Tensor], shape: Shape, seen: Whitened) -> 
     for step in range(shape.steps):
         found = perceptron(weights, f"step-{step}", seen.features(u)) * known
         moved, wider = found.split(shape.components, 1)
-        u, widening = u + moved, widening + wider
+        u, widening = u + _times(seen.C, moved), widening + wider
     return u - seen.start, _MOST_WIDENING * (widening / _MOST_WIDENING).tanh()
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Each matrix (b, r, r), or the one of (1, r, r), times its vector of (b, r)."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
 
 
 def perceptron(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
@@ -226,7 +237,7 @@ def _layer(weights: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor:
 class Network:
     """A stage: the ridge's answer, corrected.
 
-    The mean is z₀ + √λ·(what the steps add). The covariance is C₀, the ridge's, with each coordinate's
+    The mean is z₀ + √λ·(what the steps add to u). The covariance is C₀, the ridge's, with each coordinate's
     standard deviation multiplied by the network's head for it, so correlations are those of C₀, and the whole
     multiplied by `spread`.
 
@@ -268,7 +279,7 @@ class Network:
         """See `Stage.infer`."""
         torch = import_module("torch")
         closed = self._ridge.infer(observed)
-        seen = Whitened.of(observed, closed.mean, self._deviations, self.columns, self.device)
+        seen = Whitened.of(observed, closed, self._deviations, self.columns, self.device)
         with torch.no_grad(), threads(1):
             added, widening = corrections(self._loaded, self.shape, seen)
             answers = torch.stack([added, (widening / 2).exp()]).double()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bigsvd.distill.stage import Stage
     from bigsvd.nodes import PlainArray
 
-FORMAT_VERSION = 3  # the first of stores that are no factors
+FORMAT_VERSION = 4  # 3 was the first of stores that are no factors; its networks added to the answer freely
 STUDENT_STORE = Kind(STUDENT, "student", (FORMAT_VERSION,), "give the OUT of `bigsvd distill fit`")
 _RIDGE = "ridge"
 _LEARNT = ("mixture", "network")  # from the cheapest on

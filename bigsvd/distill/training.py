@@ -34,6 +34,7 @@ _ARRAYS = ("weights", "first", "second", "steps", "best")
 _ORDER, _HELD_OUT, _SOME, _COLUMNS = 11, 12, 13, 14  # which random numbers: each purpose has its own
 _MOST_COLUMNS = 256  # whose hidden entries intervals are judged by
 _FIXED = 2**31  # the epoch whose gaps the held-out rows have, in all epochs
+_ROW_BYTES = 16  # of a row's matrices for each entry: G in float64, G and C in float32
 _BATCH_COPIES = 5  # of a row's matrices, in float64, while the ridge answers
 _WEIGHT_COPIES = 7  # the best, those that are kept, their gradient, two moments, and what Adam makes of them
 _TUTOR_ANSWERS = 5  # in full, of a mixture to a row, about
@@ -80,7 +81,7 @@ class Course:
         shape = Shape(r, self.steps, self.hidden)
         rows = min(self.most_held_out, math.ceil(self.held_out * samples)) + self.batch
         batch = self.batch * (self.steps * shape.bytes_for(1) + _BATCH_COPIES * 8 * r * r)
-        return rows * 12 * r * r + batch + _WEIGHT_COPIES * 4 * shape.numbers
+        return rows * _ROW_BYTES * r * r + batch + _WEIGHT_COPIES * 4 * shape.numbers
 
     def flops_for(self, samples: int, n: int, r: int) -> dict[str, float]:
         """Of training, at the most, by the type of the numbers.
@@ -240,7 +241,7 @@ class _Class:
         """From statistics of rows with gaps, the answers, and what is told of them."""
         torch, deviations = import_module("torch"), np.sqrt(self.basis.prior)
         closed = Ridge(self.basis.prior).infer(observed)
-        seen = Whitened.of(observed, closed.mean, deviations, self.basis.n, self.device)
+        seen = Whitened.of(observed, closed, deviations, self.basis.n, self.device)
         variances = np.diagonal(closed.covariance, axis1=1, axis2=2) / self.basis.prior
         there = partial(torch.tensor, dtype=torch.float32, device=self.device)
         answer, told = there(coordinates / deviations), there(told / deviations)
