@@ -7,7 +7,7 @@ That is done on the host: rows to judge by are few, and it decides alike whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from bigsvd.distill import adapting, prior
-from bigsvd.distill.gate import Candidate, Verdict, judge
+from bigsvd.distill import adapting
+from bigsvd.distill.gate import NETWORK, Candidate, Verdict, judge
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.intervals import interval_scale, ratios, row_deviations
+from bigsvd.distill.learners import Learners
 from bigsvd.distill.observed import observe
+from bigsvd.distill.prior import NAME as MAP
 from bigsvd.distill.span import span_of
 from bigsvd.events import PhaseStarted, Progress, StageChosen
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from bigsvd.distill.stage import Array, Coordinates, Move, Stage
 
 _SAMPLED_PANELS = 16  # from which rows to judge by are taken, at most
-_ALIKE = 2.0  # times more or less variance than the teacher's: of other data a network was taught nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +72,13 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
     """The stage that is asked for, or of all that there are the cheapest within noise of the best."""
     progress(PhaseStarted(f"judging stages on {plan.rows_judged:,} samples"))
     trial = _Trial(list(sample_of(panels, plan)), Holdout(order.seed), order.k)
-    judged = _Learners(order, plan, trial.shown)
-    candidates = {name: judged.candidate(name) for name in judged.names}
+    judged = Learners(order.student, trial.shown, order.seed)
+    candidates = {name: judged.candidate(name, trial.shown) for name in _names(order, plan, judged)}
     verdict = judge(trial.sample, list(candidates.values()), holdout=trial.holdout, components=order.k)
     said = _said(verdict, order)
     progress(StageChosen(verdict.choice, said))
-    final = _Learners(order, plan, trial.sample).refitted(verdict.choice, panels, progress)
+    learners = Learners(order.student, trial.sample, order.seed)
+    final = learners.candidate(verdict.choice, _all_rows(panels, plan, progress))
     best = candidates[verdict.choice]
     return Chosen(
         verdict.choice,
@@ -86,7 +88,7 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
         interval=trial.interval_scale(best),
         hidden_error=_error_of(verdict),
         hidden_spread=trial.spread,
-        outside=_told_of_span(trial.outside(judged.candidate(prior.NAME)), verdict.choice),
+        outside=_told_of_span(trial.outside(judged.candidate(MAP, trial.shown)), verdict.choice),
         verdict=verdict.to_dict() | {"said": said.rpartition("\n")[2]},
         digest=trial.digest,
     )
@@ -142,65 +144,19 @@ class _Trial:
         return ratios(rows, hidden, predicted, row_deviations(basis, found, k)[:, None])
 
 
-class _Learners:
-    """The stages of a prediction, and how each comes to be of some rows of the new data."""
+def _names(order: Order, plan: PredictionPlan, judged: Learners) -> tuple[str, ...]:
+    """Of the stages that may be published, from the cheapest on."""
+    if order.stage != "auto":
+        return (order.stage,)
+    found = order.candidates(adapts=plan.adapts)
+    return found if judged.alike else tuple(name for name in found if name != NETWORK)
 
-    def __init__(self, order: Order, plan: PredictionPlan, rows: Sequence[Rows]) -> None:
-        self._order = order
-        self._plan = plan
-        self._rows = rows
-        self._basis = order.student.basis
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of those that may be published, from the cheapest on."""
-        if self._order.stage != "auto":
-            return (self._order.stage,)
-        found = self._order.candidates(adapts=self._plan.adapts)
-        return found if self._alike else tuple(name for name in found if name != "network")
-
-    @cached_property
-    def _prior(self) -> prior.Reestimate:
-        return prior.fit_prior(self._basis, self._rows, self._order.seed)
-
-    @property
-    def _alike(self) -> bool:
-        """Whether coordinates vary about as much as the teacher's."""
-        scale = float(np.mean(np.diag(self._prior.prior) / self._basis.prior))
-        return 1 / _ALIKE <= scale <= _ALIKE
-
-    def candidate(self, name: str) -> Candidate:
-        """A stage, which has seen no more than the rows."""
-        if name == adapting.NAME:
-            return self._adapted(self._rows)
-        return Candidate(name, self._basis, self._stage(name))
-
-    def refitted(self, name: str, panels: RowPanels, progress: Progress) -> Candidate:
-        """The stage to publish; components move by a pass over all rows."""
-        if name != adapting.NAME:
-            return self.candidate(name)
-        return self._adapted(adapting.told(panels, panels.source.facts.nbytes, panels.samples, progress))
-
-    def _stage(self, name: str) -> Stage:
-        if name == prior.NAME:
-            return self._prior.stage
-        if name == "mixture":
-            return self._mixture
-        return self._order.student.stage(name)
-
-    @property
-    def _mixture(self) -> Stage:
-        """As the teacher's coordinates lie, or moved to the new data's scale where that pays."""
-        as_it_was = self._order.student.mixture
-        moved = as_it_was.moved(self._prior.prior)
-        return prior.first_of_best((as_it_was, moved), self._basis, self._rows, self._order.seed)
-
-    def _adapted(self, every: Iterable[Rows]) -> Candidate:
-        stage = self._prior.stage
-        kappa = adapting.kappa_of(self._basis, stage, self._rows, self._order.seed)
-        batches = (part for rows in every for part in rows.batches(self._plan.rows_judged_at_a_time))
-        moved = adapting.moved_by(self._basis, stage, batches, kappa)
-        return Candidate(adapting.NAME, moved, adapting.ridge_of(moved))
+def _all_rows(panels: RowPanels, plan: PredictionPlan, progress: Progress) -> Iterator[Rows]:
+    """Those of a pass, in batches that the host can infer."""
+    facts = panels.source.facts
+    for rows in adapting.told(panels, facts.nbytes, panels.samples, progress):
+        yield from rows.batches(plan.rows_judged_at_a_time)
 
 
 def sample_of(panels: RowPanels, plan: PredictionPlan) -> Iterator[Rows]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from bigsvd.distill.adapt import adapt_bytes
 from bigsvd.distill.adapting import NAME as ADAPT
-from bigsvd.distill.adapting import kappa_of, moved_by, ridge_of
 from bigsvd.distill.baselines import (
     Baseline,
     ColumnMean,
@@ -25,14 +24,14 @@ from bigsvd.distill.baselines import (
     zero_filled,
 )
 from bigsvd.distill.basis import Basis
-from bigsvd.distill.gate import NETWORK, Candidate, Verdict, judge
+from bigsvd.distill.gate import Verdict, judge
 from bigsvd.distill.holdout import Holdout
 from bigsvd.distill.kernel_regression import KernelRegression
+from bigsvd.distill.learners import Learners
 from bigsvd.distill.order import STAGES
 from bigsvd.distill.prior import NAME as MAP
-from bigsvd.distill.prior import fit_prior, rows_needed
+from bigsvd.distill.prior import rows_needed
 from bigsvd.distill.soft_impute import SoftImpute
-from bigsvd.distill.stage import Stage
 from bigsvd.distill.student import Student
 from bigsvd.errors import BadInputError
 
@@ -124,26 +123,15 @@ def _why_not(student: Student, name: str, budget_bytes: int) -> str:
 
 def learned(student: Student, name: str, new: Panels) -> Learned:
     """A stage that has seen some new rows, and whose coordinates it infers."""
-    if name in (student.stages[0], NETWORK):
-        return student.basis, student.stage(name)
-    estimate = fit_prior(student.basis, list(some_of(new, rows_needed(student.basis.r))))
-    if name == MAP:
-        return student.basis, estimate.stage
-    if name == ADAPT:
-        return _adapted(student.basis, estimate.stage, new)
-    return student.basis, student.mixture.moved(estimate.prior)
-
-
-def _adapted(basis: Basis, stage: Stage, new: Panels) -> Learned:
-    """Components that have moved to new rows, whose coordinates a stage has inferred."""
-    kappa = kappa_of(basis, stage, list(some_of(new, rows_needed(basis.r))), 0)
-    moved = moved_by(basis, stage, new(), kappa)
-    return moved, ridge_of(moved)
+    learners = Learners(student, list(some_of(new, rows_needed(student.basis.r))))
+    found = learners.candidate(name, new())
+    return found.basis, found.stage
 
 
 def verdict_of(student: Student, able: Sequence[str], k: int, new: Panels) -> Verdict:
     """What the gate says of some of the student's stages on new rows."""
     holdout, judged = Holdout(0), list(some_of(new, rows_needed(student.basis.r)))
     shown = [rows.hide(holdout.hidden(rows)) for rows in judged]
-    candidates = [Candidate(name, *learned(student, name, lambda: iter(shown))) for name in able]
+    learners = Learners(student, shown)
+    candidates = [learners.candidate(name, shown) for name in able]
     return judge(judged, candidates, holdout=holdout, components=k)
