@@ -88,6 +88,8 @@ def test_every_form_gives_the_same_matrices(share: float) -> None:
         assert observed.energy[i] == pytest.approx(np.sum(weigh * rows.values[i] ** 2))
         one = observe(basis, Rows(0, rows.values[i : i + 1], seen[None]))
         np.testing.assert_allclose(one.G[0], observed.G[i], atol=1e-13)
+        np.testing.assert_allclose(one.t[0], observed.t[i], atol=1e-12)
+        assert one.energy[0] == pytest.approx(observed.energy[i])
     alike = Rows(0, rows.values * rows.seen[0], np.repeat(rows.seen[:1], 40, axis=0))
     assert observe(basis, alike).G.shape == (1, 4, 4)
     check(basis, alike, np.diag(basis.prior), Ridge(basis.prior))

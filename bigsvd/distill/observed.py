@@ -11,6 +11,8 @@ from bigsvd.distill.rows import Rows
 
 Array = Any
 
+_SOME = 0.5  # share of the columns up to which copying those that are seen takes less than multiplying all
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -38,7 +40,23 @@ class Observed:
 def observe(basis: Basis, rows: Rows) -> Observed:
     """The statistics of rows of B, float64, where these lie; so must the basis (`Basis.moved`)."""
     xp = namespace_of(rows.values)
-    t = rows.values @ basis.weighted
-    energy = (rows.values * rows.values) @ (1 / basis.noise)
     count = xp.count_nonzero(rows.seen, axis=1)
-    return Observed(matrices(basis, rows.seen, count), t, energy, count)
+    G = matrices(basis, rows.seen, count)
+    values, weighted, noise = _told_of(basis, rows, shared=G.shape[0] == 1)
+    return Observed(G, values @ weighted, (values * values) @ (1 / noise), count)
+
+
+def _told_of(basis: Basis, rows: Rows, *, shared: bool) -> tuple[Array, Array, Array]:
+    """Values (b, c), Ψ⁻¹·V (c, r) and noise (c,) of all columns, or of those that all rows have.
+
+    What is not seen is 0 and adds nothing, but it is multiplied.
+    """
+    columns = namespace_of(rows.seen).nonzero(rows.seen[0, :])[0] if shared else None
+    if columns is None or columns.shape[0] > _SOME * basis.n:
+        return rows.values, basis.weighted, basis.noise
+    take = namespace_of(rows.values).take
+    return (
+        take(rows.values, columns, axis=1),
+        take(basis.weighted, columns, axis=0),
+        take(basis.noise, columns, axis=0),
+    )
