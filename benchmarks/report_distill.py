@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -102,7 +103,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     problems = _names(results["rows"], "problem")
     columns = min(_COLUMNS, len(problems))
     lines = -(-len(problems) // columns)
-    figure = Figure(figsize=(6.2 * columns, 4.4 * lines), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.2 * columns + 2, 4.4 * lines), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     methods = _names(results["rows"], "method")
@@ -119,10 +120,19 @@ def plot(results: dict[str, Any], path: Path) -> None:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(frameon=False, fontsize=7)
     for axes in panels[len(problems) :]:
         axes.set_axis_off()
+    _legend(figure, panels)
     figure.savefig(path, metadata={"Software": None})
+
+
+def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
+    """One for all panels, beside them, where it covers no point."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
 
 
 def _points(
