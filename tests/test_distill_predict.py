@@ -18,8 +18,9 @@ import pytest
 import zarr
 
 import bigsvd
-from bigsvd.distill import panels, predicting
+from bigsvd.distill import panels, plan, predicting
 from bigsvd.distill.columns import Columns
+from bigsvd.distill.order import order_of
 from bigsvd.distill.student import open_student
 from bigsvd.errors import (
     ColumnsError,
@@ -337,6 +338,41 @@ def test_a_panel_whose_data_were_written_into_is_inferred_again(home: Path, tmp_
     predict(student, new, out, k=K)
     predict(student, new, tmp_path / "whole.zarr", k=K)
     assert bits(out) == bits(tmp_path / "whole.zarr")
+
+
+@pytest.mark.usefixtures("many_panels")
+def test_a_panel_whose_mask_was_written_into_is_inferred_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_SAMPLE_ROWS", 70)  # the first ten of each panel
+    mask = zarr.create_array(tmp_path / "mask.zarr", data=GONE, chunks=(100, N))
+    zarr.create_array(tmp_path / "new.zarr", data=COMPLETE, chunks=(100, N))
+    given = partial(predict, home / "student.zarr", tmp_path / "new.zarr", mask=tmp_path / "mask.zarr", k=K)
+    with pytest.raises(StoppedError):
+        given(tmp_path / "out.zarr", should_stop=stop_after(3))
+    mask[150:160] = True
+    assert given(tmp_path / "out.zarr").predicted.unseen_samples == 1 + 10
+    given(tmp_path / "whole.zarr")
+    assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")
+
+
+@pytest.mark.usefixtures("many_panels")
+def test_panels_in_coordinates_of_components_that_have_moved_are_not_mixed_with_others(
+    home: Path, tmp_path: Path
+) -> None:
+    elsewhere = (
+        LAW.rows(NEW, 2) @ np.linalg.qr(np.eye(N) + 0.05 * np.random.default_rng(1).normal(size=(N, N)))[0]
+    )
+    zarr.create_array(tmp_path / "new.zarr", data=np.where(GONE, np.nan, elsewhere), chunks=(100, N))
+    given = partial(predicting.predict, home / "student.zarr", tmp_path / "new.zarr", k=K)
+    little = predicting.plan_of(order_of(home / "student.zarr", tmp_path / "new.zarr", k=K)).memory_bytes - 1
+    with pytest.raises(StoppedError):
+        given(tmp_path / "out.zarr", should_stop=stop_after(3))
+    found = given(tmp_path / "out.zarr", memory=little)
+    assert given(tmp_path / "moved.zarr").predicted.stage == "adapt"
+    assert found.predicted.stage != "adapt"
+    given(tmp_path / "whole.zarr", memory=little)
+    assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")
 
 
 @pytest.mark.usefixtures("many_panels")

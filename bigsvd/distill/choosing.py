@@ -44,7 +44,8 @@ class Chosen:
         name: of the stage. basis: whose coordinates it infers. components: k, that are published.
         interval: what standard deviations are multiplied by, so that intervals hold what they say.
         hidden_error, hidden_spread, outside, verdict: see `results.prediction.Prediction`.
-        digest: of the rows that decided all this: panels that were inferred by others are to be again.
+        digest: of the rows that decided all this, and of what they decided, which memory has a say in:
+            panels that were inferred by others, or in other coordinates, are to be again.
 
     """
 
@@ -90,7 +91,7 @@ def choose(order: Order, panels: RowPanels, plan: PredictionPlan, progress: Prog
         hidden_spread=trial.spread,
         outside=_told_of_span(trial.outside(judged.candidate(MAP, trial.shown)), verdict.choice),
         verdict=verdict.to_dict() | {"said": said.rpartition("\n")[2]},
-        digest=trial.digest,
+        digest=_digest(trial.digest, final),
     )
 
 
@@ -142,6 +143,12 @@ class _Trial:
         found = candidate.stage.infer(observe(basis, shown))
         predicted = found.mean[:, :k] @ basis.V[:, :k].T
         return ratios(rows, hidden, predicted, row_deviations(basis, found, k)[:, None])
+
+
+def _digest(rows: int, final: Candidate) -> int:
+    """Of the digest of rows, and the stage that infers the others: components may move, or not."""
+    found = google_crc32c.extend(rows, final.name.encode())
+    return int(google_crc32c.extend(found, np.ascontiguousarray(final.basis.V)))
 
 
 def _names(order: Order, plan: PredictionPlan, judged: Learners) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from bigsvd.distill.rows import Rows
     from bigsvd.distill.stage import Coordinates
     from bigsvd.scratch import Scratch, ScratchArray
-    from bigsvd.sources.base import Rectangle
 
 NAME = "infer-000"
 _FOLDER = "inferred"
@@ -263,19 +262,9 @@ class Inference:
     def _length(self, number: int) -> int:
         return _size(self.panels.span(number))
 
-    def _rectangle(self, number: int) -> Rectangle:
-        """Where the data of a panel lie in the source."""
-        span, every = self.panels.span(number), slice(0, self.panels.source.facts.shape[self._across])
-        return (every, span) if self._across == 0 else (span, every)
-
-    @property
-    def _across(self) -> int:
-        """The axis of the source that numbers the features."""
-        return self.panels.source.facts.features_axis
-
     def _stamp(self, number: int) -> int:
         """A number that changes with a panel's data, as far as files tell, and with what was chosen."""
-        stamp = self.panels.source.stamp(*self._rectangle(number))
+        stamp = self.panels.stamp(number)
         return int(google_crc32c.value(f"{stamp!r} {self.chosen.digest}".encode()))
 
     def _store(self, number: int, parts: list[Inferred], stamp: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +67,10 @@ class Absence:
         if self.mask is not None:
             found = found | np.asarray(self.mask.fresh().read(*rectangle), dtype=bool)
         return np.asarray(found)
+
+    def stamp(self, rectangle: Rectangle) -> Hashable:
+        """What changes when somebody writes into a rectangle of the mask; see `Source.stamp`."""
+        return None if self.mask is None else self.mask.stamp(*rectangle)
 
 
 def _open_mask(mask: Any, facts: SourceFacts) -> Source:
@@ -164,6 +168,11 @@ class RowPanels:
         while rows > 1 and cls.bytes_for(facts, rows) > budget_bytes:
             rows = (rows + 1) // 2
         return rows
+
+    def stamp(self, number: int) -> Hashable:
+        """What changes when somebody writes into a panel, or into the mask of its entries."""
+        rectangle = self._rectangle(number)
+        return self.source.stamp(*rectangle), self.absence.stamp(rectangle)
 
     def _made(self, source: Source, space: ReadBuffers, number: int) -> Rows:
         rectangle = self._rectangle(number)
