@@ -47,7 +47,7 @@ class Size:
     """Rows of the large matrix, its columns, rows of the teacher, and rows that dearer stages are given.
 
     Attributes:
-        stages: that are learnt. epochs: of the network. memory: budget of each prediction.
+        stages: that are learnt. epochs: of the network, if there is one. memory: budget of each prediction.
 
     """
 
@@ -56,13 +56,13 @@ class Size:
     training: int
     few: int
     stages: tuple[str, ...]
-    epochs: int
+    epochs: int | None
     memory: str
     k: int = K
 
 
 SIZES = {
-    "tiny": Size(3_000, 60, 400, 1_000, ("ridge",), 1, "1GB", 5),
+    "tiny": Size(3_000, 60, 400, 1_000, ("ridge",), None, "1GB", 5),
     "full": Size(1_000_000, 1_000, 8_000, 50_000, ("ridge", "mixture", "network"), 2, "2GB"),
 }
 

@@ -253,13 +253,13 @@ class Request:
     def _check_numbers(self) -> None:
         _check_k(self.k)
         _check_range("tol", self.tol, 0.0, 1.0)
-        _check_integer("seed", self.seed, 0)
+        check_integer("seed", self.seed, 0)
         for name, high in (("energy", 1.0), ("error", math.nextafter(1.0, 0.0)), ("deadline", _MOST_SECONDS)):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 0.0, high)
-        _check_integer("ddof", self.ddof, 0)
+        check_integer("ddof", self.ddof, 0)
         if self.max_passes is not None:
-            _check_integer("max_passes", self.max_passes, 1)
+            check_integer("max_passes", self.max_passes, 1)
         if self.missing_value is not None:
             self._check_sentinels()
 
@@ -475,6 +475,7 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
         raise RequestError(f"{name}={value!r} is not in ({low:g}, {high:g}]", "give a number in that range")
 
 
-def _check_integer(name: str, value: object, low: int) -> None:
+def check_integer(name: str, value: object, low: int) -> None:
+    """`RequestError` for what is no integer from `low` on."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise RequestError(f"{name}={value!r} is not an integer >= {low}", "give one")

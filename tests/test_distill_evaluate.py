@@ -119,6 +119,9 @@ def test_progress_says_what_is_filled(home: Path) -> None:
     [
         ({"shares": (1.5,)}, "between 0 and 1"),
         ({"shares": ()}, "no pattern, share or seed"),
+        ({"seeds": (-1,)}, "seed=-1 is not an integer"),
+        ({"stage": "ridge"}, "stage has no effect on an evaluation"),
+        ({"device": "gpu"}, "device has no effect on an evaluation"),
         ({"patterns": ("clouds",)}, "not known"),
         ({"patterns": ("blocks",)}, "not known"),
     ],

@@ -208,6 +208,10 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(home: Path, tmp_path: P
         predict(student, DATA, out, k=R + 1)
     with pytest.raises(RequestError, match="adapt='maybe'"):
         predicting.predict(student, DATA, out, adapt="maybe")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="adapt='no' not to"):
+        predicting.predict(student, DATA, out, stage="adapt", adapt="no")
+    with pytest.raises(RequestError, match="seed=-1 is not an integer >= 0"):
+        predict(student, DATA, out, seed=-1)
     with pytest.raises(RequestError, match="stage='mixture'"):
         predicting.predict(student, DATA, out, stage="mixture")
     with pytest.raises(MemoryBudgetError, match=r"the budget is 1\.0 MB"):
@@ -351,7 +355,7 @@ def test_a_panel_whose_mask_was_written_into_is_inferred_again(
     with pytest.raises(StoppedError):
         given(tmp_path / "out.zarr", should_stop=stop_after(3))
     mask[150:160] = True
-    assert given(tmp_path / "out.zarr").predicted.unseen_samples == 1 + 10
+    assert given(tmp_path / "out.zarr").info()["predicted"]["unseen_samples"] == 1 + 10
     given(tmp_path / "whole.zarr")
     assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")
 
@@ -369,8 +373,8 @@ def test_panels_in_coordinates_of_components_that_have_moved_are_not_mixed_with_
     with pytest.raises(StoppedError):
         given(tmp_path / "out.zarr", should_stop=stop_after(3))
     found = given(tmp_path / "out.zarr", memory=little)
-    assert given(tmp_path / "moved.zarr").predicted.stage == "adapt"
-    assert found.predicted.stage != "adapt"
+    assert given(tmp_path / "moved.zarr").info()["predicted"]["stage"] == "adapt"
+    assert found.info()["predicted"]["stage"] != "adapt"
     given(tmp_path / "whole.zarr", memory=little)
     assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")
 

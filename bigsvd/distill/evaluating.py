@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -38,13 +38,14 @@ from bigsvd.errors import FactorStoreError, OutputExistsError, RequestError, Tea
 from bigsvd.events import PhaseStarted, Progress, unheard
 from bigsvd.floats import silent
 from bigsvd.machine.offers import budget_here
-from bigsvd.request import parse_bytes
+from bigsvd.request import check_integer, parse_bytes
 
 SHARES = (0.05, 0.1, 0.3, 0.5)
 SEEDS = (0, 1, 2)
 _PANEL_ROWS = 256
 _HELD_SHARE = 0.25  # of the budget, in which complete rows are held between passes where they fit
 _EXAMPLE_SHARE = 0.1  # seen: the example and the gate's verdict are of the share that comes closest to it
+_OF_A_PREDICTION = ("adapt", "device", "seed", "stage")  # what `order_of` takes and no evaluation heeds
 _SHOWN = (MEAN, "ridge", "map", "mixture", "kernel regression", "network")  # ways that the example shows
 
 
@@ -92,6 +93,7 @@ def evaluate(
         RequestError: a pattern or share means nothing. OutputExistsError: `out` holds something.
 
     """
+    _refuse_idle(reading)
     order = order_of(student, complete, k=k, **reading)
     settings = _settings(patterns, shares, seeds)
     folder = None if out is None else _folder(Path(out), overwrite=overwrite)
@@ -102,7 +104,16 @@ def evaluate(
     return found
 
 
+def _refuse_idle(reading: Mapping[str, Any]) -> None:
+    """`RequestError` for what only a prediction is asked."""
+    for name in _OF_A_PREDICTION:
+        if name in reading:
+            raise RequestError(f"{name} has no effect on an evaluation: all stages are tried", "leave it out")
+
+
 def _settings(patterns: Sequence[str], shares: Sequence[float], seeds: Sequence[int]) -> tuple[Setting, ...]:
+    for seed in seeds:
+        check_integer("seed", seed, 0)
     for share in shares:
         if not 0 < share < 1:
             raise RequestError(f"share={share:g} of entries seen is not between 0 and 1", "give such as 0.1")

@@ -21,7 +21,7 @@ from bigsvd.distill.student import Student, publish_student
 from bigsvd.distill.teacher import Material
 from bigsvd.errors import RequestError
 from bigsvd.events import Progress, Published, unheard
-from bigsvd.request import parse_bytes
+from bigsvd.request import check_integer, parse_bytes
 from bigsvd.results.folders import STUDENT
 from bigsvd.results.output import Inputs, Output
 from bigsvd.sources.open import open_source
@@ -99,12 +99,15 @@ def fit_order_of(
 ) -> FitOrder:
     """What the arguments of `fit` ask for, refused here where it cannot be."""
     _check_stages(stages)
-    _check_epochs(epochs)
+    _check_epochs(epochs, stages)
+    check_integer("seed", seed, 0)
     if target is not None and masks is not None:
         raise RequestError(
             "target and masks both say which gaps to learn with",
             "give one of them; masks='empirical:PATH' are those of a target",
         )
+    if target is None and not (masks or "").startswith("empirical:"):
+        _refuse_idle(missing, missing_value)
     if NETWORK in stages:
         device = device_named(device)
     material = Material.at(teacher, source, components=components, storage_options=storage_options)
@@ -136,9 +139,22 @@ class _Gaps:
         return RowPanels(opened, self.material.standard, _PANEL_ROWS, absence)
 
 
-def _check_epochs(epochs: int | None) -> None:
-    if epochs is not None and epochs < 1:
+def _check_epochs(epochs: int | None, stages: Sequence[str]) -> None:
+    if epochs is None:
+        return
+    if epochs < 1:
         raise RequestError(f"epochs={epochs} are none", "give one at least, or leave the network out")
+    if NETWORK not in stages:
+        raise RequestError(f"epochs={epochs} of a network, which is no stage", "leave out epochs")
+
+
+def _refuse_idle(missing: str, missing_value: Any) -> None:
+    """`RequestError` for what says which entries of a target are missing, where there is none."""
+    if missing != "nan" or missing_value is not None:
+        raise RequestError(
+            "missing and missing_value say what a target lacks, and none was given",
+            "give target, or leave them out: the teacher's own gaps are known",
+        )
 
 
 def _check_stages(stages: Sequence[str]) -> None:

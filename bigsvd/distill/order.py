@@ -17,7 +17,7 @@ from bigsvd.distill.panels import Absence
 from bigsvd.distill.student import Student, open_student
 from bigsvd.errors import DeviceError, RankError, RequestError
 from bigsvd.machine.offers import DeviceOffer, device_here, on_cpu
-from bigsvd.request import DEVICES, Request
+from bigsvd.request import DEVICES, Request, check_integer
 from bigsvd.sources.base import SIDES, Source
 from bigsvd.sources.open import open_source
 from bigsvd.sources.selected import selected
@@ -130,8 +130,8 @@ def order_of(
     """What the arguments of `predict` ask for, refused here where it cannot be."""
     if missing not in ("nan", "zero"):
         raise RequestError(f"missing={missing!r} is not known", "use nan or zero")
-    if adapt not in ("auto", "no"):
-        raise RequestError(f"adapt={adapt!r} is not known", "use auto or no")
+    _check_adapt(adapt, stage)
+    check_integer("seed", seed, 0)
     learnt = student if isinstance(student, Student) else open_student(student)
     opened = open_source(source, missing="mean", storage_options=storage_options, **reading)
     learnt.columns.check(opened.facts)
@@ -142,6 +142,14 @@ def order_of(
     kept = {name: value for name, value in reading.items() if name not in ("samples", "dim")}
     place = device_for(device, network=_may_use_network(learnt, stage))
     return Order(learnt, opened, absence, place, _rank_of(learnt, k), stage, adapt, seed, kept)
+
+
+def _check_adapt(adapt: str, stage: str) -> None:
+    """`RequestError` where components are to move and not to, or nobody knows."""
+    if adapt not in ("auto", "no"):
+        raise RequestError(f"adapt={adapt!r} is not known", "use auto or no")
+    if (stage, adapt) == ("adapt", "no"):
+        raise RequestError("stage='adapt' is to move components, adapt='no' not to", "leave out one of them")
 
 
 def _may_use_network(student: Student, stage: str) -> bool:
