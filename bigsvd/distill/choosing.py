@@ -171,9 +171,8 @@ def sample_of(panels: RowPanels, plan: PredictionPlan) -> Iterator[Rows]:
     number = min(len(panels), _SAMPLED_PANELS)
     spread = np.unique(np.linspace(0, len(panels) - 1, number).round().astype(int)).tolist()
     each = -(-plan.rows_judged // len(spread))
-    for rows in panels.some(spread):
-        first = replace(rows, values=rows.values[:each].copy(), seen=rows.seen[:each].copy())
-        yield from first.batches(plan.rows_judged_at_a_time)
+    for rows in panels.some(spread, leading=each):
+        yield from rows.batches(plan.rows_judged_at_a_time)
 
 
 def _told_of_span(alarm: str, choice: str) -> str:

@@ -124,14 +124,14 @@ class RowPanels:
     def __iter__(self) -> Iterator[Rows]:
         return self.some(range(len(self)))
 
-    def some(self, numbers: Iterable[int]) -> Iterator[Rows]:
-        """The panels of these numbers, in this order."""
+    def some(self, numbers: Iterable[int], leading: int | None = None) -> Iterator[Rows]:
+        """The panels of these numbers, in this order; of each no more than so many `leading` samples."""
         source, space = self.source.fresh(), ReadBuffers()
         with ThreadPoolExecutor(1, thread_name_prefix="bigsvd-panel") as reader:
             ahead: Future[Rows] | None = None
             try:
                 for number in numbers:
-                    following = reader.submit(self._made, source, space, number)
+                    following = reader.submit(self._made, source, space, self.span(number, leading))
                     if ahead is not None:
                         yield ahead.result()
                     ahead = following
@@ -142,12 +142,12 @@ class RowPanels:
 
     def panel(self, number: int) -> Rows:
         """The panel of this number."""
-        return self._made(self.source.fresh(), ReadBuffers(), number)
+        return self._made(self.source.fresh(), ReadBuffers(), self.span(number))
 
-    def span(self, number: int) -> slice:
-        """The samples of a panel."""
-        start = number * self.rows_per_panel
-        return slice(start, min(self.samples, start + self.rows_per_panel))
+    def span(self, number: int, leading: int | None = None) -> slice:
+        """The samples of a panel, or no more than so many `leading` ones."""
+        start, rows = number * self.rows_per_panel, self.rows_per_panel
+        return slice(start, min(self.samples, start + min(rows, leading or rows)))
 
     @staticmethod
     def bytes_for(facts: SourceFacts, rows: int) -> int:
@@ -171,24 +171,22 @@ class RowPanels:
 
     def stamp(self, number: int) -> Hashable:
         """What changes when somebody writes into a panel, or into the mask of its entries."""
-        rectangle = self._rectangle(number)
+        rectangle = self._rectangle(self.span(number))
         return self.source.stamp(*rectangle), self.absence.stamp(rectangle)
 
-    def _made(self, source: Source, space: ReadBuffers, number: int) -> Rows:
-        rectangle = self._rectangle(number)
+    def _made(self, source: Source, space: ReadBuffers, span: slice) -> Rows:
+        rectangle = self._rectangle(span)
         raw = source.read(rectangle[0], rectangle[1], space)
         gone = self._lying(self.absence.among(raw, source.facts, rectangle))
         seen = ~gone & self.standard.informative
         values = self.standard.rows(_numbers(self._lying(raw), source.facts), gone)
         values[~seen] = 0.0
-        self._refuse_nonfinite(values, self.span(number))
-        return Rows(self.span(number).start, values, seen)
+        self._refuse_nonfinite(values, span)
+        return Rows(span.start, values, seen)
 
-    def _rectangle(self, number: int) -> Rectangle:
-        """Where a panel lies in the source."""
-        if self._by_columns:
-            return self._features, self.span(number)
-        return self.span(number), self._features
+    def _rectangle(self, span: slice) -> Rectangle:
+        """Where samples lie in the source."""
+        return (self._features, span) if self._by_columns else (span, self._features)
 
     @property
     def _by_columns(self) -> bool:
