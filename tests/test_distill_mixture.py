@@ -152,6 +152,36 @@ def test_points_that_are_few_or_alike_give_a_density(points: np.ndarray) -> None
     np.linalg.cholesky(found.covariances)
 
 
+@pytest.mark.parametrize("unit", [2.0**-500, 2.0**500])
+def test_a_mixture_and_its_answers_do_not_depend_on_the_unit(unit: float) -> None:
+    random = np.random.default_rng(12)
+    basis = a_basis(random)
+    points = random.normal(size=(300, R)) + random.integers(0, 3, (300, 1)) * 8
+    rows = points[:20] @ basis.V.T + random.normal(size=(20, N)) * np.sqrt(basis.noise)
+    seen = random.random(rows.shape) < 0.3
+    there = Basis(basis.V, basis.s * unit, basis.noise * unit**2, basis.samples)
+    stretched = np.diag(basis.prior * np.linspace(1, 3, R))
+    found = fit_mixture(points, basis).moved(stretched).infer(observe(basis, Rows(0, rows * seen, seen)))
+    far = fit_mixture(points * unit, there).moved(stretched * unit**2)
+    again = far.infer(observe(there, Rows(0, rows * seen * unit, seen)))
+    np.testing.assert_allclose(again.mean / unit, found.mean, rtol=1e-9)
+    np.testing.assert_allclose(again.covariance / unit**2, found.covariance, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("r", [5, 20])
+def test_rows_without_noise_but_rounding_have_an_answer(r: int) -> None:
+    random = np.random.default_rng(13)
+    V = np.linalg.qr(random.normal(size=(40, r)))[0]
+    s = 300 * np.geomspace(1, 1e-3, r)
+    basis = Basis(V, s, Basis.floored(np.zeros(40), s, 100), 100)
+    points = random.normal(size=(100, r)) * s / 10
+    seen = random.random((100, 40)) < 0.5
+    seen[0] = True
+    found = fit_mixture(points, basis).infer(observe(basis, Rows(0, points @ V.T * seen, seen)))
+    np.testing.assert_allclose(found.mean[0], points[0], rtol=1e-4, atol=1e-4)
+    assert np.all(np.isfinite(found.mean))
+
+
 def test_components_vary_by_no_less_than_a_part_of_the_noise() -> None:
     basis = a_basis(np.random.default_rng(9))
     mixture = fit_mixture(np.random.default_rng(9).normal(size=(200, R)) * 1e-3, basis)

@@ -6,6 +6,7 @@ likelihood of points that were held out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,6 +58,10 @@ class Gaussians:
     def about(self, centre: np.ndarray) -> Gaussians:
         """That of points less the centre (r,)."""
         return replace(self, means=self.means - centre)
+
+    def times(self, unit: float) -> Gaussians:
+        """That of points in units of `unit`, in units of 1."""
+        return replace(self, means=self.means * unit, covariances=self.covariances * unit * unit)
 
     @property
     def natural(self) -> np.ndarray:
@@ -112,7 +117,14 @@ def fit_gaussians(points: np.ndarray, seed: int) -> Gaussians:
     best before. The same points and seed give the same mixture. `fit_bytes` are held.
     """
     centre = np.mean(points, axis=0)
-    return _likeliest(points - centre, seed).about(-centre)
+    unit = _unit(points - centre)
+    return _likeliest((points - centre) / unit, seed).times(unit).about(-centre)
+
+
+def _unit(points: np.ndarray) -> float:
+    """A power of two, in which points are neither huge nor tiny and keep their bits; 1 where all are 0."""
+    largest = float(np.max(np.abs(points), initial=0.0))
+    return 2.0 ** math.frexp(largest)[1]
 
 
 def _likeliest(points: np.ndarray, seed: int) -> Gaussians:

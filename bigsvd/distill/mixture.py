@@ -17,7 +17,6 @@ from bigsvd.distill.basis import Basis, diagonals, namespace_of
 from bigsvd.distill.gaussians import Gaussians, fit_gaussians
 from bigsvd.distill.inverses import inverses, times
 from bigsvd.distill.observed import Observed
-from bigsvd.distill.ridge import Ridge
 from bigsvd.distill.stage import Coordinates, Move
 
 Array = Any
@@ -88,13 +87,9 @@ class Mixture:
         return _Parts.of(self, self._leading_count)
 
     @cached_property
-    def _ridge(self) -> Ridge:
-        return Ridge(self.prior, move=self.move)
-
-    @cached_property
-    def _leading_inverse(self) -> Array:
-        """Of the ridge's prior, on the device."""
-        return self.move(np.diag(1 / self.prior[: self._leading_count]))
+    def _other_precisions(self) -> Array:
+        """Λ⁻¹ of the coordinates by which nothing is ranked, on the device."""
+        return self.move(np.diag(1 / self.prior[self._leading_count :]))
 
     def infer(self, observed: Observed) -> Coordinates:
         """See `Stage.infer`.
@@ -124,19 +119,23 @@ class Mixture:
     def _probable(self, observed: Observed) -> Array:
         """The probability of each component by what a row shows of its leading coordinates, (b, c)."""
         xp = namespace_of(observed.t)
-        leading, parts = self._leading(observed, self._leading_count), self._leading_parts
+        leading, parts = self._leading(observed), self._leading_parts
         logs = [parts.evidence(leading, place).log_weight for place in range(len(self))]
         return _normalised(xp.stack(logs, axis=1))
 
-    def _leading(self, observed: Observed, q: int) -> Observed:
-        """What rows say of their q leading coordinates, the others' prior being that of the ridge.
+    def _leading(self, observed: Observed) -> Observed:
+        """What rows say of their leading coordinates, the others' prior being that of the ridge.
 
-        It is the ridge's posterior less its prior.
+        With G = [[P, Qᵀ], [Q, S]] it is P − Qᵀ(S + Λ⁻¹)⁻¹Q, and alike of t. (As the inverse of a block of the
+        ridge's posterior, less its prior, rounding left no positive definite matrix where noise is little.)
         """
-        ridge = self._ridge.infer(observed)
-        inverse = inverses(ridge.covariance[:, :q, :q])
-        G = inverse - self._leading_inverse
-        return Observed(G, times(inverse, ridge.mean[:, :q]), observed.energy, observed.count)
+        q = self._leading_count
+        if q == len(self.prior):
+            return observed
+        Q = observed.G[:, q:, :q]
+        X = inverses(observed.G[:, q:, q:] + self._other_precisions) @ Q
+        t = observed.t[:, :q] - times(X.mT, observed.t[:, q:])
+        return Observed(observed.G[:, :q, :q] - Q.mT @ X, t, observed.energy, observed.count)
 
     def _shared(self, observed: Observed) -> Coordinates:
         """The same for rows that have the same columns: one solve for each component, and none left out."""
@@ -271,11 +270,12 @@ def _first(observed: Observed, rows: int) -> Observed:
 
 
 def _stretch(variances: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Λ₀^(−½)·(Λ₀^½·Λ·Λ₀^½)^½·Λ₀^(−½), Λ₀ diagonal."""
-    root = np.sqrt(variances)
-    values, vectors = np.linalg.eigh(prior * root * root[:, None])
+    """Λ₀^(−½)·(Λ₀^½·Λ·Λ₀^½)^½·Λ₀^(−½), Λ₀ diagonal; each in units of its own, whose product is a number."""
+    units = float(np.max(variances)), float(np.max(np.diag(prior)))
+    root = np.sqrt(variances / units[0])
+    values, vectors = np.linalg.eigh(prior / units[1] * root * root[:, None])
     middle = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    return np.asarray(middle / root / root[:, None])
+    return np.asarray(middle / root / root[:, None] * np.sqrt(units[1] / units[0]))
 
 
 def rows_to_fit(samples: int, seed: int) -> np.ndarray:
