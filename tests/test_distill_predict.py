@@ -20,6 +20,7 @@ import zarr
 import bigsvd
 from bigsvd.distill import panels, plan, predicting
 from bigsvd.distill.columns import Columns
+from bigsvd.distill.fitting import fit
 from bigsvd.distill.order import order_of
 from bigsvd.distill.student import open_student
 from bigsvd.errors import (
@@ -30,6 +31,7 @@ from bigsvd.errors import (
     RankError,
     RequestError,
     StoppedError,
+    TeacherError,
 )
 from bigsvd.events import Event
 from bigsvd.results.check import check_store
@@ -220,6 +222,8 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(home: Path, tmp_path: P
         predict(home / "out.zarr", DATA, out)
     with pytest.raises(FactorStoreError, match="is a student, not a factor store"):
         bigsvd.open(student)
+    with pytest.raises(TeacherError, match="was predicted by stage ridge from"):
+        fit(home / "out.zarr", out, stages=("ridge",))
     with pytest.raises(OutputExistsError, match="would be deleted with it"):
         predict(student, DATA, student, overwrite=True)
     assert list(tmp_path.iterdir()) == []

@@ -133,3 +133,14 @@ def test_of_alike_stages_the_first_answers_and_else_the_better(stretch: float, b
     law = Law(3, stretch=(stretch,) * R)
     stages = [Ridge(law.teacher.prior * scale) for scale in (1.0, 25.0)]
     assert first_of_best(stages, law.teacher, [law.new[1]]) is stages[better]
+
+
+def test_a_teacher_that_left_no_noise_gives_a_prior_all_the_same() -> None:
+    random = np.random.default_rng(5)
+    A = random.standard_normal((25, N))
+    _, s, Vt = np.linalg.svd(A - A.mean(axis=0), full_matrices=False)
+    basis = Basis(Vt[:24].T, s[:24], Basis.floored(np.zeros(N), s, 25), 25)  # no more than it has of its own
+    x, seen = random.standard_normal((300, N)), random.random((300, N)) < 0.4
+    found = fit_prior(basis, [Rows(0, x * seen, seen)])
+    assert np.all(np.linalg.eigvalsh(found.prior) > 0)
+    assert np.all(np.isfinite(found.stage.infer(observe(basis, Rows(0, x * seen, seen))).mean))

@@ -88,3 +88,7 @@ def test_what_cannot_teach_is_refused(tmp_path: Path) -> None:
     bigsvd.svd(A, R, out=tmp_path / "weighted.zarr", row_weights=np.ones(M))
     with pytest.raises(TeacherError, match="row_weights"):
         Teacher.open(tmp_path / "weighted.zarr", A)
+    bigsvd.svd(A[:9, :12], 8, out=tmp_path / "whole.zarr", center=True)
+    with pytest.raises(TeacherError, match="8 components of 9 samples, which leave nothing"):
+        Teacher.open(tmp_path / "whole.zarr", A[:9, :12])
+    assert Teacher.open(tmp_path / "whole.zarr", A[:9, :12], components=7).basis.r == 7

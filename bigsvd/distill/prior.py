@@ -28,6 +28,7 @@ _STAYS = 1e-2  # of every variance, by which a step that changes none by more is
 _ALIKE = (
     5e-3  # of the least mean square on hidden entries, by which a stiffer hold may be worse: by chance it is
 )
+_TOLD = 1e-13  # of a variance, noise less than which float64 does not tell from none when both are added
 _WORK = 1e8  # rows·r³ of a step, about
 _FEWEST, _MOST = 384, 1024  # rows that are learnt from
 _INNER = 2**20  # added to a seed, so that what is hidden here is not what another use of the seed hides
@@ -122,9 +123,15 @@ class _Trials:
     def _stepped(self, prior: np.ndarray, hold: Hold) -> np.ndarray:
         for _ in range(_STEPS):
             before, prior = prior, hold.held(self._second_moment(Ridge(prior)), self._basis.prior)
+            if not self._is_told(prior):
+                return before
             if _stays(before, prior):
                 break
         return prior
+
+    def _is_told(self, prior: np.ndarray) -> bool:
+        """Whether noise still counts beside the variances: they run away where the teacher left no noise."""
+        return bool(_TOLD * np.max(np.diag(prior)) < np.min(self._basis.noise))
 
     def _second_moment(self, stage: Ridge) -> np.ndarray:
         """S = mean(zzᵀ + C)."""

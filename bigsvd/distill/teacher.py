@@ -54,12 +54,15 @@ class Material:
 
         Raises:
             FactorStoreError: no factors are there. RankError: they have fewer triplets.
-            TeacherError: the data are not at hand, or other ones; or samples are weighted.
+            TeacherError: the data are not at hand, or other ones; or samples are weighted; or factors were
+                predicted themselves, or leave no noise.
 
         """
         whole = open_factors(path)
         factors = whole if components is None else whole.truncate(components)
         _refuse_weights(factors)
+        _refuse_predicted(factors)
+        _refuse_whole(factors)
         data = _data_of(factors, source, storage_options)
         return cls(factors, data, absence_of(factors, data))
 
@@ -135,6 +138,28 @@ def _refuse_weights(factors: Factors) -> None:
         raise TeacherError(
             f"{factors.path} weighs its samples (row_weights), and new samples have no weight",
             "give a teacher that was decomposed without row_weights",
+        )
+
+
+def _refuse_predicted(factors: Factors) -> None:
+    """`TeacherError` for factors that no SVD has computed: what is learnt of them would not say so."""
+    if factors.predicted is not None:
+        raise TeacherError(
+            f"{factors.path} was {factors.predicted.short}", "give factors that an SVD has computed"
+        )
+
+
+def _refuse_whole(factors: Factors) -> None:
+    """`TeacherError` for components that explain every sample: no residual then tells of noise.
+
+    Whatever was seen of new samples would be taken for exact, and singular values come out as 10¹².
+    """
+    samples = factors.shape[factors.samples_axis]
+    if factors.k >= samples - (factors.standard.mean is not None):
+        raise TeacherError(
+            f"{factors.path} has {factors.k} components of {samples} samples, which leave nothing of these "
+            "by which noise could be told",
+            f"give components={max(1, samples // 2)} or fewer",
         )
 
 
