@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from benchmarks import accuracy as accuracy_suite
+from benchmarks import climate as climate_suite
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import faults as faults_suite
 from benchmarks import floor as floor_suite
@@ -21,6 +22,7 @@ from benchmarks import pca as pca_suite
 from benchmarks import readers as readers_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks import small as small_suite
+from benchmarks.climate_data import SIZES as CLIMATE_SIZES
 from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
 from benchmarks.data import SIZES, ensure_data
@@ -453,6 +455,27 @@ def svd_accuracy(*, size: str, out: Path, seeds: int) -> None:
     """Accuracy of a network trained on noisy pictures, and of the same on what an SVD leaves of them."""
     results = accuracy_suite.run_accuracy(accuracy_suite.SIZES[size], seeds, _tell)
     _publish(results, out, "svd-accuracy", size, f"--seeds {seeds}")
+
+
+@main.command()
+@click.option("--size", type=click.Choice(sorted(CLIMATE_SIZES)), default="tiny", show_default=True)
+@data_option
+@out_option
+@click.option(
+    "--python", type=click.Path(path_type=Path, exists=True), help="A Python that has xeofs and eofs."
+)
+@click.option("--memory", default="500MB", show_default=True, help="Budget of bigsvd.")
+@click.option("--repeat", default=3, show_default=True, help="Rounds.")
+@timeout_option
+def climate(
+    *, size: str, folder: Path, out: Path, python: Path | None, memory: str, repeat: int, timeout: float
+) -> None:
+    """Time, memory and singular values of EOFs of a field, beside xeofs and eofs."""
+    beside = climate_suite.Beside(python, memory, repeat, timeout)
+    results = climate_suite.run_climate(CLIMATE_SIZES[size], folder, beside, _tell)
+    given = " --python PYTHON" * (python is not None)
+    options = f"--memory {memory} --repeat {repeat} --timeout {timeout:g}{given} --data DATA"
+    _publish(results, out, "climate", size, options)
 
 
 @main.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     report_accuracy,
+    report_climate,
     report_cpu_gpu,
     report_distill,
     report_faults,
@@ -62,6 +63,7 @@ REPORTS = {
     "service-load": Report(report_service_load.markdown, report_service_load.plot),
     "service-soak": Report(report_service_soak.markdown, report_service_soak.plot),
     "service-kills": Report(report_service_kills.markdown, report_service_kills.plot),
+    "climate": Report(report_climate.markdown, report_climate.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
 
