@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -381,6 +382,26 @@ def test_panels_in_coordinates_of_components_that_have_moved_are_not_mixed_with_
     assert found.info()["predicted"]["stage"] != "adapt"
     given(tmp_path / "whole.zarr", memory=little)
     assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")
+
+
+@pytest.mark.usefixtures("many_panels")
+def test_stages_are_judged_in_the_memory_that_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_BATCH_BYTES", 2**20)  # few rows at a time: those to judge by are what is held
+    A = np.random.default_rng(0).normal(size=(400, 3000))
+    student, new = by_hand(A[:50], tmp_path / "student.zarr"), np.where(gaps(A.shape, 0.5), np.nan, A)
+    zarr.create_array(tmp_path / "new.zarr", data=new, chunks=(50, 3000))
+    order = order_of(student, tmp_path / "new.zarr", k=K)
+    planned = predicting.plan_of(order, "1GB")
+    tracemalloc.start()
+    try:
+        predicting.run(order, planned, tmp_path / "out.zarr")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert planned.adapts
+    assert planned.terms["rows to judge by"] < peak < planned.memory_bytes - plan.SERVICE_BYTES
 
 
 @pytest.mark.usefixtures("many_panels")

@@ -27,22 +27,25 @@ _INNER = 2**21  # added to a seed, so that what is hidden here is not what anoth
 
 def moved_by(basis: Basis, stage: Stage, panels: Iterable[Rows], kappa: float) -> Basis:
     """The basis after one step of all rows, whose coordinates a stage has inferred."""
+    return _sums(basis, stage, panels).basis(kappa)
+
+
+def _sums(basis: Basis, stage: Stage, panels: Iterable[Rows]) -> AdaptSums:
     sums = AdaptSums(basis)
     for rows in panels:
         sums.add(rows, stage.infer(observe(basis, rows)))
-    return sums.basis(kappa)
+    return sums
 
 
 def kappa_of(basis: Basis, stage: Stage, sample: Sequence[Rows], seed: int) -> float:
     """How stiff the components are to be: that which predicts hidden entries of the sample best."""
     holdout, count = Holdout(seed + _INNER), sum(map(len, sample))
-    hidden = [holdout.hidden(rows) for rows in sample]
-    shown = [rows.hide(some) for rows, some in zip(sample, hidden, strict=True)]
-    sums = AdaptSums(basis)
-    for rows in shown:
-        sums.add(rows, stage.infer(observe(basis, rows)))
+    shown = (
+        rows.hide(holdout.hidden(rows)) for rows in sample
+    )  # of few at a time: all are half as much again
+    sums = _sums(basis, stage, shown)
     kappas = [max(1.0, part * count) for part in _KAPPAS]
-    errors = [_error(sums.basis(kappa), sample, shown, hidden) for kappa in kappas]
+    errors = [_error(sums.basis(kappa), sample, holdout) for kappa in kappas]
     return kappas[int(np.argmin(errors))]
 
 
@@ -51,15 +54,15 @@ def ridge_of(basis: Basis) -> Ridge:
     return Ridge(basis.prior, NAME)
 
 
-def _error(
-    basis: Basis, sample: Sequence[Rows], shown: Sequence[Rows], hidden: Sequence[np.ndarray]
-) -> float:
+def _error(basis: Basis, sample: Sequence[Rows], holdout: Holdout) -> float:
     """Σ (x − x̂)² over the hidden entries."""
-    stage, squares = ridge_of(basis), 0.0
-    for rows, some, where in zip(sample, shown, hidden, strict=True):
-        missed = (rows.values - stage.infer(observe(basis, some)).mean @ basis.V.T)[where]
-        squares += float(missed @ missed)
-    return squares
+    return sum(_missed(basis, rows, holdout.hidden(rows)) for rows in sample)
+
+
+def _missed(basis: Basis, rows: Rows, hidden: np.ndarray) -> float:
+    found = ridge_of(basis).infer(observe(basis, rows.hide(hidden)))
+    missed = (rows.values - found.mean @ basis.V.T)[hidden]
+    return float(missed @ missed)
 
 
 def told(panels: Iterable[Rows], size: int, samples: int, progress: Progress) -> Iterable[Rows]:

@@ -12,6 +12,7 @@ import psutil
 from bigsvd.distill.adapt import NAME as ADAPT
 from bigsvd.distill.adapt import adapt_bytes
 from bigsvd.distill.panels import RowPanels
+from bigsvd.distill.prior import rows_needed
 from bigsvd.errors import MemoryBudgetError
 from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
 from bigsvd.machine.offers import DeviceOffer, budget_here
@@ -26,6 +27,9 @@ _MOST_ROWS = 4096  # of a batch
 _DEVICE_BATCH_BYTES, _DEVICE_BATCH_SHARE = 2**30, 0.5  # of such on a GPU, and of its budget; chosen
 _SAMPLE_ROWS = 4096  # on which stages are judged, at most
 _SAMPLE_SHARE = 0.25  # of the budget that these may take
+# Bytes of an entry of theirs, with its truth value: as it is, and without those that are hidden. A prior is
+# learnt from some of them, of which further ones are hidden.
+_BYTES_JUDGED, _BYTES_LEARNT = 9 + 10, 10
 SERVICE_BYTES = 48 * 2**20  # of Python, NumPy and threads in a run, whatever the data; measured with others
 TORCH_BYTES = 300 * 2**20  # by which a process grows that imports torch, and multiplies or trains
 _SLACK = 0.18  # what an allocator holds beyond what is asked of it; see `planning.memory`
@@ -243,7 +247,9 @@ class _Sizes:
     def of(cls, student: Student, facts: SourceFacts, budget: int) -> _Sizes:
         n, r, samples = student.basis.n, student.basis.r, facts.shape[facts.samples_axis]
         batch = np.clip(_BATCH_BYTES // _held_of_a_row(student), 1, min(_MOST_ROWS, samples))
-        judged = np.clip(_SAMPLE_SHARE * budget // (9 * n + 16 * r), 1, min(_SAMPLE_ROWS, samples))
+        judged = np.clip(
+            _SAMPLE_SHARE * budget // (_BYTES_JUDGED * n + 16 * r), 1, min(_SAMPLE_ROWS, samples)
+        )
         return cls(RowPanels.rows_fitting(facts, budget // 2), int(batch), int(judged))
 
 
@@ -255,11 +261,15 @@ def _terms(student: Student, facts: SourceFacts, sizes: _Sizes, threads: int, st
         "products of components": 8 * n * (r * (r + 1) // 2 + r),
         "panels being read": RowPanels.bytes_for(facts, sizes.panel),
         "rows being inferred": threads * sizes.batch * _held_of_a_row(student),
-        "rows to judge by": sizes.judged * 9 * n,
+        "rows to judge by": _judged_bytes(sizes.judged, n, r),
         "PyTorch": TORCH_BYTES * ("network" in student.learnt and stage in ("auto", "network")),
         "Python and threads": SERVICE_BYTES,
     }
     return terms | {"allocator slack": int(_SLACK * sum(terms.values()))}
+
+
+def _judged_bytes(rows: int, n: int, r: int) -> int:
+    return rows * _BYTES_JUDGED * n + min(rows, rows_needed(r)) * _BYTES_LEARNT * n
 
 
 def _held_of_a_row(student: Student) -> int:
