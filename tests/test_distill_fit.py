@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import bigsvd
 from bigsvd.distill import network
 from bigsvd.distill.basis import Basis
+from bigsvd.distill.fit_plan import plan_fit
 from bigsvd.distill.fitting import fit, fit_order_of, plan_of
 from bigsvd.distill.gaussians import fit_flops
 from bigsvd.distill.observed import observe
@@ -30,6 +32,7 @@ from bigsvd.errors import (
 )
 from bigsvd.events import EpochEnded, Event, GivenUp, PassStarted
 from bigsvd.sources.open import open_source
+from bigsvd.units import round_up
 
 M, N, R = 300, 24, 6
 CHEAP = ("ridge", "mixture")
@@ -190,6 +193,16 @@ def test_a_plan_says_what_will_be_read_and_held(home: Path) -> None:
     assert cheap.passes == 1
     assert "once, from" in str(cheap)
     assert cheap.held_bytes == 0
+
+
+def test_what_a_plan_asks_for_suffices(home: Path) -> None:
+    facts = replace(fit_order_of(home / "teacher.zarr").material.source.facts, shape=(10**6, N))
+    plan_for = partial(plan_fit, "teacher", facts, R, ("ridge", "network"), epochs=1)
+    least = round_up(plan_for(memory=10**6).memory_bytes)
+    held = [plan_for(memory=budget) for budget in (least, least * 5 // 4, least * 5)]
+    for plan in held:
+        plan.check()
+    assert held[0].held_bytes < held[1].held_bytes < held[2].held_bytes == 10**6 * (9 * N + 8 * R)
 
 
 def test_a_plan_says_how_long_each_stage_learns(home: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -301,6 +302,15 @@ def test_rows_that_memory_does_not_hold_are_read_again(curved: Taught) -> None:
     assert [len(chapter) for chapter in all_of_them] == [6]
     assert next(iter(few)) is not next(iter(few))
     assert next(iter(all_of_them)) is next(iter(all_of_them))
+
+
+def test_no_two_chapters_are_held_at_a_time(curved: Taught) -> None:
+    chapters = iter(Chapters(curved, 2 * next(iter(curved)).bytes))
+    first = next(chapters)
+    lessons = [*map(weakref.ref, first)]
+    assert all(lesson() for lesson in lessons)
+    next(chapters)
+    assert not any(lesson() for lesson in lessons), first
 
 
 @needs_torch

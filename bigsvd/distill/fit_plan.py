@@ -17,7 +17,7 @@ from bigsvd.facts import NOMINAL, SourceFacts
 from bigsvd.machine.offers import budget_here
 from bigsvd.units import human_bytes, round_up
 
-_PANELS_SHARE = 0.4  # of the budget, that panels being read may take
+_PANELS_SHARE = 0.4  # of what is left of the budget, that panels being read may take
 _HELD_SHARE = 0.3  # of the budget, that rows may take which a network learns from without reading them again
 
 
@@ -106,16 +106,15 @@ def plan_fit(
     """The plan for a teacher with data of these facts; whether it fits, `FitPlan.check` says."""
     budget = memory or budget_here()
     samples, n = facts.shape[facts.samples_axis], facts.shape[facts.features_axis]
-    rows = RowPanels.rows_fitting(facts, int(_PANELS_SHARE * budget))
-    every = samples * _row_bytes(n, components)
-    held = min(every, int(_HELD_SHARE * budget)) if "network" in stages else 0
-    passes = _passes(stages, epochs, again=held < every)
-    terms = {"the basis": _basis_bytes(n, components), **_panels(facts, rows, components)}
-    if "mixture" in stages:
-        terms["points that a mixture is fitted to"] = fit_bytes(min(samples, MOST_ROWS), components)
+    terms = _whatever_is_read(samples, n, components, stages)
+    left = max(0, budget - sum(terms.values()))
+    rows = RowPanels.rows_fitting(facts, int(_PANELS_SHARE * left))
+    terms |= _panels(facts, rows, components)
+    every, held = samples * _row_bytes(n, components), 0
     if "network" in stages:
-        terms |= _network(samples, n, components, held)
-    terms["Python and threads"] = SERVICE_BYTES
+        held = min(every, max(rows * _row_bytes(n, components), _held(budget, sum(terms.values()))))
+        terms |= {"rows to learn from": held, "gaps that are drawn for them": held // 9}
+    passes = _passes(stages, epochs, again=held < every)
     learning = _learning(stages, samples, n, components, epochs)
     return FitPlan(
         teacher, facts.name, stages, samples, n, components, rows, held, terms, budget, facts.nbytes, passes,
@@ -161,9 +160,21 @@ def _panels(facts: SourceFacts, rows: int, components: int) -> dict[str, int]:
     }
 
 
-def _network(samples: int, n: int, r: int, held: int) -> dict[str, int]:
+def _whatever_is_read(samples: int, n: int, r: int, stages: tuple[str, ...]) -> dict[str, int]:
+    """Bytes that are held however few rows are."""
+    terms = {"the basis": _basis_bytes(n, r), "Python and threads": SERVICE_BYTES}
+    if "mixture" in stages:
+        terms["points that a mixture is fitted to"] = fit_bytes(min(samples, MOST_ROWS), r)
+    return terms | (_network(samples, n, r) if "network" in stages else {})
+
+
+def _held(budget: int, others: int) -> int:
+    """Bytes of rows that a network may keep, with their gaps: a share of the budget, if others leave it."""
+    return min(int(_HELD_SHARE * budget), 9 * (budget - others) // 10)
+
+
+def _network(samples: int, n: int, r: int) -> dict[str, int]:
     return {
-        "rows to learn from": held,
         "products of components": Basis.products_bytes(n, r),
         "rows being learnt": 3 * 8 * Course.batch * n,
         "rows held out, and weights": Course().bytes_for(samples, r),

@@ -48,7 +48,7 @@ class Chapters:
         self._held: list[Lesson] | None = None
 
     def __iter__(self) -> Iterator[list[Lesson]]:
-        """All lessons, in their order."""
+        """All lessons, in their order. A chapter is empty once the next is asked for, unless it is all."""
         if self._held is not None:
             yield self._held
             return
@@ -65,7 +65,8 @@ class Chapters:
         for lesson in self._lessons:
             if chapter and lesson.bytes > room:
                 yield chapter
-                chapter, room = [], self._held_bytes
+                chapter.clear()  # whoever still has the list: two chapters would be held at a time
+                room = self._held_bytes
             chapter.append(lesson)
             room -= lesson.bytes
         yield chapter
