@@ -143,6 +143,15 @@ def test_what_another_fit_has_done_is_given_up_for_overwrite_only(home: Path, tm
     assert any(isinstance(event, GivenUp) for event in heard)
 
 
+def test_gaps_of_other_data_in_memory_are_another_fit(home: Path) -> None:
+    gone = np.random.default_rng(3).random((2, 50, N)) < 0.4
+    one, other = (
+        fit_order_of(home / "teacher.zarr", target=np.where(each, np.nan, 1.0), stages=CHEAP) for each in gone
+    )
+    assert one.masks.text == other.masks.text
+    assert one.problem != other.problem
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [

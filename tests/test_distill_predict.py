@@ -127,6 +127,24 @@ def test_a_predicted_store_says_so_wherever_it_is_read(home: Path) -> None:
     assert "is undamaged; predicted by stage ridge" in done("verify", out).out
 
 
+def test_features_of_weight_0_are_no_part_of_what_is_expected_or_seen(home: Path, tmp_path: Path) -> None:
+    made, weights = open_student(home / "student.zarr"), np.repeat([1.0, 0.0], N // 2)
+    V = np.linalg.qr(made.basis.V * weights[:, None])[0]
+    noise = made.basis.noise * np.where(weights, 1, 100)  # of columns that the teacher did not have
+    write_student(
+        tmp_path / "student.zarr",
+        replace(
+            made,
+            basis=replace(made.basis, V=V, noise=noise),
+            standard=replace(made.standard, weights=weights),
+        ),
+    )
+    factors = predict(tmp_path / "student.zarr", DATA, tmp_path / "out.zarr", k=K)
+    true = np.linalg.norm((COMPLETE - OLD.mean(axis=0)) * weights)
+    assert factors.certificate.frobenius_norm == pytest.approx(true, rel=0.1)
+    assert factors.info()["predicted"]["share_seen"] == pytest.approx(np.mean(~GONE[:, : N // 2]))
+
+
 def test_a_computed_store_says_nothing_of_it(home: Path) -> None:
     factors = bigsvd.svd(OLD[:50], 2, home / "computed.zarr")
     assert factors.predicted is None
@@ -378,7 +396,8 @@ def test_panels_in_coordinates_of_components_that_have_moved_are_not_mixed_with_
     with pytest.raises(StoppedError):
         given(tmp_path / "out.zarr", should_stop=stop_after(3))
     found = given(tmp_path / "out.zarr", memory=little)
-    assert given(tmp_path / "moved.zarr").info()["predicted"]["stage"] == "adapt"
+    moved = given(tmp_path / "moved.zarr").info()
+    assert (moved["predicted"]["stage"], moved["passes"]) == ("adapt", 2.0)
     assert found.info()["predicted"]["stage"] != "adapt"
     given(tmp_path / "whole.zarr", memory=little)
     assert bits(tmp_path / "out.zarr") == bits(tmp_path / "whole.zarr")

@@ -57,7 +57,7 @@ class FitOrder:
         asked = {
             "teacher": [str(factors.path), factors.k, float(factors.s[0])],
             "source": self.material.source.facts.fingerprint,
-            "masks": self.masks.text,
+            "masks": self.masks.identity,
             "stages": self.stages,
             "epochs": self.epochs,
             "seed": self.seed,

@@ -45,14 +45,14 @@ class Rotation:
 
 
 @silent
-def rotate(basis: Basis, sums: Sums, samples: int, k: int) -> Rotation:
-    """The k leading triplets of what is expected of new data."""
+def rotate(basis: Basis, sums: Sums, samples: int, k: int, informative: np.ndarray) -> Rotation:
+    """The k leading triplets of what is expected of new data, which are 0 where not `informative`, (n,)."""
     values, vectors = np.linalg.eigh(_expected(basis, sums, samples))
     s, W = np.sqrt(np.maximum(0.0, values[::-1])), vectors[:, ::-1]
     W = W * signs(largest_entries(basis.V @ W))
     captured = _over(np.einsum("ik,ij,jk->k", W, sums.outer, W), s**2)
     following = float(s[k]) if k < len(s) else None
-    return Rotation(s[:k], W[:, :k], following, captured[:k], _norm(basis, sums, samples))
+    return Rotation(s[:k], W[:, :k], following, captured[:k], _norm(basis, sums, samples, informative))
 
 
 def _expected(basis: Basis, sums: Sums, samples: int) -> np.ndarray:
@@ -62,9 +62,10 @@ def _expected(basis: Basis, sums: Sums, samples: int) -> np.ndarray:
     return found / 2 + found.T / 2
 
 
-def _norm(basis: Basis, sums: Sums, samples: int) -> float:
+def _norm(basis: Basis, sums: Sums, samples: int, informative: np.ndarray) -> float:
     """‖B‖_F as the model expects it."""
-    return float(np.sqrt(np.trace(sums.outer + sums.covariance) + samples * np.sum(basis.noise)))
+    noise = samples * np.sum(basis.noise[informative])
+    return float(np.sqrt(np.trace(sums.outer + sums.covariance) + noise))
 
 
 def _over(values: np.ndarray, divisors: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import google_crc32c
 import numpy as np
 
 from bigsvd.distill.rows import Rows
@@ -22,6 +23,11 @@ class Masks(ABC):
     @abstractmethod
     def text(self) -> str:
         """How it is asked for, and written down in a student."""
+
+    @property
+    def identity(self) -> str:
+        """What two laws that draw the same have in common, whatever data they were taken from."""
+        return self.text
 
     def draw(self, seed: int, epoch: int, start: int, b: int, n: int) -> np.ndarray:
         """Which entries of a panel of b rows from `start` on are seen, (b, n) bool."""
@@ -130,6 +136,11 @@ class PatternMasks(Masks):
     def text(self) -> str:
         """See `Masks.text`."""
         return self.asked
+
+    @property
+    def identity(self) -> str:
+        """See `Masks.identity`: data in memory have no name, and those at a path may be others by now."""
+        return f"{self.asked}, crc32c {google_crc32c.value(np.ascontiguousarray(self.packed))}"
 
     def _drawn(self, random: np.random.Generator, b: int, n: int) -> np.ndarray:
         chosen = random.integers(0, len(self.packed), b)

@@ -34,7 +34,7 @@ def write_prediction(
 
     """
     _check_seen(order, plan, sums)
-    rotation = rotate(chosen.basis, sums, plan.samples, order.k)
+    rotation = rotate(chosen.basis, sums, plan.samples, order.k, order.student.standard.informative)
     write_vectors(inference.scratch, inference, rotation, order.facts.samples_axis, order.student.dtype)
     _write_lines(order, inference)
     certificate = certificate_of(rotation, _prediction(order, plan, chosen, sums, rotation))
@@ -75,7 +75,7 @@ def _prediction(
         stage=chosen.name,
         components=plan.components,
         samples=plan.samples,
-        features=plan.features,
+        features=int(order.student.standard.informative.sum()),
         seen=round(sums.seen),
         unseen_samples=round(sums.unseen),
         captured=tuple(map(float, rotation.captured)),

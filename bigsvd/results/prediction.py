@@ -23,7 +23,7 @@ class Prediction:
     Attributes:
         student, teacher: paths of both. stage: what inferred the coordinates, such as "ridge".
         components: of the teacher that were used, of which k were published.
-        samples, features: the numbers of both. seen: entries that were observed.
+        samples, features: the numbers of both, but for features of weight 0. seen: entries observed.
         unseen_samples: samples of which nothing was: their coordinates are the mean of the prior.
         captured: of each triplet the part of σ² that lies in the inferred coordinates, (k,), at most 1; the
             rest is what is not known of them. It is the square of the norm of the samples' vector.
