@@ -55,6 +55,7 @@ ROOMS = (
     "distill",
     "estimators",
     "climate",
+    "recommend",
     "jobs",
     "client",
     "service",
@@ -79,6 +80,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "distill": frozenset({"chunks", "devices", "machine", "results", "sources"}),
     "estimators": frozenset({"distill", "results", "sources"}),
     "climate": frozenset({"report", "results"}),
+    "recommend": frozenset({"chunks", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(
@@ -93,6 +95,7 @@ FOLDERS: dict[str, frozenset[str]] = {
             "jobs",
             "machine",
             "planning",
+            "recommend",
             "report",
             "results",
             "service",
@@ -128,6 +131,8 @@ OWNERS: dict[str, frozenset[str]] = {
             "client.result",
             "client.client",
             "cli.demo",
+            "recommend.ratings",
+            "recommend.recommender",
         }
     ),
     "numcodecs": frozenset({"chunks.reader"}),
@@ -165,6 +170,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "cli.jobs",
             "cli.options",
             "cli.place",
+            "cli.recommend",
             "cli.spelling",
             "dask_command",
         }

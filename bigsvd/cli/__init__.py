@@ -1,6 +1,6 @@
 """The command line."""
 
-from bigsvd.cli import distill, evaluation, jobs, serve
+from bigsvd.cli import distill, evaluation, jobs, recommend, serve
 from bigsvd.cli.commands import main
 
-__all__ = ["distill", "evaluation", "jobs", "main", "serve"]
+__all__ = ["distill", "evaluation", "jobs", "main", "recommend", "serve"]

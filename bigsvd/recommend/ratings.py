@@ -1,0 +1,105 @@
+"""Tables of (user, item, rating) as sparse matrices in Zarr, and the names of users and items."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from bigsvd.errors import RequestError, SourceError
+from bigsvd.slabs.sparse import scipy_sparse
+
+_CHUNK = 2**18  # entries of a chunk
+
+
+def from_table(path: str | Path, out: str | Path, *, separator: str = "") -> str:
+    """Write ratings as a sparse matrix (users, items) float32 into an AnnData-like Zarr group; its path.
+
+    ``OUT/X`` is the matrix in CSR form, which `svd` opens; ``OUT/obs/_index`` and ``OUT/var/_index`` are the
+    ids of users and items, in the order in which they are first met. About 16 bytes of memory a rating.
+
+    Args:
+        path: a text file with a first line of names (RecBole's `.inter`, CSV): its first column is the user,
+            the second the item, the third the rating, 1 where there is none. Of a pair that is there twice
+            ratings are added.
+        out: where; it must not exist.
+        separator: between columns; by default a tab where the first line has one, else a comma.
+
+    Raises:
+        SourceError: there is no such file, or a line of it is no rating. RequestError: `out` exists.
+
+    """
+    if Path(out).exists():
+        raise RequestError(f"{out} exists", "give another path, or delete it")
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    places: tuple[list[int], ...] = ([], [])
+    values = []
+    for user, item, value in _lines(Path(path), separator):
+        places[0].append(users.setdefault(user, len(users)))
+        places[1].append(items.setdefault(item, len(items)))
+        values.append(value)
+    if not values:
+        raise SourceError(f"{path} has 0 ratings", "give a table of users, items and ratings")
+    shape = (len(users), len(items))
+    matrix = scipy_sparse().csr_matrix((np.asarray(values, np.float32), places), shape=shape)
+    return write(out, matrix, list(users), list(items))
+
+
+def write(out: str | Path, matrix: Any, users: list[str], items: list[str]) -> str:
+    """Write a matrix of SciPy in CSR form with its ids, as `from_table` does."""
+    group = zarr.create_group(str(out), attributes={"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    about = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(matrix.shape)}
+    inner = group.create_group("X", attributes=about)
+    for part in ("data", "indices", "indptr"):
+        values = getattr(matrix, part)
+        inner.create_array(part, data=values, chunks=(min(_CHUNK, values.size),))
+    for place, names in (("obs", users), ("var", items)):
+        group.create_group(place, attributes={"_index": "_index"})
+        group.create_array(f"{place}/_index", shape=(len(names),), dtype="str")[:] = np.asarray(names, object)
+    return f"{out}/X"
+
+
+def ids_beside(source: str, axis: int) -> list[str] | None:
+    """Names of users (axis 0) or items (1) of the AnnData store whose X `source` is; None where none are."""
+    root, _, name = source.rpartition("/")
+    if name != "X" or not Path(root).is_dir():
+        return None
+    group = zarr.open_group(root, mode="r")
+    place = ("obs", "var")[axis]
+    if place not in group:
+        return None
+    index = group[place].attrs.get("_index", "_index")
+    names: Any = group[f"{place}/{index}"]
+    return [str(name) for name in names[:]]
+
+
+def ids_of(path: str | Path) -> list[str]:
+    """The names in a text file, one a line."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read", "give a text file with an id a line") from error
+
+
+def _lines(path: Path, separator: str) -> Iterator[tuple[str, str, float]]:
+    try:
+        file = path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read", "give a table of users, items and ratings") from error
+    with file:
+        first = file.readline()
+        by = separator or ("\t" if "\t" in first else ",")
+        for number, fields in enumerate(csv.reader(file, delimiter=by), 2):
+            yield _rating(f"line {number} of {path}", fields)
+
+
+def _rating(where: str, fields: list[str]) -> tuple[str, str, float]:
+    try:
+        return fields[0], fields[1], float([*fields, "1"][2])
+    except (IndexError, ValueError) as error:
+        raise SourceError(f"{where} is {fields}", "each line has a user, an item and a rating") from error

@@ -1,0 +1,129 @@
+"""`bigsvd recommend`: scores are products of the factors, what was seen is left out, ranks are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+import bigsvd
+from bigsvd.cli import main
+from bigsvd.errors import BigsvdError, MemoryBudgetError, RankError, RequestError, SourceError
+from bigsvd.recommend.evaluation import evaluate
+from bigsvd.recommend.measures import measured
+from bigsvd.recommend.ratings import from_table
+from bigsvd.recommend.recommender import Recommender
+from tests.sparse_groups import counts
+
+USERS, ITEMS, K = 60, 30, 4
+A = counts(USERS, ITEMS, 0.3).toarray()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of ratings, the matrix that is made of it, and factors of this at `out`."""
+    folder = tmp_path_factory.mktemp("ratings")
+    rows = [f"u{u}\ti{i}\t{A[u, i]:g}\t0" for u, i in zip(*A.nonzero(), strict=True)]
+    (folder / "a.inter").write_text("\n".join(["user_id:token\titem_id:token\trating:float\tt:float", *rows]))
+    bigsvd.svd(from_table(folder / "a.inter", folder / "a.zarr"), K, folder / "out", memory="500MB")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by(store: Path) -> Recommender:
+    return Recommender(store / "out")
+
+
+def ratings(by: Recommender) -> np.ndarray:
+    """The matrix in the order of the store, of the ids."""
+    assert by.users is not None
+    assert by.items is not None
+    rows, cols = ([int(name[1:]) for name in names] for names in (by.users, by.items))
+    return np.asarray(A[np.ix_(rows, cols)])
+
+
+def test_the_best_are_those_of_the_truncated_matrix_without_what_was_seen(by: Recommender) -> None:
+    given = ratings(by)
+    U, s, Vt = np.linalg.svd(given, full_matrices=False)
+    scores = np.where(given != 0, -np.inf, (U[:, :K] * s[:K]) @ Vt[:K])
+    assert by.users is not None
+    top = by.recommend(by.users[7], 5)
+    np.testing.assert_allclose(top.scores[0], np.sort(scores[7])[::-1][:5], atol=1e-5)
+    np.testing.assert_allclose(scores[7][top.items[0]], top.scores[0], atol=1e-5)
+
+
+def test_a_user_folded_in_gets_what_the_same_user_of_the_training_gets(by: Recommender) -> None:
+    np.testing.assert_allclose(
+        by.fold_in(ratings(by)[7:9], 5).scores[0], by.recommend(7, 5).scores[0], atol=1e-5
+    )
+
+
+def test_all_users_in_blocks_are_as_one_by_one(by: Recommender, store: Path) -> None:
+    by.write(store / "top", 5, memory_bytes=20_000)
+    found: Any = zarr.open_group(store / "top", mode="r")
+    assert len(list(by.blocks(5, 20_000))) > 1
+    assert found.attrs["complete"] is True
+    for row in (0, 33, USERS - 1):
+        np.testing.assert_array_equal(found["items"][row], by.recommend(row, 5).items[0])
+    seen = np.take_along_axis(ratings(by), np.maximum(found["items"][:], 0), axis=1)
+    assert not seen[found["items"][:] >= 0].any()
+
+
+def test_similar_items_are_those_of_greatest_cosine(by: Recommender) -> None:
+    scaled = by.item_factors * by.factors.s
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    alike = np.delete(scaled @ scaled[3], 3)
+    np.testing.assert_allclose(by.similar(3, 4).scores[0], np.sort(alike)[::-1][:4], atol=1e-5)
+
+
+def test_measures_by_hand() -> None:
+    hidden = np.array([[1, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], dtype=bool)
+    found = measured(np.array([[0, 3], [2, 3], [0, 1]]), hidden)
+    first, second = 1 / (1 + 1 / np.log2(3)), 1 / np.log2(3)
+    assert found.precision == 0.5
+    assert found.recall == pytest.approx((1 / 3 + 1) / 2)
+    assert found.ndcg == pytest.approx((first + second) / 2)
+
+
+def test_commands_print_ids_and_a_table(store: Path) -> None:
+    run = CliRunner().invoke
+    top = run(main, ["recommend", str(store / "out"), "--user", "u7", "-n", "3", "--json"])
+    assert [item[0] for item in json.loads(top.output)["items"]] == ["i"] * 3
+    table = run(main, ["recommend-evaluate", str(store / "a.zarr/X"), "-k", "2,4"])
+    assert [line.split()[0] for line in table.output.splitlines()[2:]] == [
+        "TopPopular", "PureSVD", "PureSVD", "EASE"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda by, _: by.recommend(60), RequestError, "user 60 is not one of 60"),
+        (lambda by, _: by.recommend("nobody"), RequestError, "'nobody'"),
+        (lambda by, _: by.recommend(0, 31), RequestError, "n is 31, there are 30"),
+        (lambda by, _: by.fold_in(np.ones((1, 29))), RequestError, "29 items, the factors 30"),
+        (lambda by, _: list(by.blocks(5, 100)), MemoryBudgetError, "budget is"),
+        (lambda _, store: Recommender(store / "out", store / "gone"), SourceError, "gone"),
+        (lambda _, store: Recommender(store / "out", users=["a"]), RequestError, "1 ids of 60"),
+        (lambda _, store: evaluate(store / "a.zarr/X", [31]), RankError, "31"),
+        (lambda _, store: evaluate(store / "a.zarr/X", memory_bytes=100), MemoryBudgetError, "30 items"),
+    ],
+)
+def test_bad_input_is_refused_with_its_numbers(
+    by: Recommender, store: Path, call: Any, error: type[BigsvdError], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        call(by, store)
+
+
+@pytest.mark.skipif("BIGSVD_ML100K" not in os.environ, reason="BIGSVD_ML100K names no ml-100k.inter")
+def test_movielens_in_the_order_that_is_published(tmp_path: Path) -> None:
+    found = evaluate(from_table(os.environ["BIGSVD_ML100K"], tmp_path / "a.zarr")).rows
+    order = [found[name].ndcg for name in ("TopPopular", "PureSVD k=13", "EASE")]
+    assert order == sorted(order)
