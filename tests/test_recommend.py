@@ -23,6 +23,7 @@ from tests.sparse_groups import counts
 
 USERS, ITEMS, K = 60, 30, 4
 A = counts(USERS, ITEMS, 0.3).toarray()
+A[np.arange(USERS), np.arange(USERS) % ITEMS] = 1  # every user and item is in the table
 
 
 @pytest.fixture(scope="module")
