@@ -73,7 +73,8 @@ class Recommender:
 
     def user_factors(self, rows: slice) -> np.ndarray:
         """U·s of some users, (rows, k) float32: their products with `item_factors` (items, k) are scores."""
-        return (np.asarray(self.factors.U[rows]).astype(np.float64) * self.factors.s).astype(np.float32)
+        U = np.asarray(self.factors.U[rows], np.float64)
+        return np.asarray(U * self.factors.s, np.float32)
 
     def recommend(self, user: int | str, n: int = 10) -> Top:
         """The n best items that a user has not seen, by number or id; `RequestError` where there is none."""
