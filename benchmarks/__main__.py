@@ -466,15 +466,25 @@ def svd_accuracy(*, size: str, out: Path, seeds: int) -> None:
 )
 @click.option("--memory", default="500MB", show_default=True, help="Budget of bigsvd.")
 @click.option("--repeat", default=3, show_default=True, help="Rounds.")
+@click.option("--slow", default=240.0, show_default=True, help="Seconds; a longer run is not repeated.")
 @timeout_option
 def climate(
-    *, size: str, folder: Path, out: Path, python: Path | None, memory: str, repeat: int, timeout: float
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    python: Path | None,
+    memory: str,
+    repeat: int,
+    slow: float,
+    timeout: float,
 ) -> None:
     """Time, memory and singular values of EOFs of a field, beside xeofs and eofs."""
-    beside = climate_suite.Beside(python, memory, repeat, timeout)
+    beside = climate_suite.Beside(python, memory, repeat, slow, timeout)
     results = climate_suite.run_climate(CLIMATE_SIZES[size], folder, beside, _tell)
     given = " --python PYTHON" * (python is not None)
-    options = f"--memory {memory} --repeat {repeat} --timeout {timeout:g}{given} --data DATA"
+    limits = f"--memory {memory} --repeat {repeat} --slow {slow:g} --timeout {timeout:g}"
+    options = f"{limits}{given} --data DATA"
     _publish(results, out, "climate", size, options)
 
 

@@ -33,13 +33,14 @@ class Beside:
 
     Attributes:
         python: one that has xeofs and eofs. memory: bigsvd's budget, as its option. repeat: rounds.
-        timeout_seconds: a run that takes longer is stopped.
+        slow_seconds: a run that takes longer is not repeated. timeout_seconds: it is stopped.
 
     """
 
     python: Path | None
     memory: str
     repeat: int
+    slow_seconds: float
     timeout_seconds: float
 
 
@@ -52,7 +53,7 @@ def run_climate(field: Field, data: Path, beside: Beside, tell: Callable[[str], 
     with limited_to(THREADS):
         exact = exact_sigma(field, store)
         for number in range(beside.repeat):
-            for name in names:
+            for name in _repeated(runs, beside.slow_seconds):
                 runs[name].append(_run(name, store, field.k, beside))
                 tell(f"round {number + 1}, {name}: {runs[name][-1].get('seconds', 0):.1f} s")
     return {
@@ -64,11 +65,21 @@ def run_climate(field: Field, data: Path, beside: Beside, tell: Callable[[str], 
             "cpus": THREADS,
             "memory": beside.memory,
             "repeat": beside.repeat,
+            "slow_seconds": beside.slow_seconds,
             "timeout_seconds": beside.timeout_seconds,
         },
         "sigma": exact.tolist(),
         "ways": [_row(name, found, exact) for name, found in runs.items()],
     }
+
+
+def _repeated(runs: dict[str, list[dict[str, Any]]], slow_seconds: float) -> list[str]:
+    """Those of the next round: none that was slow, or that did not end well."""
+    return [
+        name
+        for name, found in runs.items()
+        if not found or found[-1].get("seconds", slow_seconds) < slow_seconds
+    ]
 
 
 def _run(name: str, store: Path, k: int, beside: Beside) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def _method(results: Row) -> list[str]:
             f"√cos(latitude). Each run is a process of its own on {parameters['cpus']} CPUs, from the lazy "
             "array to components and scores; imports are not timed. bigsvd's budget is "
             f"{parameters['memory']}, its tolerance the default; it also certifies its answer. Ways take "
-            f"turns in {parameters['repeat']} rounds. Errors are relative to the eigenvalues of the Gram "
+            f"turns in {parameters['repeat']} rounds, of which one of more than "
+            f"{parameters['slow_seconds']:.0f} s takes part in the first alone. Errors are relative to the eigenvalues of the Gram "
             "matrix in float64."
         ),
         "",
