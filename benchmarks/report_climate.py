@@ -56,8 +56,8 @@ def _method(results: Row) -> list[str]:
             "array to components and scores; imports are not timed. bigsvd's budget is "
             f"{parameters['memory']}, its tolerance the default; it also certifies its answer. Ways take "
             f"turns in {parameters['repeat']} rounds, of which one of more than "
-            f"{parameters['slow_seconds']:.0f} s takes part in the first alone. Errors are relative to the eigenvalues of the Gram "
-            "matrix in float64."
+            f"{parameters['slow_seconds']:.0f} s takes part in the first alone. Errors are relative to the "
+            "eigenvalues of the Gram matrix in float64."
         ),
         "",
     ]
