@@ -34,7 +34,8 @@ def test_noise_is_what_the_components_leave(tmp_path: Path, samples: str) -> Non
     teacher = taught(tmp_path, given, center=True, scale=True, samples=samples)
     B = (A - A.mean(axis=0)) / A.std(axis=0)
     U, s, Vt = np.linalg.svd(B, full_matrices=False)
-    left = ((B**2).sum(axis=0) - (s[:R, None] ** 2 * Vt[:R] ** 2).sum(axis=0)) / M
+    leverage = (Vt[:R] ** 2).sum(axis=0)
+    left = ((B**2).sum(axis=0) - (s[:R, None] ** 2 * Vt[:R] ** 2).sum(axis=0)) / (M - R - 1) / (1 - leverage)
     basis = teacher.basis
     np.testing.assert_allclose(basis.noise, left, rtol=1e-5)
     np.testing.assert_allclose(basis.s, s[:R], rtol=1e-6)
@@ -46,6 +47,19 @@ def test_noise_is_what_the_components_leave(tmp_path: Path, samples: str) -> Non
     np.testing.assert_allclose(rows @ basis.V.T, (U[:, :R] * s[:R] @ Vt[:R])[40:50], atol=1e-4)
 
 
+def test_noise_of_a_short_teacher_is_that_of_the_model(tmp_path: Path) -> None:
+    """Twelve components of forty samples follow a third of the noise: the mean square left was .68 of it."""
+    samples, r, features = 40, 12, 400
+    random = np.random.default_rng(1)
+    noise = random.uniform(0.5, 2.0, features)
+    loadings = np.linalg.qr(random.standard_normal((features, r)))[0] * np.linspace(90, 60, r)
+    data = random.standard_normal((samples, r)) @ loadings.T
+    data += np.sqrt(noise) * random.standard_normal(data.shape)
+    bigsvd.svd(data, r, tmp_path / "short", center=True)
+    found = Teacher.open(tmp_path / "short", data).basis.noise
+    assert np.mean(found / noise) == pytest.approx(1.0, abs=0.05)
+
+
 def test_gaps_of_the_teacher_do_not_count(tmp_path: Path) -> None:
     A = data()
     A[np.random.default_rng(1).random(A.shape) < 0.2] = np.nan
@@ -54,7 +68,9 @@ def test_gaps_of_the_teacher_do_not_count(tmp_path: Path) -> None:
     whole = teacher.coordinates(slice(0, M)) @ teacher.basis.V.T
     squares = (A - np.asarray(teacher.factors.mean) - whole) ** 2
     kept = np.arange(N) != 7
-    np.testing.assert_allclose(teacher.basis.noise[kept], np.nanmean(squares[:, kept], axis=0), rtol=1e-6)
+    free = (M - R - 1) / M * (1 - (teacher.basis.V[kept] ** 2).sum(axis=1))
+    means = np.nanmean(squares[:, kept], axis=0)
+    np.testing.assert_allclose(teacher.basis.noise[kept], means / free, rtol=1e-6)
     assert teacher.basis.noise[7] == pytest.approx(np.mean(teacher.basis.noise[kept]))
     assert not any(rows.seen[:, 7].any() for rows in teacher.panels(20))
 

@@ -23,6 +23,7 @@ from bigsvd.results.standard import Standard
 from bigsvd.sources.base import Source
 
 NOISE = "noise"  # the pass, as progress calls it
+_LEAST_FREE = 0.05  # of a column's noise that is left by components: less tells of rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,17 +204,31 @@ class _Leftovers:
         predicted: np.ndarray = coordinates(self._factors, rows.span) @ self._Vt
         return predicted
 
-    def means(self) -> np.ndarray:
-        """Of the squares, (n,); columns of which nothing was observed have that of the others."""
+    def variances(self) -> np.ndarray:
+        """Of the noise, (n,); columns of which nothing was observed have the mean of the others'.
+
+        Squares are divided by what r components leave free: of m samples m − r, less one for the means, and
+        of a column j, of whose noise they have followed the share h_j = Σ v_jk², 1 − h_j (Hoaglin & Welsch
+        1978, "The hat matrix in regression and ANOVA").
+        """
         known = self.counts > 0
-        found = self.squares / np.maximum(self.counts, 1)
+        found = np.divide(self.squares, self.counts * self._free, out=self._nothing, where=known)
         found[~known] = np.sum(found) / max(1, np.count_nonzero(known))
         return np.asarray(found)
+
+    @property
+    def _free(self) -> np.ndarray:
+        """The share of each column's noise that components leave, (n,)."""
+        factors, r = self._factors, self._Vt.shape[0]
+        samples = factors.shape[factors.samples_axis]
+        free = samples - r - (factors.standard.mean is not None)
+        leverage = np.sum(self._Vt**2, axis=0)
+        return np.asarray(free / samples * np.maximum(1 - leverage, _LEAST_FREE))
 
 
 @silent
 def noise_of(factors: Factors, panels: RowPanels, progress: Progress = unheard) -> np.ndarray:
-    """Mean square of what the factors leave of each column, (n,), over the entries that were observed.
+    """The variance of each column's noise, (n,), from what the factors leave of its observed entries.
 
     A column of which nothing was observed has the mean of the others.
     """
@@ -223,4 +238,4 @@ def noise_of(factors: Factors, panels: RowPanels, progress: Progress = unheard) 
         left.add(rows)
         progress(BytesRead(size * len(rows) // panels.samples))
     progress(PassEnded(NOISE, size, sample=False))
-    return Basis.floored(left.means(), factors.s, panels.samples)
+    return Basis.floored(left.variances(), factors.s, panels.samples)
