@@ -95,6 +95,8 @@ def test_what_cannot_teach_is_refused(tmp_path: Path) -> None:
         Teacher.open(tmp_path / "memory.zarr")
     with pytest.raises(TeacherError, match="shape"):
         Teacher.open(tmp_path / "memory.zarr", A[:50])
+    with pytest.raises(TeacherError, match=r"leave \d\.\d+ of the norm of these data, and 0\.\d+ of that"):
+        Teacher.open(tmp_path / "memory.zarr", data(seed=1))
     np.save(tmp_path / "a.npy", A)
     bigsvd.svd(str(tmp_path / "a.npy"), R, out=tmp_path / "gone.zarr")
     assert Teacher.open(tmp_path / "gone.zarr").basis.samples == M

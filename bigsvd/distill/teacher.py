@@ -23,6 +23,7 @@ from bigsvd.results.standard import Standard
 from bigsvd.sources.base import Source
 
 NOISE = "noise"  # the pass, as progress calls it
+_AS_SAID = 0.05  # of the norm, by which what factors leave may be more than was said: of other data it is 1.4
 _LEAST_FREE = 0.05  # of a column's noise that is left by components: less tells of rounding
 
 
@@ -55,8 +56,8 @@ class Material:
 
         Raises:
             FactorStoreError: no factors are there. RankError: they have fewer triplets.
-            TeacherError: the data are not at hand, or other ones; or samples are weighted; or factors were
-                predicted themselves, or leave no noise.
+            TeacherError: the data are not at hand, or have another shape; or samples are weighted; or
+                factors were predicted themselves, or leave no noise.
 
         """
         whole = open_factors(path)
@@ -189,6 +190,7 @@ class _Leftovers:
         self._Vt = components(factors).T
         self.squares = self._nothing
         self.counts = self._nothing
+        self._energy = 0.0
 
     @property
     def _nothing(self) -> np.ndarray:
@@ -196,8 +198,9 @@ class _Leftovers:
 
     def add(self, rows: Rows) -> None:
         """Those of one more panel."""
-        left = (rows.values - self._predicted(rows)) * rows.seen
-        self.squares += np.sum(left**2, axis=0)
+        left = (rows.values - self._predicted(rows)) ** 2
+        self._energy += float(np.sum(left))
+        self.squares += np.sum(left * rows.seen, axis=0)
         self.counts += np.sum(rows.seen, axis=0)
 
     def _predicted(self, rows: Rows) -> np.ndarray:
@@ -216,6 +219,18 @@ class _Leftovers:
         found[~known] = np.sum(found) / max(1, np.count_nonzero(known))
         return np.asarray(found)
 
+    def refuse_others(self) -> None:
+        """`TeacherError` where more is left than the certificate says: the data are of another matrix."""
+        certificate = self._factors.certificate
+        whole, said = certificate.frobenius_norm, certificate.relative_error
+        found = float(np.sqrt(self._energy)) / (whole or 1.0)
+        if found > np.hypot(said, _AS_SAID):
+            raise TeacherError(
+                f"{self._factors.path} leave {found:.3g} of the norm of these data, and {said:.3g} of that "
+                "of the data that they were computed from",
+                "give the data of the teacher by source=",
+            )
+
     @property
     def _free(self) -> np.ndarray:
         """The share of each column's noise that components leave, (n,)."""
@@ -231,6 +246,10 @@ def noise_of(factors: Factors, panels: RowPanels, progress: Progress = unheard) 
     """The variance of each column's noise, (n,), from what the factors leave of its observed entries.
 
     A column of which nothing was observed has the mean of the others.
+
+    Raises:
+        TeacherError: the data are not those of the factors, though they have their shape.
+
     """
     left, size = _Leftovers(factors), panels.source.facts.nbytes
     progress(PassStarted(NOISE, size, sample=False, resumed_lanes=0))
@@ -238,4 +257,5 @@ def noise_of(factors: Factors, panels: RowPanels, progress: Progress = unheard) 
         left.add(rows)
         progress(BytesRead(size * len(rows) // panels.samples))
     progress(PassEnded(NOISE, size, sample=False))
+    left.refuse_others()
     return Basis.floored(left.variances(), factors.s, panels.samples)
