@@ -194,20 +194,15 @@ class EOF:
     @property
     def _basis(self) -> np.ndarray:
         """The modes in the units of the data, (k, n): times deviations, over weights; NaN where one is 0."""
-        weights = self._each(self.factors.weights, 1.0)
-        scale = self._each(self.factors.scale, 1.0)
-        return np.asarray(self._flat * scale / np.where(weights == 0, np.nan, weights))
+        return self.factors.modes.reshape(self.factors.k, -1)
 
     @property
     def _mean(self) -> np.ndarray:
         """The mean of each feature, (n,)."""
-        return self._each(self.factors.mean, 0.0)
-
-    def _each(self, stored: Any, otherwise: float) -> np.ndarray:
-        """What is stored for each feature, (n,); another number where nothing is."""
-        if stored is None:
-            return np.full(self._fields.size, otherwise)
-        return self.factors.unstacked(stored).reshape(-1)
+        mean = self.factors.mean
+        if mean is None:
+            return np.zeros(self._fields.size)
+        return self.factors.unstacked(mean).reshape(-1)
 
     def _scores(self, fields: Fields, values: np.ndarray, *, normalized: bool) -> xr.DataArray:
         if normalized:

@@ -24,6 +24,7 @@ from bigsvd.orientation import Rows, informed
 from bigsvd.request import DEVICES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
+from bigsvd.results.dmd import DMD, dmd
 from bigsvd.results.kept import Kept
 from bigsvd.results.prediction import Prediction
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
@@ -176,9 +177,47 @@ class Factors:
         Where axes were stacked they come back in the shape of these, (k, y, x); NaN are features of the data
         that were not taken, or are missing throughout.
         """
-        own = self.kept.shown(self._components(slice(None)))
-        found = self.kept.spread(self.features_axis, own)
-        return found.reshape(self.k, *self.feature_shape)
+        return self._in_shape(self._components(slice(None)))
+
+    @property
+    def modes(self) -> np.ndarray:
+        """(k, features) float64, read: components in the units of the data, in their shape as `components`.
+
+        They are times `scale` and over `weights`, NaN where a weight is 0: samples are mean + scores·modes.
+        With ``weights=np.sqrt(w)`` and no scale they are orthonormal by the inner product Σ w·x·y over the
+        features, such as with the volumes w of cells; so modred has them for ``inner_product_weights=w``.
+        """
+        found = self._components(slice(None)).astype(np.float64)
+        units = _product(self.scale, _inverse(self.weights))
+        return self._in_shape(found if units is None else found * units)
+
+    def dmd(
+        self, dt: Any = 1.0, *, rank: int | None = None, modes: Literal["exact", "projected"] = "exact"
+    ) -> DMD:
+        """Dynamic mode decomposition of the samples as snapshots, from the factors alone; data are not read.
+
+        x(j+1) ≈ K·x(j) for the samples in the order in which they lie, as they were decomposed: weighted, and
+        with what was subtracted apart. It is exactly the DMD of the data of rank k that the factors are (Tu
+        et al. 2014, Algorithm 2), and so of the data only as far as k components hold them: what follows from
+        weak ones that were left out is not seen. Choose k well above the number of modes, `rank` as that
+        number, and a `tol` for svd of 1e-3 or less.
+
+        Args:
+            dt: time from one sample of the data to the next, or the times of all, which have to be evenly
+                spaced; of dates in seconds.
+            rank: number of modes, of the leading singular triplets of all snapshots but the last; all that
+                stand above rounding where it is None.
+            modes: "exact", or "projected" on the span of all snapshots but the last; their eigenvalues are
+                the same.
+
+        Raises:
+            RequestError: times are not evenly spaced, or of another number; row_weights were given; time is
+                another axis; snapshots were centred and have as many directions as steps, so that their DMD
+                is the Fourier transform whatever they are (Chen, Tu & Rowley 2012, theorem 2).
+            RankError: `rank` is more than there are.
+
+        """
+        return dmd(self, dt, rank, modes)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -225,6 +264,11 @@ class Factors:
             return found
         shaped = found.reshape(*found.shape[:-1], *self.feature_shape)
         return shaped if found.ndim == 1 else np.moveaxis(shaped, 0, self.array_axis)
+
+    def _in_shape(self, lines: np.ndarray) -> np.ndarray:
+        """Lines (k, n) along the axes of the data, NaN where there is nothing of them."""
+        found = self.kept.spread(self.features_axis, self.kept.shown(lines))
+        return found.reshape(self.k, *self.feature_shape)
 
     def _components(self, some: slice) -> np.ndarray:
         """Those of some features, (k, c)."""
