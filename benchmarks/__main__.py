@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from benchmarks import accuracy as accuracy_suite
+from benchmarks import cells as cells_suite
 from benchmarks import climate as climate_suite
 from benchmarks import cpu_gpu as cpu_gpu_suite
 from benchmarks import faults as faults_suite
@@ -22,6 +23,7 @@ from benchmarks import pca as pca_suite
 from benchmarks import readers as readers_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks import small as small_suite
+from benchmarks.cells_data import SIZES as CELLS_SIZES
 from benchmarks.climate_data import SIZES as CLIMATE_SIZES
 from benchmarks.contenders import CONTENDERS
 from benchmarks.cpu_gpu_runs import BY_NAME as CPU_GPU_ROWS
@@ -486,6 +488,31 @@ def climate(
     limits = f"--memory {memory} --repeat {repeat} --slow {slow:g} --timeout {timeout:g}"
     options = f"{limits}{given} --data DATA"
     _publish(results, out, "climate", size, options)
+
+
+@main.command()
+@click.option("--size", type=click.Choice(sorted(CELLS_SIZES)), default="tiny", show_default=True)
+@data_option
+@out_option
+@click.option("--scanpy", type=click.Path(path_type=Path, exists=True), help="A Python that has scanpy.")
+@click.option("--store", type=click.Path(path_type=Path, exists=True), help="Another AnnData store.")
+@click.option("--memory", default="500MB", show_default=True, help="Budget of bigsvd.")
+@timeout_option
+def cells(
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    scanpy: Path | None,
+    store: Path | None,
+    memory: str,
+    timeout: float,
+) -> None:
+    """Time, memory and variances of components of single cells, beside scanpy's."""
+    beside = cells_suite.Beside(scanpy, store, memory, timeout)
+    results = cells_suite.run_cells(CELLS_SIZES[size], folder, beside, _tell)
+    given = " --scanpy PYTHON" * (scanpy is not None) + " --store STORE" * (store is not None)
+    _publish(results, out, "cells", size, f"--memory {memory} --timeout {timeout:g}{given} --data DATA")
 
 
 @main.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     report_accuracy,
+    report_cells,
     report_climate,
     report_cpu_gpu,
     report_distill,
@@ -64,6 +65,7 @@ REPORTS = {
     "service-soak": Report(report_service_soak.markdown, report_service_soak.plot),
     "service-kills": Report(report_service_kills.markdown, report_service_kills.plot),
     "climate": Report(report_climate.markdown, report_climate.plot),
+    "cells": Report(report_cells.markdown, report_cells.plot),
     "cpu-gpu": Report(report_cpu_gpu.markdown, report_cpu_gpu.plot),
 }
 
