@@ -16,6 +16,10 @@ from bigsvd.sentinels import Number, matches, outside
 
 ALLELES = "ploidy"  # VCF-Zarr's name of the axis of a genotype's alleles
 LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
+# The share of entries that are not 0 up to which products of these alone are faster than of dense rows.
+FEW = 0.05
+SPARSE = "sparse"  # the rate at which dense products would have to be made, to take as long as of these
+_PLACE_BYTES = 4  # of where an entry of a sparse row is
 _TUPLES = ("shape", "chunks", "piece", "dims", "array_shape", "full_shape")
 
 
@@ -167,6 +171,18 @@ class SourceFacts:
         return self.crowding * self.sparse_bytes / (self.shape[0] * self.shape[1])
 
     @property
+    def density(self) -> float:
+        """The share of entries that are stored, on average; 1 where all are."""
+        if not self.is_sparse:
+            return 1.0
+        return min(1.0, self.sparse_bytes / (self.shape[0] * self.shape[1] * (self.itemsize + _PLACE_BYTES)))
+
+    @property
+    def has_few(self) -> bool:
+        """Whether so few entries are not 0, in all chunks, that products of these alone are faster."""
+        return self.is_sparse and self.crowding * self.density <= FEW
+
+    @property
     def marks_gaps(self) -> bool:
         """Whether the source itself says which entries have no value."""
         return self.masked or self.packing.marks_gaps
@@ -287,7 +303,7 @@ class Rates:
         fresh_seconds: time to touch a byte of memory that is new to the process. Keeping a panel pays only if
             this is less than reading the byte again.
         flops: multiplications and additions per second in products of a panel with a block, by the precision
-            and by the number of columns of the block.
+            and by the number of columns of the block. `SPARSE` is there if only what is not 0 is multiplied.
         measured: whether the rates were measured on this machine; otherwise they are nominal.
         copy_seconds: time to copy a byte from the host to a device with memory of its own; 0 for any other.
         past_page_cache: whether files are read past the system's page cache, because memory cannot hold them

@@ -156,6 +156,19 @@ def test_totals_that_mean_nothing_are_refused(tmp_path: Path, value: float, erro
         gains_of(open_source(write_sparse(tmp_path / "a.zarr", changed)), 1e4)
 
 
+@pytest.mark.parametrize("form", ["csr", "dense"])
+def test_counts_below_0_are_refused(tmp_path: Path, form: str) -> None:
+    path = store(tmp_path / "cells.zarr", form)
+    group: Any = zarr.open_group(path)
+    if form == "csr":
+        group["X/data"][5] = -0.5
+    else:
+        group["X"][3, 4] = -0.5
+    for normalize, log1p in ((None, True), (1e4, True), (1e4, False)):
+        with pytest.raises(RequestError, match=r"has entries below 0, such as -0.5; normalize and log1p"):
+            pca(path, normalize=normalize, log1p=log1p)
+
+
 def test_a_gene_of_which_it_is_not_known_is_left_out(tmp_path: Path) -> None:
     path = store(tmp_path / "cells.zarr")
     pca(path, mask="mostly")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
+from distributed import Client
 
 import bigsvd
 from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.distill.panels import RowPanels
 from bigsvd.errors import BadInputError, ChunkCorruptError, ChunkMissingError, MetadataError
+from bigsvd.events import Event
 from bigsvd.slabs.sparse import SparseBlock
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -112,6 +114,29 @@ def expected(B: np.ndarray, options: dict[str, Any]) -> np.ndarray:
         deviation = B.std(axis=axis, keepdims=True)
         B = B / np.where(deviation > 0, deviation, 1)
     return B
+
+
+class StoppedError(Exception):
+    """Raised by a progress callback to end a run in the middle."""
+
+
+def stop_after_the_second_pass(event: Event) -> None:
+    if event.kind == "pass" and event["name"].endswith("-001"):
+        raise StoppedError
+
+
+def test_a_resumed_run_and_one_on_a_cluster_have_the_same_bits(
+    tmp_path: Path, form: str, client: Client
+) -> None:
+    matrix = sp.random(2000, 300, 0.03, "csr", np.float32, np.random.default_rng(0)).asformat(form)
+    path = write_sparse(tmp_path / "a.zarr", matrix, chunk=600)
+    options: dict[str, Any] = {"method": "krylov", "center": True, "tol": 1e-3}
+    with pytest.raises(StoppedError):
+        bigsvd.svd(path, 4, tmp_path / "out", progress=stop_after_the_second_pass, **options)
+    resumed = bigsvd.svd(path, 4, tmp_path / "out", **options)
+    for other in (bigsvd.svd(path, 4, **options), bigsvd.svd(path, 4, client=client, **options)):
+        np.testing.assert_array_equal(resumed.s, other.s)
+        np.testing.assert_array_equal(resumed.U[:], other.U[:])
 
 
 def test_its_panels_take_memory_for_what_is_not_zero(tmp_path: Path, form: str) -> None:

@@ -271,8 +271,7 @@ class LaneRun:
         """All sweeps over one panel; its checksum."""
         device = self.device
         start, stop = self.plan.panel(panel)
-        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, has_own_memory=device.has_own_memory)
-        steps = max(1, steps // 2) if self.careful else steps
+        steps = self._slab_rows(stop - start)
         pieces = [slice(r, min(stop, r + steps)) for r in range(start, stop, steps)]
         crc = -1
         self.sweeps.begin_panel(slice(start, stop))
@@ -299,6 +298,14 @@ class LaneRun:
         self._check_current()
         self.sweeps.finish_panel(slice(start, stop))
         return crc
+
+    def _slab_rows(self, count: int) -> int:
+        """Rows that are multiplied at a time: of sparse ones all, which cost what is not 0 in them."""
+        device = self.device
+        if self.lane.source.facts.has_few and not device.has_own_memory:
+            return count
+        steps = slab_rows(self.plan.tile_cols, self.spec.dtype, has_own_memory=device.has_own_memory)
+        return max(1, steps // 2) if self.careful else steps
 
     def _entries(self, raw: Any, rows: slice, cols: slice) -> Entries:
         return Entries(self.device, self.spec.transform, raw, self.stored, rows, cols, self.totals)

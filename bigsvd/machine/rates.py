@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +16,15 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.devices import bfloat16
 from bigsvd.devices.base import Array, Device
 from bigsvd.errors import travels
-from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, Rates, SourceFacts
+from bigsvd.facts import NOMINAL, NOMINAL_ON_GPU, SPARSE, Rates, SourceFacts
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.offers import available_memory
+from bigsvd.machine.sparse_rates import some_sparse, sparse_rate
+from bigsvd.machine.stopwatch import seconds_of
 from bigsvd.planning.pieces import slab_rows
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.precision import may_be_rough
+from bigsvd.slabs.sparse import SparseRows
 from bigsvd.slabs.timing import Making
 from bigsvd.slabs.transform import Transform
 from bigsvd.sources.base import Source
@@ -37,7 +39,6 @@ _READ_TOGETHER_BYTES = 2**18
 _FRESH_BYTES = 2**25
 _MUCH_TO_LITTLE = 3.0  # a byte of 0.5 to 3 GB took 1.5 to 4.5 times as long on a virtual machine
 _PRODUCT_COLUMNS = (32, 96)
-_PRODUCT_SECONDS = 0.02
 _TIMED_COPIES = 3  # of a slab in float64: as made, in its precision, and products
 _LEAST_TIMED_ROWS = 16
 _ENOUGH_BYTES = 2**31  # of a budget, from which it limits nothing that is measured
@@ -119,9 +120,12 @@ def measure_products(
     By one thread, BLAS held to one by the caller. `budget_bytes`: of which each takes a quarter at most.
     """
     share = budget_bytes // 4
+    flops = {dtype: _product_rates(device, dtype, source.facts.shape[1], share)}
+    if source.facts.has_few and not device.has_own_memory:
+        flops[SPARSE] = {columns: sparse_rate(source.facts, columns, share) for columns in _PRODUCT_COLUMNS}
     return replace(
         rates,
-        flops={dtype: _product_rates(device, dtype, source.facts.shape[1], share)},
+        flops=flops,
         copy_seconds=_copy_seconds(device) if device.has_own_memory else 0.0,
         fresh_seconds=_fresh_seconds(max(mmap.PAGESIZE, min(share, _FRESH_BYTES))),
     )
@@ -139,10 +143,12 @@ def measure_making(rates: Rates, source: Source, device: Device, plan: Plan) -> 
     return replace(rates, making_seconds=seconds, looking_seconds=more)
 
 
-def _some_entries(facts: SourceFacts, dtype: str) -> np.ndarray:
+def _some_entries(facts: SourceFacts, dtype: str) -> np.ndarray | SparseRows:
     """Zeros and ones as they are stored, (r, c), as many as make a slab."""
     cols = min(facts.chunks[1], _MOST_TIMED_COLUMNS)
     rows = min(facts.shape[0], slab_rows(cols, dtype, has_own_memory=False), _MOST_MADE_ENTRIES // cols)
+    if facts.is_sparse:
+        return SparseRows(some_sparse(facts, max(1, rows), cols))
     return np.random.default_rng(0).integers(0, 2, (max(1, rows), cols)).astype(facts.dtype)
 
 
@@ -172,18 +178,7 @@ def _rough_product_rate(rows: int, cols: int, columns: int) -> float:
         y = bfloat16.product(rough, bfloat16.rounded(block))
         total += bfloat16.product(bfloat16.rounded(y.T), rough)
 
-    return 4.0 * rows * cols * columns / _seconds_of(once)
-
-
-def _seconds_of(once: Callable[[], None]) -> float:
-    """Of one of several calls, the first not counted; at least one is, though the clock may have run out."""
-    once()
-    start, count, spent = time.perf_counter(), 0, 0.0
-    while count == 0 or spent < _PRODUCT_SECONDS:
-        once()
-        count += 1
-        spent = time.perf_counter() - start
-    return spent / count
+    return 4.0 * rows * cols * columns / seconds_of(once)
 
 
 @dataclass(frozen=True)
@@ -260,4 +255,4 @@ def _product_rate(device: Device, slab: Array, columns: int) -> float:
         total += y.T @ slab
         device.to_host(total[:1, :1])  # waits for the device
 
-    return float(4.0 * rows * cols * columns / _seconds_of(once))
+    return float(4.0 * rows * cols * columns / seconds_of(once))

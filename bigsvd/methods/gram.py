@@ -109,8 +109,8 @@ class Gram(Method):
         return 2.0 + self.passes_for_means(request, layout)
 
     def seconds(self, cost: Cost, layout: Layout, prospect: Prospect) -> tuple[float, float]:
-        """The products of BᵀB are as many as those of half as many columns as B has."""
-        first = cost.of_pass(layout, prospect.lanes, -(-layout.N // 2))
+        """The products of BᵀB, dense ones, are as many as those of half as many columns as B has."""
+        first = cost.dense.of_pass(layout, prospect.lanes, -(-layout.N // 2))
         second = cost.of_pass(layout, prospect.lanes, layout.k + BEYOND)
         passes = first + second + prospect.full_passes * besides(layout)
         return 0.0, passes + cost.of_eigenvectors(layout.N)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bigsvd.catalog.widths import BEYOND, PROBES
-from bigsvd.facts import Rates
+from bigsvd.facts import SPARSE, Rates
 from bigsvd.planning.layout import Layout
 
 # Lanes at a time for a core, at most, and from which ratio of wall to processor time of a read there are more
@@ -85,6 +85,17 @@ class Cost:
         return replace(self, dtype=self.rough_dtype or self.dtype)
 
     @property
+    def dense(self) -> Cost:
+        """The same of products of dense rows, though the rates know of sparse ones."""
+        flops = {name: known for name, known in self.rates.flops.items() if name != SPARSE}
+        return replace(self, rates=replace(self.rates, flops=flops))
+
+    @property
+    def _rated_as(self) -> str:
+        """What the rate of the products is known as."""
+        return SPARSE if SPARSE in self.rates.flops else self.dtype
+
+    @property
     def lanes_a_core(self) -> int:
         """Lanes at a time for each core: more where a reader mostly waits for its storage."""
         waiting = self.rates.read_seconds / max(self.rates.read_cpu_seconds, 1e-15)
@@ -110,7 +121,7 @@ class Cost:
         streamed = share * layout.M * layout.N * layout.itemsize * layout.reads_per_pass
         read_bytes = max(0.0, 1 - kept - resident) * streamed
         flops = 4.0 * share * layout.M * layout.N * columns
-        products = flops / self.rates.flops_at(self.dtype, columns)
+        products = flops / self.rates.flops_at(self._rated_as, columns)
         products += share * layout.M * layout.N * self.rates.making_seconds
         if self.has_own_memory:
             waiting = read_bytes * self.rates.read_seconds / (lanes * self.readers)

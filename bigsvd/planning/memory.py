@@ -28,6 +28,8 @@ _DEVICE_MAKING_BYTES = 20
 _PIECE_ENTRIES = 2**18
 _NUMBER_BYTES = 14
 _SUMMED_BYTES = 32
+# What a slab of a whole sparse panel takes, as so many of these: its entries in float64, and their squares.
+_SPARSE_COPIES = 2
 # Bytes of an entry of a slab that is rounded for rough products, and those that a process grows by when it
 # imports torch for them and multiplies: 206 MB were measured.
 _ROUGH_ITEMSIZE = 2
@@ -202,4 +204,5 @@ def _slab_memory(question: Question, layout: Layout) -> int:
     summed = request.standardized or layout.packing.packed or bool(request.functions)
     if question.rough_dtype:
         itemsize += _ROUGH_ITEMSIZE
-    return itemsize * rows * layout.tile_cols + (_NUMBER_BYTES, _SUMMED_BYTES)[summed] * piece
+    sparse = _SPARSE_COPIES * layout.panel_bytes * question.facts.has_few
+    return itemsize * rows * layout.tile_cols + (_NUMBER_BYTES, _SUMMED_BYTES)[summed] * piece + sparse

@@ -35,6 +35,8 @@ def check_precision(request: Request, facts: SourceFacts, machine: Machine) -> N
     if compute_dtype(request, facts) == "float64":
         why = f"{facts.dtype} entries and tol={request.tol:g} take products in float64"
         raise RequestError(f"{asked}, but {why}", _INSTEAD)
+    if facts.has_few:
+        raise RequestError(f"{asked}, but only entries that are not 0 are multiplied", _INSTEAD)
     if machine.has_own_memory:
         raise RequestError(
             f"{asked}, but {machine.device} is to multiply, and only processors do so in it",
@@ -61,4 +63,10 @@ def may_be_rough(plan: Plan) -> bool:
     request = plan.request
     asked = request.precision == "auto" and isinstance(request.k, int) and request.max_passes != 1
     long = request.stop not in ("error", "estimate") and request.warm_start is None and plan.width < plan.cols
-    return asked and long and plan.method == "krylov" and plan.compute_dtype == "float32"
+    return (
+        asked
+        and long
+        and not plan.facts.has_few
+        and plan.method == "krylov"
+        and plan.compute_dtype == "float32"
+    )

@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 
 from bigsvd.errors import SourceError
+from bigsvd.facts import FEW
 from bigsvd.slabs.block import Array, Block
 
 INDEX_DTYPE: np.dtype[Any] = np.dtype(np.int32)  # of places within a block
@@ -128,7 +129,8 @@ class SparseBlock:
 
     def rows(self, some: slice) -> SparseRows:
         """See `Block.rows`."""
-        return SparseRows(self.matrix[some])
+        whole = some.indices(self.shape[0]) == (0, self.shape[0], 1)
+        return SparseRows(self.matrix if whole else self.matrix[some])
 
     @cached_property
     def matrix(self) -> Any:
@@ -155,6 +157,17 @@ class SparseRows:
     def size(self) -> int:
         """Entries, those that are 0 too."""
         return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the entries."""
+        return np.dtype(self.matrix.dtype)
+
+    @property
+    def are_few(self) -> bool:
+        """Whether so few of their entries are not 0 that products of these alone are faster."""
+        count: int = self.matrix.nnz
+        return count <= FEW * self.size
 
     @property
     def strides(self) -> tuple[int, int]:

@@ -2,14 +2,17 @@
 
 The kinds here write the result out, entry by entry, in the precision of the products and in pieces that stay
 in the processor's cache; see `Standardizer` for why a large mean costs no accuracy. On eight million entries
-that takes 5 ms beside 40 ms of products, so that little would be gained by multiplying entries as they are
-stored and correcting the products. Where nothing is subtracted or divided, entries are taken as they are.
+that takes 5 ms beside 40 ms of products, so that little would be gained by multiplying dense entries as they
+are stored and correcting the products; of sparse ones see `sparse_slab`.
+Where nothing is subtracted or divided, entries are taken as they are.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +25,7 @@ from bigsvd.slabs.entries import Entries, Looker, Piece
 from bigsvd.slabs.moments import ColumnMoments
 from bigsvd.slabs.slab import DenseSlab, Slab
 from bigsvd.slabs.sparse import SparseRows
+from bigsvd.slabs.sparse_slab import DenseParts, SparseSlab
 from bigsvd.slabs.standardizer import Standardizer
 from bigsvd.slabs.transform import GIVEN, NOTHING, Given, MeansAndDivisors, Transform
 
@@ -61,8 +65,9 @@ class AsStored:
 
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
-        as_they_are = entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored
-        if as_they_are and not isinstance(entries.raw, SparseRows):
+        if isinstance(entries.raw, SparseRows):
+            return self._sparse(entries, lookers, _nothing, partial(_squares_of_stored, entries))
+        if entries.stored == np.dtype(self._dtype) and entries.transform.takes_as_stored:
             if not entries.show_finding_gaps(lookers):
                 return DenseSlab(entries, entries.raw)
             lookers = ()
@@ -70,6 +75,40 @@ class AsStored:
         if self._dtype == "float64" or entries.transform.holds_exactly(entries.stored):
             return DenseSlab(entries, array)
         return DenseSlab(entries, array, finely=partial(_squares_of_numbers, entries))
+
+    def _made(
+        self,
+        entries: Entries,
+        lookers: Sequence[Looker],
+        by: Callable[[str], Standardizer],
+        finely: Callable[[], float],
+        sums: ColumnMoments | None = None,
+    ) -> Slab:
+        """The slab of entries standardised `by` what suits a precision, which some look at first."""
+        if isinstance(entries.raw, SparseRows):
+            return self._sparse(entries, lookers, by, finely, sums)
+        return DenseSlab(entries, self._written(entries, lookers, by(self._dtype)), sums, finely)
+
+    def _sparse(
+        self,
+        entries: Entries,
+        lookers: Sequence[Looker],
+        by: Callable[[str], Standardizer | None],
+        finely: Callable[[], float],
+        sums: ColumnMoments | None = None,
+    ) -> Slab:
+        """The same of sparse rows."""
+        entries.show(lookers)
+        dense = partial(self._some_rows, entries, by(self._dtype))
+        return SparseSlab(entries, DenseParts(entries.shape, self._dtype, dense), by, finely, sums)
+
+    def _some_rows(self, entries: Entries, standardizer: Standardizer | None, rows: slice) -> Array:
+        """Some rows of a slab, dense, in this lane's memory."""
+        start, part = entries.rows.start, standardizer
+        if standardizer is not None:
+            part = standardizer.part(rows, slice(None))
+        there = slice(start + rows.start, start + rows.stop)
+        return self._written(replace(entries, raw=entries.raw[rows, :], rows=there), (), part)
 
     def _written(
         self, entries: Entries, lookers: Sequence[Looker], standardizer: Standardizer | None
@@ -117,8 +156,13 @@ class ByKnown(AsStored):
         if self._of_panel is None:
             self._of_panel = self._standardizer(entries, self._dtype)
         here = _within(entries.rows, self._panel), entries.cols
-        array = self._written(entries, lookers, self._of_panel.part(*here))
-        return DenseSlab(entries, array, finely=partial(self._squares, entries, here))
+        known = self._of_panel
+
+        def by(dtype: str) -> Standardizer:
+            whole = known if dtype == self._dtype else self._standardizer(entries, dtype)
+            return whole.part(*here)
+
+        return self._made(entries, lookers, by, partial(self._squares, entries, here))
 
     @abstractmethod
     def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
@@ -191,10 +235,8 @@ class ByRows(AsStored):
     def slab(self, entries: Entries, lookers: Sequence[Looker] = ()) -> Slab:
         """See `Standardization.slab`."""
         sums, finely = self._sums[entries.rows.start], partial(self._squares, entries)
-        array = self._written(entries, lookers, self._standardizer(entries, self._dtype))
-        if entries.cols.start > 0:  # they are of the first tile already
-            return DenseSlab(entries, array, finely=finely)
-        return DenseSlab(entries, array, sums, finely)
+        of_first = sums if entries.cols.start == 0 else None  # later tiles have none of their own
+        return self._made(entries, lookers, partial(self._standardizer, entries), finely, of_first)
 
     def _standardizer(self, entries: Entries, dtype: str) -> Standardizer:
         given = self._given.lines(entries.transform, entries.rows)
@@ -204,6 +246,19 @@ class ByRows(AsStored):
 
     def _squares(self, entries: Entries) -> float:
         return _squares(entries, self._standardizer(entries, "float64"))
+
+
+def _nothing(dtype: str) -> None:
+    """What standardises entries that are decomposed as they are."""
+    del dtype
+
+
+def _squares_of_stored(entries: Entries) -> float:
+    """The same of sparse rows: of what is stored alone, where that are the numbers."""
+    if not entries.transform.takes_as_stored:
+        return _squares_of_numbers(entries)
+    found = entries.device.sum_of_squares(entries.raw.matrix.data[np.newaxis])
+    return _squares_of_numbers(entries) if math.isnan(found) else found  # NaN may be gaps
 
 
 def _squares_of_numbers(entries: Entries) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,6 +92,21 @@ class Standardizer:
             return self
         line = device.xp.astype(device.to_device(across), self.work)
         return replace(self, across=device.xp.expand_dims(line, axis=self.axis))
+
+    @property
+    def shift(self) -> Array | float:
+        """What is subtracted in all."""
+        return sum(line for step, line in self.steps if step is _subtract)
+
+    @property
+    def gain(self) -> Array | float:
+        """By what is multiplied, but for what is across."""
+        return math.prod(line for step, line in self.steps if step is _multiply)
+
+    @property
+    def crossing(self) -> Array | float:
+        """By what is multiplied across the lines."""
+        return 1.0 if self.across is None else self.across
 
     @property
     def fills(self) -> bool:

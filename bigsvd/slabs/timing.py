@@ -11,6 +11,8 @@ import numpy as np
 
 from bigsvd.devices.base import Device
 from bigsvd.slabs.entries import Entries
+from bigsvd.slabs.slab import Slab
+from bigsvd.slabs.sparse import SparseRows
 from bigsvd.slabs.standardize import written_out
 from bigsvd.slabs.statistics import ColumnStatistics, Statistics, StatisticsKernel
 from bigsvd.slabs.transform import NOTHING, MeansAndDivisors, Transform
@@ -24,10 +26,13 @@ class Making:
     They are standardised by means 0 and divisors 1, which takes as long as by others.
     """
 
-    def __init__(self, device: Device, transform: Transform, raw: np.ndarray, dtype: str) -> None:
+    def __init__(
+        self, device: Device, transform: Transform, raw: np.ndarray | SparseRows, dtype: str
+    ) -> None:
         rows, cols = (slice(0, length) for length in raw.shape)
         lines = MeansAndDivisors.neutral(raw.shape[1])
         kernel = StatisticsKernel(transform, (raw.shape[0], raw.shape[1]), raw.dtype)
+        self._nothing = np.zeros((raw.shape[1], 0), dtype)
         self._entries = Entries(device, transform, raw, raw.dtype, rows, cols)
         # A first pass has found that no entry is missing, where nothing is to fill such.
         self._later = replace(self._entries, transform=transform.settled)
@@ -40,14 +45,20 @@ class Making:
 
     def seconds(self) -> float:
         """Seconds an entry without statistics."""
-        return self._least(lambda: self._standardization.slab(self._later))
+        return self._least(lambda: self._ready(self._standardization.slab(self._later)))
 
     def seconds_with_statistics(self) -> float:
         """Seconds an entry in a first pass."""
         return self._least(self._first)
 
     def _first(self) -> None:
-        self._statistics.forward(self._standardization.slab(self._entries, (self._statistics,)))
+        slab = self._standardization.slab(self._entries, (self._statistics,))
+        self._ready(slab)
+        self._statistics.forward(slab)
+
+    def _ready(self, slab: Slab) -> None:
+        """See that a slab that waits for products is made."""
+        slab.times(self._nothing)
 
     def _least(self, do: Callable[[], object]) -> float:
         """The least that it took, a few times after one that is not counted: others may use this machine."""

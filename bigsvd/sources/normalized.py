@@ -93,6 +93,12 @@ class NormalizedSource(PiecewiseSource):
 
     def _of(self, entries: np.ndarray, gains: np.ndarray) -> np.ndarray:
         values: np.ndarray = entries * gains
+        least = values.min(initial=0.0)
+        if least < 0:
+            raise RequestError(
+                f"{self.facts.name} has entries below 0, such as {entries.min():g}",
+                "normalize and log1p are of counts: give the layer that has them",
+            )
         if self._log1p:
             np.log1p(values, out=values)
         return values
