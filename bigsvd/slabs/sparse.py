@@ -170,6 +170,11 @@ class SparseRows:
         return count <= FEW * self.size
 
     @property
+    def in_float64(self) -> Any:
+        """The matrix in this precision, in the same form; places are not copied."""
+        return with_entries(self.matrix, self.matrix.data.astype(np.float64))
+
+    @property
     def strides(self) -> tuple[int, int]:
         """As of a dense array in C order: pieces are made row by row."""
         return self.shape[1], 1
@@ -193,6 +198,11 @@ class SparseRows:
 def _dense(matrix: Any) -> np.ndarray:
     found: np.ndarray = matrix.toarray()
     return found
+
+
+def with_entries(matrix: Any, entries: np.ndarray) -> Any:
+    """A matrix of SciPy with other entries (c,) at the same places, which are not copied."""
+    return type(matrix)((entries, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
 
 
 def own_memory(size: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from bigsvd.devices.base import Array
 from bigsvd.slabs.entries import Entries
 from bigsvd.slabs.moments import ColumnMoments
+from bigsvd.slabs.sparse import with_entries
 from bigsvd.slabs.standardizer import Standardizer
 
 # Bytes of rows that are dense at a time: they stay in the cache that cores share.
@@ -120,7 +121,7 @@ class Corrected:
     def keeps(self, least: float) -> bool:
         """Whether at least such a part of ‖S‖² + ‖u·vᵀ‖², rows and columns multiplied, is left in ‖B‖²."""
         rows, cols = self.left**2, self.right.T**2
-        squares = float((rows.T @ (self.S.power(2) @ cols))[0, 0])
+        squares = float((rows.T @ (with_entries(self.S, self.S.data**2) @ cols))[0, 0])
         outer = float(np.sum(rows * self.u**2) * np.sum(cols * self.v.T**2))
         cross = float(((rows * self.u).T @ (self.S @ (cols * self.v.T)))[0, 0])
         return squares + outer - 2 * cross >= least * (squares + outer)
@@ -158,7 +159,7 @@ class SparseSlab:
         raw, transform = self.entries.raw, self.entries.transform
         if not (raw.are_few and transform.takes_as_stored):
             return self.parts
-        S = raw.matrix.astype(np.float64)
+        S = raw.in_float64
         if transform.awaits_nan and np.isnan(S.data).any():
             return self.parts
         found = Corrected.of(S, self.by("float64"))
