@@ -48,8 +48,9 @@ class Cells:
         usual = random.lognormal(0, 1.5, self.genes)
         factors = np.exp(random.normal(0, 1.2, (_PROGRAMS, self.genes)))
         marked = random.random((_PROGRAMS, self.genes)) < _MARKERS
-        rates: np.ndarray = usual * np.where(marked, factors, 1.0)
-        return rates / rates.sum(axis=1, keepdims=True)
+        rates = usual * np.where(marked, factors, 1.0)
+        rates /= rates.sum(axis=1, keepdims=True)
+        return np.asarray(rates)
 
     @property
     def depth(self) -> float:

@@ -40,7 +40,7 @@ def made_of(
     given = NOTHING
     if "given" in kind:
         ramp = [np.linspace(0.1, 2, length) for length in (lengths[axis], lengths[axis], lengths[across])]
-        given = Given(*ramp)
+        given = Given(offset=ramp[0], factor=ramp[1], across=ramp[2])
     transform, device = Transform(axis=axis, **kind), CpuDevice()
     row_lines = Rows(own.stacked(), 1) if axis == 0 and known else None
     columns = own if axis == 1 else MeansAndDivisors.neutral(lengths[1])

@@ -161,7 +161,8 @@ class SparseRows:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the entries."""
-        return np.dtype(self.matrix.dtype)
+        found: np.dtype[Any] = self.matrix.dtype
+        return found
 
     @property
     def are_few(self) -> bool:
