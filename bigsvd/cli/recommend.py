@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -10,6 +11,7 @@ from bigsvd.cli.commands import main
 from bigsvd.cli.options import complain, json_option, tell
 from bigsvd.errors import RequestError
 from bigsvd.request import parse_bytes
+from bigsvd.results.export import check_plot
 
 
 @main.command("recommend")
@@ -67,12 +69,15 @@ def recommend(
               show_default=True, help="Share of each user's items that is hidden.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of what is hidden.")
 @click.option("-n", "n", type=click.IntRange(1), default=10, show_default=True, help="Items recommended.")
-@click.option("--ease", default=200.0, show_default=True, help="EASE's penalty.")
+@click.option("--ease/--no-ease", "with_ease", default=True, help="Whether EASE is beside it.")
+@click.option("--penalty", default=200.0, show_default=True, help="EASE's.")
+@click.option("--plot", "plot_file", default=None, metavar="PATH", help="Write nDCG by rank to this PNG.")
 @click.option("--memory", default="1GB", show_default=True, metavar="SIZE", help="Refuses what needs more.")
 @json_option
 def evaluate(
-    ratings: str, ks: str, holdout: float, seed: int, n: int, ease: float, memory: str, *, as_json: bool
-) -> None:
+    ratings: str, ks: str, holdout: float, seed: int, n: int, penalty: float, memory: str,
+    plot_file: str | None, *, with_ease: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Hide items of each user of RATINGS, and recommend by PureSVD, TopPopular and EASE.
 
     All items are ranked that were not left in training. Means over users with hidden items: precision is
@@ -83,8 +88,15 @@ def evaluate(
 
     if not all(k.isdecimal() for k in ks.split(",")):
         raise RequestError(f"-k is {ks}", "give ranks with commas between, such as 5,13,20")
+    if plot_file is not None:
+        check_plot(plot_file, Path(ratings))
     found = evaluated(
-        ratings, [int(k) for k in ks.split(",")], holdout=holdout, seed=seed, n=n, ease=ease,
+        ratings, [int(k) for k in ks.split(",")], holdout=holdout, seed=seed, n=n,
+        ease=penalty if with_ease else None,
         memory_bytes=parse_bytes(memory),
     )  # fmt: skip
     tell(json.dumps(found.to_dict()) if as_json else found.text)
+    if plot_file is not None:
+        from bigsvd.report.gains import write_gains  # noqa: PLC0415 - imports matplotlib
+
+        write_gains(found.by_rank, found.beside, plot_file, label=f"nDCG@{n}")

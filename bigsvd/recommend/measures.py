@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,13 @@ class Scores:
     ndcg: float
 
 
-def measured(items: np.ndarray, hidden: np.ndarray) -> Scores:
-    """Of items (users, n), -1 for none, and truth values (users, all items)."""
-    counts = hidden.sum(axis=1)
-    items, hidden, counts = items[counts > 0], hidden[counts > 0], counts[counts > 0]
-    hits = np.take_along_axis(hidden, items, axis=1) & (items >= 0)
-    n = items.shape[1]
+def measured(items: np.ndarray, hidden: Any) -> Scores:
+    """Of items (users, n), -1 for none, and hidden ones: a matrix of SciPy in CSR form (users, all items)."""
+    counts = np.diff(hidden.indptr)
+    counted = counts > 0
+    rows, n = np.arange(len(items))[:, np.newaxis], items.shape[1]
+    hits = (np.asarray(hidden[rows, items].todense()) != 0) & (items >= 0)
+    hits, counts = hits[counted], counts[counted]
     gains = 1 / np.log2(2 + np.arange(n))
     ideal = np.cumsum(gains)[np.minimum(counts, n) - 1]
     return Scores(

@@ -1,19 +1,83 @@
-"""Tables of (user, item, rating) as sparse matrices in Zarr, and the names of users and items."""
+"""Ratings of users, read as factors of them were; tables of them as sparse matrices in Zarr, and ids."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.errors import RequestError, SourceError
-from bigsvd.slabs.sparse import scipy_sparse
+from bigsvd.request import Request
+from bigsvd.slabs.sparse import SparseBlock, scipy_sparse
+from bigsvd.slabs.transform import Transform
+from bigsvd.sources.base import Source
+from bigsvd.sources.open import open_source
 
 _CHUNK = 2**18  # entries of a chunk
+_COPIES = 3  # of the entries of a sparse block: itself, as SciPy has it, and those of a tile
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """A matrix (users, items); an item counts as rated where the entry is neither 0 nor missing.
+
+    Attributes:
+        source: of the entries. transform: what says which are missing.
+
+    """
+
+    source: Source
+    transform: Transform
+
+    @classmethod
+    def of(cls, data: Any, request: Request) -> Ratings:
+        """Whatever `svd` opens, read as a request of factors says; see `open_source` for errors."""
+        source = open_source(data, **request.reading)
+        return cls(source, Transform.of(request, source.facts))
+
+    @property
+    def name(self) -> str:
+        """The path, or what the data are."""
+        return self.source.facts.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users and items."""
+        return self.source.facts.shape
+
+    @property
+    def bytes_of_user(self) -> int:
+        """Of `entries` of a user while they are read, on average."""
+        facts = self.source.facts
+        if facts.is_sparse:
+            return int(_COPIES * facts.entry_bytes * facts.shape[1]) + 1
+        return (2 * facts.itemsize + 2) * facts.shape[1]
+
+    @property
+    def fixed_bytes(self) -> int:
+        """That reading takes besides, however few users are read."""
+        facts = self.source.facts
+        whole_lines = facts.sparse_bytes * facts.lines_axis  # where items are stored, not users
+        return facts.spare_bytes + facts.held_bytes + _COPIES * whole_lines
+
+    def entries(self, rows: slice) -> Any:
+        """Those of some users, 0 for what is missing: a matrix of SciPy in CSR form, or an array."""
+        block = self.source.fresh().block(rows, slice(0, self.shape[1]), ReadBuffers())
+        if isinstance(block, SparseBlock):
+            return block.matrix.tocsr()
+        raw = np.asarray(block.rows(slice(None)))
+        gone = self.transform.mask(np, raw, raw.dtype)
+        return raw if gone is None else np.where(gone, np.zeros((), raw.dtype), raw)
+
+    def dense(self, rows: slice) -> np.ndarray:
+        """Those of some users, as they are stored."""
+        return self.source.fresh().read(rows, slice(0, self.shape[1]))
 
 
 def from_table(path: str | Path, out: str | Path, *, separator: str = "") -> str:
