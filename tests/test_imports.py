@@ -201,7 +201,9 @@ OWNERS: dict[str, frozenset[str]] = {
         }
     ),
     "httpx": frozenset({"client.wire"}),
-    "matplotlib": frozenset({"distill.figures", "distill.plots", "report.modes", "report.plots"}),
+    "matplotlib": frozenset(
+        {"distill.figures", "distill.plots", "report.gains", "report.modes", "report.plots"}
+    ),
     "h5py": frozenset({"sources.hdf5"}),
     "sklearn": frozenset({"estimators.base"}),
     "scipy": frozenset({"slabs.sparse"}),
