@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import done
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PNG = b"\x89PNG"
@@ -42,6 +45,24 @@ def test_el_nino_is_the_first_mode(
     assert explained == "mode 1 explains 48.99% of the variance"
     assert float(correlation.split()[-1]) > 0.9
     assert (tmp_path / "eof.png").read_bytes().startswith(PNG)
+
+
+def test_digits_are_told_apart_best_by_some_of_their_components(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "choose_k", raising=False)
+    runpy.run_path(str(EXAMPLES / "choose_k.py"), run_name="__main__")
+    table = {int(line[2]): float(line[-1]) for line in map(str.split, capsys.readouterr().out.splitlines())}
+    best = max(table, key=table.__getitem__)
+    assert 10 <= best <= 22
+    assert table[best] > table[64] + 0.03
+    score = f"{EXAMPLES}/choose_k.py:accuracy"
+    shown = done("rank", "digits.factors", "--score", score, "--plot", "choose_k.png").out
+    [line] = [line for line in shown.splitlines() if "best accuracy" in line]
+    assert int(line.split()[0]) == best
+    assert (tmp_path / "choose_k.png").read_bytes().startswith(PNG)
 
 
 def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:

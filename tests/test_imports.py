@@ -202,7 +202,7 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "httpx": frozenset({"client.wire"}),
     "matplotlib": frozenset(
-        {"distill.figures", "distill.plots", "report.gains", "report.modes", "report.plots"}
+        {"distill.figures", "distill.plots", "report.gains", "report.modes", "report.plots", "report.scores"}
     ),
     "h5py": frozenset({"sources.hdf5"}),
     "sklearn": frozenset({"estimators.base"}),

@@ -39,6 +39,7 @@ from bigsvd.cli.options import (
     tell,
 )
 from bigsvd.cli.place import Place, Result, at_place
+from bigsvd.cli.scoring import scored_by
 from bigsvd.cli.spelling import spelled
 from bigsvd.errors import BigsvdError, NotConvergedError, RequestError, StorageError, VerifyError
 from bigsvd.gaps import with_gaps
@@ -48,7 +49,8 @@ from bigsvd.request import CHOICES, SCALES, parse_bytes
 from bigsvd.results.export import check_plot, write_region
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
-from bigsvd.results.judged import judged
+from bigsvd.results.judged import Judged, judged
+from bigsvd.results.scoring import UNSCORED, Scored
 from bigsvd.results.verification import Verification
 from bigsvd.sources.open import open_source
 from bigsvd.sources.remote import Failure, is_from_a_store
@@ -416,8 +418,14 @@ def info(factors: str, place: Place, *, as_json: bool) -> None:
 @click.option("--error", type=float, default=None, metavar="NUMBER", help="Relative error to mark.")
 @click.option("--max-bytes", default=None, metavar="SIZE", help="Size to mark, such as 100MB.")
 @click.option(
-    "--plot", "plot_file", default=None, metavar="PATH", help="Write scree and energy curves to this PNG."
-)
+    "--score", default=None, metavar="FILE.py:FUNCTION",
+    help="Run this file, and call the function with the factors of rank k, for k = 1, 2, 3, 5, 7, 10, ...: "
+         "it returns a number, the higher the better.",
+)  # fmt: skip
+@click.option(
+    "--plot", "plot_file", default=None, metavar="PATH",
+    help="Write scree and energy curves, or with --score scores, errors and bytes, to this PNG.",
+)  # fmt: skip
 @at_place
 @json_option
 def rank_command(
@@ -426,6 +434,7 @@ def rank_command(
     energy: float | None,
     error: float | None,
     max_bytes: str | None,
+    score: str | None,
     plot_file: str | None,
     *,
     as_json: bool,
@@ -438,14 +447,29 @@ def rank_command(
     if plot_file is not None:
         check_plot(plot_file, opened.path)
     size = None if max_bytes is None else parse_bytes(max_bytes)
-    found = judged(opened, energy=energy, error=error, max_bytes=size)
-    click.echo(json.dumps(found.to_dict()) if as_json else format_table(found.spectrum, found.choices))
+    found, by_score = judged(opened, energy=energy, error=error, max_bytes=size), UNSCORED
+    if score is not None:
+        by_score = scored_by(score, place.here.result(factors))
+        found = replace(found, choices=(*found.choices, by_score.choice))
+    if as_json:
+        click.echo(json.dumps(found.to_dict() | {"score": by_score.to_dict() or None}))
+    else:
+        click.echo(format_table(found.spectrum, found.choices, scored=by_score))
     if found.said and not as_json:
         tell(found.said)
     if plot_file is not None:
-        from bigsvd.report.plots import write_plot  # noqa: PLC0415 - imports matplotlib
+        _plot_rank(found, by_score, plot_file)
 
-        write_plot(found.spectrum, found.choices, plot_file, title=found.title)
+
+def _plot_rank(found: Judged, by_score: Scored, path: str) -> None:
+    """Write the plot of what there is: with scores, these beside error and bytes."""
+    from bigsvd.report.plots import write_plot  # noqa: PLC0415 - imports matplotlib
+    from bigsvd.report.scores import write_scores  # noqa: PLC0415 - the same
+
+    if by_score is UNSCORED:
+        write_plot(found.spectrum, found.choices, path, title=found.title)
+    else:
+        write_scores(found.spectrum, by_score, path, title=found.title)
 
 
 def _span(text: str, length: int) -> slice:

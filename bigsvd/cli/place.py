@@ -131,6 +131,7 @@ def at_place(command: Callable[..., Any]) -> Callable[..., Any]:
             refuse_idle(("token_file",), "--service URL")
             return command(place=here, **given)
         refuse_beside(_OF_HERE, "--service", "the service decides that")
+        refuse_beside(("score",), "--service", "your function is run here alone, on factors that lie here")
         with _there(service, token_file) as place:
             return command(place=place, **given)
 

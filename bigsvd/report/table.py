@@ -17,21 +17,27 @@ from bigsvd.results.rank import (
     rank_table,
     unmarked,
 )
+from bigsvd.results.scoring import UNSCORED, Scored
 from bigsvd.units import human_bytes
 
 
 @silent
-def format_table(spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int = 30) -> str:
+def format_table(
+    spectrum: Spectrum, choices: Sequence[Choice], *, max_rows: int = 30, scored: Scored = UNSCORED
+) -> str:
     """The rank table as aligned text, every chosen k marked, with what no row can say in lines below it.
+
+    With scores there is a column of them, and rows for the k that have one.
 
     More than `max_rows` rows are thinned to the first, the last, every marked one and others in geometric
     progression. Energies are rounded down, so that a row never seems to reach a share that it misses.
     """
     chosen = marks(choices, spectrum.known)
     rows = rank_table(spectrum)
-    kept = _thinned(spectrum.known, frozenset(chosen), max_rows)
+    shown = {k for k in scored.k if k <= spectrum.known}
+    kept = _thinned(spectrum.known, frozenset(chosen) | shown, max_rows)
     header = ("k", "sigma", "energy", "rel. error", "next sigma", "factors", "ratio", "residual")
-    columns = list(zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True))
+    columns = [*zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True), _scores(scored, kept)]
     aligned = [_right_aligned(column) for column in columns if any(column[1:])]
     notes = ["chosen by", *(", ".join(chosen.get(k, ())) for k in kept)]
     lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, notes, strict=True)]
@@ -67,6 +73,12 @@ def _cells(row: RankRow) -> tuple[str, ...]:
         f"{row.compression_ratio:.2f}x",
         "" if row.residual is None else f"{row.residual:.1e}",
     )
+
+
+def _scores(scored: Scored, kept: Sequence[int]) -> tuple[str, ...]:
+    """The column of scores."""
+    found = scored.by_k
+    return (scored.name, *(f"{found[k]:.4g}" if k in found else "" for k in kept))
 
 
 def _four_digits(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +29,7 @@ from bigsvd.results.kept import Kept
 from bigsvd.results.prediction import Prediction
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
 from bigsvd.results.scaled import Scaled
+from bigsvd.results.scoring import Scored, scored
 from bigsvd.results.standard import Standard
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
 from bigsvd.results.variance import Spread
@@ -678,6 +679,21 @@ class Factors:
     def rank_table(self) -> tuple[rank.RankRow, ...]:
         """One row for each k: σ, energy, relative error, bytes, compression ratio, residual."""
         return rank.rank_table(self.spectrum())
+
+    def rank_by(self, score: Callable[[Factors], Any], ks: Iterable[int] | None = None) -> Scored:
+        """A score of the user's own, the higher the better, of ``truncate(k)`` for each of some k.
+
+        Args:
+            score: given the factors of rank k, a finite number, such as how well their `scores` tell labels
+                apart. It is called in this process.
+            ks: which; where they are None 1, 2, 3, 5, 7, 10, 15, ... up to all.
+
+        Raises:
+            RequestError: the score fails for one of them, or is no finite number.
+            RankError: one of them is no number of triplets.
+
+        """
+        return scored(self, score, ks)
 
     def info(self) -> dict[str, Any]:
         """The facts that ``bigsvd info --json`` prints."""
