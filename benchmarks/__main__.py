@@ -21,6 +21,7 @@ from benchmarks import memory as memory_suite
 from benchmarks import memory_sweep as sweep_suite
 from benchmarks import pca as pca_suite
 from benchmarks import readers as readers_suite
+from benchmarks import recommend as recommend_suite
 from benchmarks import scaling as scaling_suite
 from benchmarks import small as small_suite
 from benchmarks.cells_data import SIZES as CELLS_SIZES
@@ -33,6 +34,7 @@ from benchmarks.passes import Targets, run_passes
 from benchmarks.pca_child import WHAT as PCA_CONTENDERS
 from benchmarks.pca_data import SIZES as PCA_SIZES
 from benchmarks.peers import PEERS, SEED
+from benchmarks.recommend_data import SIZES as RECOMMEND_SIZES
 from benchmarks.reference import ensure_reference
 from benchmarks.report import regenerate, write_report
 from benchmarks.service import service
@@ -513,6 +515,39 @@ def cells(
     results = cells_suite.run_cells(CELLS_SIZES[size], folder, beside, _tell)
     given = " --scanpy PYTHON" * (scanpy is not None) + " --store STORE" * (store is not None)
     _publish(results, out, "cells", size, f"--memory {memory} --timeout {timeout:g}{given} --data DATA")
+
+
+@main.command()
+@click.option("--size", type=click.Choice(list(RECOMMEND_SIZES)), default="tiny", show_default=True)
+@data_option
+@out_option
+@click.option(
+    "--ratings",
+    type=click.Path(path_type=Path, exists=True),
+    help="Table of ratings to evaluate on, such as ml-100k.inter; else the made ones.",
+)
+@click.option("--memory", default="500MB", show_default=True, help="Budget of the best items.")
+@click.option("--factors-memory", default="1.5GB", show_default=True, help="Budget of the SVD.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of what is hidden.")
+@timeout_option
+def recommend(
+    *,
+    size: str,
+    folder: Path,
+    out: Path,
+    ratings: Path | None,
+    memory: str,
+    factors_memory: str,
+    seeds: int,
+    timeout: float,
+) -> None:
+    """Time and memory of all users' best items, and PureSVD beside TopPopular and EASE."""
+    limits = recommend_suite.Limits(ratings, memory, factors_memory, seeds, timeout)
+    results = recommend_suite.run_recommend(RECOMMEND_SIZES[size], folder, limits, _tell)
+    given = " --ratings PATH" * (ratings is not None)
+    budgets = f"--memory {memory} --factors-memory {factors_memory}"
+    options = f"{budgets} --seeds {seeds} --timeout {timeout:g}{given} --data DATA"
+    _publish(results, out, "recommend", size, options)
 
 
 @main.command()

@@ -14,7 +14,11 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 
-_ENTRIES = {"benchmarks.measure": "run_child", "benchmarks.cpu_gpu_child": "main"}
+_ENTRIES = {
+    "benchmarks.measure": "run_child",
+    "benchmarks.cpu_gpu_child": "main",
+    "benchmarks.recommend_child": "main",
+}
 
 
 def results_of(words: Sequence[str], path: Path, data: Path, least_plot_bytes: int) -> dict[str, Any]:
