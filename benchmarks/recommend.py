@@ -37,7 +37,8 @@ class Limits:
 
     Attributes:
         table: of ratings that are evaluated; None for the made ones.
-        memory, factors_memory: budgets of the best items and of the SVD, as options. seeds: of what is hidden.
+        memory, factors_memory: budgets of the best items and of the SVD, as options.
+        seeds: how many, of what is hidden.
         timeout_seconds: a stage that takes longer is stopped.
 
     """

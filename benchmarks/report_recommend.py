@@ -86,9 +86,9 @@ def _how_evaluated(results: Row) -> list[str]:
             f"Means of {results['parameters']['seeds']} seeds. Of each user 20 % of the rated items are "
             "hidden; all items that were not left in training are ranked. Precision is hits/n, recall "
             "hits/hidden, nDCG the sum over hits of 1/log2(1 + place) divided by the same sum of "
-            "min(n, hidden) hits in front; means over users with hidden items. EASE has penalty 200 and takes "
-            "any rating as 1. The published figures are of another split, and their nDCG is lower by a third "
-            "in all rows: it has another definition, which was not stated."
+            "min(n, hidden) hits in front; means over users with hidden items. EASE has penalty 200 and "
+            "takes any rating as 1. The published figures are of another split, and their nDCG, lower by a "
+            "third in all rows, of another definition."
         ),
         "",
     ]

@@ -36,6 +36,24 @@ def test_components_of_cells_tell_their_kinds_apart(
     assert (tmp_path / "cells.png").read_bytes().startswith(PNG)
 
 
+def test_films_are_of_the_genre_that_a_user_likes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "recommend.py"), run_name="__main__")
+    first, second, _, _, *rows = capsys.readouterr().out.splitlines()
+    liked = "genre" + first.split()[3]
+    assert sum(film.startswith(liked) for film in first.split()[-5:]) >= 4
+    genre = second.split()[1].partition("-")[0]
+    assert sum(film.startswith(genre) for film in second.split()[-3:]) >= 2
+    ndcg = {row[:16].strip(): float(row.split()[-1]) for row in rows}
+    assert max(ndcg["PureSVD k=8"], ndcg["PureSVD k=16"]) == max(
+        v for k, v in ndcg.items() if k.startswith("Pure")
+    )
+    assert ndcg["PureSVD k=8"] > 1.2 * ndcg["TopPopular"]
+    assert (tmp_path / "recommend.png").read_bytes().startswith(PNG)
+
+
 def test_el_nino_is_the_first_mode(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

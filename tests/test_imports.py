@@ -80,7 +80,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "distill": frozenset({"chunks", "devices", "machine", "results", "sources"}),
     "estimators": frozenset({"distill", "results", "sources"}),
     "climate": frozenset({"report", "results"}),
-    "recommend": frozenset({"chunks", "results", "slabs", "sources"}),
+    "recommend": frozenset({"chunks", "report", "results", "slabs", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(

@@ -162,6 +162,12 @@ def test_commands_print_ids_and_a_table(store: Path) -> None:
         (lambda by, _: by.fold_in(np.ones((1, 29))), RequestError, "29 items, the factors 30"),
         (lambda by, _: list(by.blocks(5, 100)), MemoryBudgetError, "budget is"),
         (lambda _, store: Recommender(store / "out", store / "gone"), SourceError, "gone"),
+        (lambda _, store: from_table(store / "a.inter", store / "a.zarr"), RequestError, "exists"),
+        (
+            lambda _, store: from_table(store / "a.inter", store, overwrite=True),
+            RequestError,
+            "exists",
+        ),
         (lambda _, store: Recommender(store / "out", users=["a"]), RequestError, "1 ids of 60"),
         (lambda _, store: evaluate(store / "a.zarr/X", [31]), RankError, "31"),
         (

@@ -97,6 +97,4 @@ def evaluate(
     )  # fmt: skip
     tell(json.dumps(found.to_dict()) if as_json else found.text)
     if plot_file is not None:
-        from bigsvd.report.gains import write_gains  # noqa: PLC0415 - imports matplotlib
-
-        write_gains(found.by_rank, found.beside, plot_file, label=f"nDCG@{n}")
+        found.plot(plot_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ class Evaluation:
     def beside(self) -> dict[str, float]:
         """The nDCG of the others."""
         return {name: row.ndcg for name, row in self.rows.items() if _PURE not in name}
+
+    def plot(self, path: str | Path) -> None:
+        """Write a PNG: nDCG of PureSVD by k, with a line for each of the others; see `write_gains`."""
+        from bigsvd.report.gains import write_gains  # noqa: PLC0415 - imports matplotlib
+
+        write_gains(self.by_rank, self.beside, path, label=f"nDCG@{self.n}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

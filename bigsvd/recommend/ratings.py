@@ -80,7 +80,7 @@ class Ratings:
         return self.source.fresh().read(rows, slice(0, self.shape[1]))
 
 
-def from_table(path: str | Path, out: str | Path, *, separator: str = "") -> str:
+def from_table(path: str | Path, out: str | Path, *, separator: str = "", overwrite: bool = False) -> str:
     """Write ratings as a sparse matrix (users, items) float32 into an AnnData-like Zarr group; its path.
 
     ``OUT/X`` is the matrix in CSR form, which `svd` opens; ``OUT/obs/_index`` and ``OUT/var/_index`` are the
@@ -90,15 +90,16 @@ def from_table(path: str | Path, out: str | Path, *, separator: str = "") -> str
         path: a text file with a first line of names (RecBole's `.inter`, CSV): its first column is the user,
             the second the item, the third the rating, 1 where there is none. Of a pair that is there twice
             ratings are added.
-        out: where; it must not exist.
+        out: where.
         separator: between columns; by default a tab where the first line has one, else a comma.
+        overwrite: replace a Zarr group that is there; nothing else is ever replaced.
 
     Raises:
         SourceError: there is no such file, or a line of it is no rating. RequestError: `out` exists.
 
     """
-    if Path(out).exists():
-        raise RequestError(f"{out} exists", "give another path, or delete it")
+    if Path(out).exists() and not (overwrite and (Path(out) / "zarr.json").exists()):
+        raise RequestError(f"{out} exists", "give another path, delete it, or overwrite a Zarr group")
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     places: tuple[list[int], ...] = ([], [])
@@ -115,8 +116,10 @@ def from_table(path: str | Path, out: str | Path, *, separator: str = "") -> str
 
 
 def write(out: str | Path, matrix: Any, users: list[str], items: list[str]) -> str:
-    """Write a matrix of SciPy in CSR form with its ids, as `from_table` does."""
-    group = zarr.create_group(str(out), attributes={"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    """Write a matrix of SciPy in CSR form with its ids, as `from_table` does, over what is there."""
+    group = zarr.create_group(
+        str(out), attributes={"encoding-type": "anndata", "encoding-version": "0.1.0"}, overwrite=True
+    )
     about = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(matrix.shape)}
     inner = group.create_group("X", attributes=about)
     for part in ("data", "indices", "indptr"):
