@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,10 @@ class Vector:
         if values.size == 1 < whole.size:
             return None
         return whole.reshape(-1)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The values, so that one may be given again as an array with names of its axes."""
+        return np.array(self.values, dtype=dtype, copy=copy)
 
     @property
     def digest(self) -> str:

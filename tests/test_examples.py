@@ -83,6 +83,18 @@ def test_digits_are_told_apart_best_by_some_of_their_components(
     assert (tmp_path / "choose_k.png").read_bytes().startswith(PNG)
 
 
+def test_the_frequencies_of_a_wake_are_those_that_it_was_made_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "wake.py"), run_name="__main__")
+    _, _, *rows, _, _, error = capsys.readouterr().out.splitlines()
+    frequencies = [float(row.split()[0]) for row in rows]
+    assert frequencies == pytest.approx([1.6, -1.6, 3.2, -3.2], abs=2e-3)
+    assert float(error.split()[4]) < 0.2 * float(error.split()[-1])
+    assert (tmp_path / "wake.png").read_bytes().startswith(PNG)
+
+
 def test_a_network_at_half_its_bytes_is_about_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "compress_network.py"), run_name="__main__")
     _, whole, *thinner = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -50,6 +50,7 @@ ROOMS = (
     "solve",
     "verify",
     "anndata",
+    "fluids",
     "gaps",
     "originals",
     "distill",
@@ -202,7 +203,15 @@ OWNERS: dict[str, frozenset[str]] = {
     ),
     "httpx": frozenset({"client.wire"}),
     "matplotlib": frozenset(
-        {"distill.figures", "distill.plots", "report.gains", "report.modes", "report.plots", "report.scores"}
+        {
+            "distill.figures",
+            "distill.plots",
+            "report.dynamics",
+            "report.gains",
+            "report.modes",
+            "report.plots",
+            "report.scores",
+        }
     ),
     "h5py": frozenset({"sources.hdf5"}),
     "sklearn": frozenset({"estimators.base"}),

@@ -26,12 +26,14 @@ class Map:
 
     Attributes:
         axes: what the axes are called, and their coordinates, in the order of `values`.
+        downwards: whether rows are drawn from the top, as those of a picture.
 
     """
 
     title: str
     values: np.ndarray
     axes: tuple[tuple[str, np.ndarray], ...]
+    downwards: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +77,15 @@ def write_modes(
 def _draw_row(figure: Figure, grid: GridSpec, row: int, mode: Mode) -> None:
     for column, one in enumerate(mode.maps):
         axes = figure.add_subplot(grid[row, column])
-        _draw_map(figure, axes, one)
+        draw_map(figure, axes, one)
         axes.set_title(f"{one.title}, mode {mode.number}", fontsize="medium")
     series = figure.add_subplot(grid[row, -1])
     _draw_series(series, mode.series)
     series.set_title(f"scores of mode {mode.number}, {mode.share:.1%} of the variance", fontsize="medium")
 
 
-def _draw_map(figure: Figure, axes: Axes, one: Map) -> None:
+def draw_map(figure: Figure, axes: Axes, one: Map) -> None:
+    """A mode of one variable, in colours or as a curve."""
     if one.values.ndim == 1:
         _draw_profile(axes, one)
         return
@@ -92,6 +95,8 @@ def _draw_map(figure: Figure, axes: Axes, one: Map) -> None:
     picture = axes.pcolormesh(x, y, one.values, cmap="RdBu_r", vmin=-most, vmax=most, shading="nearest")
     figure.colorbar(picture, ax=axes)
     axes.set(xlabel=x_name, ylabel=y_name)
+    if one.downwards:
+        axes.invert_yaxis()
 
 
 def _draw_profile(axes: Axes, one: Map) -> None:
