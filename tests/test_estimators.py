@@ -189,6 +189,24 @@ def test_missing_entries_are_filled_and_features_scaled() -> None:
     np.testing.assert_allclose(ours.inverse_transform(ours.transform(X)), back, atol=1e-9)
 
 
+@pytest.mark.parametrize("functions", [None, ("anscombe",)])
+def test_entries_filled_by_0_are_less_than_the_mean_as_in_the_fit(
+    tmp_path: Path, functions: tuple[str, ...] | None
+) -> None:
+    random = np.random.default_rng(1)
+    X = random.poisson(2, (90, 12)) * np.arange(1.0, 13)
+    X[random.random(X.shape) < 0.1] = np.nan
+    of_entries = X if functions is None else 2 * np.sqrt(X + 3 / 8)
+    filled = np.where(np.isnan(X), 0.0, of_entries)
+    scaled = (filled - filled.mean(axis=0)) / filled.std(axis=0)
+    ours = PCA(4, svd_options={"missing": "zero", "scale": True, "functions": functions}).fit(X)
+    theirs = decomposition.PCA(4, svd_solver="full").fit(scaled)
+    zarr.create_array(tmp_path / "a.zarr", data=X, chunks=(20, 5))
+    lazily = ours.transform(da.from_array(X, chunks=(20, 5))).compute()
+    for found in (ours.transform(X), ours.transform(tmp_path / "a.zarr"), lazily):
+        np.testing.assert_allclose(found, theirs.transform(scaled), atol=1e-9)
+
+
 def test_what_is_kept_and_certified(tmp_path: Path) -> None:
     ours = PCA(3, out=tmp_path / "u").fit(DIGITS)
     np.testing.assert_allclose(bigsvd.open(tmp_path / "u").s, ours.singular_values_)

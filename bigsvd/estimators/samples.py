@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +71,20 @@ class Projection:
 
     def panels(self, source: Source, memory: int | str | None) -> Iterator[Rows]:
         """The rows of a source as they are multiplied; see `of_source` for what is raised."""
-        absence = Absence.of(source, missing=self.missing, missing_value=self.missing_value)
+        absence = Absence.of(source, missing_value=self.missing_value)
         height = RowPanels.rows_fitting(source.facts, _budget(memory))
         for rows in RowPanels(source, self.standard, height, absence):
             self._check_seen(rows, source.facts.name)
+            np.copyto(rows.values, self._filling, where=~rows.seen)
             yield rows
+
+    @cached_property
+    def _filling(self) -> np.ndarray:
+        """What missing entries of a sample are in B, (n,): their means there, which are 0, or a 0 of A."""
+        n = self.components.shape[1]
+        if self.missing != "zero":
+            return np.zeros(n)
+        return self.standard.rows(np.zeros((1, n)), np.ones((1, n), dtype=bool)).reshape(n)
 
     def _check_seen(self, rows: Rows, name: str) -> None:
         """`NonFiniteError` where entries are missing and no rule fills them."""
@@ -103,7 +113,7 @@ class Projection:
         if self.missing != "none":
             gone = np.isnan(values)
         found = self.standard.rows(values, gone)
-        found[gone] = 0.0
+        np.copyto(found, self._filling, where=gone)
         return np.asarray(found @ self.components.T, dtype=wanted)
 
 
