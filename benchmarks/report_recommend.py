@@ -62,13 +62,14 @@ def _stage(row: Row) -> list[str]:
 
 def _method(results: Row) -> list[str]:
     p = results["parameters"]
-    wrong = results["stages"][-1]["wrong"]
+    wrong, load = results["stages"][-1]["wrong"], results["machine"]["load_average_at_start"]
     refused = f" EASE refuses these items: `{results['refused']}`." * bool(results["refused"])
     return [
         *prose(
             f"k = {p['k']}, {p['n']} items a user; each stage is a process of its own on {p['cpus']} CPUs "
-            f"with a budget, from Zarr to Zarr. Of 50 users {wrong} have an answer that is "
-            f"not the best of all their scores.{refused}"
+            f"with a budget, from Zarr to Zarr. Load average at the start {load}: where others were at work, "
+            f"processor seconds say more. Of 50 users {wrong} have an answer that is not the best of all "
+            f"their scores.{refused}"
         ),
         "",
     ]
