@@ -56,7 +56,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("anndata", "errors", "estimators", "fluids", "recommend"):
+    if name in ("anndata", "errors", "estimators", "fluids", "genetics", "recommend"):
         return import_module(f"bigsvd.{name}")
     if name not in _PLACES:
         message = f"module 'bigsvd' has no attribute {name!r}"

@@ -31,7 +31,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "missing_chunks": ("error", "fill"),
 }
 # What a feature may be divided by of its own; True is "std". Another text names a vector that is given.
-SCALES = ("std", "std-observed", "patterson", "binom2")
+GENOTYPE_SCALES = ("patterson", "binom2")
+SCALES = ("std", "std-observed", *GENOTYPE_SCALES)
 # The fields that may name vectors, and what of A these have a value for each of.
 VECTORS = {"offset": "features", "scale": "features", "weights": "features", "row_weights": "samples"}
 # The fields that say how the source is to be read.

@@ -504,7 +504,7 @@ def test_a_demo_too_small_to_show_anything_is_refused(tmp_path: Path) -> None:
 
 
 def test_commands_are_those_of_the_contract() -> None:
-    names = {"svd", "plan", "info", "rank", "reconstruct", "verify", "demo"}
+    names = {"svd", "plan", "info", "rank", "reconstruct", "verify", "demo", "project"}
     assert names <= set(cli.main.commands)
     assert all(isinstance(cli.main.commands[name], click.Command) for name in names)
 

@@ -54,6 +54,21 @@ def test_films_are_of_the_genre_that_a_user_likes(
     assert (tmp_path / "recommend.png").read_bytes().startswith(PNG)
 
 
+def test_ancestry_of_people_old_and_new(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "genetics.py"), run_name="__main__")
+    tests, simple, oadp = (line.split() for line in capsys.readouterr().out.splitlines())
+    p_values = [float(text) for text in tests[3:]]
+    assert max(p_values[:5]) < 1e-10  # five populations differ in four directions, an inversion is the fifth
+    assert p_values[5] > 1e-3
+    assert float(simple[5]) < 0.88
+    assert 0.9 < float(oadp[5]) < 1.1
+    for name in ("genetics.png", "loadings.png"):
+        assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
 def test_el_nino_is_the_first_mode(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,11 +52,13 @@ ROOMS = (
     "anndata",
     "fluids",
     "gaps",
+    "projecting",
     "originals",
     "distill",
     "estimators",
     "climate",
     "recommend",
+    "genetics",
     "jobs",
     "client",
     "service",
@@ -82,6 +84,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "estimators": frozenset({"distill", "results", "sources"}),
     "climate": frozenset({"report", "results"}),
     "recommend": frozenset({"chunks", "report", "results", "slabs", "sources"}),
+    "genetics": frozenset({"chunks", "distill", "report", "results", "sources"}),
     "jobs": frozenset({"execution", "machine", "results", "sources"}),
     "client": frozenset({"catalog", "jobs", "planning", "results"}),
     "service": frozenset(
@@ -112,6 +115,7 @@ OWNERS: dict[str, frozenset[str]] = {
             "chunks.guard",
             "chunks.reader",
             "anndata",
+            "genetics.labels",
             "sources.groups",
             "sources.names",
             "sources.local",
@@ -208,12 +212,14 @@ OWNERS: dict[str, frozenset[str]] = {
             "distill.plots",
             "report.dynamics",
             "report.gains",
+            "report.genome",
             "report.modes",
             "report.plots",
             "report.scores",
         }
     ),
     "h5py": frozenset({"sources.hdf5"}),
+    "bed_reader": frozenset({"sources.bed"}),
     "sklearn": frozenset({"estimators.base"}),
     "scipy": frozenset({"slabs.sparse"}),
     "sqlalchemy": frozenset(
@@ -272,6 +278,7 @@ LAZY = (
     ("sources.graph", "distributed"),
     ("sources.dask_array", "distributed"),
     ("sources.hdf5", "h5py"),
+    ("sources.bed", "bed_reader"),
     ("slabs.sparse", "scipy"),
     ("climate.fields", "dask"),
     ("client.client", "zarr"),
@@ -279,6 +286,7 @@ LAZY = (
 )
 READERS = ("zarr", "numcodecs", "distributed", "dask", "obstore")
 HEAVY = (
+    "bed_reader",
     "sklearn",
     "h5py",
     "scipy",

@@ -43,11 +43,12 @@ from bigsvd.cli.scoring import scored_by
 from bigsvd.cli.spelling import spelled
 from bigsvd.errors import BigsvdError, NotConvergedError, RequestError, StorageError, VerifyError
 from bigsvd.gaps import with_gaps
+from bigsvd.projecting import project
 from bigsvd.report.facts import format_facts
 from bigsvd.report.table import format_table
 from bigsvd.request import CHOICES, SCALES, parse_bytes
-from bigsvd.results.export import check_plot, write_region
-from bigsvd.results.factors import Factors, open_factors
+from bigsvd.results.export import check_array, check_plot, write_array, write_region
+from bigsvd.results.factors import PROJECTIONS, Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.judged import Judged, judged
 from bigsvd.results.scoring import UNSCORED, Scored
@@ -100,7 +101,7 @@ def _refuse_another_scale(said: str, after: list[str]) -> None:
 # As help lists them: in the order in which somebody comes to need them.
 SECTIONS = {
     "Decompositions": ("plan", "svd", "demo"),
-    "Results": ("info", "verify", "rank", "reconstruct"),
+    "Results": ("info", "verify", "rank", "reconstruct", "project"),
     "Prediction": ("distill",),
     "Jobs": ("submit", "status", "jobs", "logs", "wait", "stop", "cancel", "resume", "prune"),
     "Service": ("serve", "admin"),
@@ -554,6 +555,48 @@ def reconstruct(
     shape = write_region(opened, region, out, unstack=unstack)
     facts = {"out": out, "shape": list(shape), "dtype": opened.dtype.name}
     click.echo(json.dumps(facts) if as_json else f"{out}: {' x '.join(map(str, shape))} {opened.dtype}")
+
+
+@main.command(name="project")
+@click.argument("factors")
+@click.argument("data")
+@click.argument("out")
+@click.option(
+    "--method",
+    type=click.Choice(PROJECTIONS),
+    default="simple",
+    show_default=True,
+    help="oadp: as if the samples had taken part; for far more features than samples.",
+)
+@click.option("-k", "k", type=int, default=None, metavar="N", help="Use only the first N triplets.")
+@click.option("--memory", default=None, metavar="SIZE", help="What samples may take of it, such as 1GB.")
+@device_option
+@storage_option
+@json_option
+def project_command(
+    factors: str,
+    data: str,
+    out: str,
+    method: str,
+    k: int | None,
+    memory: str | None,
+    device: DeviceName,
+    storage_options: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Write coordinates of the samples of DATA, by FACTORS of others, to OUT.
+
+    OUT is a .npy file or a Zarr array. DATA have the same features in the same order.
+    """
+    opened = open_factors(factors).on(device)
+    opened = opened if k is None else opened.truncate(k)
+    check_array(out, opened.path)
+    found = project(opened, data, method, memory=memory, storage_options=secrets_of(storage_options))
+    write_array(found, out, opened.path)
+    facts = {"out": out, "shape": list(found.shape), "method": method}
+    told = f"{out}: coordinates of {len(found):,} samples in {opened.k} directions, {method}"
+    click.echo(json.dumps(facts) if as_json else told)
 
 
 @main.command()

@@ -41,6 +41,8 @@ def gram_block(matrix: Matrix) -> np.ndarray:
         correction = matrix.absorb_first_pass(name, result)
     G, plan = result.sums["gram"], context.plan
     _correct(G, correction)
+    if matrix.norm_squared:
+        matrix.fourth = float(np.vdot(G, G)) / matrix.norm_squared**2
     columns = plan.width if plan.request.k == "auto" else min(plan.width, plan.k + BEYOND)
     return leading_vectors(context, G, columns)
 

@@ -17,6 +17,7 @@ from bigsvd.catalog.widths import PROBES
 from bigsvd.execution.long_factor import FORMING, BasisBlocks
 from bigsvd.methods.estimate import COARSEST, Estimate
 from bigsvd.methods.extraction import Basis, Resolved, extract, resolve
+from bigsvd.methods.fourth import fourth_powers
 from bigsvd.methods.left import LeftRitz, Outside, left_ritz, resolved_by_gram
 from bigsvd.methods.matrix import Correction, Matrix
 from bigsvd.methods.products import product_pass
@@ -315,7 +316,16 @@ class BlockIteration(Iteration):
             outside.seen,
             direction,
             bool(direction or abs(missing - expected) > 8 * spread + floor),
+            *self._fourth(W, ZW),
         )
+
+    def _fourth(self, W: np.ndarray, ZW: np.ndarray) -> tuple[float, float]:
+        """Σσ⁴/(Σσ²)² and its standard error: exact where BᵀB was summed, else as the probes W show it."""
+        if self.matrix.fourth is not None:
+            return self.matrix.fourth, 0.0
+        squares = self.matrix.norm_squared
+        found, error = fourth_powers(self.subspace.K, self.subspace.Z, W, ZW, squares)
+        return found / squares**2, error / squares**2
 
     def _missing(self, W: np.ndarray, ZW: np.ndarray, k: int) -> tuple[np.ndarray, float]:
         """‖(B−U·S·Vᵀ)ω‖² of each probe ω, and ‖B−U·S·Vᵀ‖²_F, which they estimate."""

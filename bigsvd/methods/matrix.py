@@ -81,6 +81,7 @@ class Matrix:
             if any.
         missing: ids (c,) of the features that are missing throughout, once they are known.
         sample_lines: the same of the rows in the sample, which a look at them makes exact.
+        fourth: Σσ⁴/(Σσ²)², where BᵀB itself was summed; else None.
         norm_squared: ‖B‖²_F. known: whether all this is exact.
         census, opinion: counts of the first pass, and what another way gave for some features.
         costs, sample_costs: what each pass over all panels, and over the sample's, took; totals_costs: what
@@ -100,6 +101,7 @@ class Matrix:
         self.missing = np.zeros(0, np.int64)
         self.sample_lines: str | None = None
         self.norm_squared = 0.0
+        self.fourth: float | None = None
         self.known = False
         self.census = Census()
         self.opinion = Opinion.nothing(())

@@ -18,7 +18,10 @@ from bigsvd.results.rank import (
     unmarked,
 )
 from bigsvd.results.scoring import UNSCORED, Scored
+from bigsvd.results.tracy_widom import TracyWidom
 from bigsvd.units import human_bytes
+
+_SHOWN_ERROR = 0.05  # of a statistic whose law has the standard deviation 1.27
 
 
 @silent
@@ -37,7 +40,11 @@ def format_table(
     shown = {k for k in scored.k if k <= spectrum.known}
     kept = _thinned(spectrum.known, frozenset(chosen) | shown, max_rows)
     header = ("k", "sigma", "energy", "rel. error", "next sigma", "factors", "ratio", "residual")
-    columns = [*zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True), _scores(scored, kept)]
+    columns = [
+        *zip(header, *(_cells(rows[k - 1]) for k in kept), strict=True),
+        _scores(scored, kept),
+        *_tested(spectrum.tests, kept),
+    ]
     aligned = [_right_aligned(column) for column in columns if any(column[1:])]
     notes = ["chosen by", *(", ".join(chosen.get(k, ())) for k in kept)]
     lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, notes, strict=True)]
@@ -55,6 +62,19 @@ def _thinned(known: int, marked: frozenset[int], max_rows: int) -> list[int]:
         if len(shown) <= max_rows:
             return sorted(shown)
     return sorted(always)
+
+
+def _tested(tests: Sequence[TracyWidom] | None, kept: Sequence[int]) -> list[tuple[str, ...]]:
+    """The columns of the test of Tracy & Widom, where it is one of these data."""
+    if tests is None:
+        return []
+    some = [tests[k - 1] for k in kept]
+    statistics = (f"{test.statistic:.3f}{_plus_minus(test.error)}" for test in some)
+    return [("Tracy-Widom", *statistics), ("p-value", *(f"{test.p_value:.2g}" for test in some))]
+
+
+def _plus_minus(error: float) -> str:
+    return f" ± {error:.1f}" if error > _SHOWN_ERROR else ""
 
 
 def _right_aligned(column: Sequence[str]) -> list[str]:

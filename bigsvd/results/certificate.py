@@ -30,6 +30,8 @@ class Audit:
             pencil of H² and H on the probes, H the matrix AᵀA restricted to the complement).
         unseen_direction: `unseen_sigma` is above σ_k: the basis misses a part of the answer.
         flagged: that, or the estimate contradicts the exact value.
+        fourth: Σσ⁴/(Σσ²)² over all singular values of A, exact by method "gram", else an estimate with the
+            standard error `fourth_error`, see `fourth.fourth_powers`; None in stores of older versions.
 
     """
 
@@ -40,6 +42,8 @@ class Audit:
     unseen_sigma: float
     unseen_direction: bool
     flagged: bool
+    fourth: float | None = None
+    fourth_error: float = 0.0
 
 
 @dataclass(frozen=True)

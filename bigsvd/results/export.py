@@ -49,14 +49,7 @@ def write_region(
     if unstack:
         _check_stacked(factors, width)
     shape, axis = _written_shape(factors, region, unstack=unstack)
-    path = Path(out)
-    if path.suffix.lower() not in (_NPY, *_ZARR):
-        raise RequestError(
-            f"{out} ends in {path.suffix}", "name it .npy, or .zarr or without an ending for Zarr"
-        )
-    if os.path.lexists(path):
-        raise RequestError(f"{out} already exists", "choose another name")
-    _check_surroundings(path, factors.path)
+    path = check_array(out, factors.path)
     with storage_errors(f"writing {out}"), _renamed_when_whole(path) as partial:
         step = max(1, _BLOCK_BYTES // (width * factors.dtype.itemsize))
         if path.suffix.lower() == _NPY:
@@ -72,6 +65,30 @@ def write_region(
         if path.suffix.lower() == _NPY:
             target.flush()
     return shape
+
+
+def check_array(out: str, store: Path) -> Path:
+    """`RequestError` unless a .npy file or a Zarr array can be written there, outside of `store`."""
+    path = Path(out)
+    if path.suffix.lower() not in (_NPY, *_ZARR):
+        raise RequestError(
+            f"{out} ends in {path.suffix}", "name it .npy, or .zarr or without an ending for Zarr"
+        )
+    if os.path.lexists(path):
+        raise RequestError(f"{out} already exists", "choose another name")
+    _check_surroundings(path, store)
+    return path
+
+
+def write_array(values: np.ndarray, out: str, store: Path) -> None:
+    """Write an array in memory to a .npy file or a Zarr array; see `check_array` for what is refused."""
+    path = check_array(out, store)
+    with storage_errors(f"writing {out}"), _renamed_when_whole(path) as partial:
+        if path.suffix.lower() == _NPY:
+            with partial.open("wb") as file:
+                np.save(file, values)
+        else:
+            _create_output(str(partial), values.shape, 0, values.dtype)[...] = values
 
 
 def _check_stacked(factors: Factors, width: int) -> None:

@@ -21,17 +21,19 @@ from bigsvd.facts import SourceFacts
 from bigsvd.floats import silent
 from bigsvd.functions import Functions
 from bigsvd.orientation import Rows, informed
-from bigsvd.request import DEVICES, Request
+from bigsvd.request import DEVICES, GENOTYPE_SCALES, Request
 from bigsvd.results import rank
 from bigsvd.results.certificate import Certificate, angle_bounds, relative_error
 from bigsvd.results.dmd import DMD, dmd
 from bigsvd.results.kept import Kept
+from bigsvd.results.oadp import augmented
 from bigsvd.results.prediction import Prediction
 from bigsvd.results.reconstruct import Gaps, LowRank, row_and_column, to_dask
 from bigsvd.results.scaled import Scaled
 from bigsvd.results.scoring import Scored, scored
 from bigsvd.results.standard import Standard
 from bigsvd.results.store import by_files, by_zarr, chunk_lines, damage_errors, open_store, opening_errors
+from bigsvd.results.tracy_widom import Moments
 from bigsvd.results.variance import Spread
 from bigsvd.results.virtual_store import to_zarr
 
@@ -79,6 +81,7 @@ def _refuse_view(copy: bool | None) -> None:
         raise ValueError("an array that is read or computed cannot be had without a copy")
 
 
+PROJECTIONS = ("simple", "oadp")  # how new samples are projected
 UNCERTAINTY = "uncertainty"  # what a store of predicted factors has for each sample
 # What a store has for each feature, the last of them for each sample: what was done to it, in this order.
 STORED_VECTORS = ("mean", "scale", "weights", "row_weights")
@@ -443,8 +446,11 @@ class Factors:
         return float(np.hypot(c.relative_error, np.linalg.norm(self.s[k:] / (c.frobenius_norm or 1.0))))
 
     @silent
-    def project(self, samples: Any) -> np.ndarray:
+    def project(self, samples: Any, method: str = "simple") -> np.ndarray:
         """((x − mean)/scale·weights)·V: coordinates (r, k) of new samples, or (k,) of one.
+
+        With far more features than samples these are nearer to 0 than `scores` are of samples like them;
+        method="oadp" gives coordinates that are not, see `oadp.augmented`.
 
         Functions of the request are applied to new samples first, totals being those of each sample over the
         features of A that are not missing throughout. Entries are numbers: what is packed has to be decoded
@@ -459,9 +465,10 @@ class Factors:
 
         Raises:
             RequestError: another number of features; masked entries; missing ones where the means that fill
-                them are not stored, since nothing was centred.
+                them are not stored, since nothing was centred; there is no such method.
 
         """
+        check_projection(method)
         if isinstance(samples, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(samples)):
             raise RequestError("the samples have masked entries", "fill them, such as with the means")
         request = Request.from_dict(self.provenance["request"])
@@ -480,15 +487,22 @@ class Factors:
         rows_of_values = self.standard.rows(values.reshape(-1, n), gone.reshape(-1, n))
         if request.missing == "mean":
             rows_of_values[gone.reshape(-1, n)] = 0.0
+        return self.coordinates(rows_of_values, method).reshape(*values.shape[:-1], self.k)
+
+    def coordinates(self, rows: np.ndarray, method: str = "simple") -> np.ndarray:
+        """Those of rows (r, n) float64 of B, or of others like them: (r, k), by a method of `PROJECTIONS`."""
+        n = rows.shape[1]
         step = chunk_lines(self.k, n, self.dtype.name) * 16
-        total = np.zeros((len(rows_of_values), self.k))
+        total = np.zeros((len(rows), self.k))
         part = np.empty_like(total)
         with damage_errors(self.path):
             for start in range(0, n, step):
                 V = self._components(slice(start, start + step)).astype(np.float64).T
-                multiply(self._device, rows_of_values[:, start : start + step], V, part)
+                multiply(self._device, rows[:, start : start + step], V, part)
                 total += part
-        return total.reshape(*values.shape[:-1], self.k)
+        if method == "oadp":
+            return augmented(self.s, total, np.einsum("ij,ij->i", rows, rows))
+        return total
 
     def _missing_in(self, values: np.ndarray, request: Request) -> np.ndarray:
         """Which of new samples' entries are to be filled, or are of features that are no part of B."""
@@ -674,7 +688,17 @@ class Factors:
             residuals=residuals,
             rest=c.relative_error if c.relative_error_floor < _SUMMED_FLOOR else None,
             next_sigma=c.next_sigma,
+            moments=self._moments,
         )
+
+    @property
+    def _moments(self) -> Moments | None:
+        """Of genotypes what the test of Tracy & Widom needs, as the audit of the run has recorded it."""
+        request, audit = Request.from_dict(self.provenance["request"]), self.whole.certificate.audit
+        if audit is None or audit.fourth is None or request.own_scale not in GENOTYPE_SCALES:
+            return None
+        samples, features = self._lengths[self.samples_axis], self._lengths[self.features_axis]
+        return Moments(audit.fourth, audit.fourth_error, min(samples - request.center, features))
 
     def rank_table(self) -> tuple[rank.RankRow, ...]:
         """One row for each k: σ, energy, relative error, bytes, compression ratio, residual."""
@@ -724,6 +748,12 @@ class Factors:
             "certificate": c.to_dict(),
             "predicted": c.predicted and c.predicted.to_dict(),
         }
+
+
+def check_projection(method: str) -> None:
+    """`RequestError` where new samples are projected in no such way."""
+    if method not in PROJECTIONS:
+        raise RequestError(f"method={method!r} is not known", f"use one of {', '.join(PROJECTIONS)}")
 
 
 def check_rank(k: object, most: int) -> None:

@@ -33,7 +33,9 @@ class Judged:
         """JSON values: the rows, the choices, from which k on factors are larger than A, and `said`."""
         chosen = [choice.to_dict() for choice in self.choices]
         found = {"rows": self.rows, "choices": chosen, "break_even": rank.break_even(self.spectrum)}
-        return found | {"predicted": self.said or None}
+        tests = self.spectrum.tests
+        tested = None if tests is None else [test.to_dict() for test in tests]
+        return found | {"predicted": self.said or None, "tracy_widom": tested}
 
     @property
     def title(self) -> str | None:

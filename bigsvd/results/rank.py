@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bigsvd.floats import silent
 from bigsvd.request import Request
+from bigsvd.results.tracy_widom import Moments, TracyWidom, tested
 from bigsvd.units import human_bytes
 
 Vector = npt.NDArray[np.float64]
@@ -50,6 +51,7 @@ class Spectrum:
             where only ||A||_F**2 - sum(s**2) tells it, which has a floor of rounding.
         next_sigma: sigma_{k+1} as far as it was computed (never above the true one), in the unit of A; None
             where it was not.
+        moments: of genotypes what the test of Tracy & Widom needs to know; None of other data.
 
     Refuses with ValueError: values that are not finite, not descending or negative, none or more than
     min(m, n) of them, and values that exceed ||A||_F by more than float16 rounding explains.
@@ -64,6 +66,7 @@ class Spectrum:
     residuals: Vector | None = None
     rest: float | None = None
     next_sigma: float | None = None
+    moments: Moments | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "s", _frozen(self.s))
@@ -99,7 +102,14 @@ class Spectrum:
         residuals = values["residuals"]
         if residuals is not None:
             residuals = np.array(residuals, dtype=np.float64)  # null is NaN
-        return cls(**{**values, "shape": tuple(values["shape"]), "residuals": residuals})
+        moments = values.get("moments") and Moments(**values["moments"])
+        shape = tuple(values["shape"])
+        return cls(**{**values, "shape": shape, "residuals": residuals, "moments": moments})
+
+    @property
+    def tests(self) -> tuple[TracyWidom, ...] | None:
+        """The test of Tracy & Widom of each known value; None of data that are no genotypes."""
+        return None if self.moments is None else tested(self.s, self.frobenius, self.moments)
 
     def factor_bytes(self, k: int) -> int:
         """Bytes of U (m,k), s (k,) and Vt (k,n): k * (m + n) * itemsize + 8 * k."""

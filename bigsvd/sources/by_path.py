@@ -8,6 +8,7 @@ import numpy as np
 from zarr.storage import LocalStore
 
 from bigsvd.sources.base import Reading, Source
+from bigsvd.sources.bed import BedSource
 from bigsvd.sources.files import Place, place_of
 from bigsvd.sources.hdf5 import Hdf5Source, numbers_of_hdf5
 from bigsvd.sources.npy import NpySource
@@ -28,6 +29,8 @@ def open_local(name: str, how: Reading) -> Source:
     place = place_of(name)
     if place.kind == "npy":
         return NpySource(str(place.path), how.axes)
+    if place.kind == "bed":
+        return BedSource(str(place.path))
     if place.kind == "hdf5":
         return Hdf5Source(str(place.path), place.inner, decode=how.decode, axes=how.axes)
     if place.kind == "zip":

@@ -11,19 +11,23 @@ from typing import Literal
 
 from bigsvd.errors import SourceError, StorageError
 
-Kind = Literal["folder", "zip", "npy", "hdf5"]
+Kind = Literal["folder", "zip", "npy", "hdf5", "bed"]
 
 _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),  # an empty one
     (b"\x93NUMPY", "npy"),
+    (b"l\x1b\x01", "bed"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
 )
+_OF_ONE_ARRAY = ("npy", "bed")
 _NETCDF_3 = b"CDF"
 # HDF5's signature may stand behind a block of the user's, at any power of two from here on (Format
 # Specification 3.0, section II.A).
 _USER_BLOCK = 512
-_SUFFIXES: dict[str, Kind] = {".zip": "zip", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".nc": "hdf5"}
+_SUFFIXES: dict[str, Kind] = {
+    ".zip": "zip", ".npy": "npy", ".bed": "bed", ".h5": "hdf5", ".hdf5": "hdf5", ".nc": "hdf5",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def place_of(name: str) -> Place:
 
 def _placed(file: Path, inner: str) -> Place:
     kind = _kind_of(file)
-    if inner and kind == "npy":
-        raise SourceError(f"{file} is an .npy file, which holds no {inner!r}", "give the file")
+    if inner and kind in _OF_ONE_ARRAY:
+        raise SourceError(f"{file} is an .{kind} file, which holds no {inner!r}", "give the file")
     return Place(file, kind, inner)
 
 
@@ -80,6 +84,7 @@ def _kind_of(file: Path) -> Kind:
     if known is None:
         raise SourceError(
             f"{file} is a file, not a Zarr array",
-            "give the folder or .zip of a Zarr array, an .npy file, or a dataset in an HDF5 or netCDF-4 file",
+            "give the folder or .zip of a Zarr array, an .npy or .bed file, or "
+            " a dataset in an HDF5 or netCDF-4 file",
         )
     raise SourceError(f"{file} does not begin as a {file.suffix.lower()} file does", "copy it again")

@@ -94,6 +94,15 @@ class ChoiceAnswer(BaseModel):
     note: str
 
 
+class TracyWidomAnswer(BaseModel):
+    """The test of Tracy & Widom: of genotypes, whether a component is larger than one of noise."""
+
+    statistic: float | None
+    p_value: float | None
+    error: float | None
+    effective: float | None
+
+
 class RankAnswer(BaseModel):
     """What `bigsvd rank --json` prints."""
 
@@ -101,6 +110,7 @@ class RankAnswer(BaseModel):
     choices: list[ChoiceAnswer]
     break_even: int
     predicted: str | None = Field(description="What a reader has to know of values that were predicted.")
+    tracy_widom: list[TracyWidomAnswer] | None = Field(description="Of genotypes the test of each component.")
 
 
 class NoiseAnswer(BaseModel):
