@@ -231,8 +231,7 @@ class _Parts:
 
 def _half_log_determinant(matrices: Array) -> Array:
     xp = namespace_of(matrices)
-    roots = xp.linalg.cholesky(matrices)
-    return xp.sum(xp.log(diagonals(roots)), axis=-1)
+    return xp.sum(xp.log(diagonals(xp.linalg.cholesky(matrices))), axis=-1)
 
 
 def _outer(vectors: Array) -> Array:

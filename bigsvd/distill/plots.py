@@ -203,8 +203,7 @@ def example_figure(example: Example, sample_shape: tuple[int, ...]) -> Figure:
 
 
 def _title(example: Example) -> str:
-    share = np.mean(example.seen)
-    return f"Row {example.row}, {example.setting.pattern}, {share:.0%} seen (units of B)"
+    return f"Row {example.row}, {example.setting.pattern}, {np.mean(example.seen):.0%} seen (units of B)"
 
 
 def _example_images(example: Example, shape: tuple[int, ...]) -> Figure:

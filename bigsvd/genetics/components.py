@@ -12,7 +12,6 @@ import numpy as np
 from bigsvd.errors import RequestError
 from bigsvd.genetics.genotypes import genotypes_at
 from bigsvd.genetics.labels import NONE, Labels
-from bigsvd.orientation import Rows
 from bigsvd.projecting import project
 from bigsvd.report.genome import Genome, write_loadings, write_people
 from bigsvd.results.export import check_plot
@@ -56,7 +55,7 @@ class GenotypePCA:
     @property
     def sample_pca_component(self) -> Scaled:
         """The components (variants, k), orthonormal; of sgkit it is (k, variants)."""
-        return Scaled(self._variants, np.ones(self.factors.k))
+        return Scaled(self.factors.directions, np.ones(self.factors.k))
 
     @property
     def sample_pca_loading(self) -> Scaled:
@@ -99,15 +98,10 @@ class GenotypePCA:
         return np.asarray(self.factors.scores / np.sqrt(max(1, self.polymorphic)))
 
     def __repr__(self) -> str:
-        samples, variants = self.factors.shape[self.factors.samples_axis], len(self._variants)
+        samples, variants = self.factors.shape[self.factors.samples_axis], len(self.factors.directions)
         return (
             f"<bigsvd.genetics.GenotypePCA of {samples:,} samples, {variants:,} variants, k={self.factors.k}>"
         )
-
-    @property
-    def _variants(self) -> Rows:
-        axis = self.factors.features_axis
-        return Rows((self.factors.U, self.factors.Vt)[axis], axis)
 
     def project(self, genotypes: Any, method: str = "oadp", *, memory: int | str | None = None) -> np.ndarray:
         """Coordinates (r, k) of new people among these.

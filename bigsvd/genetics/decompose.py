@@ -69,7 +69,8 @@ def pca(
         BigsvdError: see `svd`.
 
     """
-    _refuse(options, maf)
+    _refuse(options)
+    check_threshold(maf)
     reading = {option: options[option] for option in _READING if option in options}
     genotypes = genotypes_at(path, samples, array, reading)
     how = reading | dict(genotypes.reading) | genotypes.selection(people, variants)
@@ -82,12 +83,11 @@ def pca(
     return GenotypePCA(factors, genotypes.labels)
 
 
-def _refuse(options: dict[str, Any], maf: float) -> None:
+def _refuse(options: dict[str, Any]) -> None:
     """`RequestError` for what is decided by `pca`."""
     refused = sorted(_OWN & options.keys())
     if refused:
         raise RequestError(f"{refused[0]!r} is decided by pca", "leave it out, or use bigsvd.svd")
-    check_threshold(maf)
 
 
 def _gaps(facts: SourceFacts, missing_value: Any) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def labels_of_group(group: zarr.Group) -> Labels:
 def labels_of_bed(path: str) -> Labels:
     """Those of the .fam and the .bim beside a PLINK file."""
     file = opened_bed(path)
-    return Labels(_text(file.iid), _text(file.sid), _text(file.chromosome), np.asarray(file.bp_position))
+    return Labels(_text(file.iid), _text(file.sid), _text(file.chromosome), file.bp_position)
 
 
 def group_at(path: str, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:

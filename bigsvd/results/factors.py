@@ -630,8 +630,13 @@ class Factors:
             RequestError: `ddof` is not in 0..samples − 1.
 
         """
+        return Scaled(self.directions, np.sqrt(self.explained_variance(ddof)))
+
+    @property
+    def directions(self) -> Rows:
+        """The components with a row for each feature, (features, k), read when they are sliced."""
         axis = self.features_axis
-        return Scaled(Rows((self.U, self.Vt)[axis], axis), np.sqrt(self.explained_variance(ddof)))
+        return Rows((self.U, self.Vt)[axis], axis)
 
     def _features_of(self, samples: np.ndarray) -> np.ndarray:
         """The features of A, of samples that have all those of the data."""
