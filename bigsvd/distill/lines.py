@@ -10,8 +10,7 @@ from bigsvd.results.factors import Factors
 
 def components(factors: Factors) -> np.ndarray:
     """V by feature, (n, r) float64."""
-    axis = factors.features_axis
-    return Rows((factors.U, factors.Vt)[axis], axis)[:].astype(np.float64)
+    return factors.directions[:].astype(np.float64)
 
 
 def coordinates(factors: Factors, samples: slice) -> np.ndarray:

@@ -142,8 +142,7 @@ class _Trials:
 
 def _stays(before: np.ndarray, now: np.ndarray) -> bool:
     """Whether no variance has changed by more than `_STAYS` of itself."""
-    variances = np.diag(before)
-    return bool(np.all(np.abs(np.diag(now) - variances) <= _STAYS * variances))
+    return bool(np.allclose(np.diag(now), np.diag(before), rtol=_STAYS, atol=0.0))
 
 
 def _moment(found: Coordinates) -> np.ndarray:

@@ -97,8 +97,7 @@ def _cells(row: RankRow) -> tuple[str, ...]:
 
 def _scores(scored: Scored, kept: Sequence[int]) -> tuple[str, ...]:
     """The column of scores."""
-    found = scored.by_k
-    return (scored.name, *(f"{found[k]:.4g}" if k in found else "" for k in kept))
+    return (scored.name, *map(scored.text, kept))
 
 
 def _four_digits(value: float) -> str:

@@ -56,9 +56,16 @@ class Scored:
     @property
     def choice(self) -> Choice:
         """The best as what a rule chooses."""
-        return Choice(
-            f"best {self.name}", self.best, f"the best of {len(self.k)} scores is {max(self.values):.4g}"
-        )
+        return Choice(f"best {self.name}", self.best, self._reason)
+
+    @property
+    def _reason(self) -> str:
+        return f"the best of {len(self.k)} scores is {max(self.values):.4g}"
+
+    def text(self, k: int) -> str:
+        """The score of k with four digits; empty where there is none."""
+        found = self.by_k
+        return f"{found[k]:.4g}" if k in found else ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; none where there is no score."""
