@@ -145,6 +145,8 @@ def test_commands_print_ids_and_a_table(store: Path) -> None:
     run = CliRunner().invoke
     best = run(main, ["recommend", str(store / "out"), "--user", "u7", "-n", "3", "--json"])
     assert [item[0] for item in json.loads(best.output)["items"]] == ["i"] * 3
+    several = run(main, ["recommend", str(store / "out"), "--rows", str(store / "a.zarr/X"), "-n", "2"])
+    assert [line.split("\t")[0] for line in several.stdout.splitlines()[:4]] == ["0", "0", "1", "1"]
     plot = store / "gains.png"
     table = run(main, ["recommend-evaluate", str(store / "a.zarr/X"), "-k", "2,4", "--plot", str(plot)])
     assert plot.read_bytes().startswith(b"\x89PNG")

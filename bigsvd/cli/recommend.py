@@ -32,6 +32,7 @@ def recommend(
 ) -> None:  # fmt: skip
     """The best items that users have not seen, from FACTORS of ratings (users, items).
 
+    A line is an item and its score, behind the number of the user where there are several in NEW.
     Scores are U*s*Vt; those of new users r*V*Vt. Items that are already rated are left out.
     """
     from bigsvd.recommend.ratings import ids_of  # noqa: PLC0415 - only this command needs it
@@ -59,7 +60,8 @@ def recommend(
             told = {"items": [i for i, _ in pairs], "scores": [x for _, x in pairs]}
             click.echo(json.dumps({"row": row, **told, "predicted": by.predicted}))
             continue
-        tell("\n".join(f"{name}\t{score:.4g}" for name, score in pairs))
+        which = f"{row}\t" * (len(top.items) > 1)
+        tell("\n".join(f"{which}{name}\t{score:.4g}" for name, score in pairs))
 
 
 @main.command("recommend-evaluate")
