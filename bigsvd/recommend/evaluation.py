@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bigsvd.errors import MemoryBudgetError, RankError
+from bigsvd.errors import MemoryBudgetError, RankError, RequestError
 from bigsvd.recommend.measures import Scores, measured
 from bigsvd.recommend.ratings import Ratings
 from bigsvd.recommend.top import Top, check_count, pieces
@@ -113,7 +113,8 @@ def evaluate(
 
     Raises:
         MemoryBudgetError: EASE's matrix (items, items) or the scores of one user do not fit.
-        RankError: a k is not in 1..min(users, items). RequestError: n is not in 1..items.
+        RankError: a k is not in 1..min(users, items). RequestError: n is not in 1..items, or no user has
+            items enough for any to be hidden.
 
     """
     source = open_source(ratings)
@@ -123,6 +124,11 @@ def evaluate(
         raise RankError(f"k of {max(ks)} for {users:,} x {items:,} ratings", f"give 1 to {min(users, items)}")
     check_count(n, items)
     split = _split(source, holdout, seed, n, memory_bytes)
+    if not split.hidden.nnz:
+        raise RequestError(
+            f"of {split.train.nnz:,} ratings of {users:,} users none are hidden at holdout={holdout:g}",
+            "raise holdout",
+        )
     popular = np.bincount(split.train.indices, minlength=items)
     rows = {"TopPopular": split.scored(lambda part: np.tile(popular, (part.shape[0], 1)))}
     rows |= _by_svd(split, ks)

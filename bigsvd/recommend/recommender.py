@@ -39,7 +39,8 @@ class Recommender:
 
     Raises:
         SourceError: `seen` is gone. SourceChangedError: it has another shape. RequestError: the factors are
-            of weighted or packed data or of samples that are columns, or ids are of another number.
+            of weighted or packed data or of samples that are columns, of data in memory without `seen`, or
+            ids are of another number.
 
     """
 
@@ -55,6 +56,8 @@ class Recommender:
         _refuse_what_gives_no_scores(self.factors)
         self._request = Request.from_dict(self.factors.provenance["request"])
         path = self._request.source
+        if seen is None and path.startswith("<"):
+            raise RequestError(f"the factors are of {path}, which was in memory", "give it as seen")
         self.seen = Ratings.of(path if seen is None else seen, self._request)
         if self.seen.shape != self.factors.shape:
             raise SourceChangedError(
