@@ -48,8 +48,9 @@ def pod(
         out: path of the factor store to keep; without one it lives as long as the returned value.
         dim: the axis of time, by name or number.
         inner_product_weights: w, what each cell counts, such as its volume; an array that broadcasts to the
-            other axes, by their names where it has these, or the path of one. A cell of weight 0 is left out,
-            and NaN in modes. None for 1.
+            other axes, by their names where it has these, or the path of one; of an axis that it lacks it has
+            length 1, such as (1, y, x) for (component, y, x). A cell of weight 0 is left out, and NaN in
+            modes. None for 1.
         center: subtract the mean over time.
         tol: bound on the worst relative residual of a mode.
         options: those of `svd`, such as memory, rows, scale, seed, client.

@@ -10,6 +10,7 @@ import xarray as xr
 
 import bigsvd
 from bigsvd.errors import RankError, RequestError
+from bigsvd.results.dmd import Dynamics
 from bigsvd.results.steps import step_of
 
 DT = 0.1
@@ -182,6 +183,15 @@ def test_times_may_be_given_and_selected_samples_are_further_apart() -> None:
         found = some.dmd(dt)
         assert found.dt == pytest.approx(2 * DT)
         np.testing.assert_allclose(np.sort(found.frequencies), [-1.3, -0.4, 0.0, 0.4, 1.3], atol=1e-7)
+
+
+def test_the_strength_of_a_mode_is_its_mean_over_the_record() -> None:
+    values = np.array([1.0, 0.5 + 0.5j, 1.02, -1.0, 1 - 1e-13, 0.0])
+    modes = Dynamics(values, np.eye(6, dtype=complex), np.arange(1.0, 7.0))
+    found = np.abs(values[:, None]) ** np.arange(50)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        strengths = modes.strengths(50)
+    np.testing.assert_allclose(strengths, np.arange(1.0, 7.0) * np.sqrt((found**2).mean(axis=1)), rtol=1e-11)
 
 
 def test_rounded_times_are_even() -> None:

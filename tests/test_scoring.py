@@ -153,6 +153,15 @@ def test_a_function_that_is_none_is_refused(factors: bigsvd.Factors, my: Path, n
     assert said in error
 
 
+def test_a_file_that_is_called_like_a_library_takes_its_place_nowhere(
+    factors: bigsvd.Factors, my: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy.py").write_text("def first(factors):\n    return factors.s[0] / factors.k\n")
+    facts = done("rank", factors.path, "--score", f"{tmp_path}/numpy.py:first", "--json").facts
+    assert facts["score"]["best"] == 1
+    assert sys.modules["numpy"] is np
+
+
 def test_a_service_runs_no_function(my: Path, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     (tmp_path / "spy.py").write_text(f"open({str(marker)!r}, 'w')\n\n\ndef f(factors):\n    return 1.0\n")

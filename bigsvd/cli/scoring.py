@@ -53,13 +53,19 @@ def function_at(text: str) -> Callable[[Any], Any]:
 
 
 def _run(path: Path, text: str) -> ModuleType:
-    """The file as a module, which it stays for as long as this process, so that workers find it too."""
-    spec = spec_from_file_location(path.stem, path)
+    """The file as a module, which it stays for as long as this process, so that workers find it too.
+
+    It takes the place of none that is loaded already, whatever it is called.
+    """
+    name = path.stem
+    while name in sys.modules:
+        name += "_"
+    spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RequestError(f"score={text}: {path} is no Python file", "give one that ends in .py")
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -85,8 +85,9 @@ class Dynamics:
 
     def strengths(self, count: int) -> np.ndarray:
         """(r,) float64: the root mean square of each mode's part in the first `count` states."""
-        squares = np.abs(self.eigenvalues[:, np.newaxis]) ** (2.0 * np.arange(count))
-        return np.asarray(self.amplitudes * np.sqrt(squares.mean(axis=1)))
+        growth = 2 * np.log(np.abs(self.eigenvalues))
+        sums = np.where(growth == 0, count, np.expm1(count * growth) / np.expm1(growth))
+        return np.asarray(self.amplitudes * np.sqrt(sums / count))
 
     def ordered(self, count: int) -> Dynamics:
         """The strongest over the first `count` states first, of a conjugate pair the positive frequency."""
