@@ -53,7 +53,9 @@ def pod(
             modes. None for 1.
         center: subtract the mean over time.
         tol: bound on the worst relative residual of a mode.
-        options: those of `svd`, such as memory, rows, scale, seed, client.
+        options: those of `svd`, such as memory, rows, scale, seed, client; stop="signal" where k is larger
+            than the number of modes above the noise, which alone are then exact to `tol`: others take many
+            passes.
 
     Raises:
         RequestError: weights of another shape, or that are not finite and 0 or more; no such axis.

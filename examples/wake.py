@@ -21,7 +21,7 @@ def wake(times):
 
 measured = wake(times) + np.random.default_rng(0).normal(0, 0.2, (500, 60, 120))
 zarr.create_array("wake.zarr", data=measured.astype("f4"), chunks=(50, 30, 60), overwrite=True)
-flow = pod("wake.zarr", 12, dim=0, inner_product_weights=area, memory="500MB")
+flow = pod("wake.zarr", 12, dim=0, inner_product_weights=area, stop="signal", memory="500MB")
 print(f"energy in 4 of {len(flow.modes)} modes: {flow.explained_variance_ratio[:4].sum():.1%}")
 dynamics = flow.dmd(DT, rank=4)
 print(dynamics)
