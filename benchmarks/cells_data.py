@@ -87,6 +87,7 @@ def _counts(random: np.random.Generator, count: int, draws: np.ndarray, depth: f
 SIZES = {
     "tiny": Cells(300, 200, 60, 5, density=0.1),
     "small": Cells(10_000, 5_000, 1_000, 20),
+    "medium": Cells(40_000, 30_000, 2_000, 50),
     "full": Cells(200_000, 30_000, 2_000, 50),
 }
 
