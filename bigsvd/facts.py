@@ -17,8 +17,8 @@ from bigsvd.sentinels import Number, matches, outside
 ALLELES = "ploidy"  # VCF-Zarr's name of the axis of a genotype's alleles
 LINES = ("row", "column")  # what a matrix's lines are called, by the axis that numbers them
 # The share of entries that are not 0 up to which products of these alone are faster than of dense rows.
-# Of 30,000 columns and a block of 60, dense rows in float32, one core: 2.4 times as fast at
-# 3 %, 1.5 at 5 %, 0.9 at 10 %, 0.4 at 20 %. Few columns, narrow blocks and float64 gain more.
+# Of 30,000 columns and a block of 60, dense rows in float32, one core: 1.9 times as fast at
+# 3 %, 1.6 at 5 %, 0.9 at 10 %, 0.4 at 20 %. Few columns, narrow blocks and float64 gain more.
 FEW = 0.05
 SPARSE = "sparse"  # the rate at which dense products would have to be made, to take as long as of these
 _PLACE_BYTES = 4  # of where an entry of a sparse row is
