@@ -152,7 +152,8 @@ def _write_counts(group: zarr.Group, made: Cells) -> np.ndarray:
             sums[power - 1] += np.bincount(block.indices, block.data**power, made.genes)
     for part in parts.values():
         part.finish()
-    matrix.create_array("indptr", data=np.cumsum(np.concatenate(lengths)))
+    # scikit-learn, by which scanpy takes means, refuses starts of rows that are of another type than places.
+    matrix.create_array("indptr", data=np.cumsum(np.concatenate(lengths)).astype(np.int32))
     return sums
 
 
