@@ -420,6 +420,11 @@ def test_stages_are_judged_in_the_memory_that_is_planned(
     finally:
         tracemalloc.stop()
     assert planned.adapts
+    assert "once, and once more if components move" in str(planned)
+    fixed = predicting.plan_of(order_of(student, tmp_path / "new.zarr", k=K, adapt="no"), "1GB")
+    assert not fixed.adapts
+    assert "sums by which components move" not in fixed.terms
+    assert " once, in " in str(fixed)
     assert planned.terms["rows to judge by"] < peak < planned.memory_bytes - plan.SERVICE_BYTES
 
 

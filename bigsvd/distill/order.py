@@ -56,7 +56,7 @@ class Order:
     def candidates(self, *, adapts: bool) -> tuple[str, ...]:
         """The stages that may be published, from the cheapest on; components move where `adapts` says so."""
         found = {*self.student.stages, *_LEARN}
-        if not adapts or self.adapt == "no":
+        if not adapts:
             found.discard("adapt")
         if not is_installed():
             found.discard("network")

@@ -44,7 +44,7 @@ class PredictionPlan:
         samples, features: of the new data. components: r, that inference uses. k: that are published.
         rows_per_panel: that are read at a time. rows_per_batch: that a thread infers at a time.
         rows_judged: on which stages are judged. rows_judged_at_a_time: of those, on the host.
-        threads: that infer at the same time. adapts: whether there is memory for components to move.
+        threads: that infer at the same time. adapts: whether components may move, and there is memory for it.
         terms: bytes that are held, by what. budget_bytes: that may be.
         device: where rows are inferred. device_terms, device_budget_bytes: the same of its own memory, if it
             has any.
@@ -129,7 +129,7 @@ class PredictionPlan:
             [
                 f"predict  {self.source}: {self._shape}",
                 f"student  {self.student}: k={self.k} of {self.components} components, {self.stage}",
-                f"reads    {human_bytes(self.read_bytes)} once, in {self._panels}",
+                f"reads    {human_bytes(self.read_bytes)} {self._how_often}, in {self._panels}",
                 f"holds    {human_bytes(self.memory_bytes)} of {budget} ({_listed(self.terms)})",
                 f"device   {self._device}",
                 f"scratch  {human_bytes(self.scratch_bytes)} on the disk until the factors are written",
@@ -137,6 +137,10 @@ class PredictionPlan:
                 f"({by_part(self.seconds)})",
             ]
         )
+
+    @property
+    def _how_often(self) -> str:
+        return "once, and once more if components move" if self.adapts else "once"
 
     @property
     def _shape(self) -> str:
@@ -170,6 +174,7 @@ def plan_prediction(
     offer: DeviceOffer,
     *,
     stage: str = "auto",
+    adapt: str = "auto",
     k: int,
     memory: int | None = None,
     threads: int | None = None,
@@ -181,7 +186,8 @@ def plan_prediction(
     terms = _terms(student, facts, sizes, cores, stage)
     batch = _batch_on(offer, student, sizes)
     adapting = {"sums by which components move": adapt_bytes(student.basis.n, student.basis.r)}
-    adapts = stage == ADAPT or (stage == "auto" and sum((terms | adapting).values()) <= budget)
+    fits = sum((terms | adapting).values()) <= budget
+    adapts = stage == ADAPT or (stage == adapt == "auto" and fits)
     return PredictionPlan(
         source=facts.name,
         student=str(student.path),

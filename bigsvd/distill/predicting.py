@@ -108,8 +108,9 @@ def plan_of(order: Order, memory: int | str | None = None) -> PredictionPlan:
     """What it will read, hold and take; only metadata are looked at."""
     budget = None if memory is None else parse_bytes(memory)
     return plan_prediction(
-        order.student, order.source.facts, order.offer, stage=order.stage, k=order.k, memory=budget
-    )
+        order.student, order.source.facts, order.offer,
+        stage=order.stage, adapt=order.adapt, k=order.k, memory=budget,
+    )  # fmt: skip
 
 
 @silent
