@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from bigsvd.facts import SourceFacts
 from bigsvd.request import Request, parse_bytes
 from bigsvd.results.factors import Factors, check_projection
 from bigsvd.sources.base import Rectangle, Source
+from bigsvd.sources.bed import refuse_other_variants
 from bigsvd.sources.open import open_source
 
 _BUDGET_BYTES = 2**29  # of what is held at a time where the user gives no budget; chosen, not measured
@@ -41,10 +43,11 @@ def project(
 
     Raises:
         RequestError: other features, or no such method.
-        SourceError: nothing is there.
+        SourceError: nothing is there; PLINK files have other variants, or count other alleles.
 
     """
     check_projection(method)
+    _refuse_other_variants(factors, data)
     request = Request.from_dict(factors.provenance["request"])
     reading = request.reading | {"rows": None, "cols": None} | otherwise
     source = open_source(data, storage_options=storage_options, **reading).fresh()
@@ -52,6 +55,13 @@ def project(
     space, rectangles = ReadBuffers(), _some_at_a_time(source.facts, budget)
     panels = (_numbers(source, rectangle, request, space) for rectangle in rectangles)
     return np.concatenate([factors.project(panel, method) for panel in panels])
+
+
+def _refuse_other_variants(factors: Factors, data: Any) -> None:
+    """`SourceError` where PLINK files say that variants are others, as far as both are there."""
+    new, old = str(data), Request.from_dict(factors.provenance["request"]).source
+    if all(path.endswith(".bed") and Path(path).with_suffix(".bim").is_file() for path in (new, old)):
+        refuse_other_variants(new, old)
 
 
 def _some_at_a_time(facts: SourceFacts, budget: int) -> Iterator[Rectangle]:

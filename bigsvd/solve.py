@@ -28,6 +28,7 @@ from bigsvd.errors import (
     OutputExistsError,
     PlanError,
     RankZeroError,
+    RequestError,
     SourceChangedError,
     StorageError,
 )
@@ -45,7 +46,7 @@ from bigsvd.events import (
 )
 from bigsvd.execution.passes import Context, panels_kept
 from bigsvd.execution.placement import executor_in_turn, nominal_plan, offer_for, plan_for_run
-from bigsvd.facts import Machine, SourceFacts
+from bigsvd.facts import LINES, Machine, SourceFacts
 from bigsvd.floats import silent
 from bigsvd.machine.blas import one_blas_thread
 from bigsvd.machine.monitor import MemoryMonitor
@@ -55,7 +56,7 @@ from bigsvd.methods.matrix import Matrix
 from bigsvd.methods.statistics import check_unchanged
 from bigsvd.planning.plan import Plan
 from bigsvd.planning.planner import make_plan
-from bigsvd.request import READING, Request
+from bigsvd.request import GENOTYPE_SCALES, READING, Request
 from bigsvd.results.factors import Factors, open_factors
 from bigsvd.results.folders import scratch_path
 from bigsvd.results.output import Inputs, Output
@@ -189,6 +190,7 @@ def foresee(
         BadInputError: what metadata and vectors show to be impossible.
 
     """
+    _refuse_variants_as_samples(request, source.facts)
     lined_up(request, source, vectors)
     return nominal_plan(request, source.facts, client)
 
@@ -196,6 +198,16 @@ def foresee(
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Those of a request's options that say how its source is to be read."""
     return {name: options[name] for name in READING if name in options}
+
+
+def _refuse_variants_as_samples(request: Request, facts: SourceFacts) -> None:
+    """`RequestError` for genotypes that are standardised by person: the answer would look right."""
+    axis = facts.samples_axis
+    if request.own_scale in GENOTYPE_SCALES and facts.dims[axis : axis + 1] == ("variants",):
+        raise RequestError(
+            f"{facts.name} has variants along its {LINES[axis]}s, which are taken for the samples",
+            f"give samples='{LINES[1 - axis]}s'",
+        )
 
 
 def make_request(source: Source, k: Any, out: str | Path | None, **options: Any) -> Request:
@@ -226,6 +238,7 @@ def run(
 
     `vectors` are those that the request names, by option; the others are opened by their names.
     """
+    _refuse_variants_as_samples(request, source.facts)
     vectors = lined_up(request, source, vectors)
     output = Output(request.out, overwrite=request.overwrite, inputs=Inputs.of(request, source.places))
     if request.warm_start is not None:

@@ -172,7 +172,7 @@ def test_new_people_of_a_store_are_projected_a_few_at_a_time(tmp_path: Path, cou
         "project", tmp_path / "u", new / "call_genotype", tmp_path / "v.zarr", "-k", 2, "--json"
     ).facts
     assert facts["shape"] == [20, 2]
-    two = bigsvd.open(tmp_path / "u").truncate(2).project(as_calls(counts[:, 80:]))
+    two = bigsvd.open(tmp_path / "u").truncate(2).project(as_calls(counts[:, 80:]), "oadp")
     np.testing.assert_allclose(np.asarray(zarr.open_array(tmp_path / "v.zarr", mode="r")[:]), two, rtol=1e-9)
     assert "already exists" in refused(
         2, "project", tmp_path / "u", new / "call_genotype", tmp_path / "v.zarr"
@@ -206,3 +206,15 @@ def test_the_numbers_of_sgkit(tmp_path: Path) -> None:
     found = pca(tmp_path / "a.vcz", 2, tol=1e-6)
     np.testing.assert_allclose(found.sample_pca_explained_variance, [44.242146, 23.492842], rtol=1e-6)
     np.testing.assert_allclose(found.sample_pca_explained_variance_ratio, [0.191536, 0.101707], rtol=1e-5)
+
+
+def test_new_people_of_other_variants_are_refused(tmp_path: Path, counts: np.ndarray) -> None:
+    found = pca(stored(tmp_path / "old.vcz", counts[:, :80]), K)
+    new = stored(tmp_path / "new.vcz", counts[:, 80:])
+    found.project(new)
+    names: Any = zarr.open_group(new, mode="r+")["variant_id"]
+    names[:2] = names[:2][::-1]
+    with pytest.raises(RequestError, match=r"2 of 600 variants .*variant 1 has the id rs1, and not rs0"):
+        found.project(new)
+    with pytest.raises(RequestError, match=r"300 variants are given, the components are of 600"):
+        found.project(stored(tmp_path / "few.vcz", counts[:300, 80:]))

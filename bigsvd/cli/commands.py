@@ -564,9 +564,9 @@ def reconstruct(
 @click.option(
     "--method",
     type=click.Choice(PROJECTIONS),
-    default="simple",
-    show_default=True,
-    help="oadp: as if the samples had taken part; for far more features than samples.",
+    default=None,
+    help="oadp: as if the samples had taken part; where features are far more than samples, simple gives "
+    "what is nearer to 0. [default: oadp of genotypes, else simple]",
 )
 @click.option("-k", "k", type=int, default=None, metavar="N", help="Use only the first N triplets.")
 @click.option("--memory", default=None, metavar="SIZE", help="What samples may take of it, such as 1GB.")
@@ -577,7 +577,7 @@ def project_command(
     factors: str,
     data: str,
     out: str,
-    method: str,
+    method: str | None,
     k: int | None,
     memory: str | None,
     device: DeviceName,
@@ -587,11 +587,13 @@ def project_command(
 ) -> None:
     """Write coordinates of the samples of DATA, by FACTORS of others, to OUT.
 
-    OUT is a .npy file or a Zarr array. DATA have the same features in the same order.
+    OUT is a .npy file or a Zarr array. DATA have the same features in the same order; genotypes count the
+    same alleles.
     """
     opened = open_factors(factors).on(device)
     opened = opened if k is None else opened.truncate(k)
     check_array(out, opened.path)
+    method = method or opened.usual_projection
     found = project(opened, data, method, memory=memory, storage_options=secrets_of(storage_options))
     write_array(found, out, opened.path)
     facts = {"out": out, "shape": list(found.shape), "method": method}

@@ -44,8 +44,12 @@ class Learners:
     @property
     def alike(self) -> bool:
         """Whether coordinates vary about as much as the teacher's."""
-        scale = float(np.mean(np.diag(self._prior.prior) / self.student.basis.prior))
-        return 1 / _ALIKE <= scale <= _ALIKE
+        return 1 / _ALIKE <= self._scale <= _ALIKE
+
+    @property
+    def _scale(self) -> float:
+        """How much more coordinates vary than the teacher's, in the mean."""
+        return float(np.mean(np.diag(self._prior.prior) / self.student.basis.prior))
 
     @cached_property
     def _prior(self) -> prior.Reestimate:

@@ -119,6 +119,7 @@ class GenotypePCA:
         if not isinstance(genotypes, (str, Path)):
             return self.factors.project(genotypes, method)
         found = genotypes_at(genotypes, self.factors.samples, None, {})
+        self.source_labels.refuse_others(found.labels)
         return project(self.factors, found.data, method, memory=memory, **{"sum": None, **found.reading})
 
     def tracy_widom(self) -> tuple[TracyWidom, ...]:

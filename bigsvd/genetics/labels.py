@@ -27,6 +27,7 @@ class Labels:
         variant_id, variant_contig: of each variant, (variants,) of text.
         variant_position: its place along the contig, (variants,) of integers, in base pairs.
         biallelic: which variants have no more than two alleles, (variants,) bool; None where all have.
+        alleles: the two of each variant, (variants,) of text; of .bed files their source compares them.
 
     """
 
@@ -35,6 +36,14 @@ class Labels:
     variant_contig: np.ndarray | None = None
     variant_position: np.ndarray | None = None
     biallelic: np.ndarray | None = None
+    alleles: np.ndarray | None = None
+
+    def refuse_others(self, new: Labels) -> None:
+        """`RequestError` where new genotypes have other variants, or other alleles, as far as both say."""
+        for name in ("variant_id", "variant_contig", "variant_position", "alleles"):
+            old, other = getattr(self, name), getattr(new, name)
+            if old is not None and other is not None:
+                _refuse_other(name.removeprefix("variant_"), old, other)
 
     def of(self, samples: Chosen, variants: Chosen) -> Labels:
         """Of some samples and variants, by their numbers; None for all."""
@@ -71,6 +80,21 @@ class Labels:
 NONE = Labels()
 
 
+def _refuse_other(name: str, old: np.ndarray, new: np.ndarray) -> None:
+    """`RequestError` where variants are not called, or do not lie, as others do."""
+    do = "give the same variants in the same order, counting the same alleles"
+    if len(old) != len(new):
+        raise RequestError(f"{len(new):,} variants are given, the components are of {len(old):,}", do)
+    differ = np.flatnonzero(old != new)
+    if len(differ):
+        first = differ[0]
+        raise RequestError(
+            f"{len(differ):,} of {len(new):,} variants are others than those of the components: variant "
+            f"{first + 1} has the {name} {new[first]}, and not {old[first]}",
+            do,
+        )
+
+
 def labels_of_group(group: zarr.Group) -> Labels:
     """Those of a VCF-Zarr or sgkit store."""
     contig, names = _read(group, "variant_contig"), _read(group, "contig_id")
@@ -82,6 +106,7 @@ def labels_of_group(group: zarr.Group) -> Labels:
         _text(contig),
         _read(group, "variant_position"),
         _biallelic(group),
+        _alleles(group),
     )
 
 
@@ -111,6 +136,14 @@ def _biallelic(group: zarr.Group) -> np.ndarray | None:
         return None
     third = alleles[:, 2].astype(str)
     return np.asarray((third == "") | (third == "."))
+
+
+def _alleles(group: zarr.Group) -> np.ndarray | None:
+    """The first two of each variant, joined."""
+    alleles = _read(group, "variant_allele")
+    if alleles is None or alleles.ndim != 2:
+        return None
+    return np.array([",".join(some) for some in alleles[:, :2].astype(str).tolist()])
 
 
 def _read(group: zarr.Group, name: str) -> np.ndarray | None:

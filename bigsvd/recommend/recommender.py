@@ -78,8 +78,7 @@ class Recommender:
 
     def recommend(self, user: int | str, n: int = 10) -> Top:
         """The n best items that a user has not seen, by number or id; `RequestError` where there is none."""
-        row = _place(user, self.users, self.factors.shape[0], "user")
-        return self._of_rows(slice(row, row + 1), n)
+        return self._of_row(_place(user, self.users, self.factors.shape[0], "user"), n)
 
     def fold_in(self, ratings: Any, n: int = 10) -> Top:
         """The n best items that new users with these ratings (r, items) have not rated: r·V·Vᵀ.
@@ -143,6 +142,9 @@ class Recommender:
                 "raise --memory, or truncate the factors",
             )
         return int(min(count, _BLOCK_USERS, users))
+
+    def _of_row(self, row: int, n: int) -> Top:
+        return self._of_rows(slice(row, row + 1), n)
 
     def _of_rows(self, rows: slice, n: int) -> Top:
         return top_of_products(self.user_factors(rows), self.item_factors, self.seen.entries(rows), n)

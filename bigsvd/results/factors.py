@@ -489,6 +489,12 @@ class Factors:
             rows_of_values[gone.reshape(-1, n)] = 0.0
         return self.coordinates(rows_of_values, method).reshape(*values.shape[:-1], self.k)
 
+    @property
+    def usual_projection(self) -> str:
+        """The method of `project` that the users of such data expect: "oadp" of genotypes."""
+        request = Request.from_dict(self.provenance["request"])
+        return "oadp" if request.own_scale in GENOTYPE_SCALES else "simple"
+
     def coordinates(self, rows: np.ndarray, method: str = "simple") -> np.ndarray:
         """Those of rows (r, n) float64 of B, or of others like them: (r, k), by a method of `PROJECTIONS`."""
         n = rows.shape[1]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MISSING = -127  # what bed-reader has for a genotype that is not called
 _HEADER_BYTES = 3
 _PER_BYTE = 4  # genotypes
+_SAME_VARIANTS = "make a file of the same variants in the same order, which counts the same alleles"
 _DTYPE = np.dtype(np.int8)
 
 
@@ -108,6 +109,25 @@ def opened_bed(path: str) -> open_bed:
     if lacking:
         raise SourceError(f"{path} has no {' and no '.join(lacking)} beside it", "put it there")
     return open_bed(path, num_threads=1)
+
+
+def refuse_other_variants(path: str, reference: str) -> None:
+    """`SourceError` where a PLINK file has not the variants and alleles of another, in their order."""
+    new, old = opened_bed(path), opened_bed(reference)
+    if new.sid_count != old.sid_count:
+        raise SourceError(
+            f"{path} has {new.sid_count:,} variants, {reference} has {old.sid_count:,}", _SAME_VARIANTS
+        )
+    names = ("sid", "allele_1", "allele_2")
+    differ = np.any([getattr(new, name) != getattr(old, name) for name in names], axis=0)
+    if differ.any():
+        first = int(np.argmax(differ))
+        one, other = (" ".join(str(getattr(file, name)[first]) for name in names) for file in (new, old))
+        raise SourceError(
+            f"{np.count_nonzero(differ):,} of {new.sid_count:,} variants of {path} are others than those of "
+            f"{reference}, or count the other allele; variant {first + 1} is {one}, and not {other}",
+            _SAME_VARIANTS,
+        )
 
 
 def _check_length(path: str, shape: tuple[int, int]) -> None:
