@@ -456,7 +456,8 @@ def test_of_many_who_submit_at_a_time_each_has_its_job_or_is_refused(data: Path,
     winner = record.asked()
     assert {job for _, job in got} == {winner.id}
     assert {rank for rank, _ in got} == {winner.request.k}
-    assert len(refused) == 4
+    assert len(got) + len(refused) == 8
+    assert sum(rank != winner.request.k for rank in refused) == 4  # a twin of the winner may come too soon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "state", "u", "u.job"]
 
 

@@ -103,6 +103,7 @@ SECTIONS = {
     "Decompositions": ("plan", "svd", "demo"),
     "Results": ("info", "verify", "rank", "reconstruct", "project"),
     "Prediction": ("distill",),
+    "Recommendation": ("recommend", "recommend-evaluate"),
     "Jobs": ("submit", "status", "jobs", "logs", "wait", "stop", "cancel", "resume", "prune"),
     "Service": ("serve", "admin"),
 }
@@ -453,7 +454,7 @@ def rank_command(
         by_score = scored_by(score, place.here.result(factors))
         found = replace(found, choices=(*found.choices, by_score.choice))
     if as_json:
-        click.echo(json.dumps(found.to_dict() | {"score": by_score.to_dict() or None}))
+        click.echo(json.dumps(found.to_dict() | by_score.to_dict()))
     else:
         click.echo(format_table(found.spectrum, found.choices, scored=by_score))
     if found.said and not as_json:

@@ -26,7 +26,7 @@ class DistillCommands(click.Group):
 
 @main.group(cls=DistillCommands)
 def distill() -> None:
-    """Learn from factors to predict those of new, incomplete data.
+    """Learn from factors to predict those of new data.
 
     What is predicted is not certified, and says so wherever it is read.
     """

@@ -68,10 +68,11 @@ class Scored:
         return f"{found[k]:.4g}" if k in found else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; none where there is no score."""
+        """JSON values, under "score"; none where there is no score."""
         if not self.k:
             return {}
-        return {"name": self.name, "k": list(self.k), "values": list(self.values), "best": self.best}
+        values = {"name": self.name, "k": list(self.k), "values": list(self.values), "best": self.best}
+        return {"score": values}
 
 
 UNSCORED = Scored("", (), ())
