@@ -54,6 +54,8 @@ def project(
     budget = _BUDGET_BYTES if memory is None else parse_bytes(memory)
     space, rectangles = ReadBuffers(), _some_at_a_time(source.facts, budget)
     panels = (_numbers(source, rectangle, request, space) for rectangle in rectangles)
+    if source.facts.samples_axis != factors.samples_axis:  # `otherwise` says so
+        panels = (panel.T for panel in panels)
     return np.concatenate([factors.project(panel, method) for panel in panels])
 
 

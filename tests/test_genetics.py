@@ -105,6 +105,23 @@ def test_a_matrix_may_have_its_samples_as_rows(counts: np.ndarray) -> None:
     assert ours.sample_id is None
 
 
+def test_new_people_may_lie_otherwise_than_the_matrix(tmp_path: Path, counts: np.ndarray) -> None:
+    """As many of them as variants, so that no shape tells."""
+    square = np.ascontiguousarray(counts[:100])
+    found = pca(square.T.copy(), K, samples="rows")
+    group = zarr.create_group(tmp_path / "square.vcz")
+    group.create_array("call_genotype", data=as_calls(square))
+    there = found.project(tmp_path / "square.vcz", "simple")
+    np.testing.assert_allclose(there, found.project(square.T, "simple"))
+
+
+def test_other_than_two_alleles_are_refused(tmp_path: Path, counts: np.ndarray) -> None:
+    group = zarr.create_group(tmp_path / "haploid.vcz")
+    group.create_array("call_genotype", data=as_calls(counts)[..., :1])
+    with pytest.raises(RequestError, match="has 1 alleles for a genotype, scales are for 2"):
+        pca(tmp_path / "haploid.vcz", K)
+
+
 def test_what_is_decided_is_refused(store: Path) -> None:
     with pytest.raises(RequestError, match="'center' is decided by pca"):
         pca(store, K, center=False)
@@ -144,7 +161,12 @@ def test_oadp_of_rows_of_the_matrix_is_where_they_are() -> None:
     random = np.random.default_rng(0)
     A = random.standard_normal((400, 2)) @ random.standard_normal((2, 50))
     factors = bigsvd.svd(A, 2, tol=1e-8)
-    np.testing.assert_allclose(factors.project(A[:9], "oadp"), factors.scores[:9], rtol=2e-2, atol=1e-2)
+    found = factors.project(A[:9], "oadp")
+    np.testing.assert_allclose(found, factors.scores[:9], rtol=2e-2, atol=1e-2)
+    A[4, 0] = np.nan
+    with_gap = factors.project(A[:9], "oadp")
+    assert np.isnan(with_gap[4]).all()
+    np.testing.assert_allclose(np.delete(with_gap, 4, 0), np.delete(found, 4, 0), rtol=1e-12)
 
 
 @pytest.mark.skipif(not HAPMAP3, reason="BIGSVD_HAPMAP3 names no genotypes of HapMap3")

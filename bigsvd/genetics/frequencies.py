@@ -13,7 +13,7 @@ from bigsvd.errors import RequestError
 from bigsvd.sources.base import Source
 from bigsvd.sources.wrapped import cells
 
-_PLOIDY = 2
+PLOIDY = 2
 _MOST_FREQUENT = 0.5  # that the rarer of two alleles can be
 
 
@@ -35,7 +35,7 @@ def minor_frequencies(source: Source, missing_value: Any = None) -> np.ndarray:
         there, variants = ~absence.among(raw, facts, rectangle), rectangle[facts.features_axis]
         totals[variants] += np.sum(raw, axis=facts.samples_axis, where=there, dtype=np.float64)
         seen[variants] += np.count_nonzero(there, axis=facts.samples_axis)
-    p = np.divide(totals, _PLOIDY * seen, out=np.full(len(seen), np.nan), where=seen > 0)
+    p = np.divide(totals, PLOIDY * seen, out=np.full(len(seen), np.nan), where=seen > 0)
     return np.asarray(np.minimum(p, 1 - p))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigsvd.errors import RequestError
+from bigsvd.genetics.frequencies import PLOIDY
 from bigsvd.genetics.labels import NONE, Labels, group_at, labels_of_bed, labels_of_group
 from bigsvd.sources.base import axis_of
 from bigsvd.sources.open import open_source
@@ -63,6 +64,7 @@ def genotypes_at(data: Any, samples: str, array: str | None, options: Mapping[st
     reading: dict[str, Any] = {"samples": "columns"}
     if found == _ALLELES:
         calls: Any = group[found]
+        _check_ploidy(calls.shape, path)
         reading["sum"] = 2 if calls.ndim == 3 else None  # over the ploidy, whose axis need not have a name
     return Genotypes(f"{path}/{found}", reading, 1, labels_of_group(group))
 
@@ -74,6 +76,15 @@ def _name_in(group: Any, path: str, array: str | None) -> str | None:
     if group is None or array not in group:
         raise RequestError(f"{without_credentials(path)} has no array {array}", "give the name of one")
     return array
+
+
+def _check_ploidy(shape: tuple[int, ...], path: str) -> None:
+    """`RequestError` where people have not 2 alleles of a variant, by which its frequency is the mean/2."""
+    if shape[2:] not in ((), (PLOIDY,)):
+        raise RequestError(
+            f"{without_credentials(path)} has {shape[2]} alleles for a genotype, scales are for {PLOIDY}",
+            "decompose sums of alleles by bigsvd.svd",
+        )
 
 
 def _of_matrix(data: Any, samples: str, options: Mapping[str, Any]) -> Genotypes:

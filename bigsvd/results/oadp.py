@@ -19,15 +19,17 @@ def augmented(s: np.ndarray, simple: np.ndarray, squares: np.ndarray) -> np.ndar
     Args:
         s: (k,) singular values of B ≈ U·diag(s)·Vᵀ.
         simple: l = b·V of each row, (r, k).
-        squares: ‖b‖² of each row, (r,).
+        squares: ‖b‖² of each row, (r,). Of rows where it is not finite the coordinates are NaN.
 
     """
-    found = np.zeros(simple.shape)
+    found = np.full(simple.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(squares))
     if not s.any():
+        found[known] = 0.0
         return found
     step = max(1, _ROWS // (len(s) + 1) ** 2)
-    for start in range(0, len(simple), step):
-        some = slice(start, start + step)
+    for start in range(0, len(known), step):
+        some = known[start : start + step]
         found[some] = _augmented(s, simple[some], squares[some])
     return found
 
