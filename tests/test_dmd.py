@@ -235,9 +235,9 @@ def test_snapshots_that_do_not_follow_each_other_are_refused() -> None:
 
 def test_ranks_modes_and_times_that_mean_nothing_are_refused() -> None:
     factors = decomposed(snapshots())
-    for rank in (0, WIDTH + 1, True):
+    for rank in (0, WIDTH + 1, True, 2.5, "2"):
         with pytest.raises(RankError, match=r"1\.\.5"):
-            factors.dmd(DT, rank=rank)
+            factors.dmd(DT, rank=rank)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="exact or projected"):
         factors.dmd(DT, modes="optimal")  # type: ignore[arg-type]
     for times in (0.5, [[0.1]], [np.nan], ["now"]):

@@ -100,6 +100,11 @@ def test_what_is_no_finite_number_is_refused(factors: bigsvd.Factors, value: Any
         factors.rank_by(lambda _: value)
 
 
+def test_a_value_of_no_shape_is_refused(factors: bigsvd.Factors) -> None:
+    with pytest.raises(RequestError, match="fails at k=1 with ValueError"):
+        factors.rank_by(lambda _: [1, [2, 3]])
+
+
 def test_k_out_of_range_and_none_are_refused(factors: bigsvd.Factors) -> None:
     with pytest.raises(RankError):
         factors.rank_by(lambda _: 1.0, [K + 1])

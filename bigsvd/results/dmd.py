@@ -253,7 +253,7 @@ def _rank_of(scores: np.ndarray, snapshots: Snapshots, rank: int | None) -> int:
     most = int(np.count_nonzero(values > np.finfo(snapshots.dtype).eps * values[0]))
     if most == 0:
         raise RequestError("all snapshots but the last are 0", "there is nothing to follow")
-    if rank is not None and (isinstance(rank, bool) or not 1 <= rank <= most):
+    if rank is not None and not _is_rank(rank, most):
         raise RankError(f"rank={rank!r} is not in the allowed range 1..{most}", "give a smaller rank")
     chosen = rank or most
     if chosen == len(scores) - 1 and _is_centred(snapshots):
@@ -263,6 +263,11 @@ def _rank_of(scores: np.ndarray, snapshots: Snapshots, rank: int | None) -> int:
             f"give a rank below {chosen}, or decompose them without centring",
         )
     return chosen
+
+
+def _is_rank(rank: object, most: int) -> bool:
+    whole = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
+    return whole and rank in range(1, most + 1)
 
 
 def _is_centred(snapshots: Snapshots) -> bool:

@@ -102,12 +102,11 @@ def scored(factors: Truncatable, score: Callable[[Any], Any], ks: Iterable[int] 
 def _one(factors: Truncatable, score: Callable[[Any], Any], name: str) -> float:
     """The score of these factors."""
     try:
-        found = score(factors)
+        value = np.asarray(found := score(factors))
     except (Exception, SystemExit) as error:
         raise RequestError(
             f"the score {name} fails at k={factors.k} with {told(error)}", "mend the function"
         ) from error
-    value = np.asarray(found)
     if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
         raise RequestError(
             f"the score {name} is {found!r} at k={factors.k}",
