@@ -20,7 +20,7 @@ from bigsvd.errors import BigsvdError, MemoryBudgetError, RankError, RequestErro
 from bigsvd.recommend import top
 from bigsvd.recommend.evaluation import evaluate
 from bigsvd.recommend.measures import measured
-from bigsvd.recommend.ratings import from_table
+from bigsvd.recommend.ratings import from_table, ids_of
 from bigsvd.recommend.recommender import Recommender
 from tests.sparse_groups import counts
 from tests.students import Law, by_hand, gaps
@@ -184,6 +184,17 @@ def test_commands_print_ids_and_a_table(store: Path) -> None:
             "EASE of 30 items",
         ),
         (lambda _, store: evaluate(store / "a.zarr/X", n=31, ks=[2]), RequestError, "n is 31"),
+        (lambda _, store: evaluate(store / "a.zarr/X", []), RankError, "k of"),
+        (lambda _, store: evaluate(store / "a.zarr/X", [2], holdout=-0.1), RequestError, "holdout=-0.1"),
+        (lambda _, store: evaluate(store / "a.zarr/X", [2], ease=-200.0), RequestError, "ease=-200.0"),
+        (lambda _, store: Recommender(store / "out", users=[]), RequestError, "0 ids of 60"),
+        (lambda _, store: from_table(latin(store), store / "b.zarr"), SourceError, "cannot be read"),
+        (lambda _, store: ids_of(latin(store)), SourceError, "cannot be read"),
+        (
+            lambda _, store: from_table(store / "a.inter", store / "b.zarr", separator="::"),
+            SourceError,
+            "one character",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_its_numbers(
@@ -191,6 +202,19 @@ def test_bad_input_is_refused_with_its_numbers(
 ) -> None:
     with pytest.raises(error, match=text):
         call(by, store)
+
+
+def latin(store: Path) -> Path:
+    """A table whose text is not in UTF-8."""
+    path = store / "latin.csv"
+    path.write_bytes("user,item\nJosé,1\n".encode("latin-1"))
+    return path
+
+
+def test_ids_may_be_an_array(by: Recommender, store: Path) -> None:
+    names = np.array([f"u{i}" for i in range(60)])
+    found = Recommender(store / "out", users=names)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.recommend("u7").items, by.recommend(7).items)
 
 
 def test_without_ease_its_matrix_needs_no_memory(store: Path) -> None:

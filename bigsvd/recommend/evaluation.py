@@ -113,15 +113,20 @@ def evaluate(
 
     Raises:
         MemoryBudgetError: EASE's matrix (items, items) or the scores of one user do not fit.
-        RankError: a k is not in 1..min(users, items). RequestError: n is not in 1..items, or no user has
-            items enough for any to be hidden.
+        RankError: a k is not in 1..min(users, items), or there is none. RequestError: n is not in 1..items,
+            `holdout` not between 0 and 1, `ease` not positive, or no user has items enough for any to be
+            hidden.
 
     """
+    _refuse_outside("holdout", holdout, 1.0)
+    _refuse_outside("ease", 1.0 if ease is None else ease, np.inf)
     source = open_source(ratings)
     users, items = source.facts.shape
     _refuse_large(items, ease, memory_bytes)
-    if not all(1 <= k <= min(users, items) for k in ks):
-        raise RankError(f"k of {max(ks)} for {users:,} x {items:,} ratings", f"give 1 to {min(users, items)}")
+    if not ks or not all(1 <= k <= min(users, items) for k in ks):
+        raise RankError(
+            f"k of {list(ks)} for {users:,} x {items:,} ratings", f"give 1 to {min(users, items)}"
+        )
     check_count(n, items)
     split = _split(source, holdout, seed, n, memory_bytes)
     if not split.hidden.nnz:
@@ -179,6 +184,11 @@ def _hidden(matrix: Any, holdout: float, seed: int) -> np.ndarray:
         count = round(holdout * (stop - start))
         taken[start + random.permutation(stop - start)[:count]] = True
     return taken
+
+
+def _refuse_outside(name: str, value: float, most: float) -> None:
+    if not 0 < value < most:
+        raise RequestError(f"{name}={value!r} is not between 0 and {most:g}", f"give {name} between these")
 
 
 def _refuse_large(items: int, ease: float | None, memory_bytes: int) -> None:

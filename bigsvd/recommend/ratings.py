@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from bigsvd.chunks.buffers import ReadBuffers
-from bigsvd.errors import RequestError, SourceError
+from bigsvd.errors import RequestError, SourceError, first_line
 from bigsvd.request import Request
 from bigsvd.slabs.sparse import SparseBlock, scipy_sparse
 from bigsvd.slabs.transform import Transform
@@ -149,8 +149,10 @@ def ids_of(path: str | Path) -> list[str]:
     """The names in a text file, one a line."""
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read", "give a text file with an id a line") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{path} cannot be read ({first_line(error)})", "give a text file in UTF-8 with an id a line"
+        ) from error
 
 
 def _lines(path: Path, separator: str) -> Iterator[tuple[str, str, float]]:
@@ -159,10 +161,16 @@ def _lines(path: Path, separator: str) -> Iterator[tuple[str, str, float]]:
     except OSError as error:
         raise SourceError(f"{path} cannot be read", "give a table of users, items and ratings") from error
     with file:
-        first = file.readline()
-        by = separator or ("\t" if "\t" in first else ",")
-        for number, fields in enumerate(csv.reader(file, delimiter=by), 2):
-            yield _rating(f"line {number} of {path}", fields)
+        try:
+            first = file.readline()
+            by = separator or ("\t" if "\t" in first else ",")
+            for number, fields in enumerate(csv.reader(file, delimiter=by), 2):
+                yield _rating(f"line {number} of {path}", fields)
+        except (UnicodeDecodeError, csv.Error, TypeError) as error:  # TypeError: of a longer separator
+            raise SourceError(
+                f"{path} cannot be read ({first_line(error)})",
+                "give a table in UTF-8 whose columns one character separates",
+            ) from error
 
 
 def _rating(where: str, fields: list[str]) -> tuple[str, str, float]:

@@ -65,8 +65,8 @@ class Recommender:
                 f"{self.seen.shape}",
                 "give the ratings that they are of as seen",
             )
-        self.users = _checked(users or ids_beside(path, 0), self.factors.shape[0], "users")
-        self.items = _checked(items or ids_beside(path, 1), self.factors.shape[1], "items")
+        self.users = _checked(_ids(users, path, 0), self.factors.shape[0], "users")
+        self.items = _checked(_ids(items, path, 1), self.factors.shape[1], "items")
         self.item_factors = _item_factors(self.factors)
         told = self.factors.predicted
         self.predicted = "" if told is None else told.short
@@ -180,6 +180,11 @@ def _place(given: int | str, ids: Sequence[str] | None, length: int, what: str) 
     if not str(given).isdecimal() or int(given) >= length:
         raise RequestError(f"{what} {given} is not one of {length:,}", f"give one of 0 to {length - 1}")
     return int(given)
+
+
+def _ids(given: Sequence[str] | None, path: str, axis: int) -> Sequence[str] | None:
+    """Those given, of any kind of sequence, or else those beside the source."""
+    return ids_beside(path, axis) if given is None else list(given)
 
 
 def _checked(ids: Sequence[str] | None, length: int, what: str) -> Sequence[str] | None:
