@@ -217,6 +217,15 @@ def test_ids_may_be_an_array(by: Recommender, store: Path) -> None:
     np.testing.assert_array_equal(found.recommend("u7").items, by.recommend(7).items)
 
 
+def test_of_some_users_those_ids_are_known(store: Path, tmp_path: Path) -> None:
+    everyone = Recommender(store / "out").users
+    assert everyone is not None
+    bigsvd.svd(store / "a.zarr/X", 2, tmp_path / "few", rows=slice(10, 40))
+    found = Recommender(tmp_path / "few")
+    assert found.users == everyone[10:40]
+    np.testing.assert_array_equal(found.recommend(everyone[13]).items, found.recommend(3).items)
+
+
 def test_without_ease_its_matrix_needs_no_memory(store: Path) -> None:
     found = evaluate(store / "a.zarr/X", [2], ease=None, memory_bytes=20_000)
     assert list(found.rows) == ["TopPopular", "PureSVD k=2"]

@@ -65,8 +65,8 @@ class Recommender:
                 f"{self.seen.shape}",
                 "give the ratings that they are of as seen",
             )
-        self.users = _checked(_ids(users, path, 0), self.factors.shape[0], "users")
-        self.items = _checked(_ids(items, path, 1), self.factors.shape[1], "items")
+        self.users = _checked(_ids(users, self.factors, 0), self.factors.shape[0], "users")
+        self.items = _checked(_ids(items, self.factors, 1), self.factors.shape[1], "items")
         self.item_factors = _item_factors(self.factors)
         told = self.factors.predicted
         self.predicted = "" if told is None else told.short
@@ -182,9 +182,12 @@ def _place(given: int | str, ids: Sequence[str] | None, length: int, what: str) 
     return int(given)
 
 
-def _ids(given: Sequence[str] | None, path: str, axis: int) -> Sequence[str] | None:
-    """Those given, of any kind of sequence, or else those beside the source."""
-    return ids_beside(path, axis) if given is None else list(given)
+def _ids(given: Sequence[str] | None, factors: Factors, axis: int) -> Sequence[str] | None:
+    """Those given, of any kind of sequence, or else those beside the source that were taken of it."""
+    if given is not None:
+        return list(given)
+    names, taken = ids_beside(factors.provenance["request"]["source"], axis), factors.kept.lines[axis]
+    return names if names is None or taken is None else [names[number] for number in taken]
 
 
 def _checked(ids: Sequence[str] | None, length: int, what: str) -> Sequence[str] | None:
