@@ -80,11 +80,15 @@ def _name_in(group: Any, path: str, array: str | None) -> str | None:
 
 def _check_ploidy(shape: tuple[int, ...], path: str) -> None:
     """`RequestError` where people have not 2 alleles of a variant, by which its frequency is the mean/2."""
-    if shape[2:] not in ((), (PLOIDY,)):
+    if not _is_diploid(shape):
         raise RequestError(
             f"{without_credentials(path)} has {shape[2]} alleles for a genotype, scales are for {PLOIDY}",
             "decompose sums of alleles by bigsvd.svd",
         )
+
+
+def _is_diploid(shape: tuple[int, ...]) -> bool:
+    return shape[2:] in ((), (PLOIDY,))
 
 
 def _of_matrix(data: Any, samples: str, options: Mapping[str, Any]) -> Genotypes:

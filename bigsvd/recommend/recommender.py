@@ -184,10 +184,16 @@ def _place(given: int | str, ids: Sequence[str] | None, length: int, what: str) 
 
 def _ids(given: Sequence[str] | None, factors: Factors, axis: int) -> Sequence[str] | None:
     """Those given, of any kind of sequence, or else those beside the source that were taken of it."""
-    if given is not None:
-        return list(given)
-    names, taken = ids_beside(factors.provenance["request"]["source"], axis), factors.kept.lines[axis]
+    return _ids_taken(factors, axis) if given is None else list(given)
+
+
+def _ids_taken(factors: Factors, axis: int) -> Sequence[str] | None:
+    names, taken = _ids_there(factors, axis), factors.kept.lines[axis]
     return names if names is None or taken is None else [names[number] for number in taken]
+
+
+def _ids_there(factors: Factors, axis: int) -> Sequence[str] | None:
+    return ids_beside(factors.provenance["request"]["source"], axis)
 
 
 def _checked(ids: Sequence[str] | None, length: int, what: str) -> Sequence[str] | None:

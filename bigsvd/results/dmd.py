@@ -266,8 +266,11 @@ def _rank_of(scores: np.ndarray, snapshots: Snapshots, rank: int | None) -> int:
 
 
 def _is_rank(rank: object, most: int) -> bool:
-    whole = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
-    return whole and rank in range(1, most + 1)
+    return _is_whole(rank) and rank in range(1, most + 1)
+
+
+def _is_whole(rank: object) -> bool:
+    return isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
 
 
 def _is_centred(snapshots: Snapshots) -> bool:
