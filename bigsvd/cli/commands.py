@@ -586,7 +586,7 @@ def project_command(
     *,
     as_json: bool,
 ) -> None:
-    """Write coordinates of the samples of DATA, by FACTORS of others, to OUT.
+    """Write coordinates of new samples DATA, by FACTORS, to OUT.
 
     OUT is a .npy file or a Zarr array. DATA have the same features in the same order; genotypes count the
     same alleles.

@@ -30,7 +30,7 @@ def recommend(
     factors: str, user: str | None, similar: str | None, rows: str | None, out: str | None, n: int,
     seen: str | None, users: str | None, items: str | None, memory: str, *, as_json: bool,
 ) -> None:  # fmt: skip
-    """The best items that users have not seen, from FACTORS of ratings (users, items).
+    """The best unseen items of users, from FACTORS of ratings.
 
     A line is an item and its score, behind the number of the user where there are several in NEW.
     Scores are U*s*Vt; those of new users r*V*Vt. Items that are already rated are left out.
@@ -80,7 +80,7 @@ def evaluate(
     ratings: str, ks: str, holdout: float, seed: int, n: int, penalty: float, memory: str,
     plot_file: str | None, *, with_ease: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Hide items of each user of RATINGS, and recommend by PureSVD, TopPopular and EASE.
+    """Hide some RATINGS, and see how well they are recommended.
 
     All items are ranked that were not left in training. Means over users with hidden items: precision is
     hits/n, recall is hits/hidden, nDCG is the sum over hits of 1/log2(1 + place), divided by the same sum of
