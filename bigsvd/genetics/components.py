@@ -86,9 +86,11 @@ class GenotypePCA:
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """s²/p of p polymorphic variants, (k,): of the relationship matrix; flashpca's, PLINK's and GCTA's.
+        """s²/p of p polymorphic variants, (k,): with "binom2" those of the relationship matrix, as flashpca.
 
-        These programs divide by "binom2".
+        PLINK and GCTA have the same with missing genotypes filled by the mean (`meanimpute`); without that
+        they divide each pair of people by the variants that both have. With "patterson" they are twice as
+        large.
         """
         return np.asarray((self.factors.s / np.sqrt(max(1, self.polymorphic))) ** 2)
 
