@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from bigsvd.chunks.buffers import ReadBuffers
 from bigsvd.facts import SourceFacts
 from bigsvd.request import Request, parse_bytes
 from bigsvd.results.factors import Factors, check_projection
+from bigsvd.sentinels import Number
 from bigsvd.sources.base import Rectangle, Source
 from bigsvd.sources.bed import refuse_other_variants
 from bigsvd.sources.open import open_source
@@ -27,6 +28,7 @@ def project(
     *,
     memory: int | str | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    absent: Sequence[Number] = (),
     **otherwise: Any,
 ) -> np.ndarray:
     """Coordinates (samples, k) of all samples of `data`, (samples, features) or as the factors' own data lie.
@@ -39,6 +41,7 @@ def project(
         method: "simple" or "oadp", see `Factors.project`.
         memory: bytes, or such as "1GB", that samples may take while they are projected.
         storage_options: for the store of a URL; kept nowhere.
+        absent: stored integers that stand for no number, besides what the factors' own data have for that.
         otherwise: what is read in another way than the factors' own data: options such as sum or samples.
 
     Raises:
@@ -53,7 +56,8 @@ def project(
     source = open_source(data, storage_options=storage_options, **reading).fresh()
     budget = _BUDGET_BYTES if memory is None else parse_bytes(memory)
     space, rectangles = ReadBuffers(), _some_at_a_time(source.facts, budget)
-    panels = (_numbers(source, rectangle, request, space) for rectangle in rectangles)
+    gone = (*request.sentinels, *absent)
+    panels = (_numbers(source, rectangle, gone, space) for rectangle in rectangles)
     if source.facts.samples_axis != factors.samples_axis:  # `otherwise` says so
         panels = (panel.T for panel in panels)
     return np.concatenate([factors.project(panel, method) for panel in panels])
@@ -78,11 +82,13 @@ def _some_at_a_time(facts: SourceFacts, budget: int) -> Iterator[Rectangle]:
         yield (some, whole) if axis == 0 else (whole, some)
 
 
-def _numbers(source: Source, rectangle: Rectangle, request: Request, space: ReadBuffers) -> np.ndarray:
+def _numbers(
+    source: Source, rectangle: Rectangle, sentinels: Sequence[Number], space: ReadBuffers
+) -> np.ndarray:
     """The numbers that entries stand for, float64, NaN for those that stand for none."""
     raw, packing = source.read(*rectangle, space), source.facts.packing
     values = raw.astype(np.float64) * packing.scale + packing.offset
-    gone = packing.gaps_in(np, raw, raw.dtype, request.sentinels)
+    gone = packing.gaps_in(np, raw, raw.dtype, sentinels)
     if gone is not None:
         values[gone] = np.nan
     return np.asarray(values)

@@ -240,3 +240,16 @@ def test_new_people_of_other_variants_are_refused(tmp_path: Path, counts: np.nda
         found.project(new)
     with pytest.raises(RequestError, match=r"300 variants are given, the components are of 600"):
         found.project(stored(tmp_path / "few.vcz", counts[:300, 80:]))
+
+
+def test_a_missing_call_is_no_count(tmp_path: Path, counts: np.ndarray) -> None:
+    """Where the cohort has a type without -1, nothing says how it is filled: nobody guesses coordinates."""
+    whole = np.maximum(counts, 0)
+    new = whole[:, 80:].astype(np.int8)
+    new[::7, 3] = -1
+    zarr.create_array(tmp_path / "new.zarr", data=new, chunks=(100, 7))
+    found = pca(whole[:, :80].astype(np.uint8), K)
+    coordinates, complete = found.project(tmp_path / "new.zarr"), found.project(whole[:, 80:])
+    assert np.isnan(coordinates[3]).all()
+    others = np.arange(20) != 3
+    np.testing.assert_allclose(coordinates[others], complete[others], rtol=1e-9, atol=1e-9)

@@ -69,6 +69,16 @@ def test_a_user_folded_in_gets_what_the_same_user_of_the_training_gets(by: Recom
     )
 
 
+def test_new_users_of_items_in_another_order_are_refused(by: Recommender, store: Path) -> None:
+    """Their answer would look like any other."""
+    same = from_table(store / "a.inter", store / "same.zarr")
+    assert len(by.fold_in(same).items) == by.factors.shape[0]
+    index: Any = zarr.open_group(store / "same.zarr", mode="r+")["var/_index"]
+    index[:] = np.asarray(index[:], object)[::-1]
+    with pytest.raises(RequestError, match=r"30 of 30 items .* column 0 is '.*', and not '.*'; bring"):
+        by.fold_in(same)
+
+
 def test_all_users_in_blocks_are_as_one_by_one(by: Recommender, store: Path) -> None:
     by.write(store / "top", 5, memory_bytes=40_000)
     found: Any = zarr.open_group(store / "top", mode="r")

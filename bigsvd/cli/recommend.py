@@ -16,7 +16,7 @@ from bigsvd.results.export import check_plot
 
 @main.command("recommend")
 @click.argument("factors")
-@click.option("--user", default=None, metavar="ID", help="A user, by id or number.")
+@click.option("--user", default=None, metavar="ID", help="A user, by id; by number where users have no ids.")
 @click.option("--similar", default=None, metavar="ID", help="An item: those most alike, by cosine of V*s.")
 @click.option("--rows", default=None, metavar="NEW", help="Ratings of users that were not in training.")
 @click.option("--all", "out", default=None, metavar="OUT", help="Write those of all users to a Zarr group.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigsvd.errors import RequestError
-from bigsvd.genetics.genotypes import genotypes_at
+from bigsvd.genetics.genotypes import NOT_CALLED, genotypes_at
 from bigsvd.genetics.labels import NONE, Labels
 from bigsvd.projecting import project
 from bigsvd.report.genome import Genome, write_loadings, write_people
@@ -122,7 +122,8 @@ class GenotypePCA:
             return self.factors.project(genotypes, method)
         found = genotypes_at(genotypes, self.factors.samples, None, {})
         self.source_labels.refuse_others(found.labels)
-        return project(self.factors, found.data, method, memory=memory, **{"sum": None, **found.reading})
+        reading = {"sum": None, **found.reading}
+        return project(self.factors, found.data, method, memory=memory, absent=(NOT_CALLED,), **reading)
 
     def tracy_widom(self) -> tuple[TracyWidom, ...]:
         """For each component whether it is more than noise: statistic and p-value, see `tracy_widom.tested`.

@@ -12,7 +12,7 @@ from bigsvd.errors import RequestError
 from bigsvd.facts import SourceFacts
 from bigsvd.genetics.components import GenotypePCA
 from bigsvd.genetics.frequencies import check_threshold, minor_frequencies
-from bigsvd.genetics.genotypes import Genotypes, genotypes_at
+from bigsvd.genetics.genotypes import NOT_CALLED, Genotypes, genotypes_at
 from bigsvd.solve import svd
 from bigsvd.sources.base import Source
 from bigsvd.sources.open import open_source
@@ -21,8 +21,7 @@ from bigsvd.sources.open import open_source
 _OWN = frozenset({"center", "offset", "missing", "dim", "sum", "rows", "cols", "row_weights", "functions"})
 _READING = ("decode", "missing_chunks", "storage_options")
 _OPTIONS = ("rows", "cols")
-_NOT_CALLED = -1  # of integers, in VCF-Zarr and sgkit
-_ALL_CALLED = f"no entry equals missing_value={_NOT_CALLED}:"  # a warning to who has named that value
+_ALL_CALLED = f"no entry equals missing_value={NOT_CALLED}:"  # a warning to who has named that value
 
 
 def pca(
@@ -96,7 +95,7 @@ def _gaps(facts: SourceFacts, missing_value: Any) -> dict[str, Any]:
     if missing_value is None and kind in "bu" and not facts.marks_gaps:
         return {}
     if missing_value is None and kind == "i" and not facts.packing.packed:
-        missing_value = _NOT_CALLED  # also where the source has another: new people may come from elsewhere
+        missing_value = NOT_CALLED  # also where the source has another: new people may come from elsewhere
     return {"missing": "mean", "missing_value": missing_value}
 
 

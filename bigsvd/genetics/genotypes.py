@@ -16,6 +16,7 @@ from bigsvd.units import without_credentials
 
 _ARRAYS = ("call_genotype", "call_alternate_allele_count", "call_dosage")  # the first that there is
 _ALLELES = "call_genotype"
+NOT_CALLED = -1  # of integers, in VCF-Zarr and sgkit
 _SIDES = ("rows", "columns")
 
 

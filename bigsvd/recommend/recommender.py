@@ -83,13 +83,16 @@ class Recommender:
     def fold_in(self, ratings: Any, n: int = 10) -> Top:
         """The n best items that new users with these ratings (r, items) have not rated: r·V·Vᵀ.
 
-        `ratings` are a NumPy array, a matrix of SciPy or whatever `svd` opens; see `Factors.project`.
+        `ratings` are a NumPy array, a matrix of SciPy or whatever `svd` opens; see `Factors.project`. They
+        have a column for each item of the factors, in their order: ids beside them have to be the same.
         """
+        _refuse_other_items(ratings, self.items)
         new = Ratings.of(ratings, replace(self._request, rows=None))
         count = self.factors.shape[1]
         if new.shape[1] != count:
             raise RequestError(
-                f"the new users have {new.shape[1]:,} items, the factors {count:,}", "reorder them"
+                f"the new users have {new.shape[1]:,} items, the factors {count:,}",
+                "give a column for each item of the factors, in their order",
             )
         parts = [self._folded(new, rows, n) for rows in pieces(new.shape[0], _DENSE_USERS)]
         return Top.joined(parts)
@@ -159,6 +162,20 @@ class Recommender:
     def _beside_means(self, coordinates: np.ndarray) -> np.ndarray:
         ones = np.ones((len(coordinates), self.item_factors.shape[1] - self.factors.k))
         return np.hstack([coordinates, ones]).astype(np.float32)
+
+
+def _refuse_other_items(ratings: Any, known: Sequence[str] | None) -> None:
+    """`RequestError` where the ids beside new ratings are not those of the factors, one by one."""
+    found = ids_beside(str(ratings), 1) if isinstance(ratings, (str, Path)) else None
+    if found is None or known is None or len(found) != len(known):
+        return
+    differ = [column for column, (new, old) in enumerate(zip(found, known, strict=True)) if new != old]
+    if differ:
+        raise RequestError(
+            f"{len(differ):,} of {len(found):,} items of {ratings} are others than those of the factors: "
+            f"column {differ[0]} is {found[differ[0]]!r}, and not {known[differ[0]]!r}",
+            "bring the columns into the order of the factors",
+        )
 
 
 def _item_factors(factors: Factors) -> np.ndarray:
